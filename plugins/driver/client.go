@@ -1,0 +1,129 @@
+package driver
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+
+	"github.com/keyside/keyside/plugins/driverv1"
+)
+
+// Client is a Driver on the other side of a process boundary: control over gRPC, operations over an execute stream.
+// It is also a Submitter.
+type Client struct {
+	rpc    driverv1.DriverClient
+	stream *Stream
+}
+
+var (
+	_ Driver    = (*Client)(nil)
+	_ Submitter = (*Client)(nil)
+)
+
+// NewClient makes a Client of a gRPC connection and a stream, both of which stay the caller's to close.
+func NewClient(conn grpc.ClientConnInterface, stream *Stream) *Client {
+	return &Client{rpc: driverv1.NewDriverClient(conn), stream: stream}
+}
+
+// Configure hands settings and credential to a driver process that is not configured yet.
+func Configure(ctx context.Context, conn grpc.ClientConnInterface, settings, credential []byte, execFD int) error {
+	_, err := driverv1.NewDriverClient(conn).Configure(ctx, &driverv1.ConfigureRequest{
+		Settings: settings, Credential: credential, ExecFd: int32(execFD),
+	})
+	return FromStatus(err)
+}
+
+// Submit implements Submitter.
+func (c *Client) Submit(req *Request, done func(*Response)) { c.stream.Submit(req, done) }
+
+// Execute implements Driver.
+func (c *Client) Execute(ctx context.Context, tenant string, op *Op) (*Result, error) {
+	return Do(ctx, c.stream, tenant, op)
+}
+
+// Describe implements Driver.
+func (c *Client) Describe(ctx context.Context) (*Description, error) {
+	res, err := c.rpc.Describe(ctx, &driverv1.DescribeRequest{})
+	return res, FromStatus(err)
+}
+
+// InitTenant implements Driver.
+func (c *Client) InitTenant(ctx context.Context, req *InitTenantRequest) (*Tenant, error) {
+	res, err := c.rpc.InitTenant(ctx, req)
+	return res, FromStatus(err)
+}
+
+// DescribeTenant implements Driver.
+func (c *Client) DescribeTenant(ctx context.Context, req *DescribeTenantRequest) (*Tenant, error) {
+	res, err := c.rpc.DescribeTenant(ctx, req)
+	return res, FromStatus(err)
+}
+
+// MakeKey implements Driver.
+func (c *Client) MakeKey(ctx context.Context, req *MakeKeyRequest) (*SealedKey, error) {
+	res, err := c.rpc.MakeKey(ctx, req)
+	return res, FromStatus(err)
+}
+
+// MakeWrappingKey implements Driver.
+func (c *Client) MakeWrappingKey(ctx context.Context, req *MakeWrappingKeyRequest) (*SealedKey, error) {
+	res, err := c.rpc.MakeWrappingKey(ctx, req)
+	return res, FromStatus(err)
+}
+
+// ImportKey implements Driver.
+func (c *Client) ImportKey(ctx context.Context, req *ImportKeyRequest) (*SealedKey, error) {
+	res, err := c.rpc.ImportKey(ctx, req)
+	return res, FromStatus(err)
+}
+
+// Reseal implements Driver.
+func (c *Client) Reseal(ctx context.Context, req *ResealRequest) (*SealedKey, error) {
+	res, err := c.rpc.Reseal(ctx, req)
+	return res, FromStatus(err)
+}
+
+// DestroyKey implements Driver.
+func (c *Client) DestroyKey(ctx context.Context, req *DestroyKeyRequest) error {
+	_, err := c.rpc.DestroyKey(ctx, req)
+	return FromStatus(err)
+}
+
+// Status implements Driver.
+func (c *Client) Status(ctx context.Context) ([]*Member, error) {
+	res, err := c.rpc.Status(ctx, &driverv1.StatusRequest{})
+	return res.GetMembers(), FromStatus(err)
+}
+
+// Health implements Driver.
+func (c *Client) Health(ctx context.Context, tenant string) error {
+	res, err := c.rpc.Health(ctx, &driverv1.HealthRequest{Tenant: tenant})
+	if err != nil {
+		return FromStatus(err)
+	}
+	if !res.GetOk() {
+		return FromProto(res.GetError())
+	}
+	return nil
+}
+
+// Watch implements Driver.
+func (c *Client) Watch(ctx context.Context, fn func(*Event)) error {
+	stream, err := c.rpc.Watch(ctx, &driverv1.WatchRequest{})
+	if err != nil {
+		return FromStatus(err)
+	}
+	for {
+		e, err := stream.Recv()
+		if err != nil {
+			return FromStatus(err)
+		}
+		fn(e)
+	}
+}
+
+// Drain implements Driver.
+func (c *Client) Drain(ctx context.Context) error {
+	_, err := c.rpc.Drain(ctx, &driverv1.DrainRequest{})
+	return FromStatus(err)
+}

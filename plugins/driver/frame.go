@@ -1,0 +1,109 @@
+package driver
+
+import (
+	"encoding/binary"
+	"time"
+)
+
+// The execute stream's format; FRAMES.md is its specification and the two change together.
+const (
+	// StreamPreface opens the stream in both directions.
+	StreamPreface = "KSEXEC1\n"
+
+	maxFrame       = 1 << 20 // of a frame's length field, bytes
+	frameRequest   = 1
+	frameResponse  = 2
+	requestHeader  = 1 + 1 + 8 + 4 // kind, op, id, timeout
+	responseHeader = 1 + 1 + 8 + 4 + 4 + 4
+)
+
+// Timings says where an operation's time went. Hops add to Queue; only a driver sets the other two.
+type Timings struct {
+	Queue   time.Duration // waiting for a worker, in all processes together
+	Session time.Duration // waiting for a session or loading the key
+	HSM     time.Duration // inside the device
+}
+
+func appendRequest(b []byte, id uint64, req *Request, now time.Time) []byte {
+	timeout := req.Deadline.Sub(now)
+	timeout = min(max(timeout, 0), time.Duration(1<<32-1)*time.Microsecond)
+	n := requestHeader + 1 + len(req.Trace) + 1 + len(req.Tenant) + len(req.Body)
+	b = binary.BigEndian.AppendUint32(b, uint32(n))
+	b = append(b, frameRequest, byte(req.Kind))
+	b = binary.BigEndian.AppendUint64(b, id)
+	b = binary.BigEndian.AppendUint32(b, uint32(timeout/time.Microsecond))
+	b = append(b, byte(len(req.Trace)))
+	b = append(b, req.Trace...)
+	b = append(b, byte(len(req.Tenant)))
+	b = append(b, req.Tenant...)
+	return append(b, req.Body...)
+}
+
+func appendResponse(b []byte, id uint64, r *Response) []byte {
+	b = binary.BigEndian.AppendUint32(b, uint32(responseHeader+len(r.Body)))
+	b = append(b, frameResponse, byte(r.Code))
+	b = binary.BigEndian.AppendUint64(b, id)
+	b = appendMicros(b, r.Timings.Queue)
+	b = appendMicros(b, r.Timings.Session)
+	b = appendMicros(b, r.Timings.HSM)
+	return append(b, r.Body...)
+}
+
+func appendMicros(b []byte, d time.Duration) []byte {
+	us := min(max(int64(d/time.Microsecond), 0), 1<<32-1)
+	return binary.BigEndian.AppendUint32(b, uint32(us))
+}
+
+// nextFrame splits the first frame off b: its payload after the length field, and the bytes it takes. size 0 means that
+// b holds no whole frame yet.
+func nextFrame(b []byte) (payload []byte, size int, err error) {
+	if len(b) < 4 {
+		return nil, 0, nil
+	}
+	n := binary.BigEndian.Uint32(b)
+	if n > maxFrame || n < 2 {
+		return nil, 0, Errorf(InvalidArgument, "frame of %d bytes", n)
+	}
+	if len(b) < 4+int(n) {
+		return nil, 0, nil
+	}
+	return b[4 : 4+n], 4 + int(n), nil
+}
+
+// parseRequest reads a request frame. Trace and Body alias p.
+func parseRequest(p []byte, now time.Time) (id uint64, req Request, err error) {
+	bad := Errorf(InvalidArgument, "malformed request frame")
+	if len(p) < requestHeader+2 || p[0] != frameRequest {
+		return 0, req, bad
+	}
+	req.Kind = OpKind(p[1])
+	id = binary.BigEndian.Uint64(p[2:])
+	req.Deadline = now.Add(time.Duration(binary.BigEndian.Uint32(p[10:])) * time.Microsecond)
+	rest := p[requestHeader:]
+	n := int(rest[0])
+	if len(rest) < 1+n+1 {
+		return 0, req, bad
+	}
+	req.Trace, rest = rest[1:1+n], rest[1+n:]
+	n = int(rest[0])
+	if len(rest) < 1+n || n > maxTenant {
+		return 0, req, bad
+	}
+	req.Tenant, req.Body = string(rest[1:1+n]), rest[1+n:]
+	return id, req, nil
+}
+
+// parseResponse reads a response frame. Body aliases p.
+func parseResponse(p []byte) (id uint64, r Response, err error) {
+	if len(p) < responseHeader || p[0] != frameResponse {
+		return 0, r, Errorf(InvalidArgument, "malformed response frame")
+	}
+	micros := func(at int) time.Duration {
+		return time.Duration(binary.BigEndian.Uint32(p[at:])) * time.Microsecond
+	}
+	r.Code = Code(p[1])
+	id = binary.BigEndian.Uint64(p[2:])
+	r.Timings = Timings{Queue: micros(10), Session: micros(14), HSM: micros(18)}
+	r.Body = p[responseHeader:]
+	return id, r, nil
+}

@@ -1,0 +1,162 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	goplugin "github.com/hashicorp/go-plugin"
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+
+	"github.com/keyside/keyside/plugins/driverv1"
+)
+
+// Handshake is what host and driver process agree on before anything else. The cookie keeps a person who starts a driver
+// by hand from wondering; it is no secret. The protocol number changes only with the process protocol, never with the
+// meaning of driver.v1.
+var Handshake = goplugin.HandshakeConfig{
+	ProtocolVersion: 1, MagicCookieKey: "KEYSIDE_DRIVER", MagicCookieValue: "driver.v1",
+}
+
+// PluginName is the one entry of the plugin set.
+const PluginName = "driver"
+
+// Serve turns the calling process into a driver process and returns when the host is gone. It makes the process undumpable,
+// takes standard output for the handshake, and runs the operations of the execute stream on the workers that the
+// driver's Description asks for.
+func Serve(configure Configurer) {
+	// A core dump or a debugger would show key material and the PIN.
+	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
+	p := &process{configurer: configure}
+	go exitWithParent(os.Getppid())
+	goplugin.Serve(&goplugin.ServeConfig{
+		HandshakeConfig: Handshake,
+		Plugins:         goplugin.PluginSet{PluginName: &serverPlugin{process: p}},
+		GRPCServer:      goplugin.DefaultGRPCServer,
+		Logger:          hclog.New(&hclog.LoggerOptions{Level: hclog.Warn, JSONFormat: true, Output: os.Stderr}),
+	})
+}
+
+// exitWithParent ends the process when its host is gone without having said so. The host also sets the parent-death
+// signal; this covers a host thread that ended before the process was up, and hosts that do not set it.
+func exitWithParent(parent int) {
+	for range time.Tick(time.Second) {
+		if os.Getppid() != parent {
+			os.Exit(3)
+		}
+	}
+}
+
+// process is a driver process: unconfigured, then one Driver behind a control server and an execute stream.
+type process struct {
+	configurer Configurer
+	mu         sync.Mutex
+	driver     Driver
+	workers    *Workers
+}
+
+func (p *process) get() (Driver, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.driver == nil {
+		return nil, Errorf(InvalidArgument, "driver is not configured yet")
+	}
+	return drainingDriver{p.driver, p.workers}, nil
+}
+
+func (p *process) configure(ctx context.Context, req *driverv1.ConfigureRequest) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	defer clear(req.Credential)
+	if p.driver != nil {
+		return Errorf(InvalidArgument, "already configured")
+	}
+	if req.GetExecFd() < 3 {
+		return Errorf(InvalidArgument, "exec_fd missing")
+	}
+	conn, err := fdConn(int(req.GetExecFd()))
+	if err != nil {
+		return err
+	}
+	d, err := p.configurer(ctx, req.GetSettings(), req.GetCredential())
+	if err != nil {
+		return errors.Join(err, conn.Close())
+	}
+	desc, err := d.Describe(ctx)
+	if err != nil {
+		return errors.Join(err, conn.Close())
+	}
+	p.driver = d
+	p.workers = NewWorkers(d, int(desc.GetFastWorkers()), int(desc.GetSlowWorkers()))
+	runtime.GOMAXPROCS(min(runtime.GOMAXPROCS(0), int(max(desc.GetSlowWorkers(), 1))))
+	go func() {
+		if _, err := AcceptStream(conn, 0); err == nil {
+			_ = ServeStream(conn, p.workers, nil)
+		}
+	}()
+	return nil
+}
+
+func fdConn(fd int) (net.Conn, error) {
+	f := os.NewFile(uintptr(fd), "execute-stream")
+	if f == nil {
+		return nil, Errorf(InvalidArgument, "exec_fd %d is not open", fd)
+	}
+	defer func() { _ = f.Close() }()
+	conn, err := net.FileConn(f)
+	if err != nil {
+		return nil, Errorf(InvalidArgument, "exec_fd %d is no socket", fd)
+	}
+	return conn, nil
+}
+
+// drainingDriver drains the workers before the driver beneath them.
+type drainingDriver struct {
+	Driver
+	workers *Workers
+}
+
+func (d drainingDriver) Drain(ctx context.Context) error {
+	if err := d.workers.Drain(ctx); err != nil {
+		return err
+	}
+	return d.Driver.Drain(ctx)
+}
+
+// serverPlugin is go-plugin's view of a driver process.
+type serverPlugin struct {
+	goplugin.NetRPCUnsupportedPlugin
+	process *process
+}
+
+func (s *serverPlugin) GRPCServer(_ *goplugin.GRPCBroker, srv *grpc.Server) error {
+	driverv1.RegisterDriverServer(srv, &controlServer{get: s.process.get, configure: s.process.configure})
+	return nil
+}
+
+func (s *serverPlugin) GRPCClient(context.Context, *goplugin.GRPCBroker, *grpc.ClientConn) (any, error) {
+	return nil, fmt.Errorf("driver processes have no client side")
+}
+
+// HostPlugin is the host's half of the plugin set: dispensing it gives the *grpc.ClientConn.
+type HostPlugin struct {
+	goplugin.NetRPCUnsupportedPlugin
+}
+
+// GRPCServer implements go-plugin's interface; a host serves nothing.
+func (HostPlugin) GRPCServer(*goplugin.GRPCBroker, *grpc.Server) error {
+	return fmt.Errorf("hosts serve no driver")
+}
+
+// GRPCClient returns the connection itself.
+func (HostPlugin) GRPCClient(_ context.Context, _ *goplugin.GRPCBroker, conn *grpc.ClientConn) (any, error) {
+	return conn, nil
+}

@@ -1,0 +1,145 @@
+package driver
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/keyside/keyside/plugins/driverv1"
+)
+
+// Configurer makes a Driver of what the host hands over in Configure. settings is the driver's own section of the
+// configuration as YAML, to be decoded strictly; credential is a PIN or passphrase and is cleared after Configurer returns.
+type Configurer func(ctx context.Context, settings, credential []byte) (Driver, error)
+
+// RegisterServer serves the control calls of d on s. Configure is refused: what is registered here is configured.
+func RegisterServer(s grpc.ServiceRegistrar, d Driver) {
+	driverv1.RegisterDriverServer(s, &controlServer{get: func() (Driver, error) { return d, nil }})
+}
+
+// controlServer is the gRPC face of a Driver.
+type controlServer struct {
+	driverv1.UnimplementedDriverServer
+	get       func() (Driver, error)
+	configure func(context.Context, *driverv1.ConfigureRequest) error
+}
+
+func (s *controlServer) Configure(ctx context.Context, req *driverv1.ConfigureRequest) (*driverv1.ConfigureResponse, error) {
+	if s.configure == nil {
+		return nil, ToStatus(Errorf(InvalidArgument, "already configured"))
+	}
+	if err := s.configure(ctx, req); err != nil {
+		return nil, ToStatus(err)
+	}
+	return &driverv1.ConfigureResponse{}, nil
+}
+
+// control runs one control call on the driver that get returns.
+func control[T any](s *controlServer, fn func(Driver) (T, error)) (T, error) {
+	var zero T
+	d, err := s.get()
+	if err != nil {
+		return zero, ToStatus(err)
+	}
+	res, err := fn(d)
+	if err != nil {
+		return zero, ToStatus(err)
+	}
+	return res, nil
+}
+
+func (s *controlServer) Describe(ctx context.Context, _ *driverv1.DescribeRequest) (*Description, error) {
+	return control(s, func(d Driver) (*Description, error) { return d.Describe(ctx) })
+}
+
+func (s *controlServer) InitTenant(ctx context.Context, req *InitTenantRequest) (*Tenant, error) {
+	return control(s, func(d Driver) (*Tenant, error) {
+		if err := CheckTenant(req.GetTenant()); err != nil {
+			return nil, err
+		}
+		return d.InitTenant(ctx, req)
+	})
+}
+
+func (s *controlServer) DescribeTenant(ctx context.Context, req *DescribeTenantRequest) (*Tenant, error) {
+	return control(s, func(d Driver) (*Tenant, error) {
+		if err := CheckTenant(req.GetTenant()); err != nil {
+			return nil, err
+		}
+		return d.DescribeTenant(ctx, req)
+	})
+}
+
+// keyed is a request about one key of a tenant.
+type keyed interface {
+	GetTenant() string
+	GetKey() *KeyIdentity
+}
+
+// controlKey is control for calls about a key, whose tenant and identity it checks first.
+func controlKey[R keyed, T any](s *controlServer, req R, fn func(Driver) (T, error)) (T, error) {
+	return control(s, func(d Driver) (T, error) {
+		var zero T
+		if err := CheckTenant(req.GetTenant()); err != nil {
+			return zero, err
+		}
+		if err := CheckIdentity(req.GetKey()); err != nil {
+			return zero, err
+		}
+		return fn(d)
+	})
+}
+
+func (s *controlServer) MakeKey(ctx context.Context, req *MakeKeyRequest) (*SealedKey, error) {
+	return controlKey(s, req, func(d Driver) (*SealedKey, error) { return d.MakeKey(ctx, req) })
+}
+
+func (s *controlServer) MakeWrappingKey(ctx context.Context, req *MakeWrappingKeyRequest) (*SealedKey, error) {
+	return controlKey(s, req, func(d Driver) (*SealedKey, error) { return d.MakeWrappingKey(ctx, req) })
+}
+
+func (s *controlServer) ImportKey(ctx context.Context, req *ImportKeyRequest) (*SealedKey, error) {
+	return controlKey(s, req, func(d Driver) (*SealedKey, error) { return d.ImportKey(ctx, req) })
+}
+
+func (s *controlServer) Reseal(ctx context.Context, req *ResealRequest) (*SealedKey, error) {
+	return controlKey(s, req, func(d Driver) (*SealedKey, error) { return d.Reseal(ctx, req) })
+}
+
+func (s *controlServer) DestroyKey(ctx context.Context, req *DestroyKeyRequest) (*driverv1.DestroyKeyResponse, error) {
+	return controlKey(s, req, func(d Driver) (*driverv1.DestroyKeyResponse, error) {
+		return &driverv1.DestroyKeyResponse{}, d.DestroyKey(ctx, req)
+	})
+}
+
+func (s *controlServer) Status(ctx context.Context, _ *driverv1.StatusRequest) (*driverv1.StatusResponse, error) {
+	return control(s, func(d Driver) (*driverv1.StatusResponse, error) {
+		members, err := d.Status(ctx)
+		return &driverv1.StatusResponse{Members: members}, err
+	})
+}
+
+func (s *controlServer) Health(ctx context.Context, req *driverv1.HealthRequest) (*driverv1.HealthResponse, error) {
+	return control(s, func(d Driver) (*driverv1.HealthResponse, error) {
+		start := time.Now()
+		if err := d.Health(ctx, req.GetTenant()); err != nil {
+			return &driverv1.HealthResponse{Error: AsError(err).Proto()}, nil
+		}
+		return &driverv1.HealthResponse{Ok: true, CanaryUs: uint32(time.Since(start).Microseconds())}, nil
+	})
+}
+
+func (s *controlServer) Watch(_ *driverv1.WatchRequest, stream grpc.ServerStreamingServer[Event]) error {
+	d, err := s.get()
+	if err != nil {
+		return ToStatus(err)
+	}
+	return ToStatus(d.Watch(stream.Context(), func(e *Event) { _ = stream.Send(e) }))
+}
+
+func (s *controlServer) Drain(ctx context.Context, _ *driverv1.DrainRequest) (*driverv1.DrainResponse, error) {
+	return control(s, func(d Driver) (*driverv1.DrainResponse, error) {
+		return &driverv1.DrainResponse{}, d.Drain(ctx)
+	})
+}

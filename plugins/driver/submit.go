@@ -1,0 +1,135 @@
+package driver
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+)
+
+// Request is one operation in its encoded form, as it crosses hops. A Submitter may keep it until it has called done;
+// nobody changes it meanwhile.
+type Request struct {
+	Kind     OpKind
+	Tenant   string
+	Deadline time.Time
+	Trace    []byte // W3C traceparent text, empty without tracing
+	Body     []byte // encoded Op
+	// Batch collects the connections that this request leaves with unsent bytes; nil sends at once. It is good only
+	// during the call of Submit: a Submitter that keeps the request for later sets it to nil.
+	Batch *Batch
+}
+
+// Response answers a Request. Body is valid only until done returns.
+type Response struct {
+	Code    Code
+	Timings Timings
+	Body    []byte // encoded Result
+	Batch   *Batch // as in Request, for what done writes
+}
+
+// Submitter runs operations without blocking the caller. A Stream, the Workers of a driver and hsmd's Mux are all
+// Submitters, so a relay forwards by callback and needs no goroutine per request.
+type Submitter interface {
+	// Submit takes a request and returns. done is called exactly once, from any goroutine, perhaps before Submit
+	// returns; it must not block.
+	Submit(req *Request, done func(*Response))
+}
+
+// ErrorResponse is the response that carries err.
+func ErrorResponse(err error) *Response {
+	e := AsError(err)
+	body, _ := proto.Marshal(&Result{Error: e.Proto()})
+	return &Response{Code: e.Code, Body: body}
+}
+
+// Err returns the error that a response carries, or nil.
+func (r *Response) Err() error {
+	if r.Code == 0 {
+		return nil
+	}
+	var res Result
+	if err := proto.Unmarshal(r.Body, &res); err == nil && res.GetError() != nil {
+		return FromProto(res.GetError())
+	}
+	return Errorf(r.Code, "driver answered %s", r.Code)
+}
+
+type timingsKey struct{}
+
+// TimingsFrom returns where Execute reports its times, for the driver to fill; never nil.
+func TimingsFrom(ctx context.Context) *Timings {
+	if t, ok := ctx.Value(timingsKey{}).(*Timings); ok {
+		return t
+	}
+	return new(Timings)
+}
+
+// WithTimings returns a context whose TimingsFrom is t.
+func WithTimings(ctx context.Context, t *Timings) context.Context {
+	return context.WithValue(ctx, timingsKey{}, t)
+}
+
+type traceKey struct{}
+
+// WithTrace returns a context that carries a W3C traceparent for the next hop.
+func WithTrace(ctx context.Context, traceparent []byte) context.Context {
+	return context.WithValue(ctx, traceKey{}, traceparent)
+}
+
+// TraceFrom returns the traceparent of WithTrace, or nil.
+func TraceFrom(ctx context.Context) []byte {
+	b, _ := ctx.Value(traceKey{}).([]byte)
+	return b
+}
+
+// defaultTimeout bounds an operation whose context has no deadline.
+const defaultTimeout = 30 * time.Second
+
+// call is one blocking Do: pooled, with the channel that its answer comes on.
+type call struct {
+	res     Result
+	err     error
+	timings Timings
+	ready   chan struct{}
+}
+
+var calls = sync.Pool{New: func() any { return &call{ready: make(chan struct{}, 1)} }}
+
+// Do runs one operation through a Submitter and waits for it. Timings go where TimingsFrom(ctx) points.
+func Do(ctx context.Context, s Submitter, tenant string, op *Op) (*Result, error) {
+	body, err := proto.Marshal(op)
+	if err != nil {
+		return nil, Errorf(InvalidArgument, "encode operation: %w", err)
+	}
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = time.Now().Add(defaultTimeout)
+	}
+	c := calls.Get().(*call)
+	req := &Request{Kind: op.GetKind(), Tenant: tenant, Deadline: deadline, Trace: TraceFrom(ctx), Body: body}
+	s.Submit(req, func(r *Response) {
+		c.timings = r.Timings
+		if c.err = r.Err(); c.err == nil {
+			if err := proto.Unmarshal(r.Body, &c.res); err != nil {
+				c.err = Errorf(Internal, "driver answered with a malformed result")
+			}
+		}
+		c.ready <- struct{}{}
+	})
+	select {
+	case <-c.ready:
+	case <-ctx.Done():
+		return nil, AsError(ctx.Err()) // c is left to the late answer, and to the collector
+	}
+	res, err := &Result{Data: c.res.Data, Iv: c.res.Iv, Plaintext: c.res.Plaintext, Valid: c.res.Valid}, c.err
+	*TimingsFrom(ctx) = c.timings
+	c.res.Reset()
+	c.err = nil
+	calls.Put(c)
+	if err != nil {
+		return nil, err
+	}
+	return res, nil
+}

@@ -1,0 +1,103 @@
+package kms
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Code is the closed list of reasons for which the core refuses or fails. Each dialect maps each code, and a test proves
+// its map total.
+type Code string
+
+// The codes.
+const (
+	CodeInvalidRequest    Code = "InvalidRequest"    // Field says which one; not one of the more exact codes below
+	CodeInvalidKeyID      Code = "InvalidKeyID"      // not the form of a key id
+	CodeInvalidAlias      Code = "InvalidAlias"      // key name malformed or reserved
+	CodeInvalidDesc       Code = "InvalidDesc"       // description too long
+	CodeInvalidSpec       Code = "InvalidSpec"       // key spec unknown
+	CodeInvalidLimit      Code = "InvalidLimit"      // page size out of range
+	CodeInvalidMarker     Code = "InvalidMarker"     // page marker malformed
+	CodeInvalidLength     Code = "InvalidLength"     // of random bytes or of a data key: out of range or not whole bytes
+	CodeUnsupportedSpec   Code = "UnsupportedSpec"   // known, but this HSM cannot do it; Message names the capability
+	CodeUnsupportedUsage  Code = "UnsupportedUsage"  // usage does not go with the spec
+	CodeAliasExists       Code = "AliasExists"       // another key of the tenant has this name
+	CodeQuotaExceeded     Code = "QuotaExceeded"     // as many keys as the limit allows
+	CodeNotFound          Code = "NotFound"          // no such key, or none that this principal may know of
+	CodeDenied            Code = "Denied"            // no grant and no policy allows it
+	CodeKeyDisabled       Code = "KeyDisabled"       // key is Disabled
+	CodeKeyPendingDelete  Code = "KeyPendingDelete"  // key is PendingDeletion
+	CodeKeyPendingImport  Code = "KeyPendingImport"  // key is PendingImport
+	CodeKeyUnavailable    Code = "KeyUnavailable"    // the HSM does not find or does not accept the key now
+	CodeNotDisabled       Code = "NotDisabled"       // enable: key is not Disabled
+	CodeNotEnabled        Code = "NotEnabled"        // disable: key is not Enabled
+	CodeSymmetricKey      Code = "SymmetricKey"      // operation needs an asymmetric key
+	CodeAsymmetricKey     Code = "AsymmetricKey"     // operation needs a symmetric key
+	CodeMACKey            Code = "MACKey"            // operation is not for HMAC keys
+	CodeUsageIsEncrypt    Code = "UsageIsEncrypt"    // key may only encrypt and decrypt
+	CodeUsageIsSign       Code = "UsageIsSign"       // key may only sign and verify
+	CodeAlgorithmMismatch Code = "AlgorithmMismatch" // algorithm is not for this key
+	CodeDigestLength      Code = "DigestLength"      // digest is not as long as the algorithm's hash
+	CodeDataTooLong       Code = "DataTooLong"       // plaintext or message above the limit
+	CodeInvalidCiphertext Code = "InvalidCiphertext" // malformed, of another key or purpose, or context differs: one answer for all
+	CodeBusy              Code = "Busy"              // shed; RetryAfter says when to come back
+	CodeDeadline          Code = "Deadline"          // the request's time ended
+	CodeInternal          Code = "Internal"          // cause in the log only
+)
+
+// Codes lists every code, for the tests that prove a map total.
+var Codes = []Code{
+	CodeInvalidRequest, CodeInvalidKeyID, CodeInvalidAlias, CodeInvalidDesc, CodeInvalidSpec, CodeInvalidLimit,
+	CodeInvalidMarker, CodeInvalidLength, CodeUnsupportedSpec, CodeUnsupportedUsage, CodeAliasExists, CodeQuotaExceeded,
+	CodeNotFound, CodeDenied, CodeKeyDisabled, CodeKeyPendingDelete, CodeKeyPendingImport, CodeKeyUnavailable,
+	CodeNotDisabled, CodeNotEnabled, CodeSymmetricKey, CodeAsymmetricKey, CodeMACKey, CodeUsageIsEncrypt, CodeUsageIsSign,
+	CodeAlgorithmMismatch, CodeDigestLength, CodeDataTooLong, CodeInvalidCiphertext, CodeBusy, CodeDeadline, CodeInternal,
+}
+
+// Error is a refusal or failure of the core. Message is fit for a client; the cause is for the log only.
+type Error struct {
+	Code       Code
+	Field      string // canonical name of the field at fault, where one is
+	Message    string
+	RetryAfter time.Duration // with CodeBusy
+	cause      error
+}
+
+// Errorf makes an Error whose message a client may see. Because adds a cause.
+func Errorf(code Code, format string, args ...any) *Error {
+	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+// Because returns e with a cause, which goes to the log and never to a client.
+func (e *Error) Because(cause error) *Error {
+	c := *e
+	c.cause = cause
+	return &c
+}
+
+// In returns e with the name of the field at fault.
+func (e *Error) In(field string) *Error {
+	c := *e
+	c.Field = field
+	return &c
+}
+
+func (e *Error) Error() string {
+	if e.Field != "" {
+		return fmt.Sprintf("%s: %s: %s", e.Code, e.Field, e.Message)
+	}
+	return fmt.Sprintf("%s: %s", e.Code, e.Message)
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.cause }
+
+// AsError returns err as an *Error; what is none becomes CodeInternal with err as its cause.
+func AsError(err error) *Error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return &Error{Code: CodeInternal, Message: "internal error", cause: err}
+}

@@ -1,0 +1,157 @@
+// Package kms is the canonical core of Keyside: keys, versions, states, data keys and the rules that bind them. It knows
+// no HTTP, no database, no driver and no cloud's words; dialects translate to and from it, and what it needs of the world
+// are the small interfaces in ports.go.
+package kms
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// KeyID names a key. Its text form is a lower-case UUID.
+type KeyID = uuid.UUID
+
+// KeySpec is what a key is made of.
+type KeySpec string
+
+// The key specs. SM2 and SM4 are known by name so that a dialect can refuse them as the cloud would.
+const (
+	AES128    KeySpec = "AES_128"
+	AES192    KeySpec = "AES_192"
+	AES256    KeySpec = "AES_256"
+	RSA2048   KeySpec = "RSA_2048"
+	RSA3072   KeySpec = "RSA_3072"
+	RSA4096   KeySpec = "RSA_4096"
+	ECP256    KeySpec = "EC_P256"
+	ECP384    KeySpec = "EC_P384"
+	ECP521    KeySpec = "EC_P521"
+	Secp256k1 KeySpec = "SECP256K1"
+	HMAC256   KeySpec = "HMAC_256"
+	HMAC384   KeySpec = "HMAC_384"
+	HMAC512   KeySpec = "HMAC_512"
+	SM2       KeySpec = "SM2"
+	SM4       KeySpec = "SM4"
+)
+
+// KeyUsage is what a key may be used for; fixed at creation.
+type KeyUsage string
+
+// The key usages.
+const (
+	EncryptDecrypt    KeyUsage = "ENCRYPT_DECRYPT"
+	SignVerify        KeyUsage = "SIGN_VERIFY"
+	GenerateVerifyMAC KeyUsage = "GENERATE_VERIFY_MAC"
+)
+
+// Origin says where a key's material comes from.
+type Origin string
+
+// The origins.
+const (
+	OriginKMS      Origin = "kms"
+	OriginExternal Origin = "external"
+)
+
+// KeyState is the state of a key. Unavailable is never stored: it is what a key is while its HSM does not find it.
+type KeyState string
+
+// The key states.
+const (
+	Enabled         KeyState = "Enabled"
+	Disabled        KeyState = "Disabled"
+	PendingImport   KeyState = "PendingImport"
+	PendingDeletion KeyState = "PendingDeletion"
+	Unavailable     KeyState = "Unavailable"
+)
+
+// Protection says what guards a key's material while it works; drivers report it.
+type Protection string
+
+// The protections.
+const (
+	ProtectionHSM              Protection = "hsm"
+	ProtectionModuleUnenforced Protection = "module-unenforced"
+	ProtectionDriver           Protection = "driver"
+)
+
+// SigningAlgorithm is a signature scheme with its hash.
+type SigningAlgorithm string
+
+// The signing algorithms. PSS salts are as long as the hash; ECDSA signatures are ASN.1 DER.
+const (
+	RSAPSSSHA256   SigningAlgorithm = "RSASSA_PSS_SHA_256"
+	RSAPSSSHA384   SigningAlgorithm = "RSASSA_PSS_SHA_384"
+	RSAPSSSHA512   SigningAlgorithm = "RSASSA_PSS_SHA_512"
+	RSAPKCS1SHA256 SigningAlgorithm = "RSASSA_PKCS1_V1_5_SHA_256"
+	RSAPKCS1SHA384 SigningAlgorithm = "RSASSA_PKCS1_V1_5_SHA_384"
+	RSAPKCS1SHA512 SigningAlgorithm = "RSASSA_PKCS1_V1_5_SHA_512"
+	ECDSASHA256    SigningAlgorithm = "ECDSA_SHA_256"
+	ECDSASHA384    SigningAlgorithm = "ECDSA_SHA_384"
+	ECDSASHA512    SigningAlgorithm = "ECDSA_SHA_512"
+)
+
+// Purpose says what a ciphertext holds. A right to decrypt data opens no data key, so decryption names the purpose it
+// expects and the ciphertext's authenticated header must agree.
+type Purpose uint8
+
+// The purposes.
+const (
+	PurposeData    Purpose = 1
+	PurposeDataKey Purpose = 2
+)
+
+// Key is a customer master key. A *Key that the store or the service returned is shared and never changed.
+type Key struct {
+	ID          KeyID
+	Alias       string // the name given at creation, unique in the tenant
+	Description string
+	Spec        KeySpec
+	Usage       KeyUsage
+	Origin      Origin
+	State       KeyState
+	CreatedAt   time.Time
+	Versions    []KeyVersion // oldest first; the last one encrypts and signs
+}
+
+// Current returns the newest version, or nil for a key without material.
+func (k *Key) Current() *KeyVersion {
+	if len(k.Versions) == 0 {
+		return nil
+	}
+	return &k.Versions[len(k.Versions)-1]
+}
+
+// Version returns the version with that number, or nil.
+func (k *Key) Version(n uint32) *KeyVersion {
+	for i := range k.Versions {
+		if k.Versions[i].Number == n {
+			return &k.Versions[i]
+		}
+	}
+	return nil
+}
+
+// KeyVersion is one generation of a key's material.
+type KeyVersion struct {
+	Number     uint32 // from 1
+	CreatedAt  time.Time
+	Sealed     []byte // opaque: only the driver opens it
+	Root       uint32 // number of the tenant's root that it is sealed under
+	Protection Protection
+	PublicKey  []byte // DER SubjectPublicKeyInfo of asymmetric keys
+}
+
+// KeyRef names a key version to the HSM with everything that a seal binds.
+type KeyRef struct {
+	ID      KeyID
+	Version uint32
+	Spec    KeySpec
+	Usage   KeyUsage
+	Sealed  []byte
+}
+
+// Ref returns the reference to one of the key's versions.
+func (k *Key) Ref(v *KeyVersion) KeyRef {
+	return KeyRef{ID: k.ID, Version: v.Number, Spec: k.Spec, Usage: k.Usage, Sealed: v.Sealed}
+}
