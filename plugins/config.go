@@ -1,0 +1,149 @@
+// Package plugins is the host's side of driver processes: it verifies a driver's binary, starts it through go-plugin in
+// a process group of its own, hands over settings and credential once, and presents the process as a driver.Driver.
+// It starts a process once; who starts it again, and when, is hsmd.Mux's to decide.
+package plugins
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Kinds of drivers.
+const (
+	KindPKCS11   = "pkcs11"   // built in: the running binary as `keyside driver pkcs11`
+	KindSoft     = "soft"     // built in: the running binary as `keyside driver soft`
+	KindExternal = "external" // a binary of its own, named by command and pinned by sha256
+)
+
+// DefaultDrainTimeout is how long Close waits for the operations in flight.
+const DefaultDrainTimeout = 10 * time.Second
+
+// Config is one driver as the configuration names it.
+type Config struct {
+	// Name is what peers and logs call the driver: 1 to 64 characters [a-z0-9-].
+	Name string `yaml:"name"`
+	// Kind is pkcs11, soft or external.
+	Kind string `yaml:"kind"`
+	// Command is the absolute path of an external driver's binary.
+	Command string `yaml:"command,omitempty"`
+	// SHA256 pins the binary, in hex. External drivers must have it; a built-in one is the running binary itself, which
+	// is compared when it is set.
+	SHA256 string `yaml:"sha256,omitempty"`
+	// Settings go to the driver as they are; the driver decodes them strictly.
+	Settings yaml.Node `yaml:"settings,omitempty"`
+	// Credential says where the PIN or passphrase comes from.
+	Credential Credential `yaml:"credential,omitempty"`
+	// Env is all that the process's environment holds beside go-plugin's handshake.
+	Env map[string]string `yaml:"env,omitempty"`
+	// DrainTimeout bounds the wait of Close, default 10s.
+	DrainTimeout time.Duration `yaml:"drain_timeout,omitempty"`
+}
+
+// Credential is where a PIN or passphrase comes from: at most one of its fields is set.
+type Credential struct {
+	// File is the absolute path of a file that only its owner can read.
+	File string `yaml:"file,omitempty"`
+	// Systemd names a credential of the service manager, a file in $CREDENTIALS_DIRECTORY.
+	Systemd string `yaml:"systemd,omitempty"`
+	// Command is a program, by absolute path, and its arguments; the credential is what it prints.
+	Command []string `yaml:"command,omitempty"`
+}
+
+// Validate reports every fault of the configuration, each with the key that has it.
+func (c *Config) Validate() error {
+	var errs []error
+	bad := func(key, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("%s: %s", key, fmt.Sprintf(format, args...)))
+	}
+	if !validName(c.Name) {
+		bad("name", "%q is not 1 to 64 characters [a-z0-9-]", c.Name)
+	}
+	switch c.Kind {
+	case KindPKCS11, KindSoft:
+		if c.Command != "" {
+			bad("command", "only for kind external")
+		}
+	case KindExternal:
+		if !filepath.IsAbs(c.Command) {
+			bad("command", "an absolute path is required for kind external")
+		}
+		if c.SHA256 == "" {
+			bad("sha256", "required for kind external")
+		}
+	default:
+		bad("kind", "%q is none of pkcs11, soft, external", c.Kind)
+	}
+	if sum, err := hex.DecodeString(c.SHA256); c.SHA256 != "" && (err != nil || len(sum) != 32) {
+		bad("sha256", "not 64 hexadecimal digits")
+	}
+	if c.Settings.Kind != 0 && c.Settings.Kind != yaml.MappingNode {
+		bad("settings", "not a mapping")
+	}
+	for name := range c.Env {
+		switch {
+		case name == "" || strings.ContainsAny(name, "=\x00"):
+			bad("env", "%q is no name of a variable", name)
+		case strings.HasPrefix(name, "PLUGIN_") || strings.HasPrefix(name, "KEYSIDE_DRIVER"):
+			bad("env", "%s belongs to the handshake", name)
+		}
+	}
+	if c.DrainTimeout < 0 {
+		bad("drain_timeout", "is negative")
+	}
+	if err := c.Credential.validate(); err != nil {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Credential) validate() error {
+	set := slices.DeleteFunc([]string{"file", "systemd", "command"}, func(key string) bool {
+		switch key {
+		case "file":
+			return c.File == ""
+		case "systemd":
+			return c.Systemd == ""
+		}
+		return len(c.Command) == 0
+	})
+	switch {
+	case len(set) > 1:
+		return fmt.Errorf("credential: only one of %s", strings.Join(set, ", "))
+	case c.File != "" && !filepath.IsAbs(c.File):
+		return errors.New("credential.file: not an absolute path")
+	case c.Systemd != "" && (strings.Contains(c.Systemd, "/") || c.Systemd == "." || c.Systemd == ".."):
+		return fmt.Errorf("credential.systemd: %q is no credential's name", c.Systemd)
+	case len(c.Command) > 0 && !filepath.IsAbs(c.Command[0]):
+		return errors.New("credential.command: its first element is not an absolute path")
+	}
+	return nil
+}
+
+func validName(s string) bool {
+	if s == "" || len(s) > 64 {
+		return false
+	}
+	return strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
+}
+
+// settings returns the driver's section as the YAML that Configure carries.
+func (c *Config) settings() ([]byte, error) {
+	if c.Settings.Kind == 0 {
+		return nil, nil
+	}
+	return yaml.Marshal(&c.Settings)
+}
+
+func (c *Config) drainTimeout() time.Duration {
+	if c.DrainTimeout == 0 {
+		return DefaultDrainTimeout
+	}
+	return c.DrainTimeout
+}
