@@ -1,6 +1,7 @@
 package kms
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -30,6 +31,7 @@ const (
 	CodeKeyPendingDelete  Code = "KeyPendingDelete"  // key is PendingDeletion
 	CodeKeyPendingImport  Code = "KeyPendingImport"  // key is PendingImport
 	CodeKeyUnavailable    Code = "KeyUnavailable"    // the HSM does not find or does not accept the key now
+	CodeKeyExhausted      Code = "KeyExhausted"      // the key's version has encrypted as many messages as is safe
 	CodeNotDisabled       Code = "NotDisabled"       // enable: key is not Disabled
 	CodeNotEnabled        Code = "NotEnabled"        // disable: key is not Enabled
 	CodeSymmetricKey      Code = "SymmetricKey"      // operation needs an asymmetric key
@@ -51,7 +53,7 @@ var Codes = []Code{
 	CodeInvalidRequest, CodeInvalidKeyID, CodeInvalidAlias, CodeInvalidDesc, CodeInvalidSpec, CodeInvalidLimit,
 	CodeInvalidMarker, CodeInvalidLength, CodeUnsupportedSpec, CodeUnsupportedUsage, CodeAliasExists, CodeQuotaExceeded,
 	CodeNotFound, CodeDenied, CodeKeyDisabled, CodeKeyPendingDelete, CodeKeyPendingImport, CodeKeyUnavailable,
-	CodeNotDisabled, CodeNotEnabled, CodeSymmetricKey, CodeAsymmetricKey, CodeMACKey, CodeUsageIsEncrypt, CodeUsageIsSign,
+	CodeKeyExhausted, CodeNotDisabled, CodeNotEnabled, CodeSymmetricKey, CodeAsymmetricKey, CodeMACKey, CodeUsageIsEncrypt, CodeUsageIsSign,
 	CodeAlgorithmMismatch, CodeDigestLength, CodeDataTooLong, CodeInvalidCiphertext, CodeBusy, CodeDeadline, CodeInternal,
 }
 
@@ -93,11 +95,15 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.cause }
 
-// AsError returns err as an *Error; what is none becomes CodeInternal with err as its cause.
+// AsError returns err as an *Error. A context that ended becomes CodeDeadline, and what else is no *Error becomes
+// CodeInternal, both with err as the cause.
 func AsError(err error) *Error {
 	var e *Error
 	if errors.As(err, &e) {
 		return e
+	}
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return &Error{Code: CodeDeadline, Message: "the request's time ended", cause: err}
 	}
 	return &Error{Code: CodeInternal, Message: "internal error", cause: err}
 }

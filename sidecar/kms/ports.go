@@ -44,25 +44,43 @@ type SealedKey struct {
 type Store interface {
 	// Key returns the key with that id. The result is shared: nobody changes it.
 	Key(ctx context.Context, id KeyID) (*Key, error)
+	// CheckNew says whether CreateKey would refuse a new key of that alias now. Only CreateKey's own answer counts; this
+	// one spares the HSM a key pair that has no future.
+	CheckNew(ctx context.Context, alias string, quota int) error
 	// CreateKey stores a new key if its id and its alias are free (CodeAliasExists) and fewer than quota keys exist
 	// (CodeQuotaExceeded), all in one transaction.
 	CreateKey(ctx context.Context, key *Key, quota int) error
 	// UpdateKey runs change on a copy of the key inside one transaction and stores the result; an error of change
-	// leaves everything as it was and is returned.
+	// leaves everything as it was and is returned. change must not touch what the copy's slices point to.
 	UpdateKey(ctx context.Context, id KeyID, change func(*Key) error) (*Key, error)
 	// ListKeys returns up to limit keys that filter accepts, in order of creation, skipping the first offset of them,
 	// and how many filter accepts in all.
-	ListKeys(ctx context.Context, filter func(*Key) bool, offset, limit int) (keys []*Key, total int, err error)
+	ListKeys(ctx context.Context, filter KeyFilter, offset, limit int) (keys []*Key, total int, err error)
 	// CountKeys returns how many keys there are.
 	CountKeys(ctx context.Context) (int, error)
-	// ReserveMessages durably reserves the next n message numbers of a key version and returns the first of them.
+	// ReserveMessages durably reserves the next n message numbers of a key version and returns the first of them,
+	// from 0. Numbers never come twice, whatever dies in between.
 	ReserveMessages(ctx context.Context, id KeyID, version uint32, n uint64) (first uint64, err error)
+}
+
+// KeyFilter selects keys. A zero field accepts every key.
+type KeyFilter struct {
+	Spec  KeySpec
+	State KeyState
+}
+
+// Accepts reports whether the filter selects a key of that spec and state.
+func (f KeyFilter) Accepts(spec KeySpec, state KeyState) bool {
+	return (f.Spec == "" || f.Spec == spec) && (f.State == "" || f.State == state)
 }
 
 // Auditor writes the record of every operation. Record returns when the record is durable; if it fails, so does the
 // operation, whatever it did.
 type Auditor interface {
 	Record(ctx context.Context, r *AuditRecord) error
+	// Ready reports whether a record could be made durable now. No operation begins while it cannot. It is cheap while
+	// all is well.
+	Ready(ctx context.Context) error
 }
 
 // AuditRecord is one operation as the audit log states it: who, what, which key, decided how, ended how. Never content.

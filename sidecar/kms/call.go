@@ -1,0 +1,40 @@
+package kms
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+
+	"github.com/keyside/keyside/policy"
+)
+
+// Call says on whose behalf an operation runs. A dialect puts one into the context of each request; an operation whose
+// context holds none is refused.
+type Call struct {
+	RequestID string
+	Dialect   string
+	Caller    policy.Caller
+	Principal policy.Principal
+}
+
+type callKey struct{}
+
+// WithCall returns a context that carries call.
+func WithCall(ctx context.Context, call *Call) context.Context {
+	return context.WithValue(ctx, callKey{}, call)
+}
+
+// CallFrom returns the context's call, or nil.
+func CallFrom(ctx context.Context) *Call {
+	call, _ := ctx.Value(callKey{}).(*Call)
+	return call
+}
+
+// ParseKeyID reads the one text form of a key id, a lower-case UUID with hyphens. Anything else is CodeInvalidKeyID.
+func ParseKeyID(s string) (KeyID, error) {
+	id, err := uuid.Parse(s)
+	if err != nil || id.String() != s {
+		return KeyID{}, Errorf(CodeInvalidKeyID, "key id must be a lower-case UUID").In("key_id")
+	}
+	return id, nil
+}

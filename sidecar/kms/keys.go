@@ -1,0 +1,214 @@
+package kms
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/keyside/keyside/policy"
+)
+
+// CreateKeyInput says what key to make. Zero fields: no description, AES256, the spec's default usage, OriginKMS.
+type CreateKeyInput struct {
+	Alias       string
+	Description string
+	Spec        KeySpec
+	Usage       KeyUsage
+	Origin      Origin
+}
+
+// ListKeysInput selects a page of keys: those of a spec and a state (zero: all), from an offset on, at most Limit of
+// them (zero: as many as a page may have).
+type ListKeysInput struct {
+	Spec   KeySpec
+	State  KeyState
+	Offset int
+	Limit  int
+}
+
+// KeyPage is a page of keys in order of creation.
+type KeyPage struct {
+	Keys  []*Key
+	Total int // that the selection has on all pages
+	Next  int // offset of the next page; 0: this is the last one
+}
+
+// CreateKey makes a key. Its material is made in the HSM, where nothing lasting stays, so a crash before the store's
+// transaction leaves nothing.
+func (s *Service) CreateKey(ctx context.Context, in CreateKeyInput) (*Key, error) {
+	return run(ctx, s, policy.OpCreateKey, func(ctx context.Context, r *request) (*Key, error) {
+		key, err := s.draft(in)
+		if err != nil {
+			return nil, err
+		}
+		if err := s.store.CheckNew(ctx, key.Alias, s.limits.Keys); err != nil {
+			return nil, err
+		}
+		if key.Origin == OriginKMS {
+			version, err := s.makeVersion(ctx, key, 1)
+			if err != nil {
+				return nil, err
+			}
+			key.Versions, key.State = []KeyVersion{*version}, Enabled
+			r.version = &key.Versions[0]
+		}
+		if err := s.store.CreateKey(ctx, key, s.limits.Keys); err != nil {
+			return nil, err
+		}
+		r.keyID = &key.ID
+		return key, nil
+	})
+}
+
+// draft checks the input and returns the key without material.
+func (s *Service) draft(in CreateKeyInput) (*Key, error) {
+	if in.Spec == "" {
+		in.Spec = AES256
+	}
+	if in.Origin == "" {
+		in.Origin = OriginKMS
+	}
+	if err := s.limits.checkAlias(in.Alias); err != nil {
+		return nil, err
+	}
+	if err := s.limits.checkDescription(in.Description); err != nil {
+		return nil, err
+	}
+	usage, err := s.checkSpec(in.Spec, in.Usage)
+	if err != nil {
+		return nil, err
+	}
+	if in.Origin != OriginKMS && in.Origin != OriginExternal {
+		return nil, Errorf(CodeInvalidRequest, "origin must be %s or %s", OriginKMS, OriginExternal).In("origin")
+	}
+	id, err := uuid.NewRandom()
+	if err != nil {
+		return nil, fmt.Errorf("make a key id: %w", err)
+	}
+	return &Key{
+		ID: id, Alias: in.Alias, Description: in.Description, Spec: in.Spec, Usage: usage, Origin: in.Origin,
+		State: PendingImport, CreatedAt: s.now(),
+	}, nil
+}
+
+// checkSpec checks that keys of the spec and the usage can be made here and returns the usage, by default the spec's own.
+func (s *Service) checkSpec(spec KeySpec, usage KeyUsage) (KeyUsage, error) {
+	possible, known := usages[spec]
+	switch {
+	case !known:
+		return "", Errorf(CodeInvalidSpec, "unknown key spec").In("key_spec")
+	case len(possible) == 0:
+		return "", Errorf(CodeUnsupportedSpec, "key spec %s is not supported", spec).In("key_spec")
+	case usage == "":
+		usage = possible[0].usage
+	case kindOf(spec, usage) == 0:
+		return "", Errorf(CodeUnsupportedUsage, "key usage does not go with key spec %s", spec).In("key_usage")
+	}
+	if ok, missing := s.hsm.Supports(spec, usage); !ok {
+		return "", Errorf(CodeUnsupportedSpec, "this HSM cannot make %s keys: %s", spec, missing).In("key_spec")
+	}
+	return usage, nil
+}
+
+// makeVersion has the HSM generate material and checks what it answers.
+func (s *Service) makeVersion(ctx context.Context, key *Key, number uint32) (*KeyVersion, error) {
+	sealed, err := s.hsm.MakeKey(ctx, KeyRef{ID: key.ID, Version: number, Spec: key.Spec, Usage: key.Usage})
+	if err != nil {
+		return nil, err
+	}
+	if err := checkSealed(key.Spec, sealed); err != nil {
+		return nil, err
+	}
+	return &KeyVersion{
+		Number: number, CreatedAt: key.CreatedAt, Sealed: sealed.Sealed, Root: sealed.Root,
+		Protection: sealed.Protection, PublicKey: sealed.PublicKey,
+	}, nil
+}
+
+// maxSealed is far above what a seal of any spec takes; an HSM that answers more would fill the database.
+const maxSealed = 64 << 10
+
+// checkSealed checks new material as far as one can who cannot open it.
+func checkSealed(spec KeySpec, k *SealedKey) error {
+	if k == nil || len(k.Sealed) == 0 || len(k.Sealed) > maxSealed {
+		return hostile("no sealed key, or one of unlikely size")
+	}
+	switch k.Protection {
+	case ProtectionHSM, ProtectionModuleUnenforced, ProtectionDriver:
+	default:
+		return hostile("protection %q", k.Protection)
+	}
+	if algorithms[spec] == nil {
+		if len(k.PublicKey) != 0 {
+			return hostile("public key for a %s key", spec)
+		}
+		return nil
+	}
+	if _, err := parsePublicKey(spec, k.PublicKey); err != nil {
+		return hostile("%w", err)
+	}
+	return nil
+}
+
+// now is the time as keys record it.
+func (s *Service) now() time.Time { return s.clock.Now().UTC().Truncate(time.Millisecond) }
+
+// DescribeKey returns a key in whatever state.
+func (s *Service) DescribeKey(ctx context.Context, id KeyID) (*Key, error) {
+	return run(ctx, s, policy.OpDescribeKey, func(ctx context.Context, r *request) (*Key, error) {
+		key, err := s.load(ctx, r, id)
+		if err != nil {
+			return nil, err
+		}
+		return key, checkState(r.op, key.State)
+	})
+}
+
+// ListKeys returns a page of keys.
+func (s *Service) ListKeys(ctx context.Context, in ListKeysInput) (*KeyPage, error) {
+	return run(ctx, s, policy.OpListKeys, func(ctx context.Context, _ *request) (*KeyPage, error) {
+		if in.Limit == 0 {
+			in.Limit = s.limits.Page
+		}
+		if in.Limit < 0 || in.Limit > s.limits.Page {
+			return nil, Errorf(CodeInvalidLimit, "limit must be 1 to %d", s.limits.Page).In("limit")
+		}
+		if in.Offset < 0 {
+			return nil, Errorf(CodeInvalidMarker, "marker must not be negative").In("marker")
+		}
+		keys, total, err := s.store.ListKeys(ctx, KeyFilter{Spec: in.Spec, State: in.State}, in.Offset, in.Limit)
+		if err != nil {
+			return nil, err
+		}
+		page := &KeyPage{Keys: keys, Total: total}
+		if next := in.Offset + len(keys); len(keys) > 0 && next < total {
+			page.Next = next
+		}
+		return page, nil
+	})
+}
+
+// EnableKey makes a disabled key usable again.
+func (s *Service) EnableKey(ctx context.Context, id KeyID) (*Key, error) {
+	return s.setState(ctx, policy.OpEnableKey, id, Enabled)
+}
+
+// DisableKey makes an enabled key unusable until it is enabled again.
+func (s *Service) DisableKey(ctx context.Context, id KeyID) (*Key, error) {
+	return s.setState(ctx, policy.OpDisableKey, id, Disabled)
+}
+
+func (s *Service) setState(ctx context.Context, op policy.Operation, id KeyID, state KeyState) (*Key, error) {
+	return run(ctx, s, op, func(ctx context.Context, r *request) (*Key, error) {
+		r.keyID = &id
+		return s.store.UpdateKey(ctx, id, func(key *Key) error {
+			if err := checkState(op, key.State); err != nil {
+				return err
+			}
+			key.State = state
+			return nil
+		})
+	})
+}

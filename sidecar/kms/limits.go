@@ -1,0 +1,107 @@
+package kms
+
+import (
+	"regexp"
+	"strings"
+	"unicode/utf8"
+)
+
+// Limits bounds what the core accepts. A zero field takes its value from DefaultLimits.
+type Limits struct {
+	Keys        int `yaml:"keys"`        // keys that a tenant may have
+	Data        int `yaml:"data"`        // bytes of plaintext of one encryption
+	Message     int `yaml:"message"`     // bytes of a message to sign
+	AAD         int `yaml:"aad"`         // bytes of additional authenticated data
+	Context     int `yaml:"context"`     // characters of an encryption context, names and values together
+	DataKey     int `yaml:"data_key"`    // bytes of a data key
+	Random      int `yaml:"random"`      // bytes of one random request
+	Alias       int `yaml:"alias"`       // characters of a key's alias
+	Description int `yaml:"description"` // characters of a key's description
+	Page        int `yaml:"page"`        // keys in one page of a list
+}
+
+// DefaultLimits are those that Huawei Cloud documents.
+var DefaultLimits = Limits{
+	Keys: 100, Data: 4096, Message: 4096, AAD: 128, Context: 8192, DataKey: 1024, Random: 1024, Alias: 255,
+	Description: 255, Page: 2000,
+}
+
+// withDefaults returns l with its zero fields filled.
+func (l Limits) withDefaults() Limits {
+	for _, f := range []struct {
+		field   *int
+		initial int
+	}{
+		{&l.Keys, DefaultLimits.Keys}, {&l.Data, DefaultLimits.Data}, {&l.Message, DefaultLimits.Message},
+		{&l.AAD, DefaultLimits.AAD}, {&l.Context, DefaultLimits.Context}, {&l.DataKey, DefaultLimits.DataKey},
+		{&l.Random, DefaultLimits.Random}, {&l.Alias, DefaultLimits.Alias},
+		{&l.Description, DefaultLimits.Description}, {&l.Page, DefaultLimits.Page},
+	} {
+		if *f.field == 0 {
+			*f.field = f.initial
+		}
+	}
+	return l
+}
+
+// aliasForm is what all the clouds' key names have in common.
+var aliasForm = regexp.MustCompile(`^[a-zA-Z0-9:/_-]+$`)
+
+// reservedAlias ends the names of the keys that a cloud's services make for themselves.
+const reservedAlias = "/default"
+
+func (l Limits) checkAlias(alias string) error {
+	switch {
+	case len(alias) > l.Alias:
+		return Errorf(CodeInvalidAlias, "alias has more than %d characters", l.Alias).In("alias")
+	case !aliasForm.MatchString(alias):
+		return Errorf(CodeInvalidAlias, "alias must be letters, digits and any of : / _ -").In("alias")
+	case strings.HasSuffix(strings.ToLower(alias), reservedAlias):
+		return Errorf(CodeInvalidAlias, "names ending in %s are reserved for default keys", reservedAlias).In("alias")
+	}
+	return nil
+}
+
+func (l Limits) checkDescription(text string) error {
+	if !utf8.ValidString(text) || utf8.RuneCountInString(text) > l.Description {
+		return Errorf(CodeInvalidDesc, "description must be text of at most %d characters", l.Description).In("description")
+	}
+	return nil
+}
+
+// checkPlaintext checks data to encrypt: from 1 byte to the limit.
+func (l Limits) checkPlaintext(p []byte) error {
+	switch {
+	case len(p) == 0:
+		return Errorf(CodeInvalidRequest, "plaintext is empty").In("plaintext")
+	case len(p) > l.Data:
+		return Errorf(CodeDataTooLong, "plaintext has more than %d bytes", l.Data).In("plaintext")
+	}
+	return nil
+}
+
+// checkBound checks what a ciphertext is bound to: the encryption context and the additional authenticated data.
+func (l Limits) checkBound(context map[string]string, aad []byte) error {
+	if len(aad) > l.AAD {
+		return Errorf(CodeInvalidRequest, "additional authenticated data has more than %d bytes", l.AAD).In("aad")
+	}
+	chars := 0
+	for name, value := range context {
+		if name == "" || !utf8.ValidString(name) || !utf8.ValidString(value) {
+			return Errorf(CodeInvalidRequest, "encryption context must have names and be valid text").In("context")
+		}
+		chars += utf8.RuneCountInString(name) + utf8.RuneCountInString(value)
+	}
+	if chars > l.Context {
+		return Errorf(CodeInvalidRequest, "encryption context has more than %d characters", l.Context).In("context")
+	}
+	return nil
+}
+
+// checkLength checks the length of a data key or of random bytes.
+func checkLength(n, limit int, field string) error {
+	if n < 1 || n > limit {
+		return Errorf(CodeInvalidLength, "length must be 1 to %d bytes", limit).In(field)
+	}
+	return nil
+}

@@ -1,0 +1,91 @@
+package kms
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"sync"
+)
+
+// Random 96-bit IVs allow 2^32 messages under one key (NIST SP 800-38D, 8.3). The count must survive a kill, so numbers
+// are reserved in blocks before they are used and what a dead process had left of its block is gone.
+const (
+	messageBlock = 1 << 20
+	// maxMessages leaves 1/16 of what is safe unused, so that a rotation can come in time.
+	maxMessages = 1<<32 - 1<<28
+	// warnMessages is where the audit log begins to say that a rotation is due.
+	warnMessages = 1 << 31
+)
+
+// messages counts what each key version has encrypted.
+type messages struct {
+	store    Store
+	counters sync.Map // versionID → *counter
+}
+
+type versionID struct {
+	key     KeyID
+	version uint32
+}
+
+// counter hands out the numbers of one block after the other.
+type counter struct {
+	mu        sync.Mutex
+	next, end uint64
+	lastIV    [ivSize]byte
+}
+
+func (m *messages) of(id KeyID, version uint32) *counter {
+	at := versionID{id, version}
+	if c, ok := m.counters.Load(at); ok {
+		return c.(*counter)
+	}
+	c, _ := m.counters.LoadOrStore(at, new(counter))
+	return c.(*counter)
+}
+
+// take returns a number that no other message of the key version has or had, and the counter it came from.
+func (m *messages) take(ctx context.Context, id KeyID, version uint32) (uint64, *counter, error) {
+	c := m.of(id, version)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.next == c.end {
+		first, err := m.store.ReserveMessages(ctx, id, version, messageBlock)
+		if err != nil {
+			return 0, nil, fmt.Errorf("reserve message numbers: %w", err)
+		}
+		c.next, c.end = first, first+messageBlock
+	}
+	if c.end > maxMessages {
+		return 0, nil, Errorf(CodeKeyExhausted, "key has encrypted as many messages as is safe; create a new one")
+	}
+	n := c.next
+	c.next++
+	return n, c, nil
+}
+
+// checkIV refuses an IV that cannot be random: of another length, zero, or the one before. Random IVs of one key meet
+// with a chance of 2^-96 from one message to the next; a stuck generator meets at once.
+func (c *counter) checkIV(iv []byte) error {
+	if len(iv) != ivSize {
+		return hostile("IV has %d bytes", len(iv))
+	}
+	if allZero(iv) {
+		return hostile("IV is zero")
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if bytes.Equal(iv, c.lastIV[:]) {
+		return hostile("IV is that of the message before")
+	}
+	copy(c.lastIV[:], iv)
+	return nil
+}
+
+func allZero(b []byte) bool {
+	var all byte
+	for _, x := range b {
+		all |= x
+	}
+	return all == 0
+}

@@ -1,0 +1,237 @@
+package kms
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	otelcodes "go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/keyside/keyside/policy"
+)
+
+// Config is what a Service is made of. Store, HSM, Auditor and Tenant are required.
+type Config struct {
+	Store   Store
+	HSM     HSM
+	Auditor Auditor
+	Tenant  string
+	Limits  Limits       // zero fields: DefaultLimits
+	Clock   Clock        // nil: the system's
+	Logger  *slog.Logger // nil: none
+	Tracer  trace.Tracer // nil: no spans and no cost
+}
+
+// Service does the operations of the KMS for one tenant. Every operation goes through [run]: caller, decision,
+// checks, HSM, audit, answer. It is safe for concurrent use.
+type Service struct {
+	store    Store
+	hsm      HSM
+	auditor  Auditor
+	tenant   string
+	limits   Limits
+	clock    Clock
+	log      *slog.Logger
+	tracer   trace.Tracer
+	messages messages
+}
+
+type systemClock struct{}
+
+func (systemClock) Now() time.Time { return time.Now() }
+
+// New makes a Service.
+func New(cfg Config) (*Service, error) {
+	if cfg.Store == nil || cfg.HSM == nil || cfg.Auditor == nil || cfg.Tenant == "" {
+		return nil, errors.New("kms: a service needs a store, an HSM, an auditor and a tenant")
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = systemClock{}
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Service{
+		store: cfg.Store, hsm: cfg.HSM, auditor: cfg.Auditor, tenant: cfg.Tenant, limits: cfg.Limits.withDefaults(),
+		clock: cfg.Clock, log: cfg.Logger, tracer: cfg.Tracer, messages: messages{store: cfg.Store},
+	}, nil
+}
+
+// Limits returns the limits in force.
+func (s *Service) Limits() Limits { return s.limits }
+
+// request is one operation under way.
+type request struct {
+	op       policy.Operation
+	call     *Call
+	decision policy.Decision
+	start    time.Time
+	span     trace.Span // nil without a tracer
+	key      *Key       // once it is known
+	keyID    *KeyID     // that the caller named, known or not
+	version  *KeyVersion
+	warning  string
+}
+
+// run is the one pipeline of all operations. It refuses what has no caller and what policy does not allow, runs do, and
+// hands out do's answer only after the audit record is durable.
+func run[T any](ctx context.Context, s *Service, op policy.Operation, do func(context.Context, *request) (T, error)) (T, error) {
+	r := request{op: op, call: CallFrom(ctx), start: s.clock.Now()}
+	if s.tracer != nil {
+		ctx, r.span = s.tracer.Start(ctx, "kms."+string(op), trace.WithTimestamp(r.start))
+		defer r.span.End()
+	}
+	var out T
+	err := s.admit(ctx, &r)
+	if err == nil {
+		out, err = do(ctx, &r)
+	}
+	if e := s.finish(ctx, &r, err); e != nil {
+		if secret, ok := any(out).(interface{ wipe() }); ok {
+			secret.wipe()
+		}
+		var nothing T
+		return nothing, e
+	}
+	return out, nil
+}
+
+// admit decides whether the operation may begin.
+func (s *Service) admit(ctx context.Context, r *request) error {
+	if err := s.auditor.Ready(ctx); err != nil {
+		return Errorf(CodeInternal, "internal error").Because(fmt.Errorf("audit is not ready: %w", err))
+	}
+	if r.call == nil {
+		r.decision = policy.Decision{Reason: "no caller"}
+		return denied()
+	}
+	if r.decision = policy.Decide(r.call.Principal, r.op); !r.decision.Allow {
+		return denied()
+	}
+	return ctx.Err()
+}
+
+func denied() *Error { return Errorf(CodeDenied, "not allowed") }
+
+// finish makes the operation's end durable in the audit log and returns what to answer: nil for success.
+func (s *Service) finish(ctx context.Context, r *request, err error) error {
+	outcome := "ok"
+	var e *Error
+	if err != nil {
+		e = AsError(err)
+		outcome = string(e.Code)
+	}
+	// The record is written even where the request's own time has ended.
+	if aerr := s.auditor.Record(context.WithoutCancel(ctx), s.record(r, outcome)); aerr != nil {
+		e = Errorf(CodeInternal, "internal error").Because(fmt.Errorf("audit: %w", errors.Join(aerr, err)))
+	}
+	if r.span != nil {
+		r.span.SetAttributes(attribute.String("keyside.outcome", outcome))
+		if e != nil {
+			r.span.SetStatus(otelcodes.Error, string(e.Code))
+		}
+	}
+	if e == nil {
+		return nil
+	}
+	s.report(ctx, r, e)
+	if e.Code == CodeNotFound && !r.administrator() {
+		return denied() // who may not know of a key cannot tell it from one that is not there
+	}
+	return e
+}
+
+func (r *request) administrator() bool { return r.call != nil && r.call.Principal.Administrator }
+
+// record states the operation for the audit log.
+func (s *Service) record(r *request, outcome string) *AuditRecord {
+	rec := &AuditRecord{
+		Time: r.start, Operation: r.op, Tenant: s.tenant, Decision: "deny", By: r.decision.Reason, Outcome: outcome,
+		Latency: s.clock.Now().Sub(r.start).Microseconds(), Warning: r.warning,
+	}
+	if r.decision.Allow {
+		rec.Decision, rec.By = "allow", r.decision.By
+	}
+	if r.call != nil {
+		rec.RequestID, rec.Dialect, rec.Caller, rec.Principal =
+			r.call.RequestID, r.call.Dialect, r.call.Caller, r.call.Principal.Name
+	}
+	if r.keyID != nil {
+		rec.KeyID = r.keyID.String()
+	}
+	if r.version != nil {
+		rec.Version, rec.Protect = r.version.Number, r.version.Protection
+	}
+	return rec
+}
+
+// report logs why an operation failed. What callers do wrong is their affair and stays below the usual level.
+func (s *Service) report(ctx context.Context, r *request, e *Error) {
+	level := slog.LevelDebug
+	switch e.Code {
+	case CodeInternal:
+		level = slog.LevelError
+	case CodeKeyUnavailable, CodeKeyExhausted:
+		level = slog.LevelWarn
+	}
+	if !s.log.Enabled(ctx, level) {
+		return
+	}
+	attrs := []slog.Attr{slog.String("operation", string(r.op)), slog.String("code", string(e.Code))}
+	if r.call != nil {
+		attrs = append(attrs, slog.String("request_id", r.call.RequestID))
+	}
+	if r.keyID != nil {
+		attrs = append(attrs, slog.String("key_id", r.keyID.String()))
+	}
+	if cause := e.Unwrap(); cause != nil {
+		attrs = append(attrs, slog.String("error", cause.Error()))
+	}
+	s.log.LogAttrs(ctx, level, "operation failed", attrs...)
+}
+
+// Refuse audits a request that a dialect refused before the core saw it, and returns what to answer: err, or
+// CodeInternal if the refusal could not be recorded.
+func (s *Service) Refuse(ctx context.Context, op policy.Operation, err error) error {
+	r := request{op: op, call: CallFrom(ctx), start: s.clock.Now()}
+	r.decision = policy.Decision{Reason: "refused by dialect"}
+	return s.finish(ctx, &r, AsError(err))
+}
+
+// use loads the key that an operation is about and checks that its state and spec let it take part.
+func (s *Service) use(ctx context.Context, r *request, id KeyID) (*Key, error) {
+	key, err := s.load(ctx, r, id)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkState(r.op, key.State); err != nil {
+		return nil, err
+	}
+	if err := checkKind(r.op, key.Spec, key.Usage); err != nil {
+		return nil, err
+	}
+	if r.version = key.Current(); r.version == nil {
+		return nil, Errorf(CodeInternal, "internal error").Because(fmt.Errorf("key %s is %s without material", id, key.State))
+	}
+	return key, nil
+}
+
+// load reads the key that an operation is about.
+func (s *Service) load(ctx context.Context, r *request, id KeyID) (*Key, error) {
+	r.keyID = &id
+	key, err := s.store.Key(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	r.key = key
+	return key, nil
+}
+
+// hostile is the error for an answer of the HSM that cannot be right.
+func hostile(format string, args ...any) *Error {
+	return Errorf(CodeInternal, "internal error").Because(fmt.Errorf("the HSM's answer is wrong: "+format, args...))
+}

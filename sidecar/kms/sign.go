@@ -1,0 +1,181 @@
+package kms
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rsa"
+	_ "crypto/sha256" // the hashes of SigningAlgorithm
+	_ "crypto/sha512"
+	"crypto/x509"
+	"errors"
+	"fmt"
+
+	"github.com/keyside/keyside/policy"
+)
+
+// SignInput says what to sign. Message is the message itself, or with Digest its hash under the algorithm.
+type SignInput struct {
+	KeyID     KeyID
+	Algorithm SigningAlgorithm
+	Message   []byte
+	Digest    bool
+}
+
+// SignOutput is a signature, which was verified before it was released.
+type SignOutput struct {
+	KeyID     KeyID
+	Signature []byte
+}
+
+// VerifyInput says what to verify.
+type VerifyInput struct {
+	KeyID     KeyID
+	Algorithm SigningAlgorithm
+	Message   []byte
+	Digest    bool
+	Signature []byte
+}
+
+// PublicKeyOutput is the public half of a key.
+type PublicKeyOutput struct {
+	KeyID KeyID
+	Spec  KeySpec
+	Usage KeyUsage
+	DER   []byte // SubjectPublicKeyInfo
+}
+
+// scheme is what a signing algorithm stands for.
+type scheme struct {
+	hash crypto.Hash
+	pss  bool // of the RSA algorithms
+}
+
+var schemes = map[SigningAlgorithm]scheme{
+	RSAPSSSHA256: {crypto.SHA256, true}, RSAPSSSHA384: {crypto.SHA384, true}, RSAPSSSHA512: {crypto.SHA512, true},
+	RSAPKCS1SHA256: {crypto.SHA256, false}, RSAPKCS1SHA384: {crypto.SHA384, false},
+	RSAPKCS1SHA512: {crypto.SHA512, false},
+	ECDSASHA256:    {crypto.SHA256, false}, ECDSASHA384: {crypto.SHA384, false}, ECDSASHA512: {crypto.SHA512, false},
+}
+
+// Sign signs a message or a digest.
+func (s *Service) Sign(ctx context.Context, in SignInput) (*SignOutput, error) {
+	return run(ctx, s, policy.OpSign, func(ctx context.Context, r *request) (*SignOutput, error) {
+		key, digest, err := s.signer(ctx, r, in)
+		if err != nil {
+			return nil, err
+		}
+		signature, err := s.hsm.Sign(ctx, key.Ref(r.version), in.Algorithm, digest)
+		if err != nil {
+			return nil, err
+		}
+		// A faulty signature is useless at best, and at worst gives the private key away (Boneh, DeMillo, Lipton:
+		// On the importance of checking cryptographic protocols for faults, 1997). So none leaves unverified.
+		valid, err := verify(key.Spec, r.version.PublicKey, in.Algorithm, digest, signature, rsa.PSSSaltLengthEqualsHash)
+		if err != nil {
+			return nil, err
+		}
+		if !valid {
+			return nil, hostile("the signature does not verify")
+		}
+		return &SignOutput{KeyID: in.KeyID, Signature: signature}, nil
+	})
+}
+
+// Verify reports whether a signature is good. It takes no call to the HSM. PSS salts may have any length.
+func (s *Service) Verify(ctx context.Context, in VerifyInput) (bool, error) {
+	return run(ctx, s, policy.OpVerify, func(ctx context.Context, r *request) (bool, error) {
+		key, digest, err := s.signer(ctx, r, SignInput{
+			KeyID: in.KeyID, Algorithm: in.Algorithm, Message: in.Message, Digest: in.Digest,
+		})
+		if err != nil {
+			return false, err
+		}
+		return verify(key.Spec, r.version.PublicKey, in.Algorithm, digest, in.Signature, rsa.PSSSaltLengthAuto)
+	})
+}
+
+// signer returns the key that signs and the digest that it signs.
+func (s *Service) signer(ctx context.Context, r *request, in SignInput) (*Key, []byte, error) {
+	r.keyID = &in.KeyID
+	switch {
+	case len(in.Message) == 0:
+		return nil, nil, Errorf(CodeInvalidRequest, "message is empty").In("message")
+	case len(in.Message) > s.limits.Message:
+		return nil, nil, Errorf(CodeDataTooLong, "message has more than %d bytes", s.limits.Message).In("message")
+	}
+	key, err := s.use(ctx, r, in.KeyID)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := checkAlgorithm(key.Spec, in.Algorithm); err != nil {
+		return nil, nil, err
+	}
+	hash := schemes[in.Algorithm].hash
+	if !in.Digest {
+		h := hash.New()
+		h.Write(in.Message)
+		return key, h.Sum(nil), nil
+	}
+	if len(in.Message) != hash.Size() {
+		return nil, nil, Errorf(CodeDigestLength, "digest must have %d bytes", hash.Size()).In("message")
+	}
+	return key, in.Message, nil
+}
+
+// PublicKey returns the public half of an asymmetric key.
+func (s *Service) PublicKey(ctx context.Context, id KeyID) (*PublicKeyOutput, error) {
+	return run(ctx, s, policy.OpGetPublicKey, func(ctx context.Context, r *request) (*PublicKeyOutput, error) {
+		key, err := s.use(ctx, r, id)
+		if err != nil {
+			return nil, err
+		}
+		return &PublicKeyOutput{KeyID: id, Spec: key.Spec, Usage: key.Usage, DER: r.version.PublicKey}, nil
+	})
+}
+
+// verify checks a signature with Go's own cryptography; err means that the stored public key is broken.
+func verify(
+	spec KeySpec, der []byte, alg SigningAlgorithm, digest, signature []byte, pssSalt int,
+) (valid bool, err error) {
+	public, err := parsePublicKey(spec, der)
+	if err != nil {
+		return false, fmt.Errorf("stored public key: %w", err)
+	}
+	sch := schemes[alg]
+	switch public := public.(type) {
+	case *ecdsa.PublicKey:
+		return ecdsa.VerifyASN1(public, digest, signature), nil
+	case *rsa.PublicKey:
+		if sch.pss {
+			return rsa.VerifyPSS(public, sch.hash, digest, signature, &rsa.PSSOptions{SaltLength: pssSalt}) == nil, nil
+		}
+		return rsa.VerifyPKCS1v15(public, sch.hash, digest, signature) == nil, nil
+	}
+	return false, errors.New("stored public key has an unknown type")
+}
+
+var (
+	moduli = map[KeySpec]int{RSA2048: 2048, RSA3072: 3072, RSA4096: 4096}
+	curves = map[KeySpec]elliptic.Curve{ECP256: elliptic.P256(), ECP384: elliptic.P384(), ECP521: elliptic.P521()}
+)
+
+// parsePublicKey reads a SubjectPublicKeyInfo and checks that it is one of the spec.
+func parsePublicKey(spec KeySpec, der []byte) (crypto.PublicKey, error) {
+	public, err := x509.ParsePKIXPublicKey(der)
+	if err != nil {
+		return nil, fmt.Errorf("public key of a %s key: %w", spec, err)
+	}
+	switch p := public.(type) {
+	case *rsa.PublicKey:
+		if bits := moduli[spec]; bits != 0 && p.N.BitLen() == bits && p.N.Bit(0) == 1 && p.E >= 1<<16+1 && p.E&1 == 1 {
+			return p, nil
+		}
+	case *ecdsa.PublicKey:
+		if curve := curves[spec]; curve != nil && p.Curve == curve {
+			return p, nil
+		}
+	}
+	return nil, fmt.Errorf("public key does not fit a %s key", spec)
+}
