@@ -1,0 +1,205 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// startTimeout is how long up waits for its processes; a token on a slow disk takes seconds to open.
+const startTimeout = 60 * time.Second
+
+// upOptions are the flags of up.
+type upOptions struct {
+	dir, driver, mode, listen, module string
+	listenSet, modeSet                bool
+}
+
+func upCommand() *cobra.Command {
+	var o upOptions
+	cmd := &cobra.Command{
+		Use:   "up --dir DIR",
+		Short: "run hsmd and a sidecar in the foreground, with all their state in one folder",
+		Long: `Run hsmd and a sidecar as processes of their own, with all state in one folder. The first run makes it: a token (or
+the soft driver's key file), a random PIN, and the two configuration files, which are yours to edit from then on. Later
+runs carry on with the same keys. Processes that die are started again; SIGTERM drains.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.listenSet, o.modeSet = cmd.Flags().Changed("listen"), cmd.Flags().Changed("mode")
+			return up(cmd.Context(), o, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.dir, "dir", ".dev", "folder with all state")
+	f.StringVar(&o.driver, "driver", driverSoft, "soft (no HSM needed) or softhsm")
+	f.StringVar(&o.mode, "mode", modeViaHSMD, "via-hsmd: hsmd runs the driver; direct: the sidecar runs it itself")
+	f.StringVar(&o.listen, "listen", "", "serve on this loopback address, host:port, beside the socket")
+	f.StringVar(&o.module, "module", "", "path of SoftHSM's module (default: where distributions put it)")
+	return cmd
+}
+
+func (o *upOptions) check() (err error) {
+	if !slices.Contains([]string{driverSoft, driverSoftHSM}, o.driver) {
+		return failf(ExitUsage, "--driver %q is neither soft nor softhsm", o.driver)
+	}
+	if !slices.Contains([]string{modeViaHSMD, modeDirect}, o.mode) {
+		return failf(ExitUsage, "--mode %q is neither via-hsmd nor direct", o.mode)
+	}
+	if o.driver == driverSoftHSM {
+		o.module, err = findModule(o.module)
+	}
+	return err
+}
+
+// up prepares the folder, runs the processes until ctx ends, and drains them: first the sidecar, then hsmd below it.
+func up(ctx context.Context, o upOptions, stdout, stderr io.Writer) error {
+	if err := o.check(); err != nil {
+		return err
+	}
+	dir, err := openUpDir(o.dir)
+	if err != nil {
+		return err
+	}
+	lock, err := dir.lock()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = lock.Close() }()
+	config, err := dir.prepare(ctx, o)
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(stderr, nil))
+	ready := make(chan struct{})
+	var children []*child // lowest first
+	var stops []context.CancelFunc
+	launch := func(name string) *child {
+		c := &child{name: name, args: []string{name, "--config", dir.path(name + ".yaml")}, stderr: stderr, log: log, ready: ready}
+		childCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
+		c.start(childCtx)
+		children, stops = append(children, c), append(stops, stop)
+		return c
+	}
+	defer func() {
+		for i := len(children) - 1; i >= 0; i-- {
+			stops[i]()
+			<-children[i].done
+		}
+	}()
+	if config.HSM.Via != nil {
+		if err := await(ctx, launch("hsmd"), func() error { return accepts(dir.path("hsmd.sock")) }); err != nil {
+			return err
+		}
+	}
+	sidecar := launch("sidecar")
+	if err := await(ctx, sidecar, func() error { return healthy(ctx, config.Socket) }); err != nil {
+		return err
+	}
+	close(ready)
+	printExamples(stdout, config)
+	<-ctx.Done()
+	log.Info("draining")
+	return nil
+}
+
+// await polls until the child does its work. The end of ctx is no failure: up was asked to stop.
+func await(ctx context.Context, c *child, works func() error) error {
+	deadline := time.After(startTimeout)
+	for {
+		err := works()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-c.done:
+			return failf(ExitUnavailable, "%w", c.err)
+		case <-deadline:
+			return failf(ExitUnavailable, "%s is not ready after %s: %w", c.name, startTimeout, err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// accepts reports whether something listens on a Unix socket.
+func accepts(socket string) error {
+	conn, err := net.DialTimeout("unix", socket, time.Second)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
+// healthy asks GET /healthz on a Unix socket.
+func healthy(ctx context.Context, socket string) error {
+	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://keyside/healthz", nil)
+	if err != nil {
+		return err
+	}
+	res, err := transport.RoundTrip(req)
+	if err != nil {
+		return err
+	}
+	body, err := io.ReadAll(io.LimitReader(res.Body, 4096))
+	err = errors.Join(err, res.Body.Close())
+	if err == nil && res.StatusCode != http.StatusOK {
+		err = fmt.Errorf("healthz answers %s: %s", res.Status, strings.TrimSpace(string(body)))
+	}
+	return err
+}
+
+// printExamples says where the service is and gives three commands that work as they stand, from any folder.
+func printExamples(w io.Writer, config *upSidecar) {
+	exe := "keyside"
+	if strings.Contains(os.Args[0], "/") {
+		exe, _ = filepath.Abs(os.Args[0])
+	}
+	socket, key := shellQuote(config.Socket), "demo-"+randomPIN()[:6]
+	run := shellQuote(exe) + " %s --socket " + socket + " "
+	verb := func(name string) string { return fmt.Sprintf(run, name) }
+	file := shellQuote(filepath.Join(filepath.Dir(config.Socket), "example"))
+	fmt.Fprintf(w, "\nkeyside is up: socket %s\n", config.Socket)
+	if config.Listen != "" {
+		fmt.Fprintf(w, "and on http://%s, where no caller is known and so none is allowed yet\n", config.Listen)
+	}
+	fmt.Fprintf(w, `
+Make a key, with curl:
+
+  curl --unix-socket %s -H 'content-type: application/json' -d '{"key_alias":"%s"}' http://localhost/v1.0/default/kms/create-key
+
+Encrypt with it and decrypt again:
+
+  echo 'attack at dawn' | %s--key %s | %s
+
+Encrypt a file of any size and decrypt it again:
+
+  %s--force --key %s /etc/os-release %s.keyside && %s--force %s.keyside %s.txt && cmp /etc/os-release %s.txt && echo same
+
+Stop with Ctrl-C or SIGTERM; the same command with the same folder carries on with the same keys.
+`, socket, key, verb("encrypt"), key, verb("decrypt"), verb("file encrypt"), key, file, verb("file decrypt"), file, file, file)
+}
+
+// shellQuote quotes a path for a shell where it needs to be.
+func shellQuote(s string) string {
+	if s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+") == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
