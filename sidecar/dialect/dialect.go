@@ -1,0 +1,87 @@
+// Package dialect is what the dialects share: the core as they see it, the routing of requests to a dialect, the strict
+// and lean decoding of JSON bodies, and the writing of answers. It knows no cloud's words; each dialect is a package of
+// its own below this one, with the same five files: routes, types, translate, errors, auth.
+package dialect
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/gorilla/mux"
+
+	"github.com/keyside/keyside/policy"
+	"github.com/keyside/keyside/sidecar/kms"
+)
+
+// Core is the canonical core as dialects use it; *kms.Service implements it. Every operation is decided and audited
+// inside. Refuse is for requests that a dialect cannot translate, so that these are on record too.
+type Core interface {
+	Refuse(ctx context.Context, op policy.Operation, err error) error
+	CreateKey(ctx context.Context, in kms.CreateKeyInput) (*kms.Key, error)
+	DescribeKey(ctx context.Context, id kms.KeyID) (*kms.Key, error)
+	ListKeys(ctx context.Context, in kms.ListKeysInput) (*kms.KeyPage, error)
+	EnableKey(ctx context.Context, id kms.KeyID) (*kms.Key, error)
+	DisableKey(ctx context.Context, id kms.KeyID) (*kms.Key, error)
+	Encrypt(ctx context.Context, in kms.EncryptInput) (*kms.EncryptOutput, error)
+	Decrypt(ctx context.Context, in kms.DecryptInput) (*kms.DecryptOutput, error)
+	GenerateDataKey(ctx context.Context, in kms.DataKeyInput) (*kms.DataKeyOutput, error)
+	EncryptDataKey(ctx context.Context, in kms.EncryptInput) (*kms.EncryptOutput, error)
+	DecryptDataKey(ctx context.Context, in kms.DecryptInput) (*kms.DecryptOutput, error)
+	Random(ctx context.Context, bytes int) ([]byte, error)
+	Sign(ctx context.Context, in kms.SignInput) (*kms.SignOutput, error)
+	Verify(ctx context.Context, in kms.VerifyInput) (bool, error)
+	PublicKey(ctx context.Context, id kms.KeyID) (*kms.PublicKeyOutput, error)
+}
+
+// Dialect is one cloud's API.
+type Dialect interface {
+	http.Handler
+	// Matches reports whether a request is this dialect's to answer, be it with an error. It looks at the request line
+	// and the headers only.
+	Matches(r *http.Request) bool
+}
+
+// Router sends each request to the dialect that claims it, in the order of registration.
+type Router struct {
+	mux   *mux.Router
+	other http.Handler
+}
+
+// NewRouter returns a Router that gives requests nobody claims to other.
+func NewRouter(other http.Handler) *Router {
+	return &Router{mux: mux.NewRouter(), other: other}
+}
+
+// Add registers a dialect.
+func (r *Router) Add(d Dialect) {
+	r.mux.MatcherFunc(func(req *http.Request, _ *mux.RouteMatch) bool { return d.Matches(req) }).Handler(d)
+}
+
+// Handle registers a handler for one method and exact path. It must not contain mux variables.
+func (r *Router) Handle(method, path string, h http.Handler) {
+	r.mux.Methods(method).MatcherFunc(func(req *http.Request, _ *mux.RouteMatch) bool { return req.URL.Path == path }).Handler(h)
+}
+
+// ServeHTTP implements http.Handler. It takes the match and not the mux's own ServeHTTP, which would copy every request
+// twice for variables that no dialect uses and redirect paths that a KMS must answer with an error.
+func (r *Router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	var match mux.RouteMatch
+	if r.mux.Match(req, &match) && match.Handler != nil {
+		match.Handler.ServeHTTP(w, req)
+		return
+	}
+	r.other.ServeHTTP(w, req)
+}
+
+type callerKey struct{}
+
+// WithCaller returns a connection's context that says who is at its other end.
+func WithCaller(ctx context.Context, c policy.Caller) context.Context {
+	return context.WithValue(ctx, callerKey{}, c)
+}
+
+// CallerFrom returns what WithCaller put into the context; without it, a caller that is not known.
+func CallerFrom(ctx context.Context) policy.Caller {
+	c, _ := ctx.Value(callerKey{}).(policy.Caller)
+	return c
+}

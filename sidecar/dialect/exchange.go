@@ -1,0 +1,139 @@
+package dialect
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"sync"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// ErrTooLong says that a body is longer than its route allows.
+var ErrTooLong = errors.New("body too long")
+
+// keep bounds the buffers that go back to the pool, in bytes.
+const keep = 64 << 10
+
+// Exchange is one request and its answer. Its buffers are pooled, and cleared when it ends, because they hold
+// plaintext: nothing that Object returned may be used after End.
+type Exchange struct {
+	// Object holds the members of the request's body after Decode.
+	Object Object
+	// RequestID names the exchange in the answer, the audit record and the log: 32 hexadecimal digits.
+	RequestID string
+	// Out is the answer's body, which handlers append to.
+	Out  []byte
+	body []byte
+}
+
+var exchanges = sync.Pool{New: func() any { return new(Exchange) }}
+
+// Begin starts an Exchange.
+func Begin() *Exchange {
+	x := exchanges.Get().(*Exchange)
+	var id [16]byte
+	_, _ = rand.Read(id[:]) // never fails
+	x.RequestID = hex.EncodeToString(id[:])
+	return x
+}
+
+// End clears the Exchange and gives its buffers back.
+func (x *Exchange) End() {
+	x.Object.wipe()
+	x.body = wiped(x.body)
+	x.Out = wiped(x.Out)
+	exchanges.Put(x)
+}
+
+// Restart drops what has been appended to Out.
+func (x *Exchange) Restart() { x.Out = wiped(x.Out) }
+
+// wiped clears what a buffer holds; one too large to keep is let go.
+func wiped(b []byte) []byte {
+	clear(b)
+	if cap(b) > keep {
+		return nil
+	}
+	return b[:0]
+}
+
+// Decode reads a request's body of at most limit bytes and finds its members. Its errors are ErrTooLong, ErrNotObject
+// and those of the connection.
+func (x *Exchange) Decode(r *http.Request, limit int64) error {
+	if err := x.read(r, limit); err != nil {
+		return err
+	}
+	return x.Object.parse(x.body)
+}
+
+// read reads the body into a buffer that is cleared whenever it has to grow.
+func (x *Exchange) read(r *http.Request, limit int64) error {
+	if r.ContentLength > limit {
+		return ErrTooLong
+	}
+	x.grow(int(max(r.ContentLength, 511)) + 1) // one more, to see the end without another read into a full buffer
+	for {
+		n, err := r.Body.Read(x.body[len(x.body):cap(x.body)])
+		x.body = x.body[:len(x.body)+n]
+		switch {
+		case int64(len(x.body)) > limit:
+			return ErrTooLong
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return err
+		case len(x.body) == cap(x.body):
+			x.grow(2 * cap(x.body))
+		}
+	}
+}
+
+func (x *Exchange) grow(size int) {
+	if size <= cap(x.body) {
+		return
+	}
+	old := x.body
+	x.body = append(make([]byte, 0, size), old...)
+	clear(old)
+}
+
+// Grow makes room for n more bytes of answer, so that appending moves no plaintext to another buffer.
+func (x *Exchange) Grow(n int) {
+	if cap(x.Out)-len(x.Out) < n {
+		old := x.Out
+		x.Out = append(make([]byte, 0, len(old)+n), old...)
+		clear(old)
+	}
+}
+
+var jsonType = []string{"application/json"}
+
+// Send writes the answer: Out under a status.
+func (x *Exchange) Send(w http.ResponseWriter, status int) {
+	h := w.Header()
+	h["Content-Type"] = jsonType
+	h["Content-Length"] = []string{strconv.Itoa(len(x.Out))}
+	h["X-Request-Id"] = []string{x.RequestID}
+	w.WriteHeader(status)
+	_, _ = w.Write(x.Out) // a client that has gone away needs no answer
+}
+
+// AppendString appends s as a JSON string. Invalid UTF-8 becomes the replacement character.
+func AppendString[Bytes ~[]byte | ~string](dst []byte, s Bytes) []byte {
+	dst, _ = jsontext.AppendQuote(dst, s)
+	return dst
+}
+
+const upperHex = "0123456789ABCDEF"
+
+// AppendHex appends b in upper-case hexadecimal digits.
+func AppendHex(dst, b []byte) []byte {
+	for _, c := range b {
+		dst = append(dst, upperHex[c>>4], upperHex[c&15])
+	}
+	return dst
+}
