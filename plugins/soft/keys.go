@@ -1,0 +1,323 @@
+package soft
+
+import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/subtle"
+	"slices"
+
+	"github.com/keyside/keyside/plugins/driver"
+)
+
+// kindOf returns the capability for a key's spec and usage.
+func kindOf(id *driver.KeyIdentity) (*driver.Capability, error) {
+	for _, k := range keyKinds {
+		if k.GetSpec() == id.GetSpec() && k.GetUsage() == id.GetUsage() {
+			return k, nil
+		}
+	}
+	return nil, driver.Errorf(driver.Unsupported, "keys: %s for %s", id.GetSpec(), id.GetUsage())
+}
+
+// MakeKey implements driver.Driver.
+func (d *Driver) MakeKey(ctx context.Context, req *driver.MakeKeyRequest) (*driver.SealedKey, error) {
+	return guard(ctx, d, func() (*driver.SealedKey, error) {
+		if err := driver.CheckIdentity(req.GetKey()); err != nil {
+			return nil, err
+		}
+		if _, err := kindOf(req.GetKey()); err != nil {
+			return nil, err
+		}
+		return d.makeKey(ctx, req.GetTenant(), req.GetKey())
+	})
+}
+
+// MakeWrappingKey implements driver.Driver.
+func (d *Driver) MakeWrappingKey(ctx context.Context, req *driver.MakeWrappingKeyRequest) (*driver.SealedKey, error) {
+	return guard(ctx, d, func() (*driver.SealedKey, error) {
+		if err := checkWrappingKey(req.GetKey()); err != nil {
+			return nil, err
+		}
+		return d.makeKey(ctx, req.GetTenant(), req.GetKey())
+	})
+}
+
+func checkWrappingKey(id *driver.KeyIdentity) error {
+	if err := driver.CheckIdentity(id); err != nil {
+		return err
+	}
+	if id.GetUsage() != driver.Unwrap {
+		return driver.Errorf(driver.InvalidArgument, "a wrapping key has usage %s", driver.Unwrap)
+	}
+	if !slices.Contains(wrappingSpecs, id.GetSpec()) {
+		return driver.Errorf(driver.Unsupported, "wrapping_specs: %s", id.GetSpec())
+	}
+	return nil
+}
+
+func (d *Driver) makeKey(ctx context.Context, tenantName string, id *driver.KeyIdentity) (*driver.SealedKey, error) {
+	t, err := d.tenants.get(tenantName)
+	if err != nil {
+		return nil, err
+	}
+	material, err := d.generate(ctx, id.GetSpec())
+	if err != nil {
+		return nil, err
+	}
+	defer clear(material)
+	key, err := open(id, material)
+	if err != nil {
+		return nil, driver.Errorf(driver.Internal, "open the key just made: %w", err)
+	}
+	return t.sealWorking(key, material)
+}
+
+// generate makes material. An RSA key takes up to seconds, so few are made at once and a caller whose time is up does not wait for it.
+func (d *Driver) generate(ctx context.Context, spec driver.KeySpec) ([]byte, error) {
+	if rsaBits[spec] == 0 {
+		material, err := generate(spec)
+		if err != nil {
+			return nil, driver.Errorf(driver.Internal, "generate: %w", err)
+		}
+		return material, nil
+	}
+	select {
+	case d.making <- struct{}{}:
+	case <-ctx.Done():
+		return nil, driver.AsError(ctx.Err())
+	}
+	type outcome struct {
+		material []byte
+		err      error
+	}
+	made := make(chan outcome, 1)
+	go func() {
+		defer func() { <-d.making }()
+		material, err := generate(spec)
+		made <- outcome{material, err}
+	}()
+	select {
+	case o := <-made:
+		if o.err != nil {
+			return nil, driver.Errorf(driver.Internal, "generate: %w", o.err)
+		}
+		return o.material, nil
+	case <-ctx.Done():
+		return nil, driver.AsError(ctx.Err())
+	}
+}
+
+// sealWorking seals material and adds what the contract says of its key.
+func (t *tenant) sealWorking(key *workingKey, material []byte) (*driver.SealedKey, error) {
+	sealed, err := t.seal(key.id, material)
+	if err != nil {
+		return nil, err
+	}
+	sealed.PublicKey, err = key.public()
+	if err != nil {
+		return nil, driver.Errorf(driver.Internal, "encode public key: %w", err)
+	}
+	return sealed, nil
+}
+
+// Reseal implements driver.Driver.
+func (d *Driver) Reseal(ctx context.Context, req *driver.ResealRequest) (*driver.SealedKey, error) {
+	return guard(ctx, d, func() (*driver.SealedKey, error) {
+		if err := driver.CheckIdentity(req.GetKey()); err != nil {
+			return nil, err
+		}
+		t, err := d.tenants.get(req.GetTenant())
+		if err != nil {
+			return nil, err
+		}
+		material, err := t.unseal(req.GetKey(), req.GetSealed())
+		if err != nil {
+			return nil, err
+		}
+		defer clear(material)
+		key, err := open(req.GetKey(), material)
+		if err != nil {
+			return nil, driver.Errorf(driver.SealInvalid, "sealed material is no %s key", req.GetKey().GetSpec())
+		}
+		return t.sealWorking(key, material)
+	})
+}
+
+// DestroyKey implements driver.Driver.
+func (d *Driver) DestroyKey(ctx context.Context, req *driver.DestroyKeyRequest) error {
+	_, err := guard(ctx, d, func() (struct{}, error) {
+		if err := driver.CheckIdentity(req.GetKey()); err != nil {
+			return struct{}{}, err
+		}
+		if _, err := d.tenants.get(req.GetTenant()); err != nil {
+			return struct{}{}, err
+		}
+		d.live.forget(req.GetTenant(), req.GetSealed())
+		return struct{}{}, nil
+	})
+	return err
+}
+
+// working returns the open key of an identity, from memory or by opening its seal.
+func (d *Driver) working(t *tenant, id *driver.KeyIdentity, sealed []byte) (*workingKey, error) {
+	if key := d.live.get(t.name, sealed); key != nil {
+		k := key.id
+		if string(k.GetKeyId()) != string(id.GetKeyId()) || k.GetVersion() != id.GetVersion() ||
+			k.GetSpec() != id.GetSpec() || k.GetUsage() != id.GetUsage() {
+			return nil, driver.Errorf(driver.SealInvalid, "seal record is of another key")
+		}
+		return key, nil
+	}
+	material, err := t.unseal(id, sealed)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(material)
+	own := &driver.KeyIdentity{
+		KeyId: append([]byte(nil), id.GetKeyId()...), Version: id.GetVersion(), Spec: id.GetSpec(), Usage: id.GetUsage(),
+	}
+	key, err := open(own, material)
+	if err != nil {
+		return nil, driver.Errorf(driver.SealInvalid, "sealed material is no %s key", id.GetSpec())
+	}
+	d.live.put(t.name, sealed, key)
+	return key, nil
+}
+
+// ImportKey implements driver.Driver.
+func (d *Driver) ImportKey(ctx context.Context, req *driver.ImportKeyRequest) (*driver.SealedKey, error) {
+	return guard(ctx, d, func() (*driver.SealedKey, error) {
+		if err := checkImport(req); err != nil {
+			return nil, err
+		}
+		t, err := d.tenants.get(req.GetTenant())
+		if err != nil {
+			return nil, err
+		}
+		wrapping, err := d.working(t, req.GetWrappingKey(), req.GetSealedWrappingKey())
+		if err != nil {
+			return nil, err
+		}
+		return t.importWith(wrapping.rsa, req)
+	})
+}
+
+func checkImport(req *driver.ImportKeyRequest) error {
+	if err := driver.CheckIdentity(req.GetKey()); err != nil {
+		return err
+	}
+	if _, err := kindOf(req.GetKey()); err != nil {
+		return err
+	}
+	if err := checkWrappingKey(req.GetWrappingKey()); err != nil {
+		return err
+	}
+	if !slices.Contains(importAlgorithms(), req.GetAlgorithm()) {
+		return driver.Errorf(driver.Unsupported, "import_algorithms: %s", req.GetAlgorithm())
+	}
+	asymmetric := symmetricSize[req.GetKey().GetSpec()] == 0
+	if want := asymmetric && !wrapsWhole(req.GetAlgorithm()); want != (len(req.GetEncryptedPrivateKey()) > 0) {
+		return driver.Errorf(driver.InvalidArgument, "encrypted_private_key goes with asymmetric keys under OAEP or PKCS #1 v1.5, and there only")
+	}
+	if len(req.GetEncryptedMaterial()) == 0 {
+		return driver.Errorf(driver.InvalidArgument, "encrypted_material missing")
+	}
+	return nil
+}
+
+// wrapsWhole reports an algorithm whose material carries everything, private keys too.
+func wrapsWhole(a driver.Algorithm) bool {
+	return a == driver.RSAAESKeyWrapSHA1 || a == driver.RSAAESKeyWrapSHA256
+}
+
+// importWith opens the material and seals it. All that can be wrong with the material is one error.
+func (t *tenant) importWith(wrapping *rsa.PrivateKey, req *driver.ImportKeyRequest) (*driver.SealedKey, error) {
+	bad := driver.Errorf(driver.BadMaterial, "material cannot be opened or is not what it should be")
+	raw, ok := openMaterial(wrapping, req)
+	defer clear(raw)
+	if !ok {
+		return nil, bad
+	}
+	key, err := open(req.GetKey(), raw)
+	if err != nil {
+		return nil, bad
+	}
+	material, err := key.canonical(raw)
+	if err != nil {
+		return nil, bad
+	}
+	defer clear(material)
+	value, err := key.checkValue(material)
+	if err != nil {
+		return nil, bad
+	}
+	check := t.authenticate(driver.CheckValueMACLabel, value)
+	if want := req.GetExpectedCheckValue(); len(want) > 0 && subtle.ConstantTimeCompare(want, check) != 1 {
+		return nil, bad
+	}
+	sealed, err := t.sealWorking(key, material)
+	if err != nil {
+		return nil, err
+	}
+	sealed.CheckValue, sealed.OpenedIn = check, driver.ProtectionProcess
+	return sealed, nil
+}
+
+// openMaterial decrypts what the importer sent down to the key or its PKCS#8 DER.
+func openMaterial(wrapping *rsa.PrivateKey, req *driver.ImportKeyRequest) (material []byte, ok bool) {
+	blob, rest := req.GetEncryptedMaterial(), req.GetEncryptedPrivateKey()
+	if wrapsWhole(req.GetAlgorithm()) {
+		if len(blob) <= wrapping.Size() {
+			return nil, false
+		}
+		blob, rest = blob[:wrapping.Size()], blob[wrapping.Size():]
+	}
+	opened, err := decryptRSA(wrapping, req.GetAlgorithm(), blob)
+	if err != nil || len(rest) == 0 {
+		return opened, err == nil
+	}
+	defer clear(opened)
+	temporary, err := newKeyWrap(opened)
+	if err != nil {
+		return nil, false
+	}
+	return temporary.unwrap(rest)
+}
+
+func decryptRSA(key *rsa.PrivateKey, a driver.Algorithm, blob []byte) ([]byte, error) {
+	switch a {
+	case driver.PKCS1v15:
+		return rsa.DecryptPKCS1v15(nil, key, blob)
+	case driver.OAEPSHA1, driver.RSAAESKeyWrapSHA1:
+		return rsa.DecryptOAEP(sha1.New(), nil, key, blob, nil)
+	default:
+		return rsa.DecryptOAEP(sha256.New(), nil, key, blob, nil)
+	}
+}
+
+// signatures says how each algorithm signs.
+var signatures = map[driver.Algorithm]struct {
+	hash crypto.Hash
+	pss  bool
+}{
+	driver.PKCS1v15SHA256: {hash: crypto.SHA256}, driver.PKCS1v15SHA384: {hash: crypto.SHA384}, driver.PKCS1v15SHA512: {hash: crypto.SHA512},
+	driver.PSSSHA256: {crypto.SHA256, true}, driver.PSSSHA384: {crypto.SHA384, true}, driver.PSSSHA512: {crypto.SHA512, true},
+	driver.ECDSASHA256: {hash: crypto.SHA256}, driver.ECDSASHA384: {hash: crypto.SHA384}, driver.ECDSASHA512: {hash: crypto.SHA512},
+}
+
+// sign signs a digest, whose length was checked.
+func (k *workingKey) sign(a driver.Algorithm, digest []byte) ([]byte, error) {
+	how := signatures[a]
+	switch {
+	case k.ec != nil:
+		return k.ec.Sign(rand.Reader, digest, how.hash)
+	case how.pss:
+		return rsa.SignPSS(rand.Reader, k.rsa, how.hash, digest, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash})
+	default:
+		return rsa.SignPKCS1v15(nil, k.rsa, how.hash, digest)
+	}
+}

@@ -1,0 +1,102 @@
+package soft
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"encoding/binary"
+
+	"github.com/keyside/keyside/plugins/driver"
+)
+
+// keyWrap is AES key wrap with padding, RFC 5649 (NIST SP 800-38F calls it KWP).
+type keyWrap struct {
+	block cipher.Block
+}
+
+// kwpPrefix is the constant half of the alternative initial value, RFC 5649 section 3.
+const kwpPrefix = 0xA65959A6
+
+// maxWrappedMaterial bounds what wrap takes, bytes. The longest real material, a PKCS#8 RSA-4096 key, has under 2,500.
+const maxWrappedMaterial = 8 << 10
+
+func newKeyWrap(key []byte) (*keyWrap, error) {
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, driver.Errorf(driver.Internal, "aes: %w", err)
+	}
+	return &keyWrap{block}, nil
+}
+
+// wrap encrypts material, which has 1 to maxWrappedMaterial bytes.
+func (w *keyWrap) wrap(material []byte) ([]byte, error) {
+	if len(material) == 0 || len(material) > maxWrappedMaterial {
+		return nil, driver.Errorf(driver.Internal, "material of %d bytes cannot be wrapped", len(material))
+	}
+	padded := (len(material) + 7) &^ 7
+	b := make([]byte, 8+padded)
+	binary.BigEndian.PutUint32(b, kwpPrefix)
+	binary.BigEndian.PutUint32(b[4:], uint32(len(material)))
+	copy(b[8:], material)
+	if padded == 8 {
+		w.block.Encrypt(b, b)
+		return b, nil
+	}
+	// RFC 3394 section 2.2.1, the index-based form: a is the first half of every block.
+	var block [aes.BlockSize]byte
+	copy(block[:8], b)
+	for step, n := uint64(1), padded/8; step <= uint64(6*n); step++ {
+		r := b[8*(1+(int(step)-1)%n):][:8]
+		copy(block[8:], r)
+		w.block.Encrypt(block[:], block[:])
+		binary.BigEndian.PutUint64(block[:], binary.BigEndian.Uint64(block[:])^step)
+		copy(r, block[8:])
+	}
+	copy(b, block[:8])
+	clear(block[:])
+	return b, nil
+}
+
+// unwrap decrypts what wrap made; ok is false for anything else, with nothing said about why.
+func (w *keyWrap) unwrap(wrapped []byte) (material []byte, ok bool) {
+	if len(wrapped) < 16 || len(wrapped)%8 != 0 || len(wrapped) > 8+maxWrappedMaterial {
+		return nil, false
+	}
+	b := make([]byte, len(wrapped))
+	if len(b) == aes.BlockSize {
+		w.block.Decrypt(b, wrapped)
+	} else {
+		w.unwrapSteps(b, wrapped)
+	}
+	// A forger gains nothing from knowing which check failed: the 64 bits come out of the cipher at random.
+	padded, length := len(b)-8, int(binary.BigEndian.Uint32(b[4:]))
+	if binary.BigEndian.Uint32(b) != kwpPrefix || length <= padded-8 || length > padded || !allZero(b[8+length:]) {
+		clear(b)
+		return nil, false
+	}
+	return b[8 : 8+length], true
+}
+
+func allZero(b []byte) bool {
+	var or byte
+	for _, c := range b {
+		or |= c
+	}
+	return or == 0
+}
+
+// unwrapSteps is RFC 3394 section 2.2.2, the index-based form.
+func (w *keyWrap) unwrapSteps(b, wrapped []byte) {
+	var block [aes.BlockSize]byte
+	copy(b, wrapped)
+	copy(block[:8], b)
+	n := (len(b) - 8) / 8
+	for step := uint64(6 * n); step > 0; step-- {
+		r := b[8*(1+(int(step)-1)%n):][:8]
+		binary.BigEndian.PutUint64(block[:], binary.BigEndian.Uint64(block[:])^step)
+		copy(block[8:], r)
+		w.block.Decrypt(block[:], block[:])
+		copy(r, block[8:])
+	}
+	copy(b, block[:8])
+	clear(block[:])
+}

@@ -1,0 +1,214 @@
+package soft
+
+import (
+	"crypto"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/ecdh"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/sha512"
+	"crypto/subtle"
+	"crypto/x509"
+	"errors"
+	"hash"
+
+	"github.com/keyside/keyside/plugins/driver"
+)
+
+// sizes of symmetric material, bytes.
+var symmetricSize = map[driver.KeySpec]int{
+	driver.AES128: 16, driver.AES192: 24, driver.AES256: 32,
+	driver.HMAC256: 32, driver.HMAC384: 48, driver.HMAC512: 64,
+}
+
+var rsaBits = map[driver.KeySpec]int{driver.RSA2048: 2048, driver.RSA3072: 3072, driver.RSA4096: 4096}
+
+var curves = map[driver.KeySpec]elliptic.Curve{
+	driver.ECP256: elliptic.P256(), driver.ECP384: elliptic.P384(), driver.ECP521: elliptic.P521(),
+}
+
+var hmacHash = map[driver.KeySpec]func() hash.Hash{
+	driver.HMAC256: sha256.New, driver.HMAC384: sha512.New384, driver.HMAC512: sha512.New,
+}
+
+// workingKey is a key that is open: exactly one of the fields after id is set.
+type workingKey struct {
+	id  *driver.KeyIdentity
+	gcm cipher.AEAD
+	mac func() hash.Hash
+	rsa *rsa.PrivateKey
+	ec  *ecdsa.PrivateKey
+}
+
+var errMaterial = errors.New("material does not fit its spec")
+
+// generate makes the material of a spec: the key itself, or PKCS#8 DER of a private key.
+func generate(spec driver.KeySpec) ([]byte, error) {
+	if n := symmetricSize[spec]; n > 0 {
+		b := make([]byte, n)
+		rand.Read(b)
+		return b, nil
+	}
+	var private any
+	var err error
+	if bits := rsaBits[spec]; bits > 0 {
+		private, err = rsa.GenerateKey(rand.Reader, bits)
+	} else if curve := curves[spec]; curve != nil {
+		private, err = ecdsa.GenerateKey(curve, rand.Reader)
+	} else {
+		return nil, errMaterial
+	}
+	if err != nil {
+		return nil, err
+	}
+	return x509.MarshalPKCS8PrivateKey(private)
+}
+
+// open makes a working key of material, and of material only that fits the identity's spec in every respect.
+func open(id *driver.KeyIdentity, material []byte) (*workingKey, error) {
+	key := &workingKey{id: id}
+	spec := id.GetSpec()
+	if n := symmetricSize[spec]; n > 0 {
+		if len(material) != n {
+			return nil, errMaterial
+		}
+		if newHash := hmacHash[spec]; newHash != nil {
+			secret := append([]byte(nil), material...)
+			key.mac = func() hash.Hash { return hmac.New(newHash, secret) }
+			return key, nil
+		}
+		var err error
+		key.gcm, err = newGCM(material)
+		return key, err
+	}
+	private, err := x509.ParsePKCS8PrivateKey(material)
+	if err != nil {
+		return nil, errMaterial
+	}
+	switch private := private.(type) {
+	case *rsa.PrivateKey:
+		if private.N.BitLen() != rsaBits[spec] || len(private.Primes) != 2 {
+			return nil, errMaterial
+		}
+		key.rsa = private
+	case *ecdsa.PrivateKey:
+		if private.Curve != curves[spec] {
+			return nil, errMaterial
+		}
+		key.ec = private
+	default:
+		return nil, errMaterial
+	}
+	return key, nil
+}
+
+// public returns the DER SubjectPublicKeyInfo, or nil for a symmetric key.
+func (k *workingKey) public() ([]byte, error) {
+	var pub crypto.PublicKey
+	switch {
+	case k.rsa != nil:
+		pub = k.rsa.Public()
+	case k.ec != nil:
+		pub = k.ec.Public()
+	default:
+		return nil, nil
+	}
+	return x509.MarshalPKIXPublicKey(pub)
+}
+
+// canonical returns the material as generate would have made it, so that one key has one seal and one check value
+// however its importer encoded it.
+func (k *workingKey) canonical(material []byte) ([]byte, error) {
+	switch {
+	case k.rsa != nil:
+		return x509.MarshalPKCS8PrivateKey(k.rsa)
+	case k.ec != nil:
+		return x509.MarshalPKCS8PrivateKey(k.ec)
+	}
+	return append([]byte(nil), material...), nil
+}
+
+// checkValue returns what identifies material without revealing it to a tenant: the input of the tenant's own MAC. It is
+// AES-CMAC or HMAC-SHA-256 over the check value label, or SHA-256 over label and public key; never E_K(0), which is GCM's hash key.
+func (k *workingKey) checkValue(material []byte) ([]byte, error) {
+	label := []byte(driver.CheckValueMACLabel)
+	switch {
+	case k.gcm != nil:
+		return cmac(material, label)
+	case k.mac != nil:
+		m := hmac.New(sha256.New, material)
+		m.Write(label)
+		return m.Sum(nil), nil
+	}
+	spki, err := k.public()
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(append(label, spki...))
+	return sum[:], nil
+}
+
+// cmac returns AES-CMAC of a message that is not empty, NIST SP 800-38B.
+func cmac(key, message []byte) ([]byte, error) {
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	var subkey, mac, last [aes.BlockSize]byte
+	block.Encrypt(subkey[:], subkey[:])
+	double(&subkey)
+	whole := (len(message) - 1) / aes.BlockSize * aes.BlockSize // all but the last block, which may be full
+	n := copy(last[:], message[whole:])
+	if n < len(last) {
+		last[n] = 0x80
+		double(&subkey)
+	}
+	subtle.XORBytes(last[:], last[:], subkey[:])
+	for at := 0; at < whole; at += aes.BlockSize {
+		subtle.XORBytes(mac[:], mac[:], message[at:at+aes.BlockSize])
+		block.Encrypt(mac[:], mac[:])
+	}
+	subtle.XORBytes(mac[:], mac[:], last[:])
+	block.Encrypt(mac[:], mac[:])
+	return mac[:], nil
+}
+
+// double multiplies by x in GF(2^128).
+func double(b *[aes.BlockSize]byte) {
+	carry := b[0] >> 7
+	for i := range len(b) - 1 {
+		b[i] = b[i]<<1 | b[i+1]>>7
+	}
+	b[len(b)-1] = b[len(b)-1]<<1 ^ 0x87&-carry
+}
+
+// agree returns the X coordinate of ECDH with the peer whose SubjectPublicKeyInfo is spki.
+func (k *workingKey) agree(spki []byte) ([]byte, error) {
+	bad := driver.Errorf(driver.InvalidArgument, "peer's public key is not of this key's curve")
+	parsed, err := x509.ParsePKIXPublicKey(spki)
+	if err != nil {
+		return nil, bad
+	}
+	pub, ok := parsed.(*ecdsa.PublicKey)
+	if !ok || pub.Curve != k.ec.Curve {
+		return nil, bad
+	}
+	var peer *ecdh.PublicKey
+	if peer, err = pub.ECDH(); err != nil {
+		return nil, bad
+	}
+	own, err := k.ec.ECDH()
+	if err != nil {
+		return nil, driver.Errorf(driver.Internal, "ecdh: %w", err)
+	}
+	secret, err := own.ECDH(peer)
+	if err != nil {
+		return nil, bad
+	}
+	return secret, nil
+}

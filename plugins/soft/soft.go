@@ -1,0 +1,235 @@
+// Package soft is the built-in driver: Go's own cryptography and a sealed key file, for nodes without an HSM. What it
+// protects is protected by the passphrase, the file's mode and the driver process; Describe says so.
+//
+// It uses nothing but Go's standard library for cryptography, and of that what FIPS 140-3 allows, so a binary built with
+// GOFIPS140 runs under GODEBUG=fips140=on as it is, and under fips140=only without the imports that need SHA-1 or PKCS #1 v1.5.
+package soft
+
+import (
+	"bytes"
+	"context"
+	"crypto/fips140"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/keyside/keyside/plugins/driver"
+)
+
+// Limits of one operation, bytes.
+const (
+	maxData    = 64 << 10
+	maxDataKey = 8 << 10
+	maxRandom  = 64 << 10
+)
+
+// version of the driver, as Describe reports it.
+const version = "1"
+
+// settings is the driver's section of the configuration.
+type settings struct {
+	// File is the absolute path of the sealed key file; it is made where there is none.
+	File string `yaml:"file"`
+	// Iterations of PBKDF2 for a new file; at least and by default 600000.
+	Iterations int `yaml:"pbkdf2_iterations"`
+	// LiveKeys is how many opened keys stay in memory; by default 4096.
+	LiveKeys int `yaml:"live_keys"`
+	// Workers is how many operations run at once in each lane; by default one per processor.
+	Workers int `yaml:"workers"`
+}
+
+// Driver is the soft driver.
+type Driver struct {
+	settings settings
+	tenants  *tenants
+	live     *liveKeys
+	gate     *gate
+	stats    stats
+	making   chan struct{} // a place for each RSA key that may be made at once
+}
+
+var _ driver.Driver = (*Driver)(nil)
+
+// Configure makes the driver; it is a driver.Configurer. The credential is the passphrase of the key file.
+func Configure(ctx context.Context, raw, passphrase []byte) (driver.Driver, error) {
+	s, err := parseSettings(raw)
+	if err != nil {
+		return nil, err
+	}
+	if len(passphrase) == 0 {
+		return nil, driver.Errorf(driver.InvalidArgument, "passphrase missing: give the soft driver a credential")
+	}
+	file, err := openKeyFile(ctx, s.File, passphrase, s.Iterations)
+	if err != nil {
+		return nil, err
+	}
+	d := &Driver{
+		settings: s, tenants: &tenants{file: file}, live: newLiveKeys(s.LiveKeys), gate: newGate(),
+		making: make(chan struct{}, runtime.NumCPU()),
+	}
+	return d, d.tenants.refresh()
+}
+
+func parseSettings(raw []byte) (settings, error) {
+	s := settings{Iterations: minIterations, LiveKeys: 4096, Workers: runtime.NumCPU()}
+	dec := yaml.NewDecoder(bytes.NewReader(raw))
+	dec.KnownFields(true)
+	if err := dec.Decode(&s); err != nil && !errors.Is(err, io.EOF) {
+		return s, driver.Errorf(driver.InvalidArgument, "settings of the soft driver: %w", err)
+	}
+	switch {
+	case !filepath.IsAbs(s.File):
+		return s, driver.Errorf(driver.InvalidArgument, "settings of the soft driver: file must be an absolute path")
+	case s.Iterations < minIterations || s.Iterations > maxIterations:
+		return s, driver.Errorf(driver.InvalidArgument, "settings of the soft driver: pbkdf2_iterations must be %d to %d",
+			minIterations, maxIterations)
+	case s.LiveKeys < 1 || s.Workers < 1 || s.Workers > 1024:
+		return s, driver.Errorf(driver.InvalidArgument, "settings of the soft driver: live_keys and workers must be positive, workers at most 1024")
+	}
+	return s, nil
+}
+
+// keyKinds is every key that the driver makes, and what may be done with it.
+var keyKinds = []*driver.Capability{
+	{Spec: driver.AES128, Usage: driver.EncryptDecrypt, Algorithms: []driver.Algorithm{driver.AESGCM}},
+	{Spec: driver.AES192, Usage: driver.EncryptDecrypt, Algorithms: []driver.Algorithm{driver.AESGCM}},
+	{Spec: driver.AES256, Usage: driver.EncryptDecrypt, Algorithms: []driver.Algorithm{driver.AESGCM}},
+	{Spec: driver.RSA2048, Usage: driver.SignVerify, Algorithms: rsaSignatures},
+	{Spec: driver.RSA3072, Usage: driver.SignVerify, Algorithms: rsaSignatures},
+	{Spec: driver.RSA4096, Usage: driver.SignVerify, Algorithms: rsaSignatures},
+	{Spec: driver.ECP256, Usage: driver.SignVerify, Algorithms: []driver.Algorithm{driver.ECDSASHA256}},
+	{Spec: driver.ECP384, Usage: driver.SignVerify, Algorithms: []driver.Algorithm{driver.ECDSASHA384}},
+	{Spec: driver.ECP521, Usage: driver.SignVerify, Algorithms: []driver.Algorithm{driver.ECDSASHA512}},
+	{Spec: driver.ECP256, Usage: driver.KeyAgreement, Algorithms: []driver.Algorithm{driver.ECDH}},
+	{Spec: driver.ECP384, Usage: driver.KeyAgreement, Algorithms: []driver.Algorithm{driver.ECDH}},
+	{Spec: driver.ECP521, Usage: driver.KeyAgreement, Algorithms: []driver.Algorithm{driver.ECDH}},
+	{Spec: driver.HMAC256, Usage: driver.GenerateVerifyMAC, Algorithms: []driver.Algorithm{driver.HMACSHA256}},
+	{Spec: driver.HMAC384, Usage: driver.GenerateVerifyMAC, Algorithms: []driver.Algorithm{driver.HMACSHA384}},
+	{Spec: driver.HMAC512, Usage: driver.GenerateVerifyMAC, Algorithms: []driver.Algorithm{driver.HMACSHA512}},
+}
+
+var rsaSignatures = []driver.Algorithm{
+	driver.PKCS1v15SHA256, driver.PKCS1v15SHA384, driver.PKCS1v15SHA512, driver.PSSSHA256, driver.PSSSHA384, driver.PSSSHA512,
+}
+
+var wrappingSpecs = []driver.KeySpec{driver.RSA2048, driver.RSA3072, driver.RSA4096}
+
+// importAlgorithms leaves out what Go refuses in FIPS 140-3 only mode.
+func importAlgorithms() []driver.Algorithm {
+	approved := []driver.Algorithm{driver.OAEPSHA256, driver.RSAAESKeyWrapSHA256}
+	if fips140.Enforced() {
+		return approved
+	}
+	return append(approved, driver.OAEPSHA1, driver.RSAAESKeyWrapSHA1, driver.PKCS1v15)
+}
+
+// Describe implements driver.Driver.
+func (d *Driver) Describe(context.Context) (*driver.Description, error) {
+	vendor := "Go " + runtime.Version()
+	if fips140.Enabled() {
+		vendor += ", FIPS 140-3 module " + fips140.Version()
+	}
+	return &driver.Description{
+		Name: "soft", Version: version, Vendor: vendor, Keys: keyKinds, ImportAlgorithms: importAlgorithms(),
+		WrappingSpecs: wrappingSpecs, Protection: driver.ProtectionProcess, SealFormat: driver.SealRFC5649.String(),
+		MaxData: maxData, MaxDataKey: maxDataKey, MaxRandom: maxRandom,
+		FastWorkers: uint32(d.settings.Workers), SlowWorkers: uint32(d.settings.Workers),
+	}, nil
+}
+
+// InitTenant implements driver.Driver.
+func (d *Driver) InitTenant(ctx context.Context, req *driver.InitTenantRequest) (*driver.Tenant, error) {
+	return guard(ctx, d, func() (*driver.Tenant, error) {
+		t, err := d.tenants.ensure(ctx, req.GetTenant())
+		if err != nil {
+			return nil, err
+		}
+		return t.describe(), nil
+	})
+}
+
+// DescribeTenant implements driver.Driver. A tenant that is not known is looked for in the file once more.
+func (d *Driver) DescribeTenant(ctx context.Context, req *driver.DescribeTenantRequest) (*driver.Tenant, error) {
+	return guard(ctx, d, func() (*driver.Tenant, error) {
+		t, err := d.tenants.get(req.GetTenant())
+		if driver.CodeOf(err) == driver.TenantUnknown {
+			if err := d.tenants.refresh(); err != nil {
+				return nil, err
+			}
+			t, err = d.tenants.get(req.GetTenant())
+		}
+		if err != nil {
+			return nil, err
+		}
+		return t.describe(), nil
+	})
+}
+
+// Status implements driver.Driver.
+func (d *Driver) Status(context.Context) ([]*driver.Member, error) {
+	state := "ready"
+	if d.gate.draining() {
+		state = "draining"
+	}
+	return []*driver.Member{{
+		Name: "soft", State: state, Vendor: runtime.Version(), Token: d.settings.File, Generation: 1,
+		InFlight: uint32(d.gate.inside()), LiveKeys: uint32(d.live.len()), LiveKeysLimit: uint32(d.settings.LiveKeys),
+		Pid: uint32(os.Getpid()), Latencies: d.stats.latencies(), LastError: d.stats.lastError(),
+	}}, nil
+}
+
+// Health implements driver.Driver: it seals and unseals random material under the tenant's keys.
+func (d *Driver) Health(ctx context.Context, name string) error {
+	_, err := guard(ctx, d, func() (struct{}, error) {
+		t := d.tenants.any()
+		if name != "" {
+			var err error
+			if t, err = d.tenants.get(name); err != nil {
+				return struct{}{}, err
+			}
+		}
+		if t == nil {
+			return struct{}{}, nil
+		}
+		return struct{}{}, t.canary()
+	})
+	return err
+}
+
+// canary proves that the tenant's root and mac key work together.
+func (t *tenant) canary() error {
+	id := &driver.KeyIdentity{KeyId: make([]byte, driver.KeyIDSize), Version: 1, Spec: driver.AES256, Usage: driver.EncryptDecrypt}
+	material, err := generate(id.GetSpec())
+	if err != nil {
+		return driver.Errorf(driver.Device, "canary: %w", err)
+	}
+	sealed, err := t.seal(id, material)
+	if err != nil {
+		return err
+	}
+	back, err := t.unseal(id, sealed.GetSealed())
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(back, material) {
+		return driver.Errorf(driver.Device, "canary: another material came back")
+	}
+	return nil
+}
+
+// Watch implements driver.Driver. Nothing happens to this driver on its own, so it only waits.
+func (d *Driver) Watch(ctx context.Context, _ func(*driver.Event)) error {
+	select {
+	case <-ctx.Done():
+		return driver.AsError(ctx.Err())
+	case <-d.gate.idle:
+		return nil
+	}
+}
+
+// Drain implements driver.Driver.
+func (d *Driver) Drain(ctx context.Context) error { return d.gate.drain(ctx) }

@@ -1,0 +1,205 @@
+package soft
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"sync"
+
+	"github.com/keyside/keyside/plugins/driver"
+)
+
+// tenant is one tenant's keys, open. It does not change.
+type tenant struct {
+	name    string
+	numbers []uint32 // of the roots, oldest first
+	roots   map[uint32]*keyWrap
+	mac     []byte
+	audit   *ecdsa.PrivateKey
+	public  []byte // of audit, DER SubjectPublicKeyInfo
+}
+
+// tenants are the tenants of a key file, as it was when last read.
+type tenants struct {
+	file *keyFile
+
+	reading sync.Mutex // held from reading the file to adopting it, so that an older reading never replaces a newer one
+
+	mu    sync.RWMutex
+	known map[string]*tenant
+}
+
+// get returns a tenant from memory: a hot operation reads no file. A tenant that another driver process made
+// becomes known by refresh.
+func (t *tenants) get(name string) (*tenant, error) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if found := t.known[name]; found != nil {
+		return found, nil
+	}
+	if err := driver.CheckTenant(name); err != nil {
+		return nil, err
+	}
+	return nil, driver.Errorf(driver.TenantUnknown, "tenant has no keys here")
+}
+
+// any returns some tenant, or nil.
+func (t *tenants) any() *tenant {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for _, found := range t.known {
+		return found
+	}
+	return nil
+}
+
+// refresh reads the file again.
+func (t *tenants) refresh() error {
+	t.reading.Lock()
+	defer t.reading.Unlock()
+	stored, err := t.file.load()
+	if err != nil {
+		return err
+	}
+	return t.adopt(stored)
+}
+
+// adopt opens the stored tenants and clears them.
+func (t *tenants) adopt(stored fileTenants) error {
+	defer stored.clear()
+	known := make(map[string]*tenant, len(stored))
+	for name, s := range stored {
+		opened, err := openTenant(name, s)
+		if err != nil {
+			return err
+		}
+		known[name] = opened
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.known = known
+	return nil
+}
+
+// ensure makes the tenant's keys unless they are there, and returns once they are on disk.
+func (t *tenants) ensure(ctx context.Context, name string) (*tenant, error) {
+	if found, err := t.get(name); err == nil || driver.CodeOf(err) != driver.TenantUnknown {
+		return found, err
+	}
+	err := t.file.update(ctx, func(stored fileTenants) (bool, error) {
+		if stored[name] != nil {
+			return false, nil
+		}
+		fresh, err := makeTenant()
+		stored[name] = fresh
+		return err == nil, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := t.refresh(); err != nil {
+		return nil, err
+	}
+	return t.get(name)
+}
+
+func makeTenant() (*fileTenant, error) {
+	audit, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, driver.Errorf(driver.Internal, "make audit key: %w", err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(audit)
+	if err != nil {
+		return nil, driver.Errorf(driver.Internal, "encode audit key: %w", err)
+	}
+	fresh := &fileTenant{Roots: []fileRoot{{Number: 1, Key: make([]byte, 32)}}, MAC: make([]byte, driver.MACSize), Audit: der}
+	rand.Read(fresh.Roots[0].Key)
+	rand.Read(fresh.MAC)
+	return fresh, nil
+}
+
+func openTenant(name string, s *fileTenant) (*tenant, error) {
+	bad := driver.Errorf(driver.KeyUnavailable, "tenant %s is incomplete in the key file", name)
+	private, err := x509.ParsePKCS8PrivateKey(s.Audit)
+	audit, isEC := private.(*ecdsa.PrivateKey)
+	if err != nil || !isEC || audit.Curve != elliptic.P256() || len(s.MAC) != driver.MACSize || len(s.Roots) == 0 {
+		return nil, bad
+	}
+	public, err := x509.MarshalPKIXPublicKey(audit.Public())
+	if err != nil {
+		return nil, bad
+	}
+	t := &tenant{name: name, roots: map[uint32]*keyWrap{}, mac: append([]byte(nil), s.MAC...), audit: audit, public: public}
+	for _, r := range s.Roots {
+		if len(r.Key) != 32 || t.roots[r.Number] != nil {
+			return nil, bad
+		}
+		if t.roots[r.Number], err = newKeyWrap(r.Key); err != nil {
+			return nil, err
+		}
+		t.numbers = append(t.numbers, r.Number)
+	}
+	return t, nil
+}
+
+func (t *tenant) describe() *driver.Tenant {
+	return &driver.Tenant{
+		Name: t.name, Roots: append([]uint32(nil), t.numbers...), AuditPublicKey: append([]byte(nil), t.public...),
+	}
+}
+
+// authenticate returns the tenant's HMAC-SHA-256 of label and data.
+func (t *tenant) authenticate(label string, data []byte) []byte {
+	m := hmac.New(sha256.New, t.mac)
+	m.Write([]byte(label))
+	m.Write(data)
+	return m.Sum(nil)
+}
+
+// seal wraps material under the newest root and binds it to the identity.
+func (t *tenant) seal(id *driver.KeyIdentity, material []byte) (*driver.SealedKey, error) {
+	root := t.numbers[len(t.numbers)-1]
+	wrapped, err := t.roots[root].wrap(material)
+	if err != nil {
+		return nil, err
+	}
+	record := &driver.SealRecord{
+		Format: driver.SealRFC5649, Protection: driver.ProtectionProcess, Root: root, Key: id, Tenant: t.name, Wrapped: wrapped,
+	}
+	record.MAC = t.authenticate(driver.SealMACLabel, record.Authenticated())
+	blob, err := record.Marshal()
+	if err != nil {
+		return nil, err
+	}
+	return &driver.SealedKey{Sealed: blob, Root: root, Protection: driver.ProtectionProcess}, nil
+}
+
+// unseal checks that sealed is the key of that identity, MAC first, and returns its material, which the caller clears.
+func (t *tenant) unseal(id *driver.KeyIdentity, sealed []byte) ([]byte, error) {
+	record, err := driver.ParseSealRecord(sealed)
+	if err != nil {
+		return nil, err
+	}
+	if !hmac.Equal(record.MAC, t.authenticate(driver.SealMACLabel, record.Authenticated())) {
+		return nil, driver.Errorf(driver.SealInvalid, "seal does not verify")
+	}
+	if err := record.Matches(t.name, id); err != nil {
+		return nil, err
+	}
+	if record.Format != driver.SealRFC5649 || record.Protection != driver.ProtectionProcess {
+		return nil, driver.Errorf(driver.SealInvalid, "seal was not made by this driver")
+	}
+	root := t.roots[record.Root]
+	if root == nil {
+		return nil, driver.Errorf(driver.KeyUnavailable, "root %d of the tenant is not in the key file", record.Root)
+	}
+	material, ok := root.unwrap(record.Wrapped)
+	if !ok {
+		return nil, driver.Errorf(driver.SealInvalid, "sealed material does not unwrap")
+	}
+	return material, nil
+}
