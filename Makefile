@@ -1,0 +1,89 @@
+# `make up` runs Keyside here; `make test` is what CI runs. Prerequisites: Linux, Go, gcc, git, make.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help build up test lint fmt-check generate generate-check unit system exampledriver fuzz soak chaos bench units image clean
+
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+DIR      ?= .dev
+FUZZTIME ?= 60s
+PROTO    := plugins/driverv1/driver.proto
+export CGO_ENABLED = 1
+
+# Where goroutines share the most; the race detector is too slow for the rest on a small machine.
+RACE := ./plugins/driver ./hsmd/... ./sidecar/kms ./sidecar/store ./sidecar/audit
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build ./keyside
+	@command -v go >/dev/null || { echo 'go is not installed: get it from https://go.dev/dl, the version that go.mod names or later'; exit 1; }
+	@command -v gcc >/dev/null || { echo 'gcc is not installed, and the PKCS#11 driver needs it: apt-get install gcc libc6-dev'; exit 1; }
+	go build -trimpath -buildvcs=false -ldflags "-s -w -X main.version=$(VERSION)" -o keyside .
+
+up: ## install SoftHSM where it is missing (root, apt), build, and run Keyside on a SoftHSM token in DIR (default .dev)
+	@.ci/install 'run on SoftHSM and try the examples' softhsm2 curl || true
+	@$(MAKE) --no-print-directory build
+	@if [ -e $(DIR)/driver ]; then driver=$$(cat $(DIR)/driver); \
+	elif .ci/install --check softhsm2; then driver=softhsm; \
+	else driver=soft; echo 'SoftHSM is not here: using the built-in soft driver, which keeps its keys in a sealed file.'; fi; \
+	exec ./keyside up --dir $(DIR) --driver $$driver
+
+test: ## everything that CI checks (installs SoftHSM, OpenSC, curl and protoc where they are missing; root, apt)
+	@.ci/install 'run the tests' softhsm2 opensc curl protobuf-compiler gcc libc6-dev
+	@$(MAKE) --no-print-directory lint generate-check unit exampledriver system
+
+lint: fmt-check ## go vet, staticcheck, gofmt
+	go vet ./...
+	go vet -tags soak,chaos ./test/...
+	go tool staticcheck ./...
+
+fmt-check:
+	@out=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$out" ] || { echo "not formatted, run gofmt -w:" $$out; exit 1; }
+
+unit:
+	go test -race -timeout 8m $(RACE)
+	go test -timeout 8m $$(comm -23 <(go list ./... | grep -v /test$$ | sort) <(go list $(RACE) | sort))
+
+system: ## the whole-system tests alone, in test/
+	go test -timeout 10m ./test/
+
+exampledriver: ## the driver that imports only plugins/driver, in its own module
+	cd test/exampledriver && go vet ./... && go test -timeout 5m ./...
+
+generate: ## make plugins/driverv1 from its proto (needs protobuf-compiler)
+	@mkdir -p .dev/bin && go build -o .dev/bin google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
+	PATH=$$PWD/.dev/bin:$$PATH protoc --go_out=. --go_opt=paths=source_relative \
+		--go-grpc_out=. --go-grpc_opt=paths=source_relative $(PROTO)
+
+generate-check: ## fail when the generated code is not what the proto says
+	@before=$$(cat plugins/driverv1/*.go | sha256sum); $(MAKE) --no-print-directory generate; \
+	[ "$$before" = "$$(cat plugins/driverv1/*.go | sha256sum)" ] || { echo 'plugins/driverv1 was not up to date: commit what make generate made'; exit 1; }
+
+fuzz: ## each fuzz target for FUZZTIME (default 60s)
+	@for pkg in $$(go list ./...); do \
+		for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+			echo "$$pkg $$target"; go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg; \
+		done; \
+	done
+
+soak: ## the long tests: a file of 1 GiB, 20,000 keys
+	@.ci/install 'run the soak tests' softhsm2 opensc curl
+	go test -tags soak -run Soak -timeout 60m -v ./test/
+
+chaos: ## drivers and daemons killed at random under load
+	@.ci/install 'run the chaos tests' softhsm2 opensc curl
+	go test -tags chaos -run Chaos -timeout 30m -v ./test/
+
+bench: build ## the figures of the README: the module called directly against 2 and 3 hops
+	./keyside bench --driver softhsm --rounds 5
+
+units: build ## check the systemd units in deploy/ (installs systemd where it is missing; root, apt)
+	@.ci/install 'check the systemd units' systemd
+	deploy/verify
+
+image: ## build the container image
+	docker build --build-arg VERSION=$(VERSION) -t keyside .
+
+clean: ## remove what build made; .dev holds keys and stays
+	rm -f keyside
