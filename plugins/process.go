@@ -2,28 +2,242 @@ package plugins
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	goplugin "github.com/hashicorp/go-plugin"
+	goplugrunner "github.com/hashicorp/go-plugin/runner"
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
 
 	"github.com/keyside/keyside/plugins/driver"
 )
 
-// Process is a running driver process. It is a Driver and a Submitter.
+const (
+	// execFD is the execute stream's descriptor in the driver process: the first after the standard three.
+	execFD = 3
+	// handshakeTimeout bounds the time from the start of the process to its handshake line.
+	handshakeTimeout = 30 * time.Second
+	// exitGrace is how long a process that ended its stream may take to end itself before it is killed.
+	exitGrace = time.Second
+)
+
+// Process is a running driver process. It is a driver.Driver and a driver.Submitter.
 type Process struct {
 	*driver.Client
-	done chan struct{}
-	pid  int
+	name         string
+	log          *slog.Logger
+	run          *runner
+	stream       *driver.Stream
+	plugin       *goplugin.Client
+	drainTimeout time.Duration
+	done         chan struct{} // the process is gone and reaped
+	cleaned      chan struct{} // and go-plugin has let go of it
+	closing      sync.Once
 }
 
-// Start starts a driver process, configures it and returns it ready for work.
+// Start verifies a driver's binary, starts it, hands over settings and credential once, and returns it ready for work. It
+// tries once: an error is for the caller to judge, and a PIN that was refused (PINIncorrect, PINLocked) must not be
+// offered again. InvalidArgument is a fault of the configuration, which trying again does not mend.
 func Start(ctx context.Context, cfg Config, log *slog.Logger) (*Process, error) {
-	return nil, driver.Errorf(driver.Unsupported, "not built yet")
+	if err := cfg.Validate(); err != nil {
+		return nil, driver.Errorf(driver.InvalidArgument, "driver %s: %w", cfg.Name, err)
+	}
+	bin, err := openBinary(&cfg)
+	if err != nil {
+		return nil, driver.Errorf(driver.InvalidArgument, "driver %s: %w", cfg.Name, err)
+	}
+	defer func() { _ = bin.close() }()
+	settings, err := cfg.settings()
+	if err != nil {
+		return nil, driver.Errorf(driver.InvalidArgument, "driver %s: settings: %w", cfg.Name, err)
+	}
+	credential, err := cfg.Credential.Load(ctx)
+	if err != nil {
+		return nil, driver.Errorf(driver.InvalidArgument, "driver %s: %w", cfg.Name, err)
+	}
+	defer clear(credential)
+	return launch(ctx, &cfg, bin, settings, credential, log.With("driver", cfg.Name))
+}
+
+// launch starts the verified binary and brings it to the point where it takes work. Whatever fails, nothing is left.
+func launch(ctx context.Context, cfg *Config, bin *binary, settings, credential []byte, log *slog.Logger) (p *Process, err error) {
+	dir, err := os.MkdirTemp("", "keyside-driver-") // mode 0700
+	if err != nil {
+		return nil, driver.Errorf(driver.Device, "driver %s: %w", cfg.Name, err)
+	}
+	ours, theirs, err := socketPair()
+	if err != nil {
+		return nil, errors.Join(driver.Errorf(driver.Device, "driver %s: %w", cfg.Name, err), os.RemoveAll(dir))
+	}
+	run := &runner{bin: bin, extra: theirs, exited: make(chan struct{})}
+	client := newPluginClient(cfg, run, dir, log)
+	stop := context.AfterFunc(ctx, func() { _ = run.Kill(ctx) })
+	defer func() {
+		if !stop() && err == nil {
+			err = driver.AsError(ctx.Err())
+		}
+		if err == nil {
+			return
+		}
+		_ = run.Kill(ctx)
+		client.Kill()
+		_ = ours.Close()
+		_ = theirs.Close()
+		_ = os.RemoveAll(dir)
+		p, err = nil, startError(ctx, cfg.Name, err)
+	}()
+	conn, err := connect(client)
+	if err != nil {
+		return nil, err
+	}
+	if err := driver.Configure(ctx, conn, settings, credential, execFD); err != nil {
+		return nil, err
+	}
+	// The one connection stands, so the socket has served: nobody else shall find it, nor shall it outlive a kill.
+	if err := os.RemoveAll(dir); err != nil {
+		return nil, err
+	}
+	stream, err := driver.DialStream(ours, "")
+	if err != nil {
+		return nil, err
+	}
+	p = &Process{
+		Client: driver.NewClient(conn, stream), name: cfg.Name, run: run, stream: stream, plugin: client,
+		drainTimeout: cfg.drainTimeout(), done: make(chan struct{}), cleaned: make(chan struct{}),
+		log: log.With("pid", run.cmd.Process.Pid),
+	}
+	go p.watch()
+	return p, nil
+}
+
+// newPluginClient configures go-plugin: gRPC under mutual TLS and nothing of our environment.
+func newPluginClient(cfg *Config, run *runner, dir string, log *slog.Logger) *goplugin.Client {
+	out := &lineLog{log: log}
+	return goplugin.NewClient(&goplugin.ClientConfig{
+		HandshakeConfig: driver.Handshake,
+		Plugins:         goplugin.PluginSet{driver.PluginName: driver.HostPlugin{}},
+		RunnerFunc: func(_ hclog.Logger, spec *exec.Cmd, socketDir string) (goplugrunner.Runner, error) {
+			run.env, run.socketDir = spec.Env, socketDir
+			for name, value := range cfg.Env {
+				run.env = append(run.env, name+"="+value)
+			}
+			return run, nil
+		},
+		AllowedProtocols: []goplugin.Protocol{goplugin.ProtocolGRPC},
+		AutoMTLS:         true,
+		SkipHostEnv:      true,
+		StartTimeout:     handshakeTimeout,
+		UnixSocketConfig: &goplugin.UnixSocketConfig{TempDir: dir},
+		GRPCDialOptions:  []grpc.DialOption{grpc.WithIdleTimeout(0)}, // the socket is gone, so there is no second connect
+		Stderr:           out,                                        // what C code and the runtime print
+		SyncStderr:       &lineLog{log: log},                         // what Go code prints once it is serving
+		SyncStdout:       &lineLog{log: log},
+		Logger:           hclog.NewNullLogger(),
+	})
+}
+
+func connect(client *goplugin.Client) (*grpc.ClientConn, error) {
+	protocol, err := client.Client()
+	if err != nil {
+		return nil, err
+	}
+	raw, err := protocol.Dispense(driver.PluginName)
+	if err != nil {
+		return nil, err
+	}
+	conn, ok := raw.(*grpc.ClientConn)
+	if !ok {
+		return nil, errors.New("go-plugin gave no gRPC connection")
+	}
+	return conn, nil
+}
+
+// startError gives a failed start its code: the driver's own if it answered, Deadline if the context ended, else Device.
+func startError(ctx context.Context, name string, err error) error {
+	var e *driver.Error
+	switch {
+	case ctx.Err() != nil:
+		e = driver.AsError(ctx.Err())
+	case !errors.As(err, &e):
+		text, _, _ := strings.Cut(err.Error(), "\n")
+		e = driver.Errorf(driver.Device, "%s; its own words are in the log", text)
+	}
+	named := *e
+	named.Message = fmt.Sprintf("driver %s: start: %s", name, e.Message)
+	return &named
+}
+
+// socketPair makes the execute stream's two ends.
+func socketPair() (ours net.Conn, theirs *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("socket pair: %w", err)
+	}
+	f := os.NewFile(uintptr(fds[0]), "execute-stream")
+	theirs = os.NewFile(uintptr(fds[1]), "execute-stream")
+	ours, err = net.FileConn(f)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return nil, nil, errors.Join(err, theirs.Close())
+	}
+	return ours, theirs, nil
+}
+
+// watch ends the process when its stream has ended, and the stream when the process has.
+func (p *Process) watch() {
+	select {
+	case <-p.run.exited:
+	case <-p.stream.Done():
+		select {
+		case <-p.run.exited:
+		case <-time.After(exitGrace):
+			_ = p.run.Kill(context.Background())
+			<-p.run.exited
+		}
+	}
+	_ = p.stream.Close()
+	p.log.Info("driver process ended", "how", p.run.end())
+	close(p.done)
+	p.plugin.Kill()
+	close(p.cleaned)
 }
 
 // Done is closed when the process is gone and reaped.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
 // PID returns the process's id.
-func (p *Process) PID() int { return p.pid }
+func (p *Process) PID() int { return p.run.cmd.Process.Pid }
 
-// Close drains the driver, then kills its process group.
-func (p *Process) Close(ctx context.Context) error { return nil }
+// FromOutside reports whether the process, once gone, was ended by a signal that somebody else sent it (SIGKILL or
+// SIGTERM), and so by no fault of its own.
+func (p *Process) FromOutside() bool { return p.run.fromOutside() }
+
+// Close drains the driver for up to DrainTimeout, or until ctx ends, then kills its process group and waits until it is
+// gone.
+func (p *Process) Close(ctx context.Context) error {
+	p.closing.Do(func() {
+		ctx, cancel := context.WithTimeout(ctx, p.drainTimeout)
+		defer cancel()
+		select {
+		case <-p.done:
+			return
+		default:
+		}
+		if err := p.Drain(ctx); err != nil && ctx.Err() == nil {
+			p.log.Warn("driver did not drain", "error", err)
+		}
+		if err := p.run.Kill(ctx); err != nil {
+			p.log.Error("kill driver process", "error", err)
+		}
+	})
+	<-p.cleaned
+	return nil
+}

@@ -1,0 +1,107 @@
+package plugins
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// maxCredential is the longest credential, bytes.
+	maxCredential = 4096
+	// helperTimeout bounds a credential helper, which may have to ask another machine.
+	helperTimeout = 30 * time.Second
+)
+
+// Load reads the credential, without its trailing newline; nil where none is configured. The caller clears it after use.
+func (c *Credential) Load(ctx context.Context) ([]byte, error) {
+	switch {
+	case c.File != "":
+		return readSecret(c.File, true)
+	case c.Systemd != "":
+		dir := os.Getenv("CREDENTIALS_DIRECTORY")
+		if dir == "" {
+			return nil, fmt.Errorf("credential.systemd: the service manager passed no credentials; add LoadCredential=%s:/path to the unit", c.Systemd)
+		}
+		return readSecret(filepath.Join(dir, c.Systemd), false) // the directory itself is private to the service
+	case len(c.Command) > 0:
+		return runHelper(ctx, c.Command)
+	}
+	return nil, nil
+}
+
+// readSecret reads a file that holds a secret; private demands that only its owner, root or us, can read it.
+func readSecret(path string, private bool) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("credential: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("credential: %w", err)
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	switch {
+	case !ok || !info.Mode().IsRegular():
+		return nil, fmt.Errorf("credential: %s is not a regular file", path)
+	case private && st.Uid != 0 && int(st.Uid) != os.Geteuid():
+		return nil, fmt.Errorf("credential: %s belongs to uid %d, neither root nor us", path, st.Uid)
+	case private && info.Mode().Perm()&0o077 != 0:
+		return nil, fmt.Errorf("credential: %s can be read by others than its owner (mode %04o); chmod 600 it", path, info.Mode().Perm())
+	}
+	secret, err := readLimited(f)
+	if err != nil {
+		return nil, fmt.Errorf("credential: %s: %w", path, err)
+	}
+	return secret, nil
+}
+
+func runHelper(ctx context.Context, command []string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, helperTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+	cmd.Env = []string{"PATH=/usr/bin:/bin"}
+	cmd.WaitDelay = time.Second // a grandchild may hold the pipe open
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, fmt.Errorf("credential.command: %w", err)
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("credential.command: %w", err)
+	}
+	secret, readErr := readLimited(out)
+	if err := errors.Join(readErr, cmd.Wait()); err != nil {
+		clear(secret)
+		return nil, fmt.Errorf("credential.command: %s: %w", command[0], err)
+	}
+	return secret, nil
+}
+
+// readLimited reads a secret into one buffer, so that no grown-out copy stays behind, and trims one trailing newline.
+func readLimited(r io.Reader) ([]byte, error) {
+	buf := make([]byte, maxCredential+1)
+	n, err := io.ReadFull(r, buf)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+		clear(buf)
+		return nil, err
+	}
+	if n > maxCredential {
+		clear(buf)
+		return nil, fmt.Errorf("longer than %d bytes", maxCredential)
+	}
+	secret := bytes.TrimSuffix(bytes.TrimSuffix(buf[:n], []byte("\n")), []byte("\r"))
+	if len(secret) == 0 {
+		return nil, errors.New("is empty")
+	}
+	return secret, nil
+}
