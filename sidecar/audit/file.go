@@ -1,0 +1,147 @@
+package audit
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// Files are named so that their names sort in the order of their records.
+const (
+	namePattern = "audit-%08d.jsonl"
+	nameGlob    = "audit-????????.jsonl"
+)
+
+func fileName(dir string, number int) string {
+	return filepath.Join(dir, fmt.Sprintf(namePattern, number))
+}
+
+// list returns the numbers of the log's files in order.
+func list(dir string) ([]int, error) {
+	names, err := filepath.Glob(filepath.Join(dir, nameGlob))
+	if err != nil {
+		return nil, err
+	}
+	var numbers []int
+	for _, name := range names {
+		var n int
+		if _, err := fmt.Sscanf(filepath.Base(name), namePattern, &n); err == nil {
+			numbers = append(numbers, n)
+		}
+	}
+	slices.Sort(numbers)
+	return numbers, nil
+}
+
+// create begins file n and makes its name durable.
+func (l *Log) create(n int) error {
+	path := fileName(l.opts.Dir, n)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := l.lock.Sync(); err != nil {
+		f.Close()
+		os.Remove(path)
+		return err
+	}
+	l.file, l.path, l.number, l.size = f, path, n, 0
+	return nil
+}
+
+// rotate ends the file and begins the next.
+func (l *Log) rotate() error {
+	if err := fdatasync(l.file); err != nil {
+		return err
+	}
+	old := l.file
+	if err := l.create(l.number + 1); err != nil {
+		return err
+	}
+	return old.Close()
+}
+
+// reopen opens the file anew and cuts it to end, where its last good line ends. What came after is kept beside it,
+// under the name returned.
+func (l *Log) reopen(end int64) (kept string, err error) {
+	if l.file != nil {
+		l.file.Close()
+		l.file = nil
+	}
+	f, err := os.OpenFile(l.path, os.O_RDWR|os.O_APPEND, 0)
+	if err != nil {
+		return "", err
+	}
+	l.file, l.size = f, end
+	info, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
+	switch {
+	case info.Size() < end:
+		return "", fmt.Errorf("%s has %d bytes of the %d that were written: somebody cut it", l.path, info.Size(), end)
+	case info.Size() == end:
+		return "", nil
+	}
+	if kept, err = l.keepFragment(f, end, info.Size()); err != nil {
+		return "", err
+	}
+	if err := f.Truncate(end); err != nil {
+		return "", err
+	}
+	return kept, f.Sync()
+}
+
+// keepFragment copies the bytes from end on into a file of their own.
+func (l *Log) keepFragment(f *os.File, end, size int64) (string, error) {
+	path := fmt.Sprintf("%s.%d.torn", l.path, end)
+	torn, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return "", err
+	}
+	defer torn.Close()
+	if _, err := io.Copy(torn, io.NewSectionReader(f, end, size-end)); err != nil {
+		return "", err
+	}
+	return path, torn.Sync()
+}
+
+// endOfLines returns how many bytes of a file are whole lines.
+func endOfLines(path string) (int64, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	buf := make([]byte, 64<<10)
+	for end := info.Size(); end > 0; {
+		start := max(0, end-int64(len(buf)))
+		part := buf[:end-start]
+		if _, err := f.ReadAt(part, start); err != nil {
+			return 0, err
+		}
+		if i := bytes.LastIndexByte(part, '\n'); i >= 0 {
+			return start + int64(i) + 1, nil
+		}
+		end = start
+	}
+	return 0, nil
+}
+
+// fdatasync makes a file's content durable, and of its metadata only what is needed to read it.
+func fdatasync(f *os.File) error {
+	for {
+		if err := unix.Fdatasync(int(f.Fd())); err != unix.EINTR {
+			return os.NewSyscallError("fdatasync", err)
+		}
+	}
+}
