@@ -70,7 +70,7 @@ func Start(ctx context.Context, cfg Config, log *slog.Logger) (*Process, error) 
 
 // launch starts the verified binary and brings it to the point where it takes work. Whatever fails, nothing is left.
 func launch(ctx context.Context, cfg *Config, bin *binary, settings, credential []byte, log *slog.Logger) (p *Process, err error) {
-	dir, err := os.MkdirTemp("", "keyside-driver-") // mode 0700
+	dir, err := socketDir()
 	if err != nil {
 		return nil, driver.Errorf(driver.Device, "driver %s: %w", cfg.Name, err)
 	}
@@ -117,6 +117,16 @@ func launch(ctx context.Context, cfg *Config, bin *binary, settings, credential 
 	}
 	go p.watch()
 	return p, nil
+}
+
+// socketDir makes the private directory (mode 0700) below which go-plugin makes the control socket. The path of a socket
+// is limited to 107 bytes, of which go-plugin's names take 38; a longer temporary directory is passed over.
+func socketDir() (string, error) {
+	base := os.TempDir()
+	if len(base) > 50 {
+		base = "/tmp"
+	}
+	return os.MkdirTemp(base, "keyside-")
 }
 
 // newPluginClient configures go-plugin: gRPC under mutual TLS and nothing of our environment.
@@ -169,6 +179,9 @@ func startError(ctx context.Context, name string, err error) error {
 		e = driver.AsError(ctx.Err())
 	case !errors.As(err, &e):
 		text, _, _ := strings.Cut(err.Error(), "\n")
+		if strings.HasPrefix(text, "Unrecognized remote plugin message: ") {
+			text = "the process ended, or printed something else, before its handshake"
+		}
 		e = driver.Errorf(driver.Device, "%s; its own words are in the log", text)
 	}
 	named := *e
