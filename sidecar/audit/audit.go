@@ -172,12 +172,12 @@ func (l *Log) Ready(context.Context) error {
 	}
 	l.writing.Lock()
 	defer l.writing.Unlock()
-	return l.recover()
+	return l.resume()
 }
 
 // write writes a group; l.writing is held.
 func (l *Log) write(g *group) error {
-	if err := l.recover(); err != nil {
+	if err := l.resume(); err != nil {
 		l.lost += g.records
 		return err
 	}
@@ -218,9 +218,9 @@ func (l *Log) fail(err error) {
 	}
 }
 
-// recover does nothing if all is well. After an error it opens the file again, removes what no one was told is
+// resume does nothing if all is well. After an error it opens the file again, removes what no one was told is
 // written, and writes a marker; only if that works is the log good again.
-func (l *Log) recover() error {
+func (l *Log) resume() error {
 	if l.closed {
 		return ErrClosed
 	}

@@ -1,0 +1,188 @@
+package store
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/go-json-experiment/json"
+
+	"github.com/keyside/keyside/sidecar/kms"
+)
+
+// The database's keys begin with one letter:
+//
+//	k id               the record of a key (16-byte id)
+//	a alias            the id of the key with that alias
+//	o sequence         the index in order of creation (8 bytes): id, spec, a zero byte, state
+//	m id version       message numbers reserved so far (version: 4 bytes), as 8 bytes
+//	n                  how many keys there are, as 8 bytes
+//	s                  what the database is, as JSON
+//
+// Integers are big-endian.
+func recordKey(id kms.KeyID) []byte          { return append([]byte{'k'}, id[:]...) }
+func aliasKey(alias string) []byte           { return append([]byte{'a'}, alias...) }
+func orderPrefix() []byte                    { return []byte{'o'} }
+func orderKey(sequence uint64) []byte        { return appendUint64([]byte{'o'}, sequence) }
+func countKey() []byte                       { return []byte{'n'} }
+func schemaKey() []byte                      { return []byte{'s'} }
+func appendUint64(b []byte, n uint64) []byte { return binary.BigEndian.AppendUint64(b, n) }
+
+func messagesKey(id kms.KeyID, version uint32) []byte {
+	return binary.BigEndian.AppendUint32(append([]byte{'m'}, id[:]...), version)
+}
+
+func readUint64(txn *badger.Txn, key []byte) (n uint64, err error) {
+	item, err := txn.Get(key)
+	if err != nil {
+		return 0, err
+	}
+	return n, item.Value(func(value []byte) error {
+		if len(value) != 8 {
+			return fmt.Errorf("number has %d bytes", len(value))
+		}
+		n = binary.BigEndian.Uint64(value)
+		return nil
+	})
+}
+
+// recordFormat is the first byte of a record; the rest is the JSON of storedKey.
+const recordFormat = 1
+
+// storedKey is a key as it is stored. Its names are the format: a changed meaning takes a new format and a migration.
+type storedKey struct {
+	Sequence    uint64          `json:"seq"`
+	ID          kms.KeyID       `json:"id"`
+	Alias       string          `json:"alias"`
+	Description string          `json:"desc,omitempty"`
+	Spec        kms.KeySpec     `json:"spec"`
+	Usage       kms.KeyUsage    `json:"usage"`
+	Origin      kms.Origin      `json:"origin"`
+	State       kms.KeyState    `json:"state"`
+	CreatedMS   int64           `json:"created"`
+	Versions    []storedVersion `json:"versions,omitempty"`
+}
+
+type storedVersion struct {
+	Number     uint32         `json:"n"`
+	CreatedMS  int64          `json:"created"`
+	Sealed     []byte         `json:"sealed"`
+	Root       uint32         `json:"root"`
+	Protection kms.Protection `json:"protection"`
+	PublicKey  []byte         `json:"public,omitempty"`
+}
+
+// record is a key with its place in the order of creation.
+type record struct {
+	key      *kms.Key
+	sequence uint64
+}
+
+func encodeRecord(r record) ([]byte, error) {
+	k := r.key
+	stored := storedKey{
+		Sequence: r.sequence, ID: k.ID, Alias: k.Alias, Description: k.Description, Spec: k.Spec, Usage: k.Usage,
+		Origin: k.Origin, State: k.State, CreatedMS: k.CreatedAt.UnixMilli(),
+	}
+	for _, v := range k.Versions {
+		stored.Versions = append(stored.Versions, storedVersion{
+			Number: v.Number, CreatedMS: v.CreatedAt.UnixMilli(), Sealed: v.Sealed, Root: v.Root,
+			Protection: v.Protection, PublicKey: v.PublicKey,
+		})
+	}
+	text, err := json.Marshal(&stored)
+	return append([]byte{recordFormat}, text...), err
+}
+
+var errRecord = errors.New("key record is damaged")
+
+// decodeRecord reads a record of the key with that id. What is not exactly one is an error.
+func decodeRecord(id kms.KeyID, b []byte) (record, error) {
+	if len(b) == 0 || b[0] != recordFormat {
+		return record{}, fmt.Errorf("%w: unknown format", errRecord)
+	}
+	var stored storedKey
+	if err := json.Unmarshal(b[1:], &stored, json.RejectUnknownMembers(true)); err != nil {
+		return record{}, fmt.Errorf("%w: %w", errRecord, err)
+	}
+	if stored.ID != id {
+		return record{}, fmt.Errorf("%w: it is that of %s", errRecord, stored.ID)
+	}
+	if stored.Sequence == 0 || stored.Alias == "" || stored.Spec == "" || stored.Usage == "" || stored.State == "" {
+		return record{}, fmt.Errorf("%w: fields are missing", errRecord)
+	}
+	k := &kms.Key{
+		ID: stored.ID, Alias: stored.Alias, Description: stored.Description, Spec: stored.Spec, Usage: stored.Usage,
+		Origin: stored.Origin, State: stored.State, CreatedAt: time.UnixMilli(stored.CreatedMS).UTC(),
+	}
+	for i, v := range stored.Versions {
+		if len(v.Sealed) == 0 || v.Number == 0 || (i > 0 && v.Number <= stored.Versions[i-1].Number) {
+			return record{}, fmt.Errorf("%w: version %d", errRecord, i)
+		}
+		k.Versions = append(k.Versions, kms.KeyVersion{
+			Number: v.Number, CreatedAt: time.UnixMilli(v.CreatedMS).UTC(), Sealed: v.Sealed, Root: v.Root,
+			Protection: v.Protection, PublicKey: v.PublicKey,
+		})
+	}
+	return record{key: k, sequence: stored.Sequence}, nil
+}
+
+// readRecord reads a key; only one that is not there is CodeNotFound.
+func readRecord(txn *badger.Txn, id kms.KeyID) (r record, err error) {
+	item, err := txn.Get(recordKey(id))
+	switch {
+	case errors.Is(err, badger.ErrKeyNotFound):
+		return record{}, kms.Errorf(kms.CodeNotFound, "key does not exist")
+	case err != nil:
+		return record{}, fmt.Errorf("read key %s: %w", id, err)
+	}
+	if err := item.Value(func(value []byte) (err error) {
+		r, err = decodeRecord(id, value)
+		return err
+	}); err != nil {
+		return record{}, fmt.Errorf("read key %s: %w", id, err)
+	}
+	return r, nil
+}
+
+func readKey(txn *badger.Txn, id kms.KeyID) (*kms.Key, error) {
+	r, err := readRecord(txn, id)
+	return r.key, err
+}
+
+// writeKey puts a key's record and its place in the index into a transaction.
+func writeKey(txn *badger.Txn, key *kms.Key, sequence uint64) error {
+	value, err := encodeRecord(record{key, sequence})
+	if err != nil {
+		return fmt.Errorf("encode key %s: %w", key.ID, err)
+	}
+	if len(value) >= valueThreshold {
+		return fmt.Errorf("key %s: its record has %d bytes, which is too many", key.ID, len(value))
+	}
+	return errors.Join(
+		txn.Set(recordKey(key.ID), value),
+		txn.Set(orderKey(sequence), encodeOrder(key)),
+	)
+}
+
+func encodeOrder(key *kms.Key) []byte {
+	b := append([]byte(nil), key.ID[:]...)
+	b = append(b, key.Spec...)
+	b = append(b, 0)
+	return append(b, key.State...)
+}
+
+func decodeOrder(key, value []byte) (sequence uint64, id kms.KeyID, spec, state string, err error) {
+	if len(key) != 9 || len(value) < len(id) {
+		return 0, id, "", "", errors.New("index entry is damaged")
+	}
+	copy(id[:], value)
+	s, t, ok := bytes.Cut(value[len(id):], []byte{0})
+	if !ok || len(s) == 0 || len(t) == 0 {
+		return 0, id, "", "", errors.New("index entry is damaged")
+	}
+	return binary.BigEndian.Uint64(key[1:]), id, string(s), string(t), nil
+}
