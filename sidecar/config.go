@@ -1,0 +1,234 @@
+// Package sidecar assembles and runs the process that serves the KMS: its configuration, its listeners, and what it puts
+// below the core: the database, the audit log and the HSM.
+package sidecar
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/keyside/keyside/hsmd/telemetry"
+	"github.com/keyside/keyside/plugins"
+	"github.com/keyside/keyside/plugins/driver"
+	"github.com/keyside/keyside/sidecar/client"
+	"github.com/keyside/keyside/sidecar/kms"
+)
+
+// Config is a sidecar's configuration. deploy/sidecar.example.yaml documents every key.
+type Config struct {
+	Socket         string           `yaml:"socket"`
+	SocketMode     FileMode         `yaml:"socket_mode"`
+	SocketGroup    string           `yaml:"socket_group"`
+	Listen         string           `yaml:"listen"` // loopback address and port, or empty
+	Data           string           `yaml:"data"`
+	Audit          AuditConfig      `yaml:"audit"`
+	Tenant         string           `yaml:"tenant"`
+	Owner          int64            `yaml:"owner"` // uid of the administrator
+	HSM            HSMConfig        `yaml:"hsm"`
+	Limits         kms.Limits       `yaml:"limits"`
+	RequestTimeout time.Duration    `yaml:"request_timeout"`
+	DrainTimeout   time.Duration    `yaml:"drain_timeout"`
+	Huawei         client.Huawei    `yaml:"huawei"`
+	Telemetry      telemetry.Config `yaml:"telemetry"`
+	Procs          int              `yaml:"procs"`        // GOMAXPROCS; 0: as many as help
+	MemoryLimit    int              `yaml:"memory_limit"` // MiB at which the collector works harder
+}
+
+// AuditConfig says where the audit log is and what acknowledged means.
+type AuditConfig struct {
+	Dir  string `yaml:"dir"`
+	Sync bool   `yaml:"sync"`
+}
+
+// HSMConfig says what holds the keys: a driver that the sidecar loads itself, or the hsmd of the node.
+type HSMConfig struct {
+	Driver     *plugins.Config `yaml:"driver"`
+	Via        *Via            `yaml:"via"`
+	Init       bool            `yaml:"init"` // make the tenant's keys if the database is new
+	QueueDepth int             `yaml:"queue_depth"`
+	Canary     time.Duration   `yaml:"canary"` // how often one real operation proves that the HSM works
+}
+
+// Via is hsmd as the sidecar reaches it.
+type Via struct {
+	Socket string `yaml:"socket"`
+	Name   string `yaml:"name"` // the driver's name; empty where hsmd has one
+	UID    int64  `yaml:"uid"`  // as which hsmd must run, if not as root
+}
+
+// UnmarshalYAML makes a missing uid a fault: it must not mean root by accident.
+func (v *Via) UnmarshalYAML(n *yaml.Node) error {
+	type plain Via
+	p := plain{UID: unset}
+	if err := decodeStrict(n, &p); err != nil {
+		return err
+	}
+	*v = Via(p)
+	return nil
+}
+
+// FileMode is permission bits, written as octal text.
+type FileMode fs.FileMode
+
+// UnmarshalYAML implements yaml.Unmarshaler.
+func (m *FileMode) UnmarshalYAML(n *yaml.Node) error {
+	bits, err := strconv.ParseUint(n.Value, 8, 32)
+	if err != nil || bits > 0o777 {
+		return fmt.Errorf("line %d: mode must be octal digits such as \"0660\"", n.Line)
+	}
+	*m = FileMode(bits)
+	return nil
+}
+
+// MarshalYAML implements yaml.Marshaler.
+func (m FileMode) MarshalYAML() (any, error) { return fmt.Sprintf("%04o", uint32(m)), nil }
+
+// unset is the uid of a key that was not given.
+const unset = -1
+
+// defaults returns the configuration of an empty file.
+func defaults() Config {
+	return Config{
+		SocketMode: 0o660, Audit: AuditConfig{Sync: true}, Owner: unset, RequestTimeout: 10 * time.Second,
+		DrainTimeout: 15 * time.Second, HSM: HSMConfig{Canary: 5 * time.Second},
+		Huawei:      client.Huawei{Region: "local", ProjectID: "keyside", DomainID: "keyside"},
+		MemoryLimit: 64,
+	}
+}
+
+// LoadConfig reads and checks a configuration file. The file names programs that run as this user, so it must not be
+// writable by others.
+func LoadConfig(path string) (Config, error) {
+	cfg, err := load(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("configuration %s: %w", path, err)
+	}
+	return cfg, nil
+}
+
+func load(path string) (Config, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return Config{}, err
+	}
+	defer func() { _ = f.Close() }()
+	info, err := f.Stat()
+	if err != nil {
+		return Config{}, err
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && (info.Mode().Perm()&0o002 != 0 || (st.Uid != 0 && int(st.Uid) != os.Geteuid())) {
+		return Config{}, errors.New("must belong to root or to this user, and not be writable by others")
+	}
+	text, err := io.ReadAll(f)
+	if err != nil {
+		return Config{}, err
+	}
+	return ParseConfig(text)
+}
+
+// ParseConfig reads and checks a configuration: an unknown key is a fault, and so is a key that is there twice.
+func ParseConfig(text []byte) (Config, error) {
+	cfg := defaults()
+	d := yaml.NewDecoder(bytes.NewReader(text))
+	d.KnownFields(true)
+	if err := d.Decode(&cfg); err != nil && !errors.Is(err, io.EOF) {
+		return Config{}, err
+	}
+	if err := d.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return Config{}, errors.New("more than one document")
+	}
+	return cfg, cfg.Validate()
+}
+
+// decodeStrict decodes a node that a type's own UnmarshalYAML got, which the decoder's strictness does not reach.
+func decodeStrict(n *yaml.Node, out any) error {
+	text, err := yaml.Marshal(n)
+	if err != nil {
+		return err
+	}
+	d := yaml.NewDecoder(bytes.NewReader(text))
+	d.KnownFields(true)
+	return d.Decode(out)
+}
+
+// Validate reports every fault, each with the key that has it.
+func (c *Config) Validate() error {
+	var errs []error
+	check := func(ok bool, key, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("%s: %s", key, fmt.Sprintf(format, args...)))
+		}
+	}
+	check(filepath.IsAbs(c.Socket), "socket", "an absolute path is required")
+	check(c.SocketMode&0o600 == 0o600, "socket_mode", "must let the owner read and write")
+	if c.Listen != "" {
+		at, err := netip.ParseAddrPort(c.Listen)
+		check(err == nil && at.Addr().IsLoopback(), "listen", "must be an address of the loopback with a port, such as 127.0.0.1:8080")
+	}
+	check(filepath.IsAbs(c.Data), "data", "an absolute path is required")
+	check(filepath.IsAbs(c.Audit.Dir), "audit.dir", "an absolute path is required")
+	check(driver.CheckTenant(c.Tenant) == nil, "tenant", "must be 1 to 64 characters of a-z, 0-9 and -")
+	check(c.Owner >= 0 && c.Owner < 1<<32-1, "owner", "the uid of the administrator is required")
+	check(c.RequestTimeout > 0, "request_timeout", "must be positive")
+	check(c.DrainTimeout > 0, "drain_timeout", "must be positive")
+	check(c.Procs >= 0, "procs", "must not be negative")
+	check(c.MemoryLimit >= 16, "memory_limit", "must be 16 MiB or more")
+	for key, v := range map[string]string{"huawei.region": c.Huawei.Region, "huawei.project_id": c.Huawei.ProjectID, "huawei.domain_id": c.Huawei.DomainID} {
+		check(isName(v), key, "must be 1 to 64 letters, digits, - and _")
+	}
+	c.checkLimits(check)
+	c.HSM.validate(check)
+	if err := c.Telemetry.Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("telemetry: %w", err))
+	}
+	return errors.Join(errs...)
+}
+
+// checkLimits refuses limits that the contracts below could not keep.
+func (c *Config) checkLimits(check func(ok bool, key, format string, args ...any)) {
+	l := c.Limits
+	for _, f := range []struct {
+		key        string
+		value, max int
+	}{
+		{"keys", l.Keys, 1 << 30}, {"data", l.Data, 4096}, {"message", l.Message, 4096}, {"aad", l.AAD, 1024},
+		{"context", l.Context, 8192}, {"data_key", l.DataKey, 1024}, {"random", l.Random, 1024}, {"alias", l.Alias, 255},
+		{"description", l.Description, 255}, {"page", l.Page, 10000},
+	} {
+		check(f.value >= 0 && f.value <= f.max, "limits."+f.key, "must be 1 to %d, or 0 for the default", f.max)
+	}
+}
+
+func (h *HSMConfig) validate(check func(ok bool, key, format string, args ...any)) {
+	check((h.Driver == nil) != (h.Via == nil), "hsm", "exactly one of driver and via is required")
+	check(h.QueueDepth >= 0, "hsm.queue_depth", "must not be negative")
+	check(h.Canary >= time.Second, "hsm.canary", "must be a second or more")
+	if h.Driver != nil {
+		err := h.Driver.Validate()
+		check(err == nil, "hsm.driver", "%v", err)
+	}
+	if h.Via != nil {
+		check(filepath.IsAbs(h.Via.Socket), "hsm.via.socket", "an absolute path is required")
+		check(h.Via.UID >= 0, "hsm.via.uid", "the uid that hsmd runs as is required")
+	}
+}
+
+// isName reports whether s can stand in a path and in JSON as it is.
+func isName(s string) bool {
+	for _, c := range []byte(s) {
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 64
+}

@@ -1,0 +1,189 @@
+package sidecar
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/keyside/keyside/hsmd/telemetry"
+	"github.com/keyside/keyside/plugins/driver"
+	"github.com/keyside/keyside/sidecar/kms"
+)
+
+// hsm is the core's HSM over a Driver: one tenant's keys, in the core's words. A driver's text goes to the log and never
+// further.
+type hsm struct {
+	driver    driver.Driver
+	submitter driver.Submitter
+	tenant    string
+	name      string
+	log       *slog.Logger
+	traced    bool
+	makes     map[kind]bool
+}
+
+// kind is what Supports is asked about.
+type kind struct {
+	spec  driver.KeySpec
+	usage driver.KeyUsage
+}
+
+// newHSM returns the HSM of a tenant. description is the driver's own.
+func newHSM(d driver.Driver, s driver.Submitter, description *driver.Description, tenant string, traced bool, log *slog.Logger) *hsm {
+	h := &hsm{driver: d, submitter: s, tenant: tenant, name: description.GetName(), traced: traced, log: log, makes: map[kind]bool{}}
+	for _, c := range description.GetKeys() {
+		h.makes[kind{c.GetSpec(), c.GetUsage()}] = true
+	}
+	return h
+}
+
+// The core's words in the contract's. What is not here cannot be asked of a driver.
+var (
+	driverSpecs = map[kms.KeySpec]driver.KeySpec{
+		kms.AES128: driver.AES128, kms.AES192: driver.AES192, kms.AES256: driver.AES256,
+		kms.RSA2048: driver.RSA2048, kms.RSA3072: driver.RSA3072, kms.RSA4096: driver.RSA4096,
+		kms.ECP256: driver.ECP256, kms.ECP384: driver.ECP384, kms.ECP521: driver.ECP521, kms.Secp256k1: driver.Secp256k1,
+		kms.HMAC256: driver.HMAC256, kms.HMAC384: driver.HMAC384, kms.HMAC512: driver.HMAC512,
+	}
+	driverUsages = map[kms.KeyUsage]driver.KeyUsage{
+		kms.EncryptDecrypt: driver.EncryptDecrypt, kms.SignVerify: driver.SignVerify,
+		kms.GenerateVerifyMAC: driver.GenerateVerifyMAC,
+	}
+	driverAlgorithms = map[kms.SigningAlgorithm]driver.Algorithm{
+		kms.RSAPSSSHA256: driver.PSSSHA256, kms.RSAPSSSHA384: driver.PSSSHA384, kms.RSAPSSSHA512: driver.PSSSHA512,
+		kms.RSAPKCS1SHA256: driver.PKCS1v15SHA256, kms.RSAPKCS1SHA384: driver.PKCS1v15SHA384,
+		kms.RSAPKCS1SHA512: driver.PKCS1v15SHA512,
+		kms.ECDSASHA256:    driver.ECDSASHA256, kms.ECDSASHA384: driver.ECDSASHA384, kms.ECDSASHA512: driver.ECDSASHA512,
+	}
+	coreProtections = map[driver.Protection]kms.Protection{
+		driver.ProtectionHSM: kms.ProtectionHSM, driver.ModuleUnenforced: kms.ProtectionModuleUnenforced,
+		driver.ProtectionProcess: kms.ProtectionDriver,
+	}
+)
+
+// Supports implements kms.HSM.
+func (h *hsm) Supports(spec kms.KeySpec, usage kms.KeyUsage) (ok bool, missing string) {
+	if h.makes[kind{driverSpecs[spec], driverUsages[usage]}] {
+		return true, ""
+	}
+	return false, fmt.Sprintf("driver %s has no %s keys for %s", h.name, spec, usage)
+}
+
+// identity is what a seal binds.
+func identity(ref *kms.KeyRef) *driver.KeyIdentity {
+	return &driver.KeyIdentity{
+		KeyId: ref.ID[:], Version: ref.Version, Spec: driverSpecs[ref.Spec], Usage: driverUsages[ref.Usage],
+	}
+}
+
+// MakeKey implements kms.HSM.
+func (h *hsm) MakeKey(ctx context.Context, ref kms.KeyRef) (*kms.SealedKey, error) {
+	k, err := h.driver.MakeKey(ctx, &driver.MakeKeyRequest{Tenant: h.tenant, Key: identity(&ref)})
+	if err != nil {
+		return nil, h.translate(ctx, "make-key", err)
+	}
+	return &kms.SealedKey{
+		Sealed: k.GetSealed(), Root: k.GetRoot(), Protection: coreProtections[k.GetProtection()], PublicKey: k.GetPublicKey(),
+	}, nil
+}
+
+// Encrypt implements kms.HSM.
+func (h *hsm) Encrypt(ctx context.Context, key kms.KeyRef, plaintext, aad []byte) (iv, ciphertext []byte, err error) {
+	res, err := h.do(ctx, &driver.Op{
+		Kind: driver.Encrypt, Key: identity(&key), Sealed: key.Sealed, Algorithm: driver.AESGCM, Data: plaintext, Aad: aad,
+	})
+	return res.GetIv(), res.GetData(), err
+}
+
+// Decrypt implements kms.HSM.
+func (h *hsm) Decrypt(ctx context.Context, key kms.KeyRef, iv, ciphertext, aad []byte) ([]byte, error) {
+	res, err := h.do(ctx, &driver.Op{
+		Kind: driver.Decrypt, Key: identity(&key), Sealed: key.Sealed, Algorithm: driver.AESGCM, Iv: iv, Data: ciphertext, Aad: aad,
+	})
+	return res.GetData(), err
+}
+
+// DataKey implements kms.HSM.
+func (h *hsm) DataKey(ctx context.Context, key kms.KeyRef, n int, aad []byte) (plaintext, iv, ciphertext []byte, err error) {
+	res, err := h.do(ctx, &driver.Op{
+		Kind: driver.DataKey, Key: identity(&key), Sealed: key.Sealed, Algorithm: driver.AESGCM, Length: uint32(n), Aad: aad,
+	})
+	return res.GetPlaintext(), res.GetIv(), res.GetData(), err
+}
+
+// Sign implements kms.HSM.
+func (h *hsm) Sign(ctx context.Context, key kms.KeyRef, alg kms.SigningAlgorithm, digest []byte) ([]byte, error) {
+	res, err := h.do(ctx, &driver.Op{
+		Kind: driver.Sign, Key: identity(&key), Sealed: key.Sealed, Algorithm: driverAlgorithms[alg], Data: digest,
+	})
+	return res.GetData(), err
+}
+
+// Random implements kms.HSM.
+func (h *hsm) Random(ctx context.Context, n int) ([]byte, error) {
+	res, err := h.do(ctx, &driver.Op{Kind: driver.Random, Length: uint32(n)})
+	return res.GetData(), err
+}
+
+// do runs one operation and hands the trace on.
+func (h *hsm) do(ctx context.Context, op *driver.Op) (*driver.Result, error) {
+	if h.traced {
+		if parent := telemetry.InjectTrace(ctx); parent != nil {
+			ctx = driver.WithTrace(ctx, parent)
+		}
+	}
+	res, err := driver.Do(ctx, h.submitter, h.tenant, op)
+	if err != nil {
+		return nil, h.translate(ctx, op.GetKind().String(), err)
+	}
+	return res, nil
+}
+
+// failure is a driver's code as the core sees it.
+type failure struct {
+	code    kms.Code
+	message string
+	level   slog.Level // at which it is logged
+}
+
+// failures maps every code of the contract; a test proves it total. What the data or the load cause is logged for
+// debugging only; what an operator must see, as an error.
+var failures = map[driver.Code]failure{
+	driver.InvalidArgument: {kms.CodeInternal, "internal error", slog.LevelError},
+	driver.Unsupported:     {kms.CodeUnsupportedSpec, "the HSM cannot do this", slog.LevelWarn},
+	driver.BadCiphertext:   {kms.CodeInvalidCiphertext, "ciphertext is not valid", slog.LevelDebug},
+	driver.BadMaterial:     {kms.CodeInternal, "internal error", slog.LevelError},
+	driver.SealInvalid:     {kms.CodeKeyUnavailable, "key is unavailable in the HSM", slog.LevelError},
+	driver.KeyUnavailable:  {kms.CodeKeyUnavailable, "key is unavailable in the HSM", slog.LevelError},
+	driver.TenantUnknown:   {kms.CodeKeyUnavailable, "key is unavailable in the HSM", slog.LevelError},
+	driver.PINIncorrect:    {kms.CodeKeyUnavailable, "the HSM is not available", slog.LevelError},
+	driver.PINLocked:       {kms.CodeKeyUnavailable, "the HSM is not available", slog.LevelError},
+	driver.Busy:            {kms.CodeBusy, "too many requests are waiting for the HSM", slog.LevelDebug},
+	driver.Deadline:        {kms.CodeDeadline, "the request's time ended", slog.LevelDebug},
+	driver.Device:          {kms.CodeKeyUnavailable, "the HSM is not available", slog.LevelWarn},
+	driver.Lost:            {kms.CodeKeyUnavailable, "the HSM is not available", slog.LevelWarn},
+	driver.Poison:          {kms.CodeInternal, "internal error", slog.LevelError},
+	driver.Internal:        {kms.CodeInternal, "internal error", slog.LevelError},
+}
+
+// translate logs a driver's error and returns the core's. A SealInvalid means that the database and the HSM disagree: a
+// blob was changed, swapped or sealed under another root.
+func (h *hsm) translate(ctx context.Context, operation string, err error) error {
+	e := driver.AsError(err)
+	f, known := failures[e.Code]
+	if !known {
+		f = failures[driver.Internal]
+	}
+	if h.log.Enabled(ctx, f.level) {
+		attrs := []slog.Attr{slog.String("operation", operation), slog.String("code", e.Code.String()), slog.String("error", e.Error())}
+		if call := kms.CallFrom(ctx); call != nil {
+			attrs = append(attrs, slog.String("request_id", call.RequestID))
+		}
+		h.log.LogAttrs(ctx, f.level, "driver refused an operation", attrs...)
+	}
+	out := &kms.Error{Code: f.code, Message: f.message}
+	if f.code == kms.CodeBusy {
+		out.RetryAfter = e.RetryAfter
+	}
+	return out.Because(e)
+}
