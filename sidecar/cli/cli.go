@@ -20,7 +20,8 @@ import (
 // Commands returns the verbs of this package.
 func Commands() []*cobra.Command {
 	return []*cobra.Command{
-		upCommand(),
+		upCommand(), keyCommand(), encryptCommand(), decryptCommand(), dataKeyCommand(), randomCommand(), signCommand(),
+		verifyCommand(), publicKeyCommand(), fileCommand(), hsmCommand(),
 	}
 }
 

@@ -2,12 +2,10 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,6 +13,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/keyside/keyside/sidecar/client"
 )
 
 // startTimeout is how long up waits for its processes; a token on a slow disk takes seconds to open.
@@ -102,12 +102,22 @@ func up(ctx context.Context, o upOptions, stdout, stderr io.Writer) error {
 			return err
 		}
 	}
+	if ctx.Err() != nil {
+		return nil
+	}
 	sidecar := launch("sidecar")
-	if err := await(ctx, sidecar, func() error { return healthy(ctx, config.Socket) }); err != nil {
+	c := client.New(config.Socket)
+	defer c.Close()
+	if err := await(ctx, sidecar, func() error { return healthy(ctx, c) }); err != nil {
 		return err
 	}
+	if ctx.Err() != nil {
+		return nil
+	}
 	close(ready)
-	printExamples(stdout, config)
+	if err := printExamples(ctx, stdout, config, c); err != nil {
+		return err
+	}
 	<-ctx.Done()
 	log.Info("draining")
 	return nil
@@ -142,31 +152,23 @@ func accepts(socket string) error {
 	return conn.Close()
 }
 
-// healthy asks GET /healthz on a Unix socket.
-func healthy(ctx context.Context, socket string) error {
-	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", socket)
-	}}
+// healthy asks the sidecar how it is.
+func healthy(ctx context.Context, c *client.Client) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://keyside/healthz", nil)
-	if err != nil {
-		return err
-	}
-	res, err := transport.RoundTrip(req)
-	if err != nil {
-		return err
-	}
-	body, err := io.ReadAll(io.LimitReader(res.Body, 4096))
-	err = errors.Join(err, res.Body.Close())
-	if err == nil && res.StatusCode != http.StatusOK {
-		err = fmt.Errorf("healthz answers %s: %s", res.Status, strings.TrimSpace(string(body)))
+	health, err := c.Health(ctx)
+	if err == nil && !health.OK() {
+		err = fmt.Errorf("it is %s: %v", health.Status, health.Checks)
 	}
 	return err
 }
 
 // printExamples says where the service is and gives three commands that work as they stand, from any folder.
-func printExamples(w io.Writer, config *upSidecar) {
+func printExamples(ctx context.Context, w io.Writer, config *upSidecar, c *client.Client) error {
+	health, err := c.Health(ctx)
+	if err != nil {
+		return err
+	}
 	exe := "keyside"
 	if strings.Contains(os.Args[0], "/") {
 		exe, _ = filepath.Abs(os.Args[0])
@@ -182,7 +184,7 @@ func printExamples(w io.Writer, config *upSidecar) {
 	fmt.Fprintf(w, `
 Make a key, with curl:
 
-  curl --unix-socket %s -H 'content-type: application/json' -d '{"key_alias":"%s"}' http://localhost/v1.0/default/kms/create-key
+  curl --unix-socket %s -H 'content-type: application/json' -d '{"key_alias":"%s"}' http://localhost/v1.0/%s/kms/create-key
 
 Encrypt with it and decrypt again:
 
@@ -193,7 +195,8 @@ Encrypt a file of any size and decrypt it again:
   %s--force --key %s /etc/os-release %s.keyside && %s--force %s.keyside %s.txt && cmp /etc/os-release %s.txt && echo same
 
 Stop with Ctrl-C or SIGTERM; the same command with the same folder carries on with the same keys.
-`, socket, key, verb("encrypt"), key, verb("decrypt"), verb("file encrypt"), key, file, verb("file decrypt"), file, file, file)
+`, socket, key, health.Huawei.ProjectID, verb("encrypt"), key, verb("decrypt"), verb("file encrypt"), key, file, verb("file decrypt"), file, file, file)
+	return nil
 }
 
 // shellQuote quotes a path for a shell where it needs to be.

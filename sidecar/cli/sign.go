@@ -1,0 +1,194 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	_ "crypto/sha256" // the hashes of the algorithms
+	_ "crypto/sha512"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyside/keyside/sidecar/client"
+)
+
+// signFlags are what sign and verify share.
+type signFlags struct {
+	key, algorithm string
+	digest         bool
+	in             inputFlags
+}
+
+func (f *signFlags) add(cmd *cobra.Command) {
+	keyFlag(cmd, &f.key)
+	f.in.add(cmd, "the message")
+	cmd.Flags().StringVar(&f.algorithm, "algorithm", "", `RSASSA_PSS_SHA_n, RSASSA_PKCS1_V1_5_SHA_n or ECDSA_SHA_n with n 256, 384 or 512
+(default: RSASSA_PSS or ECDSA with the hash that fits the key)`)
+	cmd.Flags().BoolVar(&f.digest, "digest", false, "the input is the message's digest, not the message")
+}
+
+// defaultAlgorithms go with a key's spec.
+var defaultAlgorithms = map[string]string{
+	"RSA_2048": "RSASSA_PSS_SHA_256", "RSA_3072": "RSASSA_PSS_SHA_256", "RSA_4096": "RSASSA_PSS_SHA_384",
+	"EC_P256": "ECDSA_SHA_256", "EC_P384": "ECDSA_SHA_384", "EC_P521": "ECDSA_SHA_512",
+}
+
+// hashes are named by the end of an algorithm's name.
+var hashes = map[string]crypto.Hash{"SHA_256": crypto.SHA256, "SHA_384": crypto.SHA384, "SHA_512": crypto.SHA512}
+
+// request prepares the call. The message is hashed here, so it may have any size and does not travel.
+func (f *signFlags) request(ctx context.Context, c *client.Client, s *session, cmd *cobra.Command) (client.SignRequest, error) {
+	req := client.SignRequest{Algorithm: f.algorithm, Digest: true}
+	var err error
+	if req.KeyID, err = s.resolve(ctx, c, f.key); err != nil {
+		return req, err
+	}
+	if req.Algorithm == "" {
+		key, err := c.DescribeKey(ctx, req.KeyID)
+		if err != nil {
+			return req, err
+		}
+		if req.Algorithm = defaultAlgorithms[key.Spec]; req.Algorithm == "" {
+			return req, failf(ExitUsage, "a key of spec %s does not sign", key.Spec)
+		}
+	}
+	if f.digest {
+		req.Message, err = f.in.read(cmd, 64)
+		return req, err
+	}
+	hash, ok := hashes[req.Algorithm[max(0, len(req.Algorithm)-len("SHA_256")):]]
+	if !ok {
+		return req, failf(ExitUsage, "unknown --algorithm %q", req.Algorithm)
+	}
+	message, err := f.in.open(cmd)
+	if err != nil {
+		return req, err
+	}
+	h := hash.New()
+	_, err = io.Copy(h, message)
+	req.Message = h.Sum(nil)
+	return req, errors.Join(err, message.Close())
+}
+
+func signCommand() *cobra.Command {
+	var f signFlags
+	var out outputFlags
+	cmd := &cobra.Command{
+		Use:   "sign --key KEY",
+		Short: "sign a message of any size; prints the signature in base64, or writes it raw to --out",
+		Args:  cobra.NoArgs,
+	}
+	f.add(cmd)
+	out.add(cmd)
+	return talks(cmd, func(ctx context.Context, c *client.Client, s *session, cmd *cobra.Command, _ []string) error {
+		req, err := f.request(ctx, c, s, cmd)
+		if err != nil {
+			return err
+		}
+		ctx, cancel := s.request(ctx)
+		defer cancel()
+		signature, err := c.Sign(ctx, req)
+		if err != nil {
+			return err
+		}
+		text := base64.StdEncoding.EncodeToString(signature)
+		switch {
+		case s.json:
+			return printJSON(cmd.OutOrStdout(), map[string]string{"key_id": req.KeyID, "algorithm": req.Algorithm, "signature": text})
+		case out.file != "-":
+			return out.write(cmd, signature)
+		}
+		return out.write(cmd, []byte(text+"\n"))
+	})
+}
+
+func verifyCommand() *cobra.Command {
+	var f signFlags
+	var signature string
+	cmd := &cobra.Command{
+		Use:   "verify --key KEY --signature FILE",
+		Short: "check a signature; ends with 6 when it is not valid",
+		Args:  cobra.NoArgs,
+	}
+	f.add(cmd)
+	cmd.Flags().StringVar(&signature, "signature", "", "the signature: a file, raw or base64, or the base64 itself")
+	return talks(cmd, func(ctx context.Context, c *client.Client, s *session, cmd *cobra.Command, _ []string) error {
+		sig, err := readSignature(signature)
+		if err != nil {
+			return err
+		}
+		req, err := f.request(ctx, c, s, cmd)
+		if err != nil {
+			return err
+		}
+		ctx, cancel := s.request(ctx)
+		defer cancel()
+		valid, err := c.Verify(ctx, req, sig)
+		if err != nil {
+			return err
+		}
+		if s.json {
+			if err := printJSON(cmd.OutOrStdout(), map[string]bool{"valid": valid}); err != nil {
+				return err
+			}
+		}
+		if !valid {
+			return failf(ExitBadData, "the signature is not valid for this message and key")
+		}
+		if s.json {
+			return nil
+		}
+		_, err = fmt.Fprintln(cmd.OutOrStdout(), "valid")
+		return err
+	})
+}
+
+// readSignature takes a signature in any of its forms. Signatures are binary, so what decodes as base64 is base64.
+func readSignature(arg string) ([]byte, error) {
+	if arg == "" {
+		return nil, failf(ExitUsage, "--signature is missing")
+	}
+	content, err := os.ReadFile(arg)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		content = []byte(arg)
+	case err != nil:
+		return nil, err
+	}
+	if b, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(content))); err == nil {
+		return b, nil
+	}
+	if bytes.Equal(content, []byte(arg)) {
+		return nil, failf(ExitUsage, "--signature is neither a file nor base64")
+	}
+	return content, nil
+}
+
+func publicKeyCommand() *cobra.Command {
+	var out outputFlags
+	cmd := &cobra.Command{Use: "public-key KEY", Short: "the public half of an asymmetric key, as PEM", Args: cobra.ExactArgs(1)}
+	out.add(cmd)
+	return talks(cmd, func(ctx context.Context, c *client.Client, s *session, cmd *cobra.Command, args []string) error {
+		id, err := s.resolve(ctx, c, args[0])
+		if err != nil {
+			return err
+		}
+		ctx, cancel := s.request(ctx)
+		defer cancel()
+		pem, err := c.PublicKey(ctx, id)
+		if err != nil {
+			return err
+		}
+		pem = strings.ReplaceAll(pem, "\r\n", "\n")
+		if s.json {
+			return printJSON(cmd.OutOrStdout(), map[string]string{"key_id": id, "public_key": pem})
+		}
+		return out.write(cmd, []byte(pem))
+	})
+}

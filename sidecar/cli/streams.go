@@ -1,0 +1,96 @@
+package cli
+
+import (
+	"errors"
+	"io"
+	"os"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+)
+
+// inputFlags say where a verb's input comes from.
+type inputFlags struct {
+	text, file string
+}
+
+func (i *inputFlags) add(cmd *cobra.Command, what string) {
+	cmd.Flags().StringVar(&i.text, "text", "", what+", as an argument; do not use it for secrets, others see it in ps")
+	cmd.Flags().StringVar(&i.file, "in", "-", "file with "+what+"; - for standard input")
+	cmd.MarkFlagsMutuallyExclusive("text", "in")
+}
+
+// open returns the input, which the caller closes.
+func (i *inputFlags) open(cmd *cobra.Command) (io.ReadCloser, error) {
+	switch {
+	case cmd.Flags().Changed("text"):
+		return io.NopCloser(strings.NewReader(i.text)), nil
+	case i.file == "-":
+		if isTerminal(cmd.InOrStdin()) {
+			cmd.PrintErrln("reading from the terminal; end with Ctrl-D")
+		}
+		return io.NopCloser(cmd.InOrStdin()), nil
+	}
+	return os.Open(i.file)
+}
+
+// read returns the whole input, of at most limit bytes.
+func (i *inputFlags) read(cmd *cobra.Command, limit int) ([]byte, error) {
+	r, err := i.open(cmd)
+	if err != nil {
+		return nil, err
+	}
+	b, err := io.ReadAll(io.LimitReader(r, int64(limit)+1))
+	if err = errors.Join(err, r.Close()); err != nil {
+		return nil, err
+	}
+	if len(b) > limit {
+		clear(b)
+		return nil, failf(ExitUsage, "input has more than %d bytes: use keyside file encrypt for more", limit)
+	}
+	return b, nil
+}
+
+// outputFlags say where a verb's result goes.
+type outputFlags struct {
+	file  string
+	force bool
+}
+
+func (o *outputFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&o.file, "out", "-", "file for the result, which appears whole or not at all; - for standard output")
+	cmd.Flags().BoolVar(&o.force, "force", false, "replace the output file")
+}
+
+// write writes a result. What a terminal cannot show is refused there.
+func (o *outputFlags) write(cmd *cobra.Command, result []byte) error {
+	if o.file == "-" {
+		if isTerminal(cmd.OutOrStdout()) && !printable(result) {
+			return failf(ExitUsage, "the result is binary and standard output is a terminal: use --out FILE, or a pipe")
+		}
+		_, err := cmd.OutOrStdout().Write(result)
+		return err
+	}
+	f, err := createOutput(o.file, o.force)
+	if err != nil {
+		return err
+	}
+	if _, err := f.Write(result); err != nil {
+		return errors.Join(err, f.discard())
+	}
+	return f.commit()
+}
+
+// printable reports whether a terminal shows b as it is: text without control characters but tab and line ends.
+func printable(b []byte) bool {
+	if !utf8.Valid(b) {
+		return false
+	}
+	for _, r := range string(b) {
+		if (r < ' ' && r != '\n' && r != '\t' && r != '\r') || (r >= 0x7f && r < 0xa0) {
+			return false
+		}
+	}
+	return true
+}
