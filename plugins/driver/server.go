@@ -13,7 +13,8 @@ import (
 // configuration as YAML, to be decoded strictly; credential is a PIN or passphrase and is cleared after Configurer returns.
 type Configurer func(ctx context.Context, settings, credential []byte) (Driver, error)
 
-// RegisterServer serves the control calls of d on s. Configure is refused: what is registered here is configured.
+// RegisterServer serves the control calls of d on s, a server made with ServerOptions. Configure is refused: what is
+// registered here is configured.
 func RegisterServer(s grpc.ServiceRegistrar, d Driver) {
 	driverv1.RegisterDriverServer(s, &controlServer{get: func() (Driver, error) { return d, nil }})
 }
