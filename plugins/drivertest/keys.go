@@ -1,0 +1,324 @@
+package drivertest
+
+import (
+	"cmp"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/keyside/keyside/plugins/driver"
+	"github.com/keyside/keyside/plugins/driverv1"
+)
+
+// kind is a sort of key: what a capability announces.
+type kind struct {
+	spec  driver.KeySpec
+	usage driver.KeyUsage
+}
+
+func (k kind) String() string { return k.spec.String() + " for " + k.usage.String() }
+
+// identity returns a new key identity of the kind.
+func (k kind) identity() *driver.KeyIdentity {
+	id := make([]byte, driver.KeyIDSize)
+	rand.Read(id)
+	return &driver.KeyIdentity{KeyId: id, Version: 1, Spec: k.spec, Usage: k.usage}
+}
+
+// testKey is a key that the driver made.
+type testKey struct {
+	id     *driver.KeyIdentity
+	sealed *driver.SealedKey
+}
+
+// op returns an operation on the key.
+func (k *testKey) op(kind driver.OpKind, set func(*driver.Op)) *driver.Op {
+	op := &driver.Op{Kind: kind, Key: k.id, Sealed: k.sealed.GetSealed()}
+	set(op)
+	return op
+}
+
+// pendingKey is a key that is made at most once, whoever asks first.
+type pendingKey struct {
+	once sync.Once
+	key  *testKey
+	err  error
+}
+
+// shared returns the one key of a kind that all checks share, since a device may take seconds for an RSA key.
+func (s *suite) shared(ctx context.Context, k kind) (*testKey, error) {
+	s.mu.Lock()
+	pending := s.keys[k]
+	if pending == nil {
+		pending = new(pendingKey)
+		s.keys[k] = pending
+	}
+	s.mu.Unlock()
+	pending.once.Do(func() { pending.key, pending.err = s.make(ctx, k) })
+	return pending.key, pending.err
+}
+
+func (s *suite) make(ctx context.Context, k kind) (key *testKey, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("panicked: %v", r)
+		}
+	}()
+	key = &testKey{id: k.identity()}
+	if k.usage == driver.Unwrap {
+		key.sealed, err = s.Driver.MakeWrappingKey(ctx, &driver.MakeWrappingKeyRequest{Tenant: s.Tenant, Key: key.id})
+	} else {
+		key.sealed, err = s.Driver.MakeKey(ctx, &driver.MakeKeyRequest{Tenant: s.Tenant, Key: key.id})
+	}
+	return key, err
+}
+
+func (s *suite) mustShare(p *probe, k kind) *testKey {
+	key, err := s.shared(p.ctx, k)
+	p.must(err, "make %s", k)
+	return key
+}
+
+func (s *suite) mustMake(p *probe, k kind) *testKey {
+	key, err := s.make(p.ctx, k)
+	p.must(err, "make %s", k)
+	return key
+}
+
+// makeKeysAhead makes all shared keys beside the first checks.
+func (s *suite) makeKeysAhead(ctx context.Context) *sync.WaitGroup {
+	kinds := append(s.kinds(), s.wrappingKinds()...)
+	slices.SortStableFunc(kinds, func(a, b kind) int { return int(cost(b.spec) - cost(a.spec)) }) // the slowest first
+	turns := make(chan struct{}, 2)
+	wg := new(sync.WaitGroup)
+	for _, k := range kinds {
+		wg.Go(func() {
+			turns <- struct{}{}
+			defer func() { <-turns }()
+			ctx, cancel := context.WithTimeout(ctx, s.Timeout)
+			defer cancel()
+			_, _ = s.shared(ctx, k) // whoever needs the key reports the error
+		})
+	}
+	return wg
+}
+
+// cost orders specs by how long they take to make.
+func cost(spec driver.KeySpec) driver.KeySpec {
+	if isRSA(spec) {
+		return 100 + spec
+	}
+	return 0
+}
+
+// kinds returns what Describe announces, without doubles.
+func (s *suite) kinds() []kind {
+	var list []kind
+	for _, c := range s.desc.GetKeys() {
+		if k := (kind{c.GetSpec(), c.GetUsage()}); !slices.Contains(list, k) {
+			list = append(list, k)
+		}
+	}
+	return list
+}
+
+func (s *suite) wrappingKinds() []kind {
+	var list []kind
+	for _, spec := range s.desc.GetWrappingSpecs() {
+		list = append(list, kind{spec, driver.Unwrap})
+	}
+	return list
+}
+
+// with returns the announced kinds of a usage, or ends the check: there is nothing to test.
+func (s *suite) with(p *probe, usage driver.KeyUsage) []kind {
+	list := slices.DeleteFunc(s.kinds(), func(k kind) bool { return k.usage != usage })
+	if len(list) == 0 {
+		p.Skipf("describe announces no key for %s", usage)
+	}
+	return list
+}
+
+func (s *suite) algorithms(k kind) []driver.Algorithm {
+	var list []driver.Algorithm
+	for _, c := range s.desc.GetKeys() {
+		if c.GetSpec() == k.spec && c.GetUsage() == k.usage {
+			list = append(list, c.GetAlgorithms()...)
+		}
+	}
+	return list
+}
+
+// samples returns one announced kind of each usage, the cheapest.
+func (s *suite) samples() []kind {
+	var list []kind
+	for _, usage := range []driver.KeyUsage{driver.EncryptDecrypt, driver.SignVerify, driver.GenerateVerifyMAC, driver.KeyAgreement} {
+		of := slices.DeleteFunc(s.kinds(), func(k kind) bool { return k.usage != usage })
+		slices.SortStableFunc(of, func(a, b kind) int { return int(cost(a.spec) - cost(b.spec)) })
+		if len(of) > 0 {
+			list = append(list, of[0])
+		}
+	}
+	return list
+}
+
+// exercise does the plainest operation that a key is for.
+func (s *suite) exercise(ctx context.Context, tenant string, id *driver.KeyIdentity, sealed []byte) error {
+	op, err := s.plainest(kind{id.GetSpec(), id.GetUsage()})
+	if err != nil {
+		return err
+	}
+	op.Key, op.Sealed = id, sealed
+	_, err = s.Driver.Execute(ctx, tenant, op)
+	return err
+}
+
+// plainest returns the plainest operation of a kind of key, but for the key.
+func (s *suite) plainest(k kind) (*driver.Op, error) {
+	op := &driver.Op{Data: []byte(marker)}
+	if algorithms := s.algorithms(k); len(algorithms) > 0 {
+		op.Algorithm = algorithms[0]
+	}
+	switch k.usage {
+	case driver.EncryptDecrypt:
+		op.Kind, op.Algorithm = driver.Encrypt, 0
+	case driver.SignVerify:
+		op.Kind, op.Data = driver.Sign, make([]byte, digestSize(op.GetAlgorithm()))
+	case driver.GenerateVerifyMAC:
+		op.Kind = driver.MAC
+	case driver.KeyAgreement:
+		peer, err := ecdsa.GenerateKey(cmp.Or(curveOf(k.spec), elliptic.P256()), rand.Reader)
+		if err != nil {
+			return nil, err
+		}
+		if op.Data, err = x509.MarshalPKIXPublicKey(peer.Public()); err != nil {
+			return nil, err
+		}
+		op.Kind = driver.Derive
+	default:
+		return nil, fmt.Errorf("no operation is for %s", k)
+	}
+	return op, nil
+}
+
+func isRSA(spec driver.KeySpec) bool { return rsaBits(spec) > 0 }
+
+func rsaBits(spec driver.KeySpec) int {
+	return map[driver.KeySpec]int{driver.RSA2048: 2048, driver.RSA3072: 3072, driver.RSA4096: 4096}[spec]
+}
+
+// curveOf returns Go's curve of a spec; nil where it is none or Go has it not.
+func curveOf(spec driver.KeySpec) elliptic.Curve {
+	switch spec {
+	case driver.ECP256:
+		return elliptic.P256()
+	case driver.ECP384:
+		return elliptic.P384()
+	case driver.ECP521:
+		return elliptic.P521()
+	}
+	return nil
+}
+
+// symmetricSize returns the bytes of a symmetric spec's material, 0 for an asymmetric one.
+func symmetricSize(spec driver.KeySpec) int {
+	return map[driver.KeySpec]int{
+		driver.AES128: 16, driver.AES192: 24, driver.AES256: 32, driver.HMAC256: 32, driver.HMAC384: 48, driver.HMAC512: 64,
+	}[spec]
+}
+
+var keyChecks = []check{
+	{"keys/make", (*suite).checkMake},
+	{"keys/not-announced", (*suite).checkNotAnnounced},
+}
+
+// checkMake makes a key of every announced kind and looks at what comes back.
+func (s *suite) checkMake(p *probe) {
+	for _, k := range append(s.kinds(), s.wrappingKinds()...) {
+		key := s.mustShare(p, k)
+		s.checkSealed(p, k, key.sealed)
+		if len(key.sealed.GetCheckValue()) > 0 {
+			p.Errorf("%s: a generated key has a check value", k)
+		}
+		if k.usage != driver.Unwrap {
+			if err := s.exercise(p.ctx, s.Tenant, key.id, key.sealed.GetSealed()); err != nil && k.spec != driver.Secp256k1 {
+				p.Errorf("%s does not work: %v", k, err)
+			}
+		}
+	}
+}
+
+// checkSealed checks what the contract says of every sealed key.
+func (s *suite) checkSealed(p *probe, k kind, sealed *driver.SealedKey) {
+	if n := len(sealed.GetSealed()); n < 32 || n > 16<<10 {
+		p.Errorf("%s: sealed key of %d bytes", k, n)
+	}
+	if !slices.Contains(s.tenant.GetRoots(), sealed.GetRoot()) {
+		p.Errorf("%s: sealed under root %d, which the tenant has not", k, sealed.GetRoot())
+	}
+	if sealed.GetProtection() != s.desc.GetProtection() {
+		p.Errorf("%s: protection %s, describe says %s", k, sealed.GetProtection(), s.desc.GetProtection())
+	}
+	if symmetricSize(k.spec) > 0 {
+		if len(sealed.GetPublicKey()) > 0 {
+			p.Errorf("%s: a symmetric key has a public key", k)
+		}
+		return
+	}
+	if k.spec == driver.Secp256k1 { // Go cannot read its SubjectPublicKeyInfo
+		if len(sealed.GetPublicKey()) == 0 {
+			p.Errorf("%s: no public key", k)
+		}
+		return
+	}
+	pub, err := x509.ParsePKIXPublicKey(sealed.GetPublicKey())
+	if err != nil {
+		p.Errorf("%s: public key: %v", k, err)
+		return
+	}
+	switch pub := pub.(type) {
+	case *rsa.PublicKey:
+		if pub.N.BitLen() != rsaBits(k.spec) {
+			p.Errorf("%s: public key has %d bits", k, pub.N.BitLen())
+		}
+	case *ecdsa.PublicKey:
+		if pub.Curve != curveOf(k.spec) {
+			p.Errorf("%s: public key is on %s", k, pub.Curve.Params().Name)
+		}
+	default:
+		p.Errorf("%s: public key is a %T", k, pub)
+	}
+}
+
+// checkNotAnnounced asks for every key that Describe leaves out.
+func (s *suite) checkNotAnnounced(p *probe) {
+	announced := s.kinds()
+	for number, name := range driverv1.KeySpec_name {
+		for _, usage := range []driver.KeyUsage{driver.EncryptDecrypt, driver.SignVerify, driver.GenerateVerifyMAC, driver.KeyAgreement} {
+			k := kind{driver.KeySpec(number), usage}
+			if number == 0 || slices.Contains(announced, k) {
+				continue
+			}
+			_, err := s.make(p.ctx, k)
+			p.refused(err, only(driver.Unsupported), "make %s, which describe does not announce", k)
+			if err != nil && !strings.Contains(err.Error(), name) && !strings.Contains(err.Error(), usage.String()) {
+				p.Errorf("make %s: refusal names neither %s nor %s: %v", k, name, usage, err)
+			}
+		}
+		wrapping := kind{driver.KeySpec(number), driver.Unwrap}
+		if number == 0 || slices.Contains(s.desc.GetWrappingSpecs(), wrapping.spec) {
+			continue
+		}
+		_, err := s.make(p.ctx, wrapping)
+		p.refused(err, only(driver.Unsupported), "make a wrapping key %s, which describe does not announce", name)
+	}
+	_, err := s.make(p.ctx, kind{driver.KeySpec(120), driver.EncryptDecrypt})
+	p.refused(err, only(driver.Unsupported, driver.InvalidArgument), "make a key of an unknown spec")
+}

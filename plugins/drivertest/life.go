@@ -1,0 +1,233 @@
+package drivertest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/keyside/keyside/plugins/driver"
+)
+
+var lifeChecks = []check{
+	{"deadline/passed", (*suite).checkDeadlinePassed},
+	{"deadline/honoured", (*suite).checkDeadlineHonoured},
+	{"concurrency", (*suite).checkConcurrency},
+	{"status", (*suite).checkStatus},
+	{"health", (*suite).checkHealth},
+	{"watch", (*suite).checkWatch},
+}
+
+// soon is how long a call may take to return once its context has ended.
+const soon = 5 * time.Second
+
+// within fails if fn takes longer than soon; it does not wait for it then.
+func within(p *probe, what string, fn func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		defer func() {
+			if r := recover(); r != nil {
+				done <- fmt.Errorf("panicked: %v", r)
+			}
+		}()
+		done <- fn()
+	}()
+	timer := time.NewTimer(soon)
+	defer timer.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-timer.C:
+		p.Fatalf("%s did not return within %s of its context's end", what, soon)
+		return nil
+	}
+}
+
+func (s *suite) checkDeadlinePassed(p *probe) {
+	passed, cancel := context.WithDeadline(p.ctx, time.Now().Add(-time.Second))
+	defer cancel()
+	late := only(driver.Deadline)
+	for _, k := range s.samples() {
+		key := s.mustShare(p, k)
+		err := within(p, "an operation", func() error { return s.exercise(passed, s.Tenant, key.id, key.sealed.GetSealed()) })
+		p.refused(err, late, "use %s after the deadline", k)
+		err = within(p, "make", func() error { _, err := s.make(passed, k); return err })
+		p.refused(err, late, "make %s after the deadline", k)
+	}
+	err := within(p, "random", func() error { _, err := s.do(passed, randomOp(16)); return err })
+	p.refused(err, late, "random after the deadline")
+	p.must(s.Driver.Health(p.ctx, s.Tenant), "health after passed deadlines")
+}
+
+// checkDeadlineHonoured gives the slowest thing that the driver does no time.
+func (s *suite) checkDeadlineHonoured(p *probe) {
+	slowest := slices.MaxFunc(s.kinds(), func(a, b kind) int { return int(cost(a.spec) - cost(b.spec)) })
+	ctx, cancel := context.WithTimeout(p.ctx, time.Millisecond)
+	defer cancel()
+	err := within(p, "make", func() error { _, err := s.make(ctx, slowest); return err })
+	if err != nil {
+		p.refused(err, only(driver.Deadline), "make %s in a millisecond", slowest)
+	}
+	p.must(s.Driver.Health(p.ctx, s.Tenant), "health after a deadline")
+}
+
+// checkConcurrency runs a mix of everything from many goroutines, each of which checks its own answers.
+func (s *suite) checkConcurrency(p *probe) {
+	const goroutines, rounds = 32, 12
+	var keys []*testKey
+	for _, k := range s.samples() {
+		keys = append(keys, s.mustShare(p, k))
+	}
+	parallel(p, goroutines, func(g int) error {
+		for round := range rounds {
+			if err := s.mixed(p.ctx, keys[(g+round)%len(keys)], g*rounds+round); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// patiently repeats a call that a full queue refuses, as a caller does.
+func patiently(ctx context.Context, fn func() error) error {
+	for {
+		err := fn()
+		var e *driver.Error
+		if !errors.As(err, &e) || e.Code != driver.Busy {
+			return err
+		}
+		pause := time.NewTimer(max(e.RetryAfter, time.Millisecond))
+		select {
+		case <-ctx.Done():
+			pause.Stop()
+			return err
+		case <-pause.C:
+		}
+	}
+}
+
+func (s *suite) mixed(ctx context.Context, key *testKey, n int) error {
+	return patiently(ctx, func() error {
+		k := kind{key.id.GetSpec(), key.id.GetUsage()}
+		switch k.usage {
+		case driver.EncryptDecrypt:
+			return s.mixedCipher(ctx, key, n)
+		case driver.GenerateVerifyMAC:
+			data, a := fmt.Appendf(nil, "%s %d", marker, n), s.algorithms(k)[0]
+			out, err := s.do(ctx, macOp(key, a, data))
+			if err != nil {
+				return err
+			}
+			res, err := s.do(ctx, verifyMACOp(key, a, data, out.GetData()))
+			if err == nil && !res.GetValid() {
+				err = errors.New("a mac does not verify while others are made")
+			}
+			return err
+		case driver.SignVerify:
+			a := s.algorithms(k)[0]
+			d := digest(a, fmt.Sprint(n))
+			out, err := s.do(ctx, signOp(key, a, d))
+			if err != nil || k.spec == driver.Secp256k1 {
+				return err
+			}
+			return verify(key.sealed.GetPublicKey(), a, d, out.GetData())
+		}
+		return s.exercise(ctx, s.Tenant, key.id, key.sealed.GetSealed())
+	})
+}
+
+func (s *suite) mixedCipher(ctx context.Context, key *testKey, n int) error {
+	if n%8 == 0 { // now and then with a key that nobody has used yet
+		fresh, err := s.make(ctx, kind{key.id.GetSpec(), key.id.GetUsage()})
+		if err != nil {
+			return err
+		}
+		key = fresh
+	}
+	data, aad := fmt.Appendf(nil, "%s %d", marker, n), fmt.Appendf(nil, "%d", n)
+	out, err := s.do(ctx, encryptOp(key, bytes.Clone(data), aad))
+	if err != nil {
+		return err
+	}
+	back, err := s.do(ctx, decryptOp(key, out, aad))
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(back.GetData(), data) {
+		return errors.New("another's plaintext came back")
+	}
+	return nil
+}
+
+var states = []string{"ready", "starting", "draining", "down"}
+
+func (s *suite) checkStatus(p *probe) {
+	members, err := s.Driver.Status(p.ctx)
+	p.must(err, "status")
+	ready := false
+	for _, m := range members {
+		if m.GetName() == "" || !slices.Contains(states, m.GetState()) {
+			p.Errorf("member %q in state %q", m.GetName(), m.GetState())
+		}
+		ready = ready || m.GetState() == "ready"
+	}
+	if !ready {
+		p.Errorf("no member of %d is ready", len(members))
+	}
+}
+
+func (s *suite) checkHealth(p *probe) {
+	p.must(s.Driver.Health(p.ctx, s.Tenant), "health of the tenant")
+	p.must(s.Driver.Health(p.ctx, ""), "health of any tenant")
+	p.refused(s.Driver.Health(p.ctx, s.UnknownTenant), only(driver.TenantUnknown), "health of an unknown tenant")
+}
+
+func (s *suite) checkWatch(p *probe) {
+	ctx, cancel := context.WithCancel(p.ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- s.Driver.Watch(ctx, func(*driver.Event) {}) }()
+	p.must(s.Driver.Health(p.ctx, s.Tenant), "health beside a watch")
+	select {
+	case err := <-ended:
+		p.Errorf("watch ended on its own: %v", err)
+		ended <- err
+	default:
+	}
+	cancel()
+	if err := within(p, "watch", func() error { return <-ended }); err != nil {
+		p.refused(err, only(driver.Deadline), "watch after its context's end")
+	}
+}
+
+// checkDrain drains in the midst of work: what was accepted is answered, what comes later is refused.
+func (s *suite) checkDrain(p *probe) {
+	if !s.Config.Drain {
+		p.Skipf("the config does not ask for it")
+	}
+	gone := only(driver.Lost, driver.Busy, driver.KeyUnavailable)
+	started, results := make(chan struct{}, 64), make(chan error, 64)
+	var wg sync.WaitGroup
+	for range 64 {
+		wg.Go(func() {
+			started <- struct{}{}
+			_, err := s.do(p.ctx, &driver.Op{Kind: driver.TenantMAC, Data: []byte("x")})
+			results <- err
+		})
+	}
+	for range 8 {
+		<-started
+	}
+	p.must(s.Driver.Drain(p.ctx), "drain")
+	wg.Wait()
+	close(results)
+	for err := range results {
+		if err != nil {
+			p.refused(err, gone, "an operation beside drain")
+		}
+	}
+	_, err := s.do(p.ctx, &driver.Op{Kind: driver.TenantMAC, Data: []byte("x")})
+	p.refused(err, gone, "an operation after drain")
+}

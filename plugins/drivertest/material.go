@@ -1,0 +1,171 @@
+package drivertest
+
+import (
+	"crypto"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/ecdsa"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/sha512"
+	"crypto/x509"
+	"encoding/binary"
+	"errors"
+	"hash"
+	"slices"
+
+	"github.com/keyside/keyside/plugins/driver"
+)
+
+var importAlgorithms = []driver.Algorithm{
+	driver.OAEPSHA1, driver.OAEPSHA256, driver.PKCS1v15, driver.RSAAESKeyWrapSHA1, driver.RSAAESKeyWrapSHA256,
+}
+
+// material is a key that the kit made to import: raw is what the contract calls material, a symmetric key or PKCS#8 DER.
+type material struct {
+	kind kind
+	raw  []byte
+	spki []byte
+}
+
+func newMaterial(k kind) (*material, error) {
+	m := &material{kind: k}
+	if n := symmetricSize(k.spec); n > 0 {
+		m.raw = make([]byte, n)
+		rand.Read(m.raw)
+		return m, nil
+	}
+	private, err := newPrivate(k.spec)
+	if err != nil {
+		return nil, err
+	}
+	if m.raw, err = x509.MarshalPKCS8PrivateKey(private); err != nil {
+		return nil, err
+	}
+	m.spki, err = x509.MarshalPKIXPublicKey(private.Public())
+	return m, err
+}
+
+func newPrivate(spec driver.KeySpec) (crypto.Signer, error) {
+	if bits := rsaBits(spec); bits > 0 {
+		return rsa.GenerateKey(rand.Reader, bits)
+	}
+	if curve := curveOf(spec); curve != nil {
+		return ecdsa.GenerateKey(curve, rand.Reader)
+	}
+	return nil, errors.New("go cannot make a key of this spec")
+}
+
+// wholeBlob reports an algorithm whose one blob carries the key, private keys too.
+func wholeBlob(a driver.Algorithm) bool {
+	return a == driver.RSAAESKeyWrapSHA1 || a == driver.RSAAESKeyWrapSHA256
+}
+
+// wrapped is material on its way into the device.
+type wrapped struct {
+	blob, privateKey []byte
+}
+
+// wrap encrypts the material as an importer does, with Go's cryptography.
+func (m *material) wrap(a driver.Algorithm, pub *rsa.PublicKey) (*wrapped, error) {
+	if !wholeBlob(a) && m.spki == nil {
+		blob, err := encryptRSA(a, pub, m.raw)
+		return &wrapped{blob: blob}, err
+	}
+	temporary := make([]byte, 32)
+	rand.Read(temporary)
+	blob, err := encryptRSA(a, pub, temporary)
+	if err != nil {
+		return nil, err
+	}
+	under, err := kwpWrap(temporary, m.raw)
+	if err != nil {
+		return nil, err
+	}
+	if wholeBlob(a) {
+		return &wrapped{blob: append(blob, under...)}, nil
+	}
+	return &wrapped{blob: blob, privateKey: under}, nil
+}
+
+func encryptRSA(a driver.Algorithm, pub *rsa.PublicKey, data []byte) ([]byte, error) {
+	switch a {
+	case driver.PKCS1v15:
+		return rsa.EncryptPKCS1v15(rand.Reader, pub, data)
+	case driver.OAEPSHA1, driver.RSAAESKeyWrapSHA1:
+		return rsa.EncryptOAEP(sha1.New(), rand.Reader, pub, data, nil)
+	default:
+		return rsa.EncryptOAEP(sha256.New(), rand.Reader, pub, data, nil)
+	}
+}
+
+// kwpWrap is the wrapping half of RFC 5649.
+func kwpWrap(key, data []byte) ([]byte, error) {
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	a := append([]byte{0xA6, 0x59, 0x59, 0xA6}, binary.BigEndian.AppendUint32(nil, uint32(len(data)))...)
+	padded := append(slices.Clone(data), make([]byte, -len(data)&7)...)
+	if len(padded) == 8 {
+		out := append(a, padded...)
+		block.Encrypt(out, out)
+		return out, nil
+	}
+	n := len(padded) / 8
+	for j := range 6 {
+		for i := range n {
+			b := append(slices.Clone(a), padded[8*i:8*i+8]...)
+			block.Encrypt(b, b)
+			binary.BigEndian.PutUint64(a, binary.BigEndian.Uint64(b)^uint64(n*j+i+1))
+			copy(padded[8*i:], b[8:])
+		}
+	}
+	return append(a, padded...), nil
+}
+
+// check uses the imported key and compares what it does with Go's own cryptography under the same material.
+func (m *material) check(s *suite, p *probe, key *testKey) {
+	switch m.kind.usage {
+	case driver.EncryptDecrypt:
+		m.checkCipher(s, p, key)
+	case driver.GenerateVerifyMAC:
+		for _, a := range s.algorithms(m.kind) {
+			h := hmac.New(map[driver.Algorithm]func() hash.Hash{
+				driver.HMACSHA256: sha256.New, driver.HMACSHA384: sha512.New384, driver.HMACSHA512: sha512.New,
+			}[a], m.raw)
+			h.Write([]byte(marker))
+			p.equal(s.mustDo(p, macOp(key, a, []byte(marker))).GetData(), h.Sum(nil), "mac under imported "+m.kind.String())
+		}
+	case driver.SignVerify:
+		p.equal(key.sealed.GetPublicKey(), m.spki, "public key of imported "+m.kind.String())
+		a := s.algorithms(m.kind)[0]
+		d := digest(a, marker)
+		if err := verify(m.spki, a, d, s.mustDo(p, signOp(key, a, d)).GetData()); err != nil {
+			p.Errorf("signature under imported %s: %v", m.kind, err)
+		}
+	case driver.KeyAgreement:
+		p.equal(key.sealed.GetPublicKey(), m.spki, "public key of imported "+m.kind.String())
+		p.must(s.exercise(p.ctx, s.Tenant, key.id, key.sealed.GetSealed()), "use imported %s", m.kind)
+	}
+}
+
+// checkCipher decrypts with Go what the driver encrypted, and the other way round.
+func (m *material) checkCipher(s *suite, p *probe, key *testKey) {
+	block, err := aes.NewCipher(m.raw)
+	p.must(err, "aes")
+	gcm, err := cipher.NewGCM(block)
+	p.must(err, "gcm")
+	aad := []byte("context")
+	out := s.mustDo(p, encryptOp(key, []byte(marker), aad))
+	back, err := gcm.Open(nil, out.GetIv(), out.GetData(), aad)
+	p.must(err, "%s: go decrypts what the driver encrypted", m.kind)
+	p.equal(back, []byte(marker), "plaintext")
+	iv := make([]byte, driver.GCMIVSize)
+	rand.Read(iv)
+	ours := &driver.Result{Iv: iv, Data: gcm.Seal(nil, iv, []byte(marker), aad)}
+	p.equal(s.mustDo(p, decryptOp(key, ours, aad)).GetData(), []byte(marker), "plaintext that go encrypted")
+}

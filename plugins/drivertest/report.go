@@ -1,0 +1,171 @@
+package drivertest
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/keyside/keyside/plugins/driver"
+)
+
+// Status is how a check ended.
+type Status string
+
+// The statuses.
+const (
+	Pass Status = "pass"
+	Fail Status = "fail"
+	Skip Status = "skip"
+)
+
+// Outcome is one check of a report.
+type Outcome struct {
+	Name   string        `json:"name"`
+	Status Status        `json:"status"`
+	Detail string        `json:"detail,omitempty"` // why it failed, or why there was nothing to check
+	Took   time.Duration `json:"took_ns"`
+}
+
+// Report is what Check found.
+type Report struct {
+	Outcomes []Outcome `json:"checks"`
+}
+
+// Count returns how many checks ended with a status.
+func (r *Report) Count(s Status) int {
+	n := 0
+	for _, o := range r.Outcomes {
+		if o.Status == s {
+			n++
+		}
+	}
+	return n
+}
+
+// Passed reports whether nothing failed.
+func (r *Report) Passed() bool { return len(r.Outcomes) > 0 && r.Count(Fail) == 0 }
+
+// maxFailures is how many failures a check lists before it counts the rest.
+const maxFailures = 8
+
+// probe is one check in progress.
+type probe struct {
+	ctx      context.Context
+	failures []string
+	more     int
+	skipped  string
+	secrets  func() [][]byte
+}
+
+// stop is what Fatalf and Skipf panic with, to end the check.
+type stop struct{}
+
+// Errorf notes a failure and goes on. It is for the check's own goroutine.
+func (p *probe) Errorf(format string, args ...any) {
+	if len(p.failures) == maxFailures {
+		p.more++
+		return
+	}
+	p.failures = append(p.failures, fmt.Sprintf(format, args...))
+}
+
+// Fatalf notes a failure and ends the check.
+func (p *probe) Fatalf(format string, args ...any) {
+	p.Errorf(format, args...)
+	panic(stop{})
+}
+
+// Skipf ends the check because the driver's own description leaves it nothing to do.
+func (p *probe) Skipf(format string, args ...any) {
+	p.skipped = fmt.Sprintf(format, args...)
+	panic(stop{})
+}
+
+func (p *probe) must(err error, format string, args ...any) {
+	if err != nil {
+		p.Fatalf("%s: %v (%s)", fmt.Sprintf(format, args...), err, driver.CodeOf(err))
+	}
+}
+
+// refused checks that a call failed with one of the codes, and that its error is typed and gives nothing away.
+func (p *probe) refused(err error, codes []driver.Code, format string, args ...any) {
+	what := fmt.Sprintf(format, args...)
+	if fault := p.refusal(err, codes); fault != nil {
+		p.Errorf("%s: %v", what, fault)
+	}
+}
+
+func (p *probe) refusal(err error, codes []driver.Code) error {
+	if err == nil {
+		return fmt.Errorf("accepted, want %s", names(codes))
+	}
+	var typed *driver.Error
+	if !errors.As(err, &typed) {
+		return fmt.Errorf("error is not a *driver.Error: %T", err)
+	}
+	text := err.Error()
+	for _, secret := range p.secrets() {
+		for _, form := range []string{string(secret), hex.EncodeToString(secret), base64.StdEncoding.EncodeToString(secret), fmt.Sprint(secret)} {
+			if strings.Contains(text, form) {
+				return errors.New("error text holds plaintext or key material")
+			}
+		}
+	}
+	if strings.ContainsAny(text, "\n\r\x00") {
+		return errors.New("error text is not one line")
+	}
+	if !slices.Contains(codes, typed.Code) {
+		return fmt.Errorf("refused with %s (%s), want %s", typed.Code, text, names(codes))
+	}
+	return nil
+}
+
+func names(codes []driver.Code) string {
+	list := make([]string, len(codes))
+	for i, c := range codes {
+		list[i] = c.String()
+	}
+	return strings.Join(list, " or ")
+}
+
+// only makes a list of codes.
+func only(codes ...driver.Code) []driver.Code { return codes }
+
+func (p *probe) equal(got, want []byte, what string) {
+	if !bytes.Equal(got, want) {
+		p.Errorf("%s differs: %d bytes, want %d", what, len(got), len(want))
+	}
+}
+
+// contain runs fn and turns a panic of the driver into a failure.
+func (p *probe) contain(fn func()) {
+	defer func() {
+		switch r := recover().(type) {
+		case nil, stop:
+		default:
+			p.Errorf("panicked: %v\n%s", r, debug.Stack())
+		}
+	}()
+	fn()
+}
+
+func (p *probe) outcome() Outcome {
+	if len(p.failures) > 0 {
+		detail := strings.Join(p.failures, "; ")
+		if p.more > 0 {
+			detail += fmt.Sprintf("; and %d more", p.more)
+		}
+		return Outcome{Status: Fail, Detail: detail}
+	}
+	if p.skipped != "" {
+		return Outcome{Status: Skip, Detail: p.skipped}
+	}
+	return Outcome{Status: Pass}
+}

@@ -1,0 +1,179 @@
+package drivertest
+
+import (
+	"bytes"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/keyside/keyside/plugins/driver"
+)
+
+var sealChecks = []check{
+	{"seal/bound-to-identity", (*suite).checkSealIdentity},
+	{"seal/bound-to-tenant", (*suite).checkSealTenant},
+	{"seal/swapped", (*suite).checkSealSwapped},
+	{"seal/every-byte", (*suite).checkSealBytes},
+	{"reseal", (*suite).checkReseal},
+	{"destroy", (*suite).checkDestroy},
+}
+
+// changed returns the identity after change.
+func changed(id *driver.KeyIdentity, change func(*driver.KeyIdentity)) *driver.KeyIdentity {
+	c := proto.CloneOf(id)
+	change(c)
+	return c
+}
+
+// checkSealIdentity presents blobs as keys that they are not: fresh ones, and ones that the driver has live.
+func (s *suite) checkSealIdentity(p *probe) {
+	for _, k := range s.samples() {
+		for _, live := range []bool{false, true} {
+			key := s.mustMake(p, k)
+			if live {
+				p.must(s.exercise(p.ctx, s.Tenant, key.id, key.sealed.GetSealed()), "use %s", k)
+			}
+			for what, id := range map[string]*driver.KeyIdentity{
+				"another key id":  changed(key.id, func(id *driver.KeyIdentity) { id.KeyId[15] ^= 1 }),
+				"another version": changed(key.id, func(id *driver.KeyIdentity) { id.Version++ }),
+			} {
+				err := s.exercise(p.ctx, s.Tenant, id, key.sealed.GetSealed())
+				p.refused(err, only(driver.SealInvalid), "use %s with %s (live: %v)", k, what, live)
+			}
+			for _, other := range s.kinds() {
+				if other == k {
+					continue
+				}
+				id := changed(key.id, func(id *driver.KeyIdentity) { id.Spec, id.Usage = other.spec, other.usage })
+				err := s.exercise(p.ctx, s.Tenant, id, key.sealed.GetSealed())
+				p.refused(err, only(driver.SealInvalid), "use %s as %s (live: %v)", k, other, live)
+			}
+			p.must(s.exercise(p.ctx, s.Tenant, key.id, key.sealed.GetSealed()), "use %s after all that", k)
+		}
+	}
+}
+
+func (s *suite) checkSealTenant(p *probe) {
+	if s.OtherTenant == "" {
+		p.Skipf("the config names one tenant only")
+	}
+	for _, k := range s.samples() {
+		key := s.mustMake(p, k)
+		for range 2 { // before and after the key is live for its own tenant
+			err := s.exercise(p.ctx, s.OtherTenant, key.id, key.sealed.GetSealed())
+			p.refused(err, only(driver.SealInvalid), "use another tenant's %s", k)
+			p.must(s.exercise(p.ctx, s.Tenant, key.id, key.sealed.GetSealed()), "use %s", k)
+		}
+		_, err := s.Driver.Reseal(p.ctx, &driver.ResealRequest{Tenant: s.OtherTenant, Key: key.id, Sealed: key.sealed.GetSealed()})
+		p.refused(err, only(driver.SealInvalid, driver.Unsupported), "reseal another tenant's %s", k)
+	}
+}
+
+func (s *suite) checkSealSwapped(p *probe) {
+	for _, k := range s.samples() {
+		one, two := s.mustMake(p, k), s.mustMake(p, k)
+		for range 2 {
+			err := s.exercise(p.ctx, s.Tenant, one.id, two.sealed.GetSealed())
+			p.refused(err, only(driver.SealInvalid), "%s: first key with the second's blob", k)
+			err = s.exercise(p.ctx, s.Tenant, two.id, one.sealed.GetSealed())
+			p.refused(err, only(driver.SealInvalid), "%s: second key with the first's blob", k)
+			p.must(s.exercise(p.ctx, s.Tenant, one.id, one.sealed.GetSealed()), "use the first %s", k)
+			p.must(s.exercise(p.ctx, s.Tenant, two.id, two.sealed.GetSealed()), "use the second %s", k)
+		}
+	}
+}
+
+// checkSealBytes damages a blob everywhere: each of the first bytes, where headers are, a sample of the rest, every length
+// near the whole.
+func (s *suite) checkSealBytes(p *probe) {
+	for _, k := range s.samples() {
+		key := s.mustMake(p, k)
+		whole := key.sealed.GetSealed()
+		use := func(blob []byte) error { return s.exercise(p.ctx, s.Tenant, key.id, blob) }
+		step := max((len(whole)-48)/48, 1)
+		for at := 0; at < len(whole); at++ {
+			if at >= 48 && at < len(whole)-8 && at%step != 0 {
+				continue
+			}
+			bad := bytes.Clone(whole)
+			bad[at] ^= 1 << (at % 8)
+			p.refused(use(bad), only(driver.SealInvalid), "%s: blob with a bit of byte %d of %d flipped", k, at, len(whole))
+		}
+		for _, n := range []int{1, 3, len(whole) / 2, len(whole) - 33, len(whole) - 1} {
+			if n = max(n, 1); n < len(whole) {
+				p.refused(use(whole[:n:n]), only(driver.SealInvalid), "%s: %d of %d bytes of the blob", k, n, len(whole))
+			}
+		}
+		p.refused(use(append(slices.Clip(whole), 0)), only(driver.SealInvalid), "%s: blob with a byte added", k)
+		p.refused(use(bytes.Repeat([]byte{0xff}, len(whole))), only(driver.SealInvalid), "%s: blob of 0xff", k)
+		p.refused(use(nil), only(driver.SealInvalid, driver.InvalidArgument), "%s: no blob", k)
+		p.must(use(whole), "use %s after all that", k)
+	}
+}
+
+func (s *suite) checkReseal(p *probe) {
+	newest := s.tenant.GetRoots()[len(s.tenant.GetRoots())-1]
+	for _, k := range s.samples() {
+		key := s.mustMake(p, k)
+		reseal := func(id *driver.KeyIdentity, blob []byte) (*driver.SealedKey, error) {
+			return s.Driver.Reseal(p.ctx, &driver.ResealRequest{Tenant: s.Tenant, Key: id, Sealed: blob})
+		}
+		again, err := reseal(key.id, key.sealed.GetSealed())
+		if driver.CodeOf(err) == driver.Unsupported {
+			p.Skipf("the device does not let a sealed key out again: %v", err)
+		}
+		p.must(err, "reseal %s", k)
+		s.checkSealed(p, k, again)
+		if again.GetRoot() != newest {
+			p.Errorf("%s: resealed under root %d, newest is %d", k, again.GetRoot(), newest)
+		}
+		p.equal(again.GetPublicKey(), key.sealed.GetPublicKey(), k.String()+": public key after reseal")
+		p.must(s.exercise(p.ctx, s.Tenant, key.id, again.GetSealed()), "use resealed %s", k)
+		s.checkSameKey(p, key, &testKey{key.id, again})
+
+		bad := bytes.Clone(key.sealed.GetSealed())
+		bad[len(bad)-1] ^= 1
+		_, err = reseal(key.id, bad)
+		p.refused(err, only(driver.SealInvalid), "reseal a damaged %s", k)
+		_, err = reseal(k.identity(), key.sealed.GetSealed())
+		p.refused(err, only(driver.SealInvalid), "reseal %s as another key", k)
+	}
+}
+
+// checkSameKey checks that two blobs hold one key.
+func (s *suite) checkSameKey(p *probe, one, two *testKey) {
+	switch one.id.GetUsage() {
+	case driver.EncryptDecrypt:
+		out := s.mustDo(p, encryptOp(one, []byte(marker), nil))
+		p.equal(s.mustDo(p, decryptOp(two, out, nil)).GetData(), []byte(marker), "plaintext under the other blob")
+	case driver.GenerateVerifyMAC:
+		a := s.algorithms(kind{one.id.GetSpec(), one.id.GetUsage()})[0]
+		p.equal(s.mustDo(p, macOp(two, a, []byte("x"))).GetData(), s.mustDo(p, macOp(one, a, []byte("x"))).GetData(), "mac under the other blob")
+	case driver.SignVerify:
+		a := s.algorithms(kind{one.id.GetSpec(), one.id.GetUsage()})[0]
+		d := digest(a, marker)
+		signature := s.mustDo(p, signOp(two, a, d)).GetData()
+		if one.id.GetSpec() == driver.Secp256k1 {
+			return
+		}
+		if err := verify(one.sealed.GetPublicKey(), a, d, signature); err != nil {
+			p.Errorf("signature under the other blob: %v", err)
+		}
+	}
+}
+
+func (s *suite) checkDestroy(p *probe) {
+	for _, k := range s.samples() {
+		key := s.mustMake(p, k)
+		p.must(s.exercise(p.ctx, s.Tenant, key.id, key.sealed.GetSealed()), "use %s", k)
+		for range 3 {
+			err := s.Driver.DestroyKey(p.ctx, &driver.DestroyKeyRequest{Tenant: s.Tenant, Key: key.id, Sealed: key.sealed.GetSealed()})
+			p.must(err, "destroy %s", k)
+		}
+		// The blob is the caller's: as long as it is kept, the key is.
+		p.must(s.exercise(p.ctx, s.Tenant, key.id, key.sealed.GetSealed()), "use %s, whose blob was kept", k)
+		never := s.mustMake(p, k)
+		err := s.Driver.DestroyKey(p.ctx, &driver.DestroyKeyRequest{Tenant: s.Tenant, Key: never.id, Sealed: never.sealed.GetSealed()})
+		p.must(err, "destroy %s that was never used", k)
+	}
+}

@@ -1,0 +1,185 @@
+package drivertest
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"slices"
+
+	"github.com/keyside/keyside/plugins/driver"
+	"github.com/keyside/keyside/plugins/driverv1"
+)
+
+var signChecks = []check{
+	{"sign/verifies", (*suite).checkSignatures},
+	{"sign/keys-differ", (*suite).checkSigningKeysDiffer},
+	{"sign/arguments", (*suite).checkSignArguments},
+	{"sign/audit", (*suite).checkAuditSign},
+	{"derive/agrees", (*suite).checkDerive},
+}
+
+// hashes says what each signature algorithm signs.
+var hashes = map[driver.Algorithm]crypto.Hash{
+	driver.PKCS1v15SHA256: crypto.SHA256, driver.PKCS1v15SHA384: crypto.SHA384, driver.PKCS1v15SHA512: crypto.SHA512,
+	driver.PSSSHA256: crypto.SHA256, driver.PSSSHA384: crypto.SHA384, driver.PSSSHA512: crypto.SHA512,
+	driver.ECDSASHA256: crypto.SHA256, driver.ECDSASHA384: crypto.SHA384, driver.ECDSASHA512: crypto.SHA512,
+}
+
+func digestSize(a driver.Algorithm) int {
+	if h := hashes[a]; h != 0 {
+		return h.Size()
+	}
+	return 32
+}
+
+func digest(a driver.Algorithm, message string) []byte {
+	h := hashes[a].New()
+	h.Write([]byte(message))
+	return h.Sum(nil)
+}
+
+// verify checks a signature with Go's cryptography.
+func verify(spki []byte, a driver.Algorithm, digest, signature []byte) error {
+	parsed, err := x509.ParsePKIXPublicKey(spki)
+	if err != nil {
+		return err
+	}
+	switch pub := parsed.(type) {
+	case *rsa.PublicKey:
+		switch a {
+		case driver.PSSSHA256, driver.PSSSHA384, driver.PSSSHA512:
+			return rsa.VerifyPSS(pub, hashes[a], digest, signature, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash})
+		}
+		return rsa.VerifyPKCS1v15(pub, hashes[a], digest, signature)
+	case *ecdsa.PublicKey:
+		if !ecdsa.VerifyASN1(pub, digest, signature) {
+			return errors.New("signature does not verify")
+		}
+		return nil
+	}
+	return errors.New("public key of an unknown type")
+}
+
+func signOp(key *testKey, a driver.Algorithm, digest []byte) *driver.Op {
+	return key.op(driver.Sign, func(op *driver.Op) { op.Algorithm, op.Data = a, digest })
+}
+
+func (s *suite) checkSignatures(p *probe) {
+	for _, k := range s.with(p, driver.SignVerify) {
+		key := s.mustShare(p, k)
+		for _, a := range s.algorithms(k) {
+			d := digest(a, marker)
+			signature := s.mustDo(p, signOp(key, a, bytes.Clone(d))).GetData()
+			if k.spec == driver.Secp256k1 { // Go has no such curve to verify with; the form is DER
+				if len(signature) < 8 || signature[0] != 0x30 {
+					p.Errorf("%s: signature is not DER", k)
+				}
+				continue
+			}
+			if err := verify(key.sealed.GetPublicKey(), a, d, signature); err != nil {
+				p.Errorf("%s with %s: %v", k, a, err)
+			}
+		}
+	}
+}
+
+func (s *suite) checkSigningKeysDiffer(p *probe) {
+	kinds := slices.DeleteFunc(s.with(p, driver.SignVerify), func(k kind) bool { return isRSA(k.spec) })
+	if len(kinds) == 0 {
+		p.Skipf("describe announces no elliptic curve; making two RSA keys would show little for the time")
+	}
+	k := kinds[0]
+	one, two := s.mustShare(p, k), s.mustMake(p, k)
+	if bytes.Equal(one.sealed.GetPublicKey(), two.sealed.GetPublicKey()) {
+		p.Errorf("%s: the same key twice", k)
+	}
+}
+
+func (s *suite) checkSignArguments(p *probe) {
+	bad := only(driver.InvalidArgument)
+	for _, k := range s.with(p, driver.SignVerify) {
+		key, announced := s.mustShare(p, k), s.algorithms(k)
+		for _, n := range []int{0, 1, digestSize(announced[0]) - 1, digestSize(announced[0]) + 1} {
+			_, err := s.do(p.ctx, signOp(key, announced[0], make([]byte, n)))
+			p.refused(err, bad, "%s: sign a digest of %d bytes with %s", k, n, announced[0])
+		}
+		for number := range driverv1.Algorithm_name {
+			if a := driver.Algorithm(number); !slices.Contains(announced, a) {
+				_, err := s.do(p.ctx, signOp(key, a, make([]byte, digestSize(a))))
+				p.refused(err, only(driver.InvalidArgument, driver.Unsupported), "%s: sign with %s", k, a)
+			}
+		}
+	}
+}
+
+func (s *suite) checkAuditSign(p *probe) {
+	sum := sha256.Sum256([]byte(marker))
+	signature := s.mustDo(p, &driver.Op{Kind: driver.AuditSign, Data: sum[:]}).GetData()
+	if err := verify(s.tenant.GetAuditPublicKey(), driver.ECDSASHA256, sum[:], signature); err != nil {
+		p.Errorf("audit signature: %v", err)
+	}
+	for _, n := range []int{0, 20, 31, 33, 64} {
+		_, err := s.do(p.ctx, &driver.Op{Kind: driver.AuditSign, Data: make([]byte, n)})
+		p.refused(err, only(driver.InvalidArgument), "audit signature of %d bytes", n)
+	}
+}
+
+func (s *suite) checkDerive(p *probe) {
+	for _, k := range s.with(p, driver.KeyAgreement) {
+		curve := curveOf(k.spec)
+		if curve == nil {
+			continue // Go has no such curve to agree with
+		}
+		key := s.mustShare(p, k)
+		peer, err := ecdsa.GenerateKey(curve, rand.Reader)
+		p.must(err, "make a peer's key")
+		spki, err := x509.MarshalPKIXPublicKey(peer.Public())
+		p.must(err, "encode a peer's key")
+		op := func(data []byte) *driver.Op {
+			return key.op(driver.Derive, func(op *driver.Op) { op.Algorithm, op.Data = driver.ECDH, data })
+		}
+		got := s.secret(s.mustDo(p, op(spki)).GetData())
+		p.equal(got, agreed(p, peer, key.sealed.GetPublicKey()), k.String()+": shared secret")
+
+		other, err := ecdsa.GenerateKey(otherCurve(curve), rand.Reader)
+		p.must(err, "make a peer's key")
+		foreign, err := x509.MarshalPKIXPublicKey(other.Public())
+		p.must(err, "encode a peer's key")
+		off := bytes.Clone(spki)
+		off[len(off)-1] ^= 1 // not on the curve any more
+		for what, data := range map[string][]byte{"nothing": nil, "no key": []byte("x"), "another curve's": foreign, "a point off the curve": off} {
+			_, err := s.do(p.ctx, op(data))
+			p.refused(err, only(driver.InvalidArgument), "%s: derive with %s", k, what)
+		}
+	}
+}
+
+// agreed returns Go's side of the agreement.
+func agreed(p *probe, peer *ecdsa.PrivateKey, spki []byte) []byte {
+	own, err := peer.ECDH()
+	p.must(err, "peer's key")
+	parsed, err := x509.ParsePKIXPublicKey(spki)
+	p.must(err, "public key")
+	ec, ok := parsed.(*ecdsa.PublicKey)
+	if !ok {
+		p.Fatalf("public key is a %T", parsed)
+	}
+	pub, err := ec.ECDH()
+	p.must(err, "public key")
+	secret, err := own.ECDH(pub)
+	p.must(err, "agree")
+	return secret
+}
+
+func otherCurve(c elliptic.Curve) elliptic.Curve {
+	if c == elliptic.P256() {
+		return elliptic.P384()
+	}
+	return elliptic.P256()
+}
