@@ -1,0 +1,393 @@
+package kms_test
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/keyside/keyside/policy"
+	"github.com/keyside/keyside/sidecar/kms"
+)
+
+// fakeHSM does with Go's cryptography what an HSM does. Its sealed keys hold their identity, and it refuses one that is
+// used as another. A hook can change any answer.
+type fakeHSM struct {
+	mu   sync.Mutex
+	keys map[string]any // sealed → material: []byte or crypto.Signer
+	hook func(answer *answer)
+	down error
+}
+
+// answer is what a hook may change before it leaves.
+type answer struct {
+	op                    string
+	sealed                *kms.SealedKey
+	plaintext, iv, output []byte
+}
+
+func newHSM() *fakeHSM { return &fakeHSM{keys: make(map[string]any)} }
+
+func (h *fakeHSM) answer(a answer) answer {
+	if h.hook != nil {
+		h.hook(&a)
+	}
+	return a
+}
+
+func (h *fakeHSM) Supports(spec kms.KeySpec, _ kms.KeyUsage) (bool, string) {
+	return spec != kms.AES192, "CKM_AES_KEY_GEN of 24 bytes"
+}
+
+var rsaKey = sync.OnceValue(func() *rsa.PrivateKey {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err)
+	}
+	return key
+})
+
+func (h *fakeHSM) MakeKey(_ context.Context, ref kms.KeyRef) (*kms.SealedKey, error) {
+	if h.down != nil {
+		return nil, h.down
+	}
+	var material any
+	var public []byte
+	switch ref.Spec {
+	case kms.RSA2048:
+		material = rsaKey() // making one takes too long to do it more than once
+	case kms.ECP256, kms.ECP384, kms.ECP521:
+		curve := map[kms.KeySpec]elliptic.Curve{
+			kms.ECP256: elliptic.P256(), kms.ECP384: elliptic.P384(), kms.ECP521: elliptic.P521(),
+		}[ref.Spec]
+		key, err := ecdsa.GenerateKey(curve, rand.Reader)
+		if err != nil {
+			return nil, err
+		}
+		material = key
+	default:
+		key := make([]byte, 32)
+		rand.Read(key)
+		material = key
+	}
+	if signer, ok := material.(crypto.Signer); ok {
+		public, _ = x509.MarshalPKIXPublicKey(signer.Public())
+	}
+	sealed := identity(ref)
+	h.mu.Lock()
+	h.keys[string(sealed)] = material
+	h.mu.Unlock()
+	a := h.answer(answer{op: "make", sealed: &kms.SealedKey{
+		Sealed: sealed, Root: 1, Protection: kms.ProtectionHSM, PublicKey: public,
+	}})
+	return a.sealed, nil
+}
+
+func identity(ref kms.KeyRef) []byte {
+	ref.Sealed = nil
+	b, _ := json.Marshal(ref)
+	return b
+}
+
+// open returns a key's material as an HSM does: only under the identity that its seal binds.
+func (h *fakeHSM) open(ref kms.KeyRef) (any, error) {
+	if h.down != nil {
+		return nil, h.down
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	material, ok := h.keys[string(ref.Sealed)]
+	if !ok || !bytes.Equal(ref.Sealed, identity(ref)) {
+		return nil, kms.Errorf(kms.CodeKeyUnavailable, "key is unavailable in the HSM")
+	}
+	return material, nil
+}
+
+func (h *fakeHSM) aead(ref kms.KeyRef) (cipher.AEAD, error) {
+	material, err := h.open(ref)
+	if err != nil {
+		return nil, err
+	}
+	block, err := aes.NewCipher(material.([]byte))
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCM(block)
+}
+
+func (h *fakeHSM) Encrypt(_ context.Context, ref kms.KeyRef, plaintext, aad []byte) ([]byte, []byte, error) {
+	aead, err := h.aead(ref)
+	if err != nil {
+		return nil, nil, err
+	}
+	iv := make([]byte, 12)
+	rand.Read(iv)
+	a := h.answer(answer{op: "encrypt", iv: iv, output: aead.Seal(nil, iv, plaintext, aad)})
+	return a.iv, a.output, nil
+}
+
+func (h *fakeHSM) Decrypt(_ context.Context, ref kms.KeyRef, iv, ciphertext, aad []byte) ([]byte, error) {
+	aead, err := h.aead(ref)
+	if err != nil {
+		return nil, err
+	}
+	plaintext, err := aead.Open(nil, iv, ciphertext, aad)
+	if err != nil {
+		return nil, kms.Errorf(kms.CodeInvalidCiphertext, "ciphertext cannot be decrypted")
+	}
+	return h.answer(answer{op: "decrypt", plaintext: plaintext}).plaintext, nil
+}
+
+func (h *fakeHSM) DataKey(ctx context.Context, ref kms.KeyRef, n int, aad []byte) ([]byte, []byte, []byte, error) {
+	plaintext := make([]byte, n)
+	rand.Read(plaintext)
+	iv, output, err := h.Encrypt(ctx, ref, plaintext, aad)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	a := h.answer(answer{op: "datakey", plaintext: plaintext, iv: iv, output: output})
+	return a.plaintext, a.iv, a.output, nil
+}
+
+func (h *fakeHSM) Sign(_ context.Context, ref kms.KeyRef, alg kms.SigningAlgorithm, digest []byte) ([]byte, error) {
+	material, err := h.open(ref)
+	if err != nil {
+		return nil, err
+	}
+	hashes := map[int]crypto.Hash{32: crypto.SHA256, 48: crypto.SHA384, 64: crypto.SHA512}
+	var opts crypto.SignerOpts = hashes[len(digest)]
+	if slices.Contains([]kms.SigningAlgorithm{kms.RSAPSSSHA256, kms.RSAPSSSHA384, kms.RSAPSSSHA512}, alg) {
+		opts = &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: hashes[len(digest)]}
+	}
+	signature, err := material.(crypto.Signer).Sign(rand.Reader, digest, opts)
+	if err != nil {
+		return nil, err
+	}
+	return h.answer(answer{op: "sign", output: signature}).output, nil
+}
+
+func (h *fakeHSM) Random(_ context.Context, n int) ([]byte, error) {
+	if h.down != nil {
+		return nil, h.down
+	}
+	b := make([]byte, n)
+	rand.Read(b)
+	return h.answer(answer{op: "random", output: b}).output, nil
+}
+
+// memStore is a kms.Store in memory.
+type memStore struct {
+	mu       sync.Mutex
+	keys     map[kms.KeyID]*kms.Key
+	order    []kms.KeyID
+	messages map[kms.KeyID]uint64
+	down     error
+}
+
+func newStore() *memStore {
+	return &memStore{keys: make(map[kms.KeyID]*kms.Key), messages: make(map[kms.KeyID]uint64)}
+}
+
+func (m *memStore) Key(_ context.Context, id kms.KeyID) (*kms.Key, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if k := m.keys[id]; k != nil || m.down != nil {
+		return k, m.down
+	}
+	return nil, kms.Errorf(kms.CodeNotFound, "key does not exist")
+}
+
+func (m *memStore) CheckNew(_ context.Context, alias string, quota int) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.checkNew(alias, quota)
+}
+
+func (m *memStore) checkNew(alias string, quota int) error {
+	if len(m.keys) >= quota {
+		return kms.Errorf(kms.CodeQuotaExceeded, "too many keys")
+	}
+	for _, k := range m.keys {
+		if k.Alias == alias {
+			return kms.Errorf(kms.CodeAliasExists, "alias exists")
+		}
+	}
+	return m.down
+}
+
+func (m *memStore) CreateKey(_ context.Context, key *kms.Key, quota int) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.checkNew(key.Alias, quota); err != nil {
+		return err
+	}
+	m.keys[key.ID] = key
+	m.order = append(m.order, key.ID)
+	return nil
+}
+
+func (m *memStore) UpdateKey(_ context.Context, id kms.KeyID, change func(*kms.Key) error) (*kms.Key, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	old, ok := m.keys[id]
+	if !ok {
+		return nil, kms.Errorf(kms.CodeNotFound, "key does not exist")
+	}
+	k := *old
+	k.Versions = slices.Clone(k.Versions)
+	if err := change(&k); err != nil {
+		return nil, err
+	}
+	m.keys[id] = &k
+	return &k, m.down
+}
+
+func (m *memStore) ListKeys(_ context.Context, f kms.KeyFilter, offset, limit int) (keys []*kms.Key, total int, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, id := range m.order {
+		if k := m.keys[id]; f.Accepts(k.Spec, k.State) {
+			if total >= offset && len(keys) < limit {
+				keys = append(keys, k)
+			}
+			total++
+		}
+	}
+	return keys, total, m.down
+}
+
+func (m *memStore) CountKeys(context.Context) (int, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.keys), nil
+}
+
+func (m *memStore) ReserveMessages(_ context.Context, id kms.KeyID, _ uint32, n uint64) (uint64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	first := m.messages[id]
+	m.messages[id] += n
+	return first, m.down
+}
+
+// fakeAudit keeps the records.
+type fakeAudit struct {
+	mu             sync.Mutex
+	records        []kms.AuditRecord
+	down, notReady error
+}
+
+func (a *fakeAudit) Record(_ context.Context, r *kms.AuditRecord) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.records = append(a.records, *r)
+	return a.down
+}
+
+func (a *fakeAudit) Ready(context.Context) error { return a.notReady }
+
+func (a *fakeAudit) last(t testing.TB) kms.AuditRecord {
+	t.Helper()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.records) == 0 {
+		t.Fatal("nothing was audited")
+	}
+	return a.records[len(a.records)-1]
+}
+
+// fakeClock moves one millisecond with every look at it.
+type fakeClock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func (c *fakeClock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(time.Millisecond)
+	return c.now
+}
+
+// world is a service and the fakes around it.
+type world struct {
+	*kms.Service
+	hsm   *fakeHSM
+	store *memStore
+	audit *fakeAudit
+}
+
+func newWorld(t testing.TB, limits kms.Limits) *world {
+	t.Helper()
+	w := &world{hsm: newHSM(), store: newStore(), audit: new(fakeAudit)}
+	w.Service = w.restart(t, limits)
+	return w
+}
+
+// restart makes another service on the same store, as a new process would.
+func (w *world) restart(t testing.TB, limits kms.Limits) *kms.Service {
+	t.Helper()
+	s, err := kms.New(kms.Config{
+		Store: w.store, HSM: w.hsm, Auditor: w.audit, Tenant: "test", Limits: limits,
+		Clock: &fakeClock{now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func (w *world) create(t testing.TB, in kms.CreateKeyInput) *kms.Key {
+	t.Helper()
+	if in.Alias == "" {
+		in.Alias = "key-" + string(in.Spec)
+	}
+	key, err := w.CreateKey(admin, in)
+	if err != nil {
+		t.Fatalf("create %+v: %v", in, err)
+	}
+	return key
+}
+
+var (
+	admin  = callAs(policy.Principal{Name: "owner", Administrator: true})
+	user   = callAs(policy.Principal{Name: "app"})
+	nobody = callAs(policy.Principal{})
+)
+
+func callAs(p policy.Principal) context.Context {
+	return kms.WithCall(context.Background(), &kms.Call{
+		RequestID: "req-1", Dialect: "test", Caller: policy.Caller{UID: 7, GID: 8, PID: 9, Known: true}, Principal: p,
+	})
+}
+
+// codeOf returns the code of an error of the service, "ok" for none.
+func codeOf(err error) kms.Code {
+	if err == nil {
+		return "ok"
+	}
+	var e *kms.Error
+	if !errors.As(err, &e) {
+		return kms.Code("not a kms.Error: " + err.Error())
+	}
+	return e.Code
+}
+
+func wantCode(t testing.TB, err error, want kms.Code) {
+	t.Helper()
+	if got := codeOf(err); got != want {
+		t.Fatalf("error %v has code %s, want %s", err, got, want)
+	}
+}

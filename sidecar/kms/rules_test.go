@@ -1,0 +1,99 @@
+package kms
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/keyside/keyside/policy"
+)
+
+var (
+	allSpecs = []KeySpec{
+		AES128, AES192, AES256, RSA2048, RSA3072, RSA4096, ECP256, ECP384, ECP521, Secp256k1, HMAC256, HMAC384, HMAC512, SM2, SM4,
+	}
+	allStates = []KeyState{Enabled, Disabled, PendingImport, PendingDeletion, Unavailable}
+	// withoutKey are the operations that are about no one key.
+	withoutKey = []policy.Operation{
+		policy.OpCreateKey, policy.OpListKeys, policy.OpGenRandom, policy.OpHSMStatus,
+	}
+	// ofAnyKind are the operations on a key that do not use its material.
+	ofAnyKind = []policy.Operation{policy.OpDescribeKey, policy.OpEnableKey, policy.OpDisableKey}
+)
+
+// TestTablesAreTotal holds that no operation on a key is left without an answer for some state or kind of key.
+func TestTablesAreTotal(t *testing.T) {
+	for _, op := range policy.Operations {
+		if slices.Contains(withoutKey, op) {
+			continue
+		}
+		for _, state := range allStates {
+			if _, ok := states[op][state]; !ok {
+				t.Errorf("states has no entry for %s with a key that is %s", op, state)
+			}
+		}
+		if slices.Contains(ofAnyKind, op) {
+			continue
+		}
+		for _, k := range []kind{symmetricKey, signingKey, macKey} {
+			if _, ok := kinds[op][k]; !ok {
+				t.Errorf("kinds has no entry for %s with kind %d", op, k)
+			}
+		}
+	}
+	for _, spec := range allSpecs {
+		if _, ok := usages[spec]; !ok {
+			t.Errorf("usages has no entry for %s", spec)
+		}
+		for _, u := range usages[spec] {
+			if u.kind == signingKey && (len(algorithms[spec]) == 0 || (moduli[spec] == 0 && curves[spec] == nil)) {
+				t.Errorf("%s signs, but has no algorithms or no public key form", spec)
+			}
+		}
+	}
+	for spec, algs := range algorithms {
+		for _, alg := range algs {
+			if schemes[alg].hash == 0 {
+				t.Errorf("%s of %s has no scheme", alg, spec)
+			}
+		}
+	}
+}
+
+// TestTablesHaveMessages holds that every code in a table has words for the client, and is in the closed list.
+func TestTablesHaveMessages(t *testing.T) {
+	check := func(code Code) {
+		if code != allowed && (refusals[code] == "" || !slices.Contains(Codes, code)) {
+			t.Errorf("code %s has no message or is not in Codes", code)
+		}
+	}
+	for _, row := range states {
+		for _, code := range row {
+			check(code)
+		}
+	}
+	for _, row := range kinds {
+		for _, code := range row {
+			check(code)
+		}
+	}
+}
+
+// TestNoRuleRefuses holds that what a table does not know is refused, as an internal error.
+func TestNoRuleRefuses(t *testing.T) {
+	for name, err := range map[string]error{
+		"operation":     checkState("schedule-key-deletion", Enabled),
+		"state":         checkState(policy.OpEncryptData, "Frozen"),
+		"usage":         checkKind(policy.OpEncryptData, AES256, SignVerify),
+		"spec":          checkKind(policy.OpEncryptData, SM4, EncryptDecrypt),
+		"operationKind": checkKind(policy.OpDescribeKey, AES256, EncryptDecrypt),
+	} {
+		if err == nil || AsError(err).Code != CodeInternal {
+			t.Errorf("unknown %s: %v, want an internal error", name, err)
+		}
+	}
+	for _, spec := range allSpecs {
+		if checkAlgorithm(spec, "SM2DSA_SM3") == nil {
+			t.Errorf("%s takes an algorithm that is in no table", spec)
+		}
+	}
+}

@@ -1,0 +1,352 @@
+package kms_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/keyside/keyside/policy"
+	"github.com/keyside/keyside/sidecar/kms"
+)
+
+// operations does each operation once on a key, as well as it can be done.
+func (w *world) operations(key *kms.Key, data, dataKey []byte) map[policy.Operation]func(context.Context) error {
+	sign := kms.SignInput{KeyID: key.ID, Algorithm: kms.ECDSASHA256, Message: []byte("message")}
+	if key.Spec == kms.RSA2048 {
+		sign.Algorithm = kms.RSAPSSSHA256
+	}
+	encrypt := kms.EncryptInput{KeyID: key.ID, Plaintext: []byte("secret")}
+	return map[policy.Operation]func(context.Context) error{
+		policy.OpDescribeKey: func(ctx context.Context) error { _, err := w.DescribeKey(ctx, key.ID); return err },
+		policy.OpEnableKey:   func(ctx context.Context) error { _, err := w.EnableKey(ctx, key.ID); return err },
+		policy.OpDisableKey:  func(ctx context.Context) error { _, err := w.DisableKey(ctx, key.ID); return err },
+		policy.OpEncryptData: func(ctx context.Context) error { _, err := w.Encrypt(ctx, encrypt); return err },
+		policy.OpDecryptData: func(ctx context.Context) error {
+			_, err := w.Decrypt(ctx, kms.DecryptInput{Ciphertext: data})
+			return err
+		},
+		policy.OpCreateDataKey: func(ctx context.Context) error {
+			_, err := w.GenerateDataKey(ctx, kms.DataKeyInput{KeyID: key.ID, Bytes: 32})
+			return err
+		},
+		policy.OpCreateDataKeyNoText: func(ctx context.Context) error {
+			_, err := w.GenerateDataKey(ctx, kms.DataKeyInput{KeyID: key.ID, Bytes: 32, WithoutPlaintext: true})
+			return err
+		},
+		policy.OpEncryptDataKey: func(ctx context.Context) error { _, err := w.EncryptDataKey(ctx, encrypt); return err },
+		policy.OpDecryptDataKey: func(ctx context.Context) error {
+			_, err := w.DecryptDataKey(ctx, kms.DecryptInput{Ciphertext: dataKey})
+			return err
+		},
+		policy.OpSign: func(ctx context.Context) error { _, err := w.Sign(ctx, sign); return err },
+		policy.OpVerify: func(ctx context.Context) error {
+			_, err := w.Verify(ctx, kms.VerifyInput{
+				KeyID: key.ID, Algorithm: sign.Algorithm, Message: sign.Message, Signature: []byte("x"),
+			})
+			return err
+		},
+		policy.OpGetPublicKey: func(ctx context.Context) error { _, err := w.PublicKey(ctx, key.ID); return err },
+	}
+}
+
+// TestOperationsByStateAndKind runs every operation on keys of every kind in every state. Each row has the answers for
+// Enabled, Disabled, PendingImport and PendingDeletion; "use" stands for the row of using the material.
+func TestOperationsByStateAndKind(t *testing.T) {
+	use := "ok KeyDisabled KeyPendingImport KeyPendingDelete"
+	refused := func(code string) string { return code + " KeyDisabled KeyPendingImport KeyPendingDelete" }
+	all := func(code string) string { return strings.Repeat(code+" ", 4) }
+	want := map[policy.Operation]map[kms.KeySpec]string{}
+	for _, op := range []policy.Operation{policy.OpEncryptData, policy.OpDecryptData} {
+		want[op] = map[kms.KeySpec]string{
+			kms.AES256: use, kms.RSA2048: refused("UsageIsSign"), kms.ECP256: refused("UsageIsSign"), kms.HMAC256: refused("MACKey"),
+		}
+	}
+	for _, op := range []policy.Operation{
+		policy.OpCreateDataKey, policy.OpCreateDataKeyNoText, policy.OpEncryptDataKey, policy.OpDecryptDataKey,
+	} {
+		want[op] = map[kms.KeySpec]string{
+			kms.AES256: use, kms.RSA2048: refused("AsymmetricKey"), kms.ECP256: refused("AsymmetricKey"), kms.HMAC256: refused("MACKey"),
+		}
+	}
+	for _, op := range []policy.Operation{policy.OpSign, policy.OpVerify, policy.OpGetPublicKey} {
+		want[op] = map[kms.KeySpec]string{
+			kms.AES256: refused("SymmetricKey"), kms.RSA2048: use, kms.ECP256: use, kms.HMAC256: refused("MACKey"),
+		}
+	}
+	// Nothing can be decrypted by a key that encrypts nothing: a header that says so is no ciphertext, in any state.
+	for _, op := range []policy.Operation{policy.OpDecryptData, policy.OpDecryptDataKey} {
+		for _, spec := range []kms.KeySpec{kms.RSA2048, kms.ECP256, kms.HMAC256} {
+			want[op][spec] = all("InvalidCiphertext")
+		}
+	}
+	states := []kms.KeyState{kms.Enabled, kms.Disabled, kms.PendingImport, kms.PendingDeletion}
+	for _, spec := range []kms.KeySpec{kms.AES256, kms.RSA2048, kms.ECP256, kms.HMAC256} {
+		anyKind := map[policy.Operation]string{
+			policy.OpDescribeKey: all("ok"),
+			policy.OpEnableKey:   "NotDisabled ok NotDisabled NotDisabled",
+			policy.OpDisableKey:  "ok NotEnabled NotEnabled NotEnabled",
+		}
+		for i, state := range states {
+			w := newWorld(t, kms.Limits{})
+			key := w.create(t, kms.CreateKeyInput{Spec: spec})
+			data, dataKey := w.ciphertexts(t, key)
+			for op, do := range w.operations(key, data, dataKey) {
+				row := anyKind[op]
+				if row == "" {
+					row = want[op][spec]
+				}
+				w.set(key.ID, func(k *kms.Key) { k.State = state })
+				t.Run(fmt.Sprintf("%s/%s/%s", spec, state, op), func(t *testing.T) {
+					code := kms.Code(strings.Fields(row)[i])
+					wantCode(t, do(admin), code)
+					rec := w.audit.last(t)
+					if rec.Operation != op || rec.Outcome != string(code) || rec.KeyID != key.ID.String() || rec.Decision != "allow" {
+						if op == policy.OpDecryptData || op == policy.OpDecryptDataKey {
+							return // these may not know a key
+						}
+						t.Errorf("audited as %+v", rec)
+					}
+				})
+			}
+		}
+	}
+}
+
+// ciphertexts makes data and a data key with a symmetric key, or headers that name a key of another kind.
+func (w *world) ciphertexts(t *testing.T, key *kms.Key) (data, dataKey []byte) {
+	source := key
+	if key.Spec != kms.AES256 {
+		source = w.create(t, kms.CreateKeyInput{Alias: "symmetric"})
+	}
+	d, err := w.Encrypt(admin, kms.EncryptInput{KeyID: source.ID, Plaintext: []byte("secret")})
+	wantCode(t, err, "ok")
+	k, err := w.GenerateDataKey(admin, kms.DataKeyInput{KeyID: source.ID, Bytes: 16})
+	wantCode(t, err, "ok")
+	copy(d.Ciphertext[8:24], key.ID[:])
+	copy(k.Ciphertext[8:24], key.ID[:])
+	return d.Ciphertext, k.Ciphertext
+}
+
+// set changes a stored key behind the service's back.
+func (w *world) set(id kms.KeyID, change func(*kms.Key)) {
+	w.store.mu.Lock()
+	defer w.store.mu.Unlock()
+	k := *w.store.keys[id]
+	change(&k)
+	w.store.keys[id] = &k
+}
+
+// everyCall does every operation of the service once.
+func (w *world) everyCall(key *kms.Key, data, dataKey []byte) map[policy.Operation]func(context.Context) error {
+	calls := w.operations(key, data, dataKey)
+	calls[policy.OpCreateKey] = func(ctx context.Context) error {
+		_, err := w.CreateKey(ctx, kms.CreateKeyInput{Alias: "another"})
+		return err
+	}
+	calls[policy.OpListKeys] = func(ctx context.Context) error { _, err := w.ListKeys(ctx, kms.ListKeysInput{}); return err }
+	calls[policy.OpGenRandom] = func(ctx context.Context) error { _, err := w.Random(ctx, 16); return err }
+	return calls
+}
+
+// TestRefusals holds that no operation runs without a caller, without a right or without an audit log, that each refusal
+// is recorded, and that it changes nothing.
+func TestRefusals(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	key := w.create(t, kms.CreateKeyInput{Spec: kms.AES256})
+	unknown := &kms.Key{ID: uuid.New(), Spec: kms.AES256}
+	data, dataKey := w.ciphertexts(t, key)
+	calls := w.everyCall(key, data, dataKey)
+	for _, op := range policy.Operations {
+		if calls[op] == nil && op != policy.OpHSMStatus {
+			t.Errorf("%s is not tested here", op)
+		}
+	}
+	for op, do := range calls {
+		for name, ctx := range map[string]context.Context{"no call": context.Background(), "nobody": nobody, "user": user} {
+			wantCode(t, do(ctx), kms.CodeDenied)
+			if rec := w.audit.last(t); rec.Operation != op || rec.Decision != "deny" || rec.Outcome != "Denied" || rec.By == "" {
+				t.Errorf("%s by %s is audited as %+v", op, name, rec)
+			}
+			if do := w.everyCall(unknown, data, dataKey)[op]; do(ctx).Error() != w.everyCall(key, data, dataKey)[op](ctx).Error() {
+				t.Errorf("%s by %s tells whether the key is there", op, name)
+			}
+		}
+	}
+	if n, _ := w.store.CountKeys(admin); n != 1 {
+		t.Errorf("there are %d keys, want 1", n)
+	}
+}
+
+// TestNoAuditNoAnswer holds that an operation whose record cannot be written fails, and that none begins while the log
+// is known to be down.
+func TestNoAuditNoAnswer(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	key := w.create(t, kms.CreateKeyInput{Spec: kms.AES256})
+	data, dataKey := w.ciphertexts(t, key)
+	for op, do := range w.everyCall(key, data, dataKey) {
+		w.audit.down = errors.New("disk full")
+		wantCode(t, do(admin), kms.CodeInternal)
+		wantCode(t, do(nobody), kms.CodeInternal)
+		w.audit.down = nil
+		w.audit.notReady = errors.New("disk full")
+		before := fmt.Sprint(w.store.messages, len(w.store.keys), w.store.keys[key.ID].State)
+		wantCode(t, do(admin), kms.CodeInternal)
+		if after := fmt.Sprint(w.store.messages, len(w.store.keys), w.store.keys[key.ID].State); after != before {
+			t.Errorf("%s did something while the audit log was down: %s became %s", op, before, after)
+		}
+		w.audit.notReady = nil
+		w.set(key.ID, func(k *kms.Key) { k.State = kms.Enabled })
+	}
+	wantCode(t, w.Refuse(admin, policy.OpSign, kms.Errorf(kms.CodeInvalidRequest, "x")), kms.CodeInvalidRequest)
+	if rec := w.audit.last(t); rec.Operation != policy.OpSign || rec.Outcome != "InvalidRequest" {
+		t.Errorf("refusal of a dialect is audited as %+v", rec)
+	}
+	w.audit.down = errors.New("disk full")
+	wantCode(t, w.Refuse(admin, policy.OpSign, kms.Errorf(kms.CodeInvalidRequest, "x")), kms.CodeInternal)
+}
+
+// TestAuditRecord holds what a record says, and that it says nothing of the content.
+func TestAuditRecord(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	key := w.create(t, kms.CreateKeyInput{Spec: kms.AES256})
+	_, err := w.Encrypt(admin, kms.EncryptInput{KeyID: key.ID, Plaintext: []byte("topsecret"), AAD: []byte("topsecret")})
+	wantCode(t, err, "ok")
+	rec := w.audit.last(t)
+	if rec.Time.IsZero() || rec.Latency <= 0 {
+		t.Errorf("no time in %+v", rec)
+	}
+	rec.Time, rec.Latency = rec.Time.Truncate(0), 0
+	want := kms.AuditRecord{
+		Time: rec.Time, RequestID: "req-1", Operation: policy.OpEncryptData, Dialect: "test", Tenant: "test", Principal: "owner",
+		Caller: policy.Caller{UID: 7, GID: 8, PID: 9, Known: true}, KeyID: key.ID.String(), Version: 1,
+		Decision: "allow", By: "administrator", Outcome: "ok", Protect: kms.ProtectionHSM,
+	}
+	if rec != want {
+		t.Errorf("got  %+v\nwant %+v", rec, want)
+	}
+}
+
+// TestHostileHSM holds that no answer of an HSM that cannot be right gets through, and that none is stored.
+func TestHostileHSM(t *testing.T) {
+	var lastIV []byte
+	for name, tamper := range map[string]func(*answer){
+		"encrypt: short IV":         func(a *answer) { a.iv = a.iv[:11] },
+		"encrypt: zero IV":          func(a *answer) { clear(a.iv) },
+		"encrypt: same IV again":    func(a *answer) { lastIV = append(lastIV, a.iv...)[:12]; a.iv = lastIV },
+		"encrypt: short ciphertext": func(a *answer) { a.output = a.output[:len(a.output)-1] },
+		"encrypt: long ciphertext":  func(a *answer) { a.output = append(a.output, 0) },
+		"encrypt: no ciphertext":    func(a *answer) { a.output = nil },
+		"decrypt: short plaintext":  func(a *answer) { a.plaintext = a.plaintext[1:] },
+		"decrypt: long plaintext":   func(a *answer) { a.plaintext = append(a.plaintext, 0) },
+		"datakey: short":            func(a *answer) { a.plaintext = a.plaintext[1:] },
+		"datakey: zero":             func(a *answer) { clear(a.plaintext) },
+		"datakey: other length":     func(a *answer) { a.output = a.output[:len(a.output)-1] },
+		"random: short":             func(a *answer) { a.output = a.output[1:] },
+		"random: zero":              func(a *answer) { clear(a.output) },
+		"sign: bit flipped":         func(a *answer) { a.output[len(a.output)/2] ^= 1 },
+		"sign: empty":               func(a *answer) { a.output = nil },
+		"make: nothing":             func(a *answer) { a.sealed = nil },
+		"make: empty":               func(a *answer) { a.sealed.Sealed = nil },
+		"make: huge":                func(a *answer) { a.sealed.Sealed = make([]byte, 1<<20) },
+		"make: protection":          func(a *answer) { a.sealed.Protection = "trust me" },
+		"make: no public key":       func(a *answer) { a.sealed.PublicKey = nil },
+		"make: other public key":    func(a *answer) { a.sealed.PublicKey = rsaPublic() },
+		"make: garbage public key":  func(a *answer) { a.sealed.PublicKey = []byte("key") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, kms.Limits{})
+			op, _, _ := strings.Cut(name, ":")
+			aes := w.create(t, kms.CreateKeyInput{Spec: kms.AES256})
+			ec := w.create(t, kms.CreateKeyInput{Spec: kms.ECP256})
+			c, err := w.Encrypt(admin, kms.EncryptInput{KeyID: aes.ID, Plaintext: []byte("plain")})
+			wantCode(t, err, "ok")
+			w.hsm.hook = func(a *answer) {
+				if a.op == op {
+					tamper(a)
+				}
+			}
+			do := map[string]func() error{
+				"encrypt": func() error {
+					var err error
+					for range 2 { // the second time the IV is not new
+						_, err = w.Encrypt(admin, kms.EncryptInput{KeyID: aes.ID, Plaintext: []byte("plain")})
+					}
+					return err
+				},
+				"decrypt": func() error { _, err := w.Decrypt(admin, kms.DecryptInput{Ciphertext: c.Ciphertext}); return err },
+				"datakey": func() error {
+					_, err := w.GenerateDataKey(admin, kms.DataKeyInput{KeyID: aes.ID, Bytes: 32})
+					return err
+				},
+				"random": func() error { _, err := w.Random(admin, 32); return err },
+				"sign": func() error {
+					_, err := w.Sign(admin, kms.SignInput{KeyID: ec.ID, Algorithm: kms.ECDSASHA256, Message: []byte("m")})
+					return err
+				},
+				"make": func() error {
+					_, err := w.CreateKey(admin, kms.CreateKeyInput{Alias: "new", Spec: kms.ECP256})
+					return err
+				},
+			}[op]
+			wantCode(t, do(), kms.CodeInternal)
+			if n, _ := w.store.CountKeys(admin); n != 2 {
+				t.Errorf("there are %d keys, want 2", n)
+			}
+		})
+	}
+}
+
+func rsaPublic() []byte {
+	h := newHSM()
+	sealed, err := h.MakeKey(context.Background(), kms.KeyRef{Spec: kms.RSA2048})
+	if err != nil {
+		panic(err)
+	}
+	return sealed.PublicKey
+}
+
+// TestSwappedSeals holds that exchanging the sealed material of two keys in the database makes neither work as the other.
+func TestSwappedSeals(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	a, b := w.create(t, kms.CreateKeyInput{Alias: "a"}), w.create(t, kms.CreateKeyInput{Alias: "b"})
+	c, err := w.Encrypt(admin, kms.EncryptInput{KeyID: a.ID, Plaintext: []byte("plain")})
+	wantCode(t, err, "ok")
+	sealedA, sealedB := a.Versions[0].Sealed, b.Versions[0].Sealed
+	swap := func(id kms.KeyID, sealed []byte) {
+		w.set(id, func(k *kms.Key) {
+			k.Versions = []kms.KeyVersion{k.Versions[0]}
+			k.Versions[0].Sealed = sealed
+		})
+	}
+	swap(a.ID, sealedB)
+	swap(b.ID, sealedA)
+	for _, id := range []kms.KeyID{a.ID, b.ID} {
+		_, err := w.Encrypt(admin, kms.EncryptInput{KeyID: id, Plaintext: []byte("plain")})
+		wantCode(t, err, kms.CodeKeyUnavailable)
+	}
+	_, err = w.Decrypt(admin, kms.DecryptInput{Ciphertext: c.Ciphertext})
+	wantCode(t, err, kms.CodeKeyUnavailable)
+	swap(a.ID, sealedA)
+	out, err := w.Decrypt(admin, kms.DecryptInput{Ciphertext: c.Ciphertext})
+	wantCode(t, err, "ok")
+	if !bytes.Equal(out.Plaintext, []byte("plain")) {
+		t.Errorf("decrypted %q", out.Plaintext)
+	}
+}
+
+// TestEndedContext holds that a request whose time is over does nothing and says so.
+func TestEndedContext(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	ctx, cancel := context.WithCancel(admin)
+	cancel()
+	_, err := w.CreateKey(ctx, kms.CreateKeyInput{Alias: "late"})
+	wantCode(t, err, kms.CodeDeadline)
+	if rec := w.audit.last(t); rec.Outcome != "Deadline" {
+		t.Errorf("audited as %+v", rec)
+	}
+}
