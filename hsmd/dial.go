@@ -2,12 +2,124 @@ package hsmd
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/keyside/keyside/hsmd/peer"
 	"github.com/keyside/keyside/plugins/driver"
 )
 
-// Dial connects to the hsmd of the node. driverName may be empty where hsmd has one driver. The process that listens on
-// socket must run as wantUID or as root; -1 accepts any.
-func Dial(ctx context.Context, socket, driverName string, wantUID int) (Backend, error) {
-	return nil, driver.Errorf(driver.Unsupported, "not built yet")
+// driverKey is the gRPC metadata that names the driver a control call is for.
+const driverKey = "keyside-driver"
+
+// remote is a connection to hsmd: an execute stream and a gRPC connection over the same socket.
+type remote struct {
+	*driver.Client
+	stream *driver.Stream
+	rpc    *grpc.ClientConn
+	pid    int
+	done   chan struct{}
+	once   sync.Once
 }
+
+// Dial connects to the hsmd of the node. driverName may be empty where hsmd has one driver. The process that listens on
+// socket must run as wantUID or as root (a socket that systemd listens on is root's); -1 accepts any. Every error is one
+// that trying again may mend, also where hsmd's own driver is down: no PIN is spent from here.
+func Dial(ctx context.Context, socket, driverName string, wantUID int) (Backend, error) {
+	r, err := dial(ctx, socket, driverName, wantUID)
+	if err != nil {
+		e := *driver.AsError(err)
+		if e.Code != driver.Deadline {
+			e.Code, e.Retry = driver.KeyUnavailable, driver.RetryLater
+		}
+		e.Message = fmt.Sprintf("hsmd at %s: %s", socket, e.Message)
+		return nil, &e
+	}
+	return r, nil
+}
+
+func dial(ctx context.Context, socket, driverName string, wantUID int) (*remote, error) {
+	conn, pid, err := connect(ctx, socket, wantUID)
+	if err != nil {
+		return nil, err
+	}
+	rpc, err := grpc.NewClient("passthrough:///hsmd",
+		grpc.WithTransportCredentials(insecure.NewCredentials()), // the kernel vouches for both ends
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			c, _, err := connect(ctx, socket, wantUID)
+			return c, err
+		}),
+		grpc.WithNoProxy(), grpc.WithIdleTimeout(0),
+		grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+			return invoke(metadata.AppendToOutgoingContext(ctx, driverKey, driverName), method, req, reply, cc, opts...)
+		}),
+		grpc.WithChainStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+			return open(metadata.AppendToOutgoingContext(ctx, driverKey, driverName), desc, cc, method, opts...)
+		}),
+	)
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	// Asked first, hsmd says in words what it has against us; a stream it can only close.
+	if _, err := driver.NewClient(rpc, nil).Describe(ctx); err != nil {
+		if driver.CodeOf(err) == driver.Lost {
+			err = fmt.Errorf("it closed the connection; is our uid listed under tenants in its configuration? (%w)", err)
+		}
+		return nil, errors.Join(driver.AsError(err), rpc.Close(), conn.Close())
+	}
+	stream, err := driver.DialStream(conn, driverName)
+	if err != nil {
+		return nil, errors.Join(err, rpc.Close())
+	}
+	r := &remote{Client: driver.NewClient(rpc, stream), stream: stream, rpc: rpc, pid: pid, done: make(chan struct{})}
+	go func() {
+		<-stream.Done()
+		_ = r.Close(ctx)
+	}()
+	return r, nil
+}
+
+// connect opens a connection and checks who serves it, before a byte is sent.
+func connect(ctx context.Context, socket string, wantUID int) (net.Conn, int, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", socket)
+	if err != nil {
+		return nil, 0, err
+	}
+	server, err := peer.Creds(conn)
+	if err == nil && wantUID >= 0 && server.UID != 0 && int(server.UID) != wantUID {
+		err = fmt.Errorf("the socket is served by uid %d, not by uid %d", server.UID, wantUID)
+	}
+	if err != nil {
+		return nil, 0, errors.Join(err, conn.Close())
+	}
+	return conn, int(server.PID), nil
+}
+
+// Done is closed when the connection has ended.
+func (r *remote) Done() <-chan struct{} { return r.done }
+
+// PID returns hsmd's process id, or that of the service manager that listens for it.
+func (r *remote) PID() int { return r.pid }
+
+// FromOutside is true: hsmd runs no vendor code, so no request brings it down.
+func (r *remote) FromOutside() bool { return true }
+
+// Close ends the connection. There is nothing to drain: hsmd's drivers serve others too.
+func (r *remote) Close(context.Context) error {
+	r.once.Do(func() {
+		_ = r.stream.Close()
+		_ = r.rpc.Close()
+		close(r.done)
+	})
+	return nil
+}
+
+// Drain does nothing, as in Close.
+func (r *remote) Drain(context.Context) error { return nil }

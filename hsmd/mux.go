@@ -2,22 +2,391 @@ package hsmd
 
 import (
 	"context"
+	"log/slog"
+	"sync"
+	"time"
 
 	"github.com/keyside/keyside/plugins/driver"
 )
 
-// Mux is a Driver made of Drivers.
-type Mux struct{ driver.Driver }
+// maxStrikes is at how many driver deaths a request is refused instead of repeated.
+const maxStrikes = 2
 
-// NewMux starts the members and returns at once.
+// answerGrace is how long a member has after a deadline to say so itself, before the Mux answers in its place.
+const answerGrace = 50 * time.Millisecond
+
+// Mux is a Driver and a Submitter made of Drivers.
+//
+// With a free place on a member and nobody waiting, an operation is forwarded at once by the goroutine that submits it, and
+// answered by the one that brings the answer. One lock guards all of its state; it is never held across a call of a
+// member or of a caller.
+type Mux struct {
+	cfg     MuxConfig
+	log     *slog.Logger
+	members []*member
+	ctx     context.Context // of the supervisors
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup
+	calls   sync.Pool
+
+	mu       sync.Mutex
+	tenants  map[string]*tenant
+	queue    queue
+	ready    []*life // members that take work
+	warden   *life   // the one that takes struck calls, one by one and nothing else
+	inFlight int
+	limbo    int // calls whose member died and is not buried yet
+	draining bool
+	idle     chan struct{} // closed when draining and nothing is left
+	timer    *time.Timer   // sweep
+	sweepAt  time.Time
+	stats    [driver.Derive + 1]latency
+	watchers map[chan *driver.Event]struct{}
+	closeCtx context.Context // bounds the drain of members at Close
+}
+
+var (
+	_ driver.Driver    = (*Mux)(nil)
+	_ driver.Submitter = (*Mux)(nil)
+)
+
+// NewMux starts the members and returns at once; requests wait until one is ready.
 func NewMux(cfg MuxConfig) (*Mux, error) {
-	return nil, driver.Errorf(driver.Unsupported, "not built yet")
+	if err := cfg.complete(); err != nil {
+		return nil, driver.Errorf(driver.InvalidArgument, "mux %s: %w", cfg.Name, err)
+	}
+	x := &Mux{
+		cfg: cfg, log: cfg.Logger.With("mux", cfg.Name), tenants: map[string]*tenant{}, idle: make(chan struct{}),
+		watchers: map[chan *driver.Event]struct{}{}, closeCtx: context.Background(),
+	}
+	x.calls.New = func() any {
+		c := new(call)
+		c.answer = func(r *driver.Response) { x.answered(c, r) }
+		return c
+	}
+	x.timer = time.AfterFunc(time.Hour, x.sweep)
+	x.timer.Stop()
+	x.ctx, x.cancel = context.WithCancel(context.Background())
+	for _, m := range cfg.Members {
+		x.members = append(x.members, &member{mux: x, cfg: m, state: stateStarting, wake: make(chan struct{}, 1), log: x.log.With("member", m.Name)})
+	}
+	for _, m := range x.members {
+		x.wg.Go(m.supervise)
+	}
+	return x, nil
 }
 
 // Submit implements driver.Submitter.
 func (x *Mux) Submit(req *driver.Request, done func(*driver.Response)) {
-	done(driver.ErrorResponse(driver.Errorf(driver.Unsupported, "not built yet")))
+	c := x.calls.Get().(*call)
+	c.req, c.done = *req, done
+	c.lane = fast
+	if driver.Slow(req.Kind) {
+		c.lane = slow
+	}
+	batch := req.Batch
+	c.req.Batch = nil
+	x.enter(c, req.Tenant, req.Deadline, batch)
 }
 
-// Close drains the members and ends them.
-func (x *Mux) Close(ctx context.Context) error { return nil }
+// enter forwards a new call if it can, else lets it wait, else refuses it.
+func (x *Mux) enter(c *call, tenantName string, deadline time.Time, batch *driver.Batch) {
+	now := time.Now()
+	c.start, c.deadline = now, deadline
+	x.mu.Lock()
+	c.tenant = x.tenant(tenantName)
+	if err := x.refusal(c, now); err != nil {
+		x.mu.Unlock()
+		x.refuse(c, err)
+		return
+	}
+	if len(x.queue.active[c.lane]) == 0 && len(x.queue.struck) == 0 {
+		if l := x.place(c); l != nil {
+			x.assign(c, l)
+			x.mu.Unlock()
+			x.forward(c, now, batch)
+			return
+		}
+	}
+	x.queue.push(c)
+	x.arm(c.deadline)
+	x.mu.Unlock()
+}
+
+// refusal says why a call cannot even wait; the lock is held.
+func (x *Mux) refusal(c *call, now time.Time) *driver.Error {
+	switch {
+	case x.draining:
+		return driver.Errorf(driver.Lost, "driver is draining")
+	case !now.Before(c.deadline):
+		return driver.Errorf(driver.Deadline, "deadline passed")
+	case c.tenant.count >= x.cfg.QueueDepth || c.tenant.bytes > x.cfg.QueueBytes:
+		return &driver.Error{Code: driver.Busy, RetryAfter: x.retryAfter(), Message: "queue full"}
+	}
+	return x.hopeless()
+}
+
+// retryAfter guesses when a full queue will have room; the lock is held.
+func (x *Mux) retryAfter() time.Duration {
+	if len(x.ready) == 0 {
+		return time.Second
+	}
+	return 100 * time.Millisecond
+}
+
+// place returns the least busy ready member with room for a call, or nil; the lock is held.
+func (x *Mux) place(c *call) *life {
+	var best *life
+	for _, l := range x.ready {
+		if l != x.warden && l.busy[c.lane] < l.limit[c.lane] && (best == nil || l.busy[c.lane] < best.busy[c.lane]) && x.serves(l, c.tenant) {
+			best = l
+		}
+	}
+	return best
+}
+
+// assign gives a call a place on a member; the lock is held.
+func (x *Mux) assign(c *call, l *life) {
+	c.life = l
+	c.prev, c.next = nil, l.calls
+	if l.calls != nil {
+		l.calls.prev = c
+	}
+	l.calls = c
+	l.busy[c.lane]++
+	l.inFlight++
+	x.inFlight++
+	x.arm(c.deadline.Add(answerGrace))
+}
+
+// release frees a call's place; the lock is held.
+func (x *Mux) release(c *call) {
+	l := c.life
+	if c.prev != nil {
+		c.prev.next = c.next
+	} else {
+		l.calls = c.next
+	}
+	if c.next != nil {
+		c.next.prev = c.prev
+	}
+	c.life, c.prev, c.next = nil, nil, nil
+	l.busy[c.lane]--
+	l.inFlight--
+	x.inFlight--
+	l.alone = false // whatever it was, a call that runs alone was the only one
+}
+
+// take picks the next waiting call that some member has room for and assigns it, or returns nil; the lock is held.
+//
+// Struck calls come first. One member, the warden, finishes what it has and then runs them one at a time with nothing
+// beside them, so that a second death convicts the one request that causes it and not those that happened to be near.
+func (x *Mux) take() *call {
+	q := &x.queue
+	if len(q.struck) > 0 {
+		if x.warden == nil || (x.warden.inFlight == 0 && !x.serves(x.warden, q.struck[0].tenant)) {
+			x.warden = x.pickWarden(q.struck[0].tenant)
+		}
+		if w := x.warden; w != nil && w.inFlight == 0 {
+			c := q.struck[0]
+			q.struck[0] = nil
+			q.struck = q.struck[1:]
+			x.assign(c, w)
+			w.alone = true
+			return c
+		}
+	} else if x.warden != nil && !x.warden.alone {
+		x.warden = nil
+	}
+	for l := range lanes {
+		if len(q.active[l]) == 0 {
+			continue
+		}
+		for _, life := range x.ready {
+			if life == x.warden || life.busy[l] >= life.limit[l] {
+				continue
+			}
+			if c := q.pop(l, func(t *tenant) bool { return x.serves(life, t) }); c != nil {
+				x.assign(c, life)
+				return c
+			}
+		}
+	}
+	return nil
+}
+
+func (x *Mux) pickWarden(t *tenant) *life {
+	var best *life
+	for _, l := range x.ready {
+		if x.serves(l, t) && (best == nil || l.inFlight < best.inFlight) {
+			best = l
+		}
+	}
+	return best
+}
+
+// pump forwards what waits for as long as members have room.
+func (x *Mux) pump(batch *driver.Batch) {
+	for {
+		x.mu.Lock()
+		c := x.take()
+		x.mu.Unlock()
+		if c == nil {
+			return
+		}
+		x.forward(c, time.Now(), batch)
+	}
+}
+
+// forward hands an assigned call to its member.
+func (x *Mux) forward(c *call, now time.Time, batch *driver.Batch) {
+	l := c.life
+	left := c.deadline.Sub(now)
+	if left <= 0 {
+		c.answer(driver.ErrorResponse(driver.Errorf(driver.Deadline, "deadline passed in the queue")))
+		return
+	}
+	c.queued = now.Sub(c.start)
+	if c.ctl != nil {
+		go x.runControl(c, l)
+		return
+	}
+	// The next hop gives up a little earlier, so that its own answer still gets through.
+	c.req.Deadline = c.deadline.Add(-min(left/20, 20*time.Millisecond))
+	c.req.Batch = batch
+	l.backend.Submit(&c.req, c.answer)
+}
+
+// answered takes a member's answer to a call, once per forward.
+func (x *Mux) answered(c *call, r *driver.Response) {
+	now := time.Now()
+	x.mu.Lock()
+	l := c.life
+	if r.Code == driver.Lost {
+		verdict := x.lost(c)
+		x.mu.Unlock()
+		x.sentence(verdict)
+		return
+	}
+	x.release(c)
+	done, took := c.done, now.Sub(c.start)
+	c.done = nil
+	x.stats[statOf(c.req.Kind)].add(took, r.Code != 0)
+	if r.Code == 0 && c.ctl == nil {
+		x.queue.learn(c.req.Kind, &r.Timings)
+	}
+	if r.Code == driver.Device {
+		l.suspect()
+	}
+	more := x.queue.count > 0 || len(x.queue.struck) > 0 || x.warden != nil
+	x.finishIfIdle()
+	x.mu.Unlock()
+	batch := r.Batch
+	if done != nil {
+		r.Timings.Queue += c.queued
+		x.record(c, l, r)
+		done(r)
+	}
+	x.recycle(c)
+	if more {
+		x.pump(batch)
+	}
+}
+
+// refuse answers a call that is not in flight with an error of the Mux's own.
+func (x *Mux) refuse(c *call, err *driver.Error) {
+	done := c.done
+	c.done = nil
+	if done != nil {
+		r := driver.ErrorResponse(err)
+		r.Timings.Queue = time.Since(c.start)
+		x.record(c, nil, r)
+		done(r)
+	}
+	x.recycle(c)
+}
+
+func (x *Mux) recycle(c *call) {
+	answer := c.answer
+	*c = call{answer: answer}
+	x.calls.Put(c)
+}
+
+// arm makes sure that sweep runs by at; the lock is held.
+func (x *Mux) arm(at time.Time) {
+	if x.sweepAt.IsZero() || at.Before(x.sweepAt) {
+		x.sweepAt = at
+		x.timer.Reset(max(time.Until(at), 0))
+	}
+}
+
+// sweepEvery bounds how often the whole queue is looked through.
+const sweepEvery = 5 * time.Millisecond
+
+// sweep answers what passed its deadline, waiting or in flight, and condemns members that prove hung.
+func (x *Mux) sweep() {
+	now := time.Now()
+	x.mu.Lock()
+	x.sweepAt = time.Time{}
+	expired := x.queue.remove(func(c *call) bool { return !now.Before(c.deadline) })
+	late := x.tooLate()
+	var unanswered []func(*driver.Response)
+	next := x.queue.earliest()
+	see := func(at time.Time) {
+		if next.IsZero() || at.Before(next) {
+			next = at
+		}
+	}
+	for _, l := range append([]*life(nil), x.ready...) {
+		for c := l.calls; c != nil; c = c.next {
+			hung := c.deadline.Add(x.cfg.HangTimeout)
+			if c.ctl != nil {
+				hung = c.deadline.Add(controlGrace)
+			}
+			switch {
+			case !now.Before(hung):
+				l.hung = true
+			case c.done == nil:
+				see(hung)
+			case !now.Before(c.deadline.Add(answerGrace)):
+				unanswered = append(unanswered, c.done)
+				c.done = nil
+				see(hung)
+			default:
+				see(c.deadline.Add(answerGrace))
+			}
+		}
+		if l.hung {
+			x.condemn(l)
+		}
+	}
+	if !next.IsZero() {
+		if soonest := now.Add(sweepEvery); next.Before(soonest) {
+			next = soonest
+		}
+		x.arm(next)
+	}
+	x.finishIfIdle()
+	x.mu.Unlock()
+	for _, c := range expired {
+		x.refuse(c, late)
+	}
+	for _, done := range unanswered {
+		done(driver.ErrorResponse(driver.Errorf(driver.Deadline, "deadline passed while the driver worked")))
+	}
+}
+
+// tooLate is the answer to a call whose deadline passed while it waited; the lock is held.
+func (x *Mux) tooLate() *driver.Error {
+	if len(x.ready) > 0 {
+		return driver.Errorf(driver.Deadline, "deadline passed in the queue")
+	}
+	text := "no driver is ready"
+	for _, m := range x.members {
+		if m.lastError != nil {
+			text += ": " + m.lastError.Error()
+			break
+		}
+	}
+	return &driver.Error{Code: driver.Busy, RetryAfter: time.Second, Message: text}
+}

@@ -1,0 +1,199 @@
+package hsmd
+
+import (
+	"context"
+	"time"
+
+	"github.com/keyside/keyside/plugins/driver"
+)
+
+const (
+	// controlTimeout bounds a control call whose context has no deadline: an HSM may take a minute for an RSA key.
+	controlTimeout = 2 * time.Minute
+	// controlGrace is how long after its deadline an unanswered control call proves its member hung. It is long, since
+	// key generation cannot be interrupted and a caller's deadline may be short.
+	controlGrace = 5 * time.Minute
+)
+
+// control runs one control call on a ready member that serves the tenant ("" for any). Like an operation it waits for
+// one, is repeated once after a death, and is refused after the second.
+func control[T any](ctx context.Context, x *Mux, tenantName string, fn func(context.Context, *life) (T, error)) (T, error) {
+	var zero T
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, controlTimeout)
+		defer cancel()
+	}
+	deadline, _ := ctx.Deadline()
+	type outcome struct {
+		value T
+		err   error
+	}
+	// The call may go on after its caller has left, so what it writes is its own.
+	got := make(chan outcome, 1)
+	var value T
+	c := x.calls.Get().(*call)
+	c.lane, c.req.Tenant = controls, tenantName
+	c.ctl = func(l *life) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		v, err := fn(ctx, l)
+		value = v
+		return err
+	}
+	c.done = func(r *driver.Response) {
+		if err := r.Err(); err != nil {
+			got <- outcome{err: err}
+			return
+		}
+		got <- outcome{value: value}
+	}
+	x.enter(c, tenantName, deadline, nil)
+	select {
+	case o := <-got:
+		return o.value, o.err
+	case <-ctx.Done():
+		return zero, driver.AsError(ctx.Err())
+	}
+}
+
+// runControl runs an assigned control call.
+func (x *Mux) runControl(c *call, l *life) {
+	r := &driver.Response{}
+	if err := c.ctl(l); err != nil {
+		r = driver.ErrorResponse(err)
+	}
+	c.answer(r)
+}
+
+// Execute implements driver.Driver.
+func (x *Mux) Execute(ctx context.Context, tenant string, op *driver.Op) (*driver.Result, error) {
+	return driver.Do(ctx, x, tenant, op)
+}
+
+// Describe implements driver.Driver: what the first ready member can do, with the workers of all.
+func (x *Mux) Describe(ctx context.Context) (*driver.Description, error) {
+	return control(ctx, x, "", func(_ context.Context, l *life) (*driver.Description, error) {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		return x.describe(l), nil
+	})
+}
+
+// InitTenant implements driver.Driver.
+func (x *Mux) InitTenant(ctx context.Context, req *driver.InitTenantRequest) (*driver.Tenant, error) {
+	return control(ctx, x, req.GetTenant(), func(ctx context.Context, l *life) (*driver.Tenant, error) {
+		res, err := l.backend.InitTenant(ctx, req)
+		if err == nil {
+			x.made(l, res)
+		}
+		return res, err
+	})
+}
+
+// DescribeTenant implements driver.Driver.
+func (x *Mux) DescribeTenant(ctx context.Context, req *driver.DescribeTenantRequest) (*driver.Tenant, error) {
+	return control(ctx, x, req.GetTenant(), func(ctx context.Context, l *life) (*driver.Tenant, error) {
+		return l.backend.DescribeTenant(ctx, req)
+	})
+}
+
+// MakeKey implements driver.Driver.
+func (x *Mux) MakeKey(ctx context.Context, req *driver.MakeKeyRequest) (*driver.SealedKey, error) {
+	return control(ctx, x, req.GetTenant(), func(ctx context.Context, l *life) (*driver.SealedKey, error) {
+		return l.backend.MakeKey(ctx, req)
+	})
+}
+
+// MakeWrappingKey implements driver.Driver.
+func (x *Mux) MakeWrappingKey(ctx context.Context, req *driver.MakeWrappingKeyRequest) (*driver.SealedKey, error) {
+	return control(ctx, x, req.GetTenant(), func(ctx context.Context, l *life) (*driver.SealedKey, error) {
+		return l.backend.MakeWrappingKey(ctx, req)
+	})
+}
+
+// ImportKey implements driver.Driver.
+func (x *Mux) ImportKey(ctx context.Context, req *driver.ImportKeyRequest) (*driver.SealedKey, error) {
+	return control(ctx, x, req.GetTenant(), func(ctx context.Context, l *life) (*driver.SealedKey, error) {
+		return l.backend.ImportKey(ctx, req)
+	})
+}
+
+// Reseal implements driver.Driver.
+func (x *Mux) Reseal(ctx context.Context, req *driver.ResealRequest) (*driver.SealedKey, error) {
+	return control(ctx, x, req.GetTenant(), func(ctx context.Context, l *life) (*driver.SealedKey, error) {
+		return l.backend.Reseal(ctx, req)
+	})
+}
+
+// DestroyKey implements driver.Driver. Every ready member forgets the key; one that is not ready holds nothing live.
+func (x *Mux) DestroyKey(ctx context.Context, req *driver.DestroyKeyRequest) error {
+	_, err := control(ctx, x, req.GetTenant(), func(ctx context.Context, l *life) (struct{}, error) {
+		err := l.backend.DestroyKey(ctx, req)
+		x.mu.Lock()
+		others := append([]*life(nil), x.ready...)
+		x.mu.Unlock()
+		for _, other := range others {
+			if other != l && err == nil {
+				if err = other.backend.DestroyKey(ctx, req); driver.CodeOf(err) == driver.Lost {
+					err = nil // it holds nothing any more
+				}
+			}
+		}
+		return struct{}{}, err
+	})
+	return err
+}
+
+// Health implements driver.Driver.
+func (x *Mux) Health(ctx context.Context, tenant string) error {
+	_, err := control(ctx, x, tenant, func(ctx context.Context, l *life) (struct{}, error) {
+		return struct{}{}, l.backend.Health(ctx, tenant)
+	})
+	return err
+}
+
+// Drain implements driver.Driver: it refuses new work and waits for what waits or is in flight.
+func (x *Mux) Drain(ctx context.Context) error {
+	x.mu.Lock()
+	x.draining = true
+	x.finishIfIdle()
+	x.mu.Unlock()
+	select {
+	case <-x.idle:
+		return nil
+	case <-ctx.Done():
+		return driver.AsError(ctx.Err())
+	}
+}
+
+// finishIfIdle closes idle when a draining Mux has nothing left; the lock is held.
+func (x *Mux) finishIfIdle() {
+	if !x.draining || x.queue.count > 0 || len(x.queue.struck) > 0 || x.inFlight > 0 || x.limbo > 0 {
+		return
+	}
+	select {
+	case <-x.idle:
+	default:
+		close(x.idle)
+	}
+}
+
+// Close drains the Mux until ctx ends, ends its members and answers whatever is left with Lost.
+func (x *Mux) Close(ctx context.Context) error {
+	err := x.Drain(ctx)
+	x.mu.Lock()
+	x.closeCtx = ctx
+	x.mu.Unlock()
+	x.cancel()
+	x.wg.Wait()
+	x.mu.Lock()
+	left := x.queue.remove(func(*call) bool { return true })
+	x.timer.Stop()
+	x.mu.Unlock()
+	for _, c := range left {
+		x.refuse(c, driver.Errorf(driver.Lost, "driver ended"))
+	}
+	return err
+}

@@ -1,0 +1,171 @@
+package hsmd
+
+import (
+	"time"
+
+	"github.com/keyside/keyside/plugins/driver"
+)
+
+// lane separates work by how long it takes, so that none stands behind a slower kind.
+type lane uint8
+
+const (
+	fast     lane = iota // symmetric operations
+	slow                 // asymmetric operations
+	controls             // control calls: key generation, tenants, health
+	lanes
+)
+
+// call is one operation or control call on its way through the Mux.
+type call struct {
+	req      driver.Request // as it goes to the member; of a control call only Tenant, Kind and Deadline are used
+	ctl      func(*life) error
+	tenant   *tenant
+	lane     lane
+	start    time.Time // Submit
+	deadline time.Time // the caller's
+	queued   time.Duration
+	done     func(*driver.Response) // nil once answered: the member's answer then only frees its place
+	strikes  int                    // deaths that it may have caused
+	life     *life                  // the member that has it, as long as it is in flight
+	next     *call                  // in flight on the same life
+	prev     *call
+	answer   func(*driver.Response) // answered, bound once
+}
+
+// tenant is one tenant's place in the queue.
+type tenant struct {
+	name    string
+	waiting [lanes][]*call
+	used    [lanes]float64 // what it was given so far, in learned µs of HSM time
+	count   int
+	bytes   int
+	homes   homes
+}
+
+// queue holds what waits, by lane and tenant. The tenant that was given the least is served next; one that comes back
+// after a pause starts level with the others, so nobody saves up a claim.
+type queue struct {
+	active [lanes][]*tenant
+	level  [lanes]float64 // used of the tenant served last
+	cost   [driver.Derive + 1]float64
+	count  int
+	// struck holds what was in flight at a driver's death. It goes first, and alone: see Mux.take.
+	struck []*call
+}
+
+// learn updates the cost of an operation with what one took.
+func (q *queue) learn(kind driver.OpKind, t *driver.Timings) {
+	if kind < 0 || int(kind) >= len(q.cost) {
+		return
+	}
+	us := float64(t.Session+t.HSM) / float64(time.Microsecond)
+	q.cost[kind] += (us - q.cost[kind]) / 16
+}
+
+func (q *queue) costOf(kind driver.OpKind) float64 {
+	if kind < 0 || int(kind) >= len(q.cost) {
+		return 1
+	}
+	return max(q.cost[kind], 1)
+}
+
+// push appends a call to its tenant's queue.
+func (q *queue) push(c *call) {
+	t, l := c.tenant, c.lane
+	if len(t.waiting[l]) == 0 {
+		t.used[l] = max(t.used[l], q.level[l])
+		q.active[l] = append(q.active[l], t)
+	}
+	t.waiting[l] = append(t.waiting[l], c)
+	t.count++
+	t.bytes += len(c.req.Body)
+	q.count++
+}
+
+// pop takes the next call of a lane from a tenant that serves accepts, or nil.
+func (q *queue) pop(l lane, serves func(*tenant) bool) *call {
+	var best *tenant
+	for _, t := range q.active[l] {
+		if (best == nil || t.used[l] < best.used[l]) && serves(t) {
+			best = t
+		}
+	}
+	if best == nil {
+		return nil
+	}
+	c := best.waiting[l][0]
+	best.waiting[l][0] = nil
+	best.waiting[l] = best.waiting[l][1:]
+	q.level[l] = best.used[l]
+	best.used[l] += q.costOf(c.req.Kind)
+	q.gone(c)
+	q.retire(best, l)
+	return c
+}
+
+func (q *queue) gone(c *call) {
+	c.tenant.count--
+	c.tenant.bytes -= len(c.req.Body)
+	q.count--
+}
+
+// retire takes a tenant with nothing left to do off its lane.
+func (q *queue) retire(t *tenant, l lane) {
+	if len(t.waiting[l]) > 0 {
+		return
+	}
+	t.waiting[l] = nil
+	for i, other := range q.active[l] {
+		if other == t {
+			q.active[l] = append(q.active[l][:i], q.active[l][i+1:]...)
+			return
+		}
+	}
+}
+
+// remove takes out every waiting call that drop accepts.
+func (q *queue) remove(drop func(*call) bool) (out []*call) {
+	keep := func(calls []*call) []*call {
+		kept := calls[:0]
+		for _, c := range calls {
+			if drop(c) {
+				out = append(out, c)
+			} else {
+				kept = append(kept, c)
+			}
+		}
+		clear(calls[len(kept):])
+		return kept
+	}
+	q.struck = keep(q.struck)
+	struck := len(out)
+	for l := range lanes {
+		for _, t := range append([]*tenant(nil), q.active[l]...) {
+			t.waiting[l] = keep(t.waiting[l])
+			q.retire(t, l)
+		}
+	}
+	for _, c := range out[struck:] {
+		q.gone(c)
+	}
+	return out
+}
+
+// earliest returns the earliest deadline of what waits, zero if nothing does.
+func (q *queue) earliest() (first time.Time) {
+	see := func(calls []*call) {
+		for _, c := range calls {
+			if first.IsZero() || c.deadline.Before(first) {
+				first = c.deadline
+			}
+		}
+	}
+	see(q.struck)
+	for l := range lanes {
+		for _, t := range q.active[l] {
+			see(t.waiting[l])
+		}
+	}
+	return first
+}

@@ -1,0 +1,234 @@
+package hsmd
+
+import (
+	"context"
+	"math/bits"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/keyside/keyside/hsmd/telemetry"
+	"github.com/keyside/keyside/plugins/driver"
+)
+
+// statusTimeout bounds how long Status waits for a member's own report; after it the last one stands.
+const statusTimeout = 250 * time.Millisecond
+
+// latency counts one kind of operation in buckets of a quarter of a power of two, microseconds.
+type latency struct {
+	count, errors uint64
+	buckets       [128]uint32
+}
+
+func (l *latency) add(d time.Duration, failed bool) {
+	l.count++
+	if failed {
+		l.errors++
+	}
+	l.buckets[bucketOf(uint64(d/time.Microsecond))]++
+}
+
+// bucketOf and its inverse: a value's power of two and the two bits after its first.
+func bucketOf(us uint64) int {
+	if us < 4 {
+		return int(us)
+	}
+	exp := bits.Len64(us) - 1
+	return min(exp*4+int(us>>(exp-2)&3)-4, 127)
+}
+
+func bucketTop(b int) uint32 {
+	if b < 4 {
+		return uint32(b)
+	}
+	exp := (b + 4) / 4
+	return uint32((5+uint64(b)%4)<<(exp-2) - 1)
+}
+
+func (l *latency) quantile(q float64) uint32 {
+	var sum uint64
+	for _, n := range l.buckets {
+		sum += uint64(n)
+	}
+	want, seen := uint64(q*float64(sum)), uint64(0)
+	for b, n := range l.buckets {
+		if seen += uint64(n); seen > want {
+			return bucketTop(b)
+		}
+	}
+	return 0
+}
+
+func statOf(kind driver.OpKind) int {
+	if kind < 0 || kind > driver.Derive {
+		return 0
+	}
+	return int(kind)
+}
+
+// record hands an answered operation to telemetry.
+func (x *Mux) record(c *call, l *life, r *driver.Response) {
+	if x.cfg.Recorder == nil || c.ctl != nil {
+		return
+	}
+	op := telemetry.Operation{Kind: c.req.Kind, Tenant: c.tenant.name, Code: r.Code, Trace: c.req.Trace, Start: c.start, Timings: r.Timings}
+	if l != nil {
+		op.Member = l.member.cfg.Name
+	}
+	x.cfg.Recorder.Record(op)
+}
+
+// describe is the Mux's own Description; the lock is held.
+func (x *Mux) describe(first *life) *driver.Description {
+	d, ok := proto.Clone(first.desc).(*driver.Description)
+	if !ok {
+		return first.desc
+	}
+	d.FastWorkers, d.SlowWorkers = 0, 0
+	for _, m := range x.members {
+		if m.life != nil {
+			d.FastWorkers += m.life.desc.GetFastWorkers()
+			d.SlowWorkers += m.life.desc.GetSlowWorkers()
+		}
+	}
+	return d
+}
+
+// Status implements driver.Driver: each member's own report, or the last one that it gave, under what the Mux knows of it.
+func (x *Mux) Status(ctx context.Context) ([]*driver.Member, error) {
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	x.mu.Lock()
+	ready := append([]*life(nil), x.ready...)
+	x.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, l := range ready {
+		wg.Go(func() {
+			seen, err := l.backend.Status(ctx)
+			if err != nil {
+				return
+			}
+			x.mu.Lock()
+			l.member.seen = seen
+			x.mu.Unlock()
+		})
+	}
+	wg.Wait()
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var out []*driver.Member
+	for _, m := range x.members {
+		out = append(out, x.reports(m)...)
+	}
+	// The queue is the Mux's, not a member's: it shows at the first.
+	out[0].QueueLength += uint32(x.queue.count + len(x.queue.struck))
+	out[0].QueueLimit += uint32(x.cfg.QueueDepth)
+	if len(out[0].Latencies) == 0 {
+		out[0].Latencies = x.latencies()
+	}
+	return out, nil
+}
+
+// reports is what a member says of itself under what the Mux knows; the lock is held.
+func (x *Mux) reports(m *member) []*driver.Member {
+	reports := make([]*driver.Member, 0, max(len(m.seen), 1))
+	for _, seen := range m.seen {
+		if r, ok := proto.Clone(seen).(*driver.Member); ok {
+			reports = append(reports, r)
+		}
+	}
+	if len(reports) == 0 {
+		reports = append(reports, &driver.Member{})
+	}
+	for _, r := range reports {
+		if r.Name == "" {
+			r.Name = m.cfg.Name
+		}
+		if m.state != stateReady || r.State == "" {
+			r.State = m.state
+		}
+		r.Restarts += m.restarts
+		if m.lastError != nil {
+			r.LastError = errorName(m.lastError)
+		}
+		if l := m.life; l == nil {
+			r.SessionsOpen, r.SessionsBusy, r.InFlight, r.LiveKeys = 0, 0, 0, 0
+			r.Pid = 0
+		} else if len(reports) == 1 {
+			r.InFlight = max(r.InFlight, uint32(l.inFlight))
+			if r.Pid == 0 {
+				r.Pid = uint32(l.backend.PID())
+			}
+		}
+	}
+	return reports
+}
+
+// errorName is an error as Status may show it: code and CKR name only.
+func errorName(e *driver.Error) string {
+	if e.CKR != "" {
+		return e.Code.String() + " " + e.CKR
+	}
+	return e.Code.String()
+}
+
+func (x *Mux) latencies() (out []*driver.Latency) {
+	for kind := range x.stats {
+		s := &x.stats[kind]
+		if s.count == 0 || kind == 0 {
+			continue
+		}
+		out = append(out, &driver.Latency{Op: driver.OpKind(kind).String(), Count: s.count, Errors: s.errors, P50Us: s.quantile(0.5), P99Us: s.quantile(0.99)})
+	}
+	return out
+}
+
+// watchBuffer is how many events a slow watcher may be behind before it misses some.
+const watchBuffer = 64
+
+// Watch implements driver.Driver: the events of all members, and the Mux's own "restart".
+func (x *Mux) Watch(ctx context.Context, fn func(*driver.Event)) error {
+	ch := make(chan *driver.Event, watchBuffer)
+	x.mu.Lock()
+	x.watchers[ch] = struct{}{}
+	x.mu.Unlock()
+	defer func() {
+		x.mu.Lock()
+		delete(x.watchers, ch)
+		x.mu.Unlock()
+	}()
+	for {
+		select {
+		case e := <-ch:
+			fn(e)
+		case <-ctx.Done():
+			return driver.AsError(ctx.Err())
+		case <-x.ctx.Done():
+			return driver.Errorf(driver.Lost, "driver ended")
+		}
+	}
+}
+
+// emit tells the watchers; one that does not keep up misses the event.
+func (x *Mux) emit(e *driver.Event) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for ch := range x.watchers {
+		select {
+		case ch <- e:
+		default:
+		}
+	}
+}
+
+// relay passes a member's own events on for as long as it lives.
+func (x *Mux) relay(ctx context.Context, l *life) {
+	err := l.backend.Watch(ctx, func(e *driver.Event) {
+		l.member.log.Info("driver event", "kind", e.GetKind(), "generation", e.GetGeneration(), "code", e.GetError().GetCode())
+		x.emit(e)
+	})
+	if err != nil && ctx.Err() == nil && driver.CodeOf(err) != driver.Lost {
+		l.member.log.Debug("driver tells no events", "error", err)
+	}
+}
