@@ -193,7 +193,8 @@ type memStore struct {
 	keys     map[kms.KeyID]*kms.Key
 	order    []kms.KeyID
 	messages map[kms.KeyID]uint64
-	down     error
+
+	down, noReserve error
 }
 
 func newStore() *memStore {
@@ -277,6 +278,9 @@ func (m *memStore) CountKeys(context.Context) (int, error) {
 func (m *memStore) ReserveMessages(_ context.Context, id kms.KeyID, _ uint32, n uint64) (uint64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.noReserve != nil {
+		return 0, m.noReserve
+	}
 	first := m.messages[id]
 	m.messages[id] += n
 	return first, m.down

@@ -1,0 +1,97 @@
+package kms_test
+
+import (
+	"encoding/binary"
+	"errors"
+	"sync"
+	"testing"
+
+	"github.com/keyside/keyside/sidecar/kms"
+)
+
+func number(ciphertext []byte) uint64 { return binary.BigEndian.Uint64(ciphertext[28:36]) }
+
+// TestMessageNumbers holds that no two messages of a key have one number, not even after a restart that lost count.
+func TestMessageNumbers(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	key := w.create(t, kms.CreateKeyInput{})
+	seen := make(map[uint64]bool)
+	var mu sync.Mutex
+	for restart := range uint64(3) {
+		s := w.restart(t, kms.Limits{})
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				for range 50 {
+					out, err := s.Encrypt(admin, kms.EncryptInput{KeyID: key.ID, Plaintext: []byte("x")})
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					n := number(out.Ciphertext)
+					mu.Lock()
+					if seen[n] || n>>20 != restart {
+						t.Errorf("number %d comes twice, or outside of block %d", n, restart)
+					}
+					seen[n] = true
+					mu.Unlock()
+				}
+			})
+		}
+		wg.Wait()
+	}
+	if w.store.messages[key.ID] != 3<<20 {
+		t.Errorf("%d numbers are reserved, want three blocks", w.store.messages[key.ID])
+	}
+}
+
+// TestKeyExhausted holds that a key stops encrypting well before 2^32 messages, warns at half, and still decrypts.
+func TestKeyExhausted(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	key := w.create(t, kms.CreateKeyInput{})
+	encrypt := func(s *kms.Service) ([]byte, error) {
+		out, err := s.Encrypt(admin, kms.EncryptInput{KeyID: key.ID, Plaintext: []byte("x")})
+		if err != nil {
+			return nil, err
+		}
+		return out.Ciphertext, nil
+	}
+	_, err := encrypt(w.Service)
+	wantCode(t, err, "ok")
+	if rec := w.audit.last(t); rec.Warning != "" {
+		t.Errorf("warns at the first message: %q", rec.Warning)
+	}
+	w.store.messages[key.ID] = 1<<32 - 1<<28 - 1<<20
+	last := w.restart(t, kms.Limits{})
+	c, err := encrypt(last)
+	wantCode(t, err, "ok")
+	if rec := w.audit.last(t); rec.Warning == "" {
+		t.Error("does not warn in the last block")
+	}
+	exhausted := w.restart(t, kms.Limits{})
+	for range 2 {
+		_, err = encrypt(exhausted)
+		wantCode(t, err, kms.CodeKeyExhausted)
+	}
+	_, err = exhausted.GenerateDataKey(admin, kms.DataKeyInput{KeyID: key.ID, Bytes: 16})
+	wantCode(t, err, kms.CodeKeyExhausted)
+	_, err = exhausted.Decrypt(admin, kms.DecryptInput{Ciphertext: c})
+	wantCode(t, err, "ok")
+	if got := w.store.messages[key.ID]; got > 1<<32-1<<28+1<<20 {
+		t.Errorf("refusals go on reserving: %d", got)
+	}
+}
+
+// TestNoReservationNoMessage holds that nothing is encrypted where its number cannot be made durable.
+func TestNoReservationNoMessage(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	key := w.create(t, kms.CreateKeyInput{})
+	asked := false
+	w.hsm.hook = func(*answer) { asked = true }
+	w.store.noReserve = errors.New("down")
+	_, err := w.Encrypt(admin, kms.EncryptInput{KeyID: key.ID, Plaintext: []byte("x")})
+	wantCode(t, err, kms.CodeInternal)
+	if asked {
+		t.Error("the HSM was asked to encrypt")
+	}
+}
