@@ -41,6 +41,13 @@ type Dialect interface {
 	Matches(r *http.Request) bool
 }
 
+// Recorder is told of every operation that a request asks for: metrics and traces. nil records nothing.
+type Recorder interface {
+	// Begin returns the context of the operation, and what to call with its outcome, "" for success. traceparent is
+	// the caller's own trace, or empty.
+	Begin(ctx context.Context, traceparent, dialect, requestID string, op policy.Operation) (context.Context, func(kms.Code))
+}
+
 // Router sends each request to the dialect that claims it, in the order of registration.
 type Router struct {
 	mux   *mux.Router

@@ -196,8 +196,12 @@ func (d *Dialect) fail(w http.ResponseWriter, x *dialect.Exchange, rt *route, er
 	x.Send(w, a.status)
 }
 
-// message is what a client reads: the field at fault, if there is one, and what is wrong.
+// message is what a client reads: the field at fault, if there is one, and what is wrong. All bad ciphertexts are told
+// the same.
 func message(e *kms.Error) string {
+	if e.Code == kms.CodeInvalidCiphertext {
+		return "cipher_text: is not valid"
+	}
 	switch name, renamed := names[e.Field]; {
 	case e.Field == "":
 		return e.Message

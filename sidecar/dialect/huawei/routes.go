@@ -13,6 +13,7 @@ import (
 
 	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/dialect"
+	"github.com/keyside/keyside/sidecar/kms"
 )
 
 // Name is the dialect's name in audit records.
@@ -58,7 +59,7 @@ var routes = []route{
 	{http.MethodPost, base + "get-publickey", policy.OpGetPublicKey, (*Dialect).getPublicKey, controlBody},
 }
 
-// Config is what the dialect needs. All fields are required.
+// Config is what the dialect needs. All fields but Recorder are required.
 type Config struct {
 	Core      dialect.Core
 	Region    string                               // answered as realm
@@ -66,6 +67,7 @@ type Config struct {
 	DomainID  string                               // answered as domain_id
 	Principal func(policy.Caller) policy.Principal // who a caller is taken to be
 	Timeout   time.Duration                        // of one operation
+	Recorder  dialect.Recorder
 }
 
 // Dialect serves the API.
@@ -129,10 +131,15 @@ func (d *Dialect) NotFound(w http.ResponseWriter, _ *http.Request) {
 }
 
 // serve does one operation: who calls, for which project, with what fields; then the core.
-func (d *Dialect) serve(rt *route, project string, r *http.Request, x *dialect.Exchange) error {
+func (d *Dialect) serve(rt *route, project string, r *http.Request, x *dialect.Exchange) (err error) {
 	ctx, cancel := context.WithTimeout(r.Context(), d.cfg.Timeout)
 	defer cancel()
-	ctx, err := d.authenticate(ctx, x.RequestID)
+	if d.cfg.Recorder != nil {
+		var end func(kms.Code)
+		ctx, end = d.cfg.Recorder.Begin(ctx, r.Header.Get("Traceparent"), Name, x.RequestID, rt.operation)
+		defer func() { end(outcome(err)) }()
+	}
+	ctx, err = d.authenticate(ctx, x.RequestID)
 	if err == nil && project != d.cfg.ProjectID {
 		err = errProject
 	}
@@ -143,4 +150,12 @@ func (d *Dialect) serve(rt *route, project string, r *http.Request, x *dialect.E
 		err = rt.handle(d, ctx, x)
 	}
 	return d.recordRefusal(ctx, rt.operation, err)
+}
+
+// outcome is the core's code for how an operation ended, "" for well.
+func outcome(err error) kms.Code {
+	if err == nil {
+		return ""
+	}
+	return kms.AsError(err).Code
 }

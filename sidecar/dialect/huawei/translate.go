@@ -1,6 +1,7 @@
 package huawei
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -175,7 +176,7 @@ func (f *fields) cipherText() []byte {
 	v := f.required("cipher_text", codeCipherText)
 	b := make([]byte, base64.StdEncoding.DecodedLen(len(v)))
 	n, err := base64.StdEncoding.Strict().Decode(b, v)
-	if err != nil || len(v) < minCipherText || len(v) > maxCipherText {
+	if err != nil || len(v) < minCipherText || len(v) > maxCipherText || bytes.ContainsAny(v, "\r\n") {
 		f.refuse(codeCipherText, kms.CodeInvalidCiphertext, "cipher_text", "is not valid")
 	}
 	return b[:n]

@@ -1,0 +1,281 @@
+package huawei
+
+import (
+	"context"
+	"crypto"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/binary"
+	"encoding/pem"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/keyside/keyside/sidecar/kms"
+)
+
+// fakeHSM makes the same keys, IVs and random bytes in every run, so that whole answers can be compared.
+type fakeHSM struct {
+	rsa *rsa.PrivateKey
+
+	mu    sync.Mutex
+	count uint64
+	fail  error // of every operation, once set
+}
+
+func newFakeHSM(t testing.TB) *fakeHSM {
+	text, err := os.ReadFile("testdata/rsa2048.pem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(text)
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &fakeHSM{rsa: key.(*rsa.PrivateKey)}
+}
+
+func (f *fakeHSM) next() (uint64, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.count++
+	return f.count, f.fail
+}
+
+// stream returns n bytes that look random.
+func stream(seed uint64, n int) []byte {
+	var out []byte
+	for block := uint64(0); len(out) < n; block++ {
+		sum := sha256.Sum256(binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, seed), block))
+		out = append(out, sum[:]...)
+	}
+	return out[:n]
+}
+
+func gcm(key kms.KeyRef) cipher.AEAD {
+	sum := sha256.Sum256(append(key.ID[:], key.Sealed...))
+	block, err := aes.NewCipher(sum[:])
+	if err != nil {
+		panic(err)
+	}
+	aead, err := cipher.NewGCM(block)
+	if err != nil {
+		panic(err)
+	}
+	return aead
+}
+
+func ec(key kms.KeyRef) *ecdsa.PrivateKey {
+	sum := sha256.Sum256(key.Sealed)
+	k, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), sum[:])
+	if err != nil {
+		panic(err)
+	}
+	return k
+}
+
+func (f *fakeHSM) Supports(spec kms.KeySpec, _ kms.KeyUsage) (bool, string) {
+	return spec != kms.RSA4096, "no RSA_4096 here"
+}
+
+func (f *fakeHSM) MakeKey(_ context.Context, ref kms.KeyRef) (*kms.SealedKey, error) {
+	n, err := f.next()
+	if err != nil {
+		return nil, err
+	}
+	sealed := &kms.SealedKey{Sealed: stream(n, 48), Root: 1, Protection: kms.ProtectionHSM}
+	ref.Sealed = sealed.Sealed
+	switch ref.Spec {
+	case kms.RSA2048:
+		sealed.PublicKey, err = x509.MarshalPKIXPublicKey(f.rsa.Public())
+	case kms.ECP256:
+		sealed.PublicKey, err = x509.MarshalPKIXPublicKey(ec(ref).Public())
+	}
+	return sealed, err
+}
+
+func (f *fakeHSM) Encrypt(_ context.Context, key kms.KeyRef, plaintext, aad []byte) (iv, ciphertext []byte, err error) {
+	n, err := f.next()
+	if err != nil {
+		return nil, nil, err
+	}
+	iv = stream(n, 12)
+	return iv, gcm(key).Seal(nil, iv, plaintext, aad), nil
+}
+
+func (f *fakeHSM) Decrypt(_ context.Context, key kms.KeyRef, iv, ciphertext, aad []byte) ([]byte, error) {
+	if _, err := f.next(); err != nil {
+		return nil, err
+	}
+	plain, err := gcm(key).Open(nil, iv, ciphertext, aad)
+	if err != nil {
+		return nil, kms.Errorf(kms.CodeInvalidCiphertext, "ciphertext is not valid")
+	}
+	return plain, nil
+}
+
+func (f *fakeHSM) DataKey(ctx context.Context, key kms.KeyRef, n int, aad []byte) (plaintext, iv, ciphertext []byte, err error) {
+	plaintext, err = f.Random(ctx, n)
+	if err == nil {
+		iv, ciphertext, err = f.Encrypt(ctx, key, plaintext, aad)
+	}
+	return plaintext, iv, ciphertext, err
+}
+
+func (f *fakeHSM) Sign(_ context.Context, key kms.KeyRef, alg kms.SigningAlgorithm, digest []byte) ([]byte, error) {
+	if _, err := f.next(); err != nil {
+		return nil, err
+	}
+	hash := map[int]crypto.Hash{32: crypto.SHA256, 48: crypto.SHA384, 64: crypto.SHA512}[len(digest)]
+	switch alg {
+	case kms.RSAPKCS1SHA256, kms.RSAPKCS1SHA384, kms.RSAPKCS1SHA512:
+		return rsa.SignPKCS1v15(nil, f.rsa, hash, digest)
+	case kms.RSAPSSSHA256, kms.RSAPSSSHA384, kms.RSAPSSSHA512:
+		return f.rsa.Sign(cryptoRand{}, digest, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: hash})
+	default:
+		return ec(key).Sign(nil, digest, hash)
+	}
+}
+
+func (f *fakeHSM) Random(_ context.Context, n int) ([]byte, error) {
+	count, err := f.next()
+	if err != nil {
+		return nil, err
+	}
+	return stream(count, n), nil
+}
+
+// cryptoRand is a source of salts that is always the same.
+type cryptoRand struct{}
+
+func (cryptoRand) Read(b []byte) (int, error) { return copy(b, stream(7, len(b))), nil }
+
+// memoryStore keeps keys in memory, in order of creation.
+type memoryStore struct {
+	mu       sync.Mutex
+	keys     []*kms.Key
+	messages uint64
+}
+
+func (s *memoryStore) find(id kms.KeyID) (int, error) {
+	for i, k := range s.keys {
+		if k.ID == id {
+			return i, nil
+		}
+	}
+	return 0, kms.Errorf(kms.CodeNotFound, "key not found")
+}
+
+func (s *memoryStore) Key(_ context.Context, id kms.KeyID) (*kms.Key, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i, err := s.find(id)
+	if err != nil {
+		return nil, err
+	}
+	return s.keys[i], nil
+}
+
+func (s *memoryStore) CheckNew(_ context.Context, alias string, quota int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.keys) >= quota {
+		return kms.Errorf(kms.CodeQuotaExceeded, "the limit of %d keys is reached", quota)
+	}
+	for _, k := range s.keys {
+		if k.Alias == alias {
+			return kms.Errorf(kms.CodeAliasExists, "another key has this alias").In("alias")
+		}
+	}
+	return nil
+}
+
+func (s *memoryStore) CreateKey(ctx context.Context, key *kms.Key, quota int) error {
+	if err := s.CheckNew(ctx, key.Alias, quota); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keys = append(s.keys, key)
+	return nil
+}
+
+func (s *memoryStore) UpdateKey(_ context.Context, id kms.KeyID, change func(*kms.Key) error) (*kms.Key, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i, err := s.find(id)
+	if err != nil {
+		return nil, err
+	}
+	k := *s.keys[i]
+	if err := change(&k); err != nil {
+		return nil, err
+	}
+	s.keys[i] = &k
+	return &k, nil
+}
+
+func (s *memoryStore) ListKeys(_ context.Context, filter kms.KeyFilter, offset, limit int) (page []*kms.Key, total int, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, k := range s.keys {
+		if !filter.Accepts(k.Spec, k.State) {
+			continue
+		}
+		if total >= offset && len(page) < limit {
+			page = append(page, k)
+		}
+		total++
+	}
+	return page, total, nil
+}
+
+func (s *memoryStore) CountKeys(context.Context) (int, error) { return len(s.keys), nil }
+
+func (s *memoryStore) ReserveMessages(_ context.Context, _ kms.KeyID, _ uint32, n uint64) (uint64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.messages += n
+	return s.messages - n, nil
+}
+
+// memoryAudit keeps the records.
+type memoryAudit struct {
+	mu      sync.Mutex
+	records []kms.AuditRecord
+	fail    error
+}
+
+func (a *memoryAudit) Record(_ context.Context, r *kms.AuditRecord) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.fail != nil {
+		return a.fail
+	}
+	a.records = append(a.records, *r)
+	return nil
+}
+
+func (a *memoryAudit) Ready(context.Context) error { return nil }
+
+// last returns the newest record and how many there are.
+func (a *memoryAudit) last() (kms.AuditRecord, int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.records) == 0 {
+		return kms.AuditRecord{}, 0
+	}
+	return a.records[len(a.records)-1], len(a.records)
+}
+
+// fixedClock always tells the same time.
+type fixedClock struct{}
+
+func (fixedClock) Now() time.Time { return time.UnixMilli(1790000000123) }

@@ -1,0 +1,24 @@
+package sidecar
+
+import (
+	"log/slog"
+	"runtime"
+	"runtime/debug"
+
+	"golang.org/x/sys/unix"
+)
+
+// tune fits the Go runtime to what a sidecar does: many short requests whose cost is being woken. More than two threads
+// only spread the wake-ups over more idle processors.
+func tune(cfg *Config, log *slog.Logger) {
+	procs := cfg.Procs
+	if procs == 0 {
+		procs = min(2, runtime.NumCPU())
+	}
+	runtime.GOMAXPROCS(procs)
+	debug.SetMemoryLimit(int64(cfg.MemoryLimit) << 20)
+	// A core dump would show plaintext. Driver processes inherit this.
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+		log.Warn("core dumps could not be turned off", slog.Any("error", err))
+	}
+}

@@ -1,0 +1,110 @@
+package sidecar
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/keyside/keyside/hsmd/peer"
+	"github.com/keyside/keyside/policy"
+	"github.com/keyside/keyside/sidecar/dialect"
+)
+
+// Bounds of a connection. A client that is slower than these has gone wrong.
+const (
+	headerTimeout = 5 * time.Second
+	bodyTimeout   = 15 * time.Second
+	idleTimeout   = 2 * time.Minute
+	answerTimeout = 10 * time.Second // beyond the operation's own time
+	maxHeader     = 16 << 10         // bytes
+)
+
+// serve listens, says that it is ready, and serves until ctx ends and the requests in flight are done.
+func (p *process) serve(ctx context.Context) error {
+	handler, err := p.handler()
+	if err != nil {
+		return err
+	}
+	listeners, err := p.listen()
+	if err != nil {
+		return err
+	}
+	srv := &http.Server{
+		Handler: handler, ConnContext: connContext, MaxHeaderBytes: maxHeader,
+		ReadHeaderTimeout: headerTimeout, ReadTimeout: bodyTimeout, IdleTimeout: idleTimeout,
+		WriteTimeout: bodyTimeout + p.cfg.RequestTimeout + answerTimeout,
+		ErrorLog:     slog.NewLogLogger(p.log.Handler(), slog.LevelWarn),
+	}
+	ended := make(chan error, len(listeners))
+	for _, ln := range listeners {
+		p.log.Info("serving", slog.String("address", ln.Addr().String()))
+		go func() { ended <- srv.Serve(ln) }()
+	}
+	notify(p.log, daemon.SdNotifyReady)
+	select {
+	case err = <-ended:
+	case <-ctx.Done():
+		p.log.Info("draining")
+	}
+	notify(p.log, daemon.SdNotifyStopping)
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.cfg.DrainTimeout)
+	defer cancel()
+	if shutErr := srv.Shutdown(drain); shutErr != nil {
+		err = errors.Join(err, fmt.Errorf("requests were still in flight after %s: %w", p.cfg.DrainTimeout, errors.Join(shutErr, srv.Close())))
+	}
+	return err
+}
+
+// listen opens the Unix socket and, where it is configured, the loopback port.
+func (p *process) listen() ([]net.Listener, error) {
+	ln, err := peer.Listen(p.cfg.Socket, fs.FileMode(p.cfg.SocketMode), p.cfg.SocketGroup)
+	if err != nil {
+		return nil, err
+	}
+	listeners := []net.Listener{ln}
+	if p.cfg.Listen != "" {
+		tcp, err := net.Listen("tcp", p.cfg.Listen)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("listen: %w", err), ln.Close())
+		}
+		listeners = append(listeners, tcp)
+	}
+	return listeners, nil
+}
+
+// connContext remembers who the kernel says is at the other end. If it cannot say, the caller is nobody.
+func connContext(ctx context.Context, conn net.Conn) context.Context {
+	caller, err := peer.Creds(conn)
+	if err != nil {
+		caller = policy.Caller{}
+	}
+	return dialect.WithCaller(ctx, caller)
+}
+
+// guard refuses what a web page may have sent to the loopback port.
+func guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !dialect.CallerFrom(r.Context()).Known && dialect.FromBrowser(r) {
+			x := dialect.Begin()
+			defer x.End()
+			x.Out = append(x.Out, `{"error_code":"APIGW.0304","error_msg":"requests of web pages are refused"}`...)
+			x.Send(w, http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// notify tells the service manager, where there is one.
+func notify(log *slog.Logger, state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		log.Warn("service manager not told", slog.String("state", state), slog.Any("error", err))
+	}
+}

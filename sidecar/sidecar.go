@@ -1,0 +1,180 @@
+package sidecar
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"time"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/keyside/keyside/hsmd/telemetry"
+	"github.com/keyside/keyside/policy"
+	"github.com/keyside/keyside/sidecar/audit"
+	"github.com/keyside/keyside/sidecar/client"
+	"github.com/keyside/keyside/sidecar/dialect"
+	"github.com/keyside/keyside/sidecar/dialect/huawei"
+	"github.com/keyside/keyside/sidecar/kms"
+	"github.com/keyside/keyside/sidecar/store"
+)
+
+// closeTimeout bounds the end of what lies below the listeners: driver processes, database, telemetry.
+const closeTimeout = 10 * time.Second
+
+// Run serves the KMS until ctx ends, then lets the requests in flight finish and returns. It serves nobody before the
+// database, the audit log and the HSM have each done what they will be asked to do.
+func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	tune(&cfg, log)
+	p := &process{cfg: cfg, log: log}
+	err := p.open(ctx)
+	if err == nil {
+		err = p.serve(ctx)
+	}
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		err = nil // told to end before it had begun
+	}
+	return errors.Join(err, p.close(closing))
+}
+
+// process is a running sidecar.
+type process struct {
+	cfg     Config
+	log     *slog.Logger
+	closers []func(context.Context) error // of what is open, in order of opening
+
+	audit   *audit.Log
+	store   *store.Store
+	backend *backend
+	hsm     *hsm
+	core    *kms.Service
+	health  *health
+}
+
+// open makes everything below the listeners, cheapest first, so that a second process on the same database is told so
+// before it has touched the HSM.
+func (p *process) open(ctx context.Context) error {
+	for _, step := range []func(context.Context) error{
+		p.openTelemetry, p.openStore, p.openAudit, p.openHSM, p.openCore, p.openHealth,
+	} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// close ends in the opposite order.
+func (p *process) close(ctx context.Context) error {
+	var errs []error
+	for _, c := range slices.Backward(p.closers) {
+		errs = append(errs, c(ctx))
+	}
+	return errors.Join(errs...)
+}
+
+func (p *process) closer(c func(context.Context) error) { p.closers = append(p.closers, c) }
+
+func (p *process) openTelemetry(ctx context.Context) error {
+	stop, err := telemetry.Setup(ctx, p.cfg.Telemetry, "sidecar")
+	if err != nil {
+		return fmt.Errorf("telemetry: %w", err)
+	}
+	p.closer(stop)
+	return nil
+}
+
+func (p *process) openStore(context.Context) error {
+	s, err := store.Open(store.Options{Dir: p.cfg.Data, Tenant: p.cfg.Tenant, Logger: p.log})
+	if err != nil {
+		return err
+	}
+	p.store = s
+	p.closer(func(context.Context) error { return s.Close() })
+	return nil
+}
+
+func (p *process) openAudit(context.Context) error {
+	l, err := audit.Open(audit.Options{
+		Dir: p.cfg.Audit.Dir, Sync: p.cfg.Audit.Sync, Tenant: p.cfg.Tenant, Logger: p.log,
+	})
+	if err != nil {
+		return err
+	}
+	p.audit = l
+	p.closer(func(context.Context) error { return l.Close() })
+	return nil
+}
+
+func (p *process) openHSM(ctx context.Context) error {
+	b, err := openBackend(&p.cfg, p.log)
+	if err != nil {
+		return err
+	}
+	p.backend = b
+	p.closer(b.mux.Close)
+	keys, err := p.store.CountKeys(ctx)
+	if err != nil {
+		return err
+	}
+	description, err := b.ready(ctx, keys)
+	if err != nil {
+		return err
+	}
+	p.hsm = newHSM(b.mux, b.mux, description, p.cfg.Tenant, p.cfg.Telemetry.Enabled(), p.log)
+	return nil
+}
+
+func (p *process) openCore(context.Context) (err error) {
+	var tracer trace.Tracer
+	if p.cfg.Telemetry.Enabled() {
+		tracer = otel.Tracer(telemetry.Scope)
+	}
+	p.core, err = kms.New(kms.Config{
+		Store: p.store, HSM: p.hsm, Auditor: p.audit, Tenant: p.cfg.Tenant, Limits: p.cfg.Limits, Logger: p.log, Tracer: tracer,
+	})
+	return err
+}
+
+func (p *process) openHealth(ctx context.Context) error {
+	p.health = newHealth(p.cfg.HSM.Canary, map[string]func(context.Context) error{
+		"store": func(ctx context.Context) error { return p.store.CheckNew(ctx, "", 1<<62) },
+		"audit": p.audit.Ready,
+		"hsm":   func(ctx context.Context) error { return p.backend.mux.Health(ctx, p.cfg.Tenant) },
+	}, p.log)
+	p.health.check(ctx)
+	p.closer(p.health.start())
+	return nil
+}
+
+// handler is everything that the sidecar serves.
+func (p *process) handler() (http.Handler, error) {
+	owner := policy.Owner{UID: uint32(p.cfg.Owner)}
+	var recorder dialect.Recorder
+	if p.cfg.Telemetry.Enabled() {
+		r, err := newRecorder()
+		if err != nil {
+			return nil, err
+		}
+		recorder = r
+	}
+	cloud := huawei.New(huawei.Config{
+		Core: p.core, Region: p.cfg.Huawei.Region, ProjectID: p.cfg.Huawei.ProjectID, DomainID: p.cfg.Huawei.DomainID,
+		Principal: owner.Principal, Timeout: p.cfg.RequestTimeout, Recorder: recorder,
+	})
+	router := dialect.NewRouter(http.HandlerFunc(cloud.NotFound))
+	router.Add(cloud)
+	router.Handle(http.MethodGet, client.HealthPath, &healthRoute{health: p.health, tenant: p.cfg.Tenant, huawei: p.cfg.Huawei})
+	router.Handle(http.MethodGet, client.HSMStatusPath, &statusRoute{
+		backend: p.backend, auditor: p.audit, principal: owner.Principal, tenant: p.cfg.Tenant, timeout: p.cfg.RequestTimeout,
+	})
+	return guard(router), nil
+}
