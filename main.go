@@ -12,6 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/keyside/keyside/hsmd"
+	"github.com/keyside/keyside/sidecar"
 	"github.com/keyside/keyside/sidecar/cli"
 )
 
@@ -38,6 +40,12 @@ func command() *cobra.Command {
 		SilenceUsage:  true,
 	}
 	root.AddCommand(cli.Commands()...)
+	root.AddCommand(hsmd.Command(), sidecar.Command(), driverCommand(), &cobra.Command{
+		Use: "version", Short: "print the version", RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), root.Version)
+			return err
+		},
+	})
 	cli.Prepare(root)
 	return root
 }

@@ -21,7 +21,7 @@ import (
 func Commands() []*cobra.Command {
 	return []*cobra.Command{
 		upCommand(), keyCommand(), encryptCommand(), decryptCommand(), dataKeyCommand(), randomCommand(), signCommand(),
-		verifyCommand(), publicKeyCommand(), fileCommand(), hsmCommand(),
+		verifyCommand(), publicKeyCommand(), fileCommand(), hsmCommand(), rootCommand(), checkCommand(), doctorCommand(),
 	}
 }
 

@@ -1,0 +1,126 @@
+package test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/keyside/keyside"
+
+// importRule says who may import a package, or a tree of packages ("…/...").
+type importRule struct {
+	pkg     string
+	allowed []string
+}
+
+// importers: what is named here is imported by nobody else. "" is the main package.
+var importers = []importRule{
+	{"github.com/dgraph-io/badger/v4/...", []string{"sidecar/store"}},
+	{"github.com/gorilla/mux/...", []string{"sidecar/dialect/..."}},
+	{"github.com/miekg/pkcs11/...", []string{"plugins/pkcs11", "test/..."}},
+	{"github.com/hashicorp/go-plugin/...", []string{"plugins", "plugins/driver"}},
+	{"github.com/tink-crypto/tink-go/v2/...", []string{"sidecar/cli/envelope"}},
+	{"github.com/spf13/cobra", []string{"", "hsmd", "sidecar", "sidecar/cli", "test/bench"}},
+	{module + "/sidecar/cli", []string{"", "test/..."}},
+	{module + "/sidecar/store", []string{"sidecar", "test/..."}},
+	{module + "/plugins/pkcs11", []string{"", "test/..."}},
+	{module + "/plugins/soft", []string{"", "test/..."}},
+}
+
+// mayImport: what is named here imports nothing outside the standard library but this (and itself).
+var mayImport = []importRule{
+	{"policy", []string{"github.com/cedar-policy/cedar-go/..."}},
+	{"sidecar/kms", []string{module + "/policy", "go.opentelemetry.io/otel/...", "github.com/google/uuid"}},
+	{"plugins/driver", []string{module + "/plugins/driverv1", "github.com/hashicorp/go-plugin/...", "github.com/hashicorp/go-hclog",
+		"google.golang.org/grpc/...", "google.golang.org/protobuf/...", "golang.org/x/sys/..."}},
+	{"sidecar/dialect", []string{module + "/sidecar/kms", module + "/policy", "github.com/gorilla/mux", "github.com/google/uuid",
+		"github.com/go-json-experiment/json/..."}},
+	{"sidecar/dialect/huawei", []string{module + "/sidecar/dialect", module + "/sidecar/kms", module + "/policy"}},
+}
+
+// never: a tree on the left does not import, by whatever way, a tree on the right.
+var never = [][2]string{
+	{"hsmd/...", "sidecar/..."},
+	{"plugins/...", "sidecar/..."},
+	{"plugins/...", "hsmd"},
+	{"sidecar/kms", "plugins/..."},
+	{"sidecar/dialect/...", "plugins/..."},
+	{"sidecar/dialect/...", "sidecar/store"},
+	{"sidecar/client", "sidecar/store"},
+	{"sidecar/client", "plugins/..."},
+}
+
+type goPackage struct {
+	ImportPath string
+	Imports    []string
+	Deps       []string
+}
+
+// TestImports holds who imports whom, as ARCHITECTURE.md says it.
+func TestImports(t *testing.T) {
+	packages := listPackages(t)
+	for _, p := range packages {
+		self := strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, module), "/")
+		for _, imported := range p.Imports {
+			for _, r := range importers {
+				if within(imported, r.pkg) && !within(p.ImportPath, r.pkg) && !anyWithin(self, r.allowed) {
+					t.Errorf("%s imports %s, which only %q may", p.ImportPath, imported, r.allowed)
+				}
+			}
+			for _, r := range mayImport {
+				standard := !strings.Contains(strings.SplitN(imported, "/", 2)[0], ".")
+				if self == r.pkg && !standard && !anyWithin(imported, r.allowed) {
+					t.Errorf("%s imports %s; it may only import the standard library and %q", p.ImportPath, imported, r.allowed)
+				}
+			}
+		}
+		for _, n := range never {
+			if !within(self, n[0]) {
+				continue
+			}
+			for _, dep := range p.Deps {
+				if within(strings.TrimPrefix(dep, module+"/"), n[1]) {
+					t.Errorf("%s depends on %s, and must not", p.ImportPath, dep)
+				}
+			}
+		}
+	}
+}
+
+func listPackages(t *testing.T) []goPackage {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports,Deps", module+"/...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	dec := json.NewDecoder(strings.NewReader(string(out)))
+	var all []goPackage
+	for {
+		var p goPackage
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+	if len(all) < 10 {
+		t.Fatalf("go list found %d packages only", len(all))
+	}
+	return all
+}
+
+// within reports whether a package is the pattern, or in the tree that it names.
+func within(pkg, pattern string) bool {
+	tree, isTree := strings.CutSuffix(pattern, "/...")
+	return pkg == tree || isTree && strings.HasPrefix(pkg, tree+"/")
+}
+
+func anyWithin(pkg string, patterns []string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool { return within(pkg, p) })
+}
