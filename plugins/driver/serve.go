@@ -65,7 +65,7 @@ type process struct {
 	workers    *Workers
 }
 
-func (p *process) get() (Driver, error) {
+func (p *process) get(context.Context) (Driver, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.driver == nil {
@@ -100,9 +100,11 @@ func (p *process) configure(ctx context.Context, req *driverv1.ConfigureRequest)
 	p.workers = NewWorkers(d, int(desc.GetFastWorkers()), int(desc.GetSlowWorkers()))
 	runtime.GOMAXPROCS(min(runtime.GOMAXPROCS(0), int(max(desc.GetSlowWorkers(), 1))))
 	go func() {
-		if _, err := AcceptStream(conn, 0); err == nil {
-			_ = ServeStream(conn, p.workers, nil)
+		if _, err := AcceptStream(conn, 0); err != nil {
+			_ = conn.Close()
+			return
 		}
+		_ = ServeStream(conn, p.workers, nil)
 	}()
 	return nil
 }

@@ -2,6 +2,7 @@ package driver
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -16,13 +17,18 @@ type Configurer func(ctx context.Context, settings, credential []byte) (Driver, 
 // RegisterServer serves the control calls of d on s, a server made with ServerOptions. Configure is refused: what is
 // registered here is configured.
 func RegisterServer(s grpc.ServiceRegistrar, d Driver) {
-	driverv1.RegisterDriverServer(s, &controlServer{get: func() (Driver, error) { return d, nil }})
+	RegisterServerFunc(s, func(context.Context) (Driver, error) { return d, nil })
+}
+
+// RegisterServerFunc is RegisterServer with a driver that get chooses for each call by its context.
+func RegisterServerFunc(s grpc.ServiceRegistrar, get func(context.Context) (Driver, error)) {
+	driverv1.RegisterDriverServer(s, &controlServer{get: get})
 }
 
 // controlServer is the gRPC face of a Driver.
 type controlServer struct {
 	driverv1.UnimplementedDriverServer
-	get       func() (Driver, error)
+	get       func(context.Context) (Driver, error)
 	configure func(context.Context, *driverv1.ConfigureRequest) error
 }
 
@@ -37,9 +43,9 @@ func (s *controlServer) Configure(ctx context.Context, req *driverv1.ConfigureRe
 }
 
 // control runs one control call on the driver that get returns.
-func control[T any](s *controlServer, fn func(Driver) (T, error)) (T, error) {
+func control[T any](ctx context.Context, s *controlServer, fn func(Driver) (T, error)) (T, error) {
 	var zero T
-	d, err := s.get()
+	d, err := s.get(ctx)
 	if err != nil {
 		return zero, ToStatus(err)
 	}
@@ -51,11 +57,11 @@ func control[T any](s *controlServer, fn func(Driver) (T, error)) (T, error) {
 }
 
 func (s *controlServer) Describe(ctx context.Context, _ *driverv1.DescribeRequest) (*Description, error) {
-	return control(s, func(d Driver) (*Description, error) { return d.Describe(ctx) })
+	return control(ctx, s, func(d Driver) (*Description, error) { return d.Describe(ctx) })
 }
 
 func (s *controlServer) InitTenant(ctx context.Context, req *InitTenantRequest) (*Tenant, error) {
-	return control(s, func(d Driver) (*Tenant, error) {
+	return control(ctx, s, func(d Driver) (*Tenant, error) {
 		if err := CheckTenant(req.GetTenant()); err != nil {
 			return nil, err
 		}
@@ -64,7 +70,7 @@ func (s *controlServer) InitTenant(ctx context.Context, req *InitTenantRequest) 
 }
 
 func (s *controlServer) DescribeTenant(ctx context.Context, req *DescribeTenantRequest) (*Tenant, error) {
-	return control(s, func(d Driver) (*Tenant, error) {
+	return control(ctx, s, func(d Driver) (*Tenant, error) {
 		if err := CheckTenant(req.GetTenant()); err != nil {
 			return nil, err
 		}
@@ -79,8 +85,8 @@ type keyed interface {
 }
 
 // controlKey is control for calls about a key, whose tenant and identity it checks first.
-func controlKey[R keyed, T any](s *controlServer, req R, fn func(Driver) (T, error)) (T, error) {
-	return control(s, func(d Driver) (T, error) {
+func controlKey[R keyed, T any](ctx context.Context, s *controlServer, req R, fn func(Driver) (T, error)) (T, error) {
+	return control(ctx, s, func(d Driver) (T, error) {
 		var zero T
 		if err := CheckTenant(req.GetTenant()); err != nil {
 			return zero, err
@@ -93,36 +99,36 @@ func controlKey[R keyed, T any](s *controlServer, req R, fn func(Driver) (T, err
 }
 
 func (s *controlServer) MakeKey(ctx context.Context, req *MakeKeyRequest) (*SealedKey, error) {
-	return controlKey(s, req, func(d Driver) (*SealedKey, error) { return d.MakeKey(ctx, req) })
+	return controlKey(ctx, s, req, func(d Driver) (*SealedKey, error) { return d.MakeKey(ctx, req) })
 }
 
 func (s *controlServer) MakeWrappingKey(ctx context.Context, req *MakeWrappingKeyRequest) (*SealedKey, error) {
-	return controlKey(s, req, func(d Driver) (*SealedKey, error) { return d.MakeWrappingKey(ctx, req) })
+	return controlKey(ctx, s, req, func(d Driver) (*SealedKey, error) { return d.MakeWrappingKey(ctx, req) })
 }
 
 func (s *controlServer) ImportKey(ctx context.Context, req *ImportKeyRequest) (*SealedKey, error) {
-	return controlKey(s, req, func(d Driver) (*SealedKey, error) { return d.ImportKey(ctx, req) })
+	return controlKey(ctx, s, req, func(d Driver) (*SealedKey, error) { return d.ImportKey(ctx, req) })
 }
 
 func (s *controlServer) Reseal(ctx context.Context, req *ResealRequest) (*SealedKey, error) {
-	return controlKey(s, req, func(d Driver) (*SealedKey, error) { return d.Reseal(ctx, req) })
+	return controlKey(ctx, s, req, func(d Driver) (*SealedKey, error) { return d.Reseal(ctx, req) })
 }
 
 func (s *controlServer) DestroyKey(ctx context.Context, req *DestroyKeyRequest) (*driverv1.DestroyKeyResponse, error) {
-	return controlKey(s, req, func(d Driver) (*driverv1.DestroyKeyResponse, error) {
+	return controlKey(ctx, s, req, func(d Driver) (*driverv1.DestroyKeyResponse, error) {
 		return &driverv1.DestroyKeyResponse{}, d.DestroyKey(ctx, req)
 	})
 }
 
 func (s *controlServer) Status(ctx context.Context, _ *driverv1.StatusRequest) (*driverv1.StatusResponse, error) {
-	return control(s, func(d Driver) (*driverv1.StatusResponse, error) {
+	return control(ctx, s, func(d Driver) (*driverv1.StatusResponse, error) {
 		members, err := d.Status(ctx)
 		return &driverv1.StatusResponse{Members: members}, err
 	})
 }
 
 func (s *controlServer) Health(ctx context.Context, req *driverv1.HealthRequest) (*driverv1.HealthResponse, error) {
-	return control(s, func(d Driver) (*driverv1.HealthResponse, error) {
+	return control(ctx, s, func(d Driver) (*driverv1.HealthResponse, error) {
 		start := time.Now()
 		if err := d.Health(ctx, req.GetTenant()); err != nil {
 			return &driverv1.HealthResponse{Error: AsError(err).Proto()}, nil
@@ -132,15 +138,20 @@ func (s *controlServer) Health(ctx context.Context, req *driverv1.HealthRequest)
 }
 
 func (s *controlServer) Watch(_ *driverv1.WatchRequest, stream grpc.ServerStreamingServer[Event]) error {
-	d, err := s.get()
+	d, err := s.get(stream.Context())
 	if err != nil {
 		return ToStatus(err)
 	}
-	return ToStatus(d.Watch(stream.Context(), func(e *Event) { _ = stream.Send(e) }))
+	var sending sync.Mutex // a driver may have events from several goroutines, a stream takes one at a time
+	return ToStatus(d.Watch(stream.Context(), func(e *Event) {
+		sending.Lock()
+		defer sending.Unlock()
+		_ = stream.Send(e) // fails only when the caller is gone, which ends the context too
+	}))
 }
 
 func (s *controlServer) Drain(ctx context.Context, _ *driverv1.DrainRequest) (*driverv1.DrainResponse, error) {
-	return control(s, func(d Driver) (*driverv1.DrainResponse, error) {
+	return control(ctx, s, func(d Driver) (*driverv1.DrainResponse, error) {
 		return &driverv1.DrainResponse{}, d.Drain(ctx)
 	})
 }
