@@ -1,0 +1,226 @@
+package hsmd
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/keyside/keyside/hsmd/telemetry"
+	"github.com/keyside/keyside/plugins"
+	"github.com/keyside/keyside/plugins/driver"
+	"github.com/keyside/keyside/policy"
+)
+
+// Config is hsmd.yaml.
+type Config struct {
+	// Socket is the absolute path of the Unix socket for sidecars.
+	Socket string `yaml:"socket"`
+	// SocketMode is its mode in octal, default 0660. SocketGroup owns it, default the process's own group. They only
+	// decide who can connect; Tenants decides who is served.
+	SocketMode  Mode   `yaml:"socket_mode,omitempty"`
+	SocketGroup string `yaml:"socket_group,omitempty"`
+	// Tenants names the peers that are served, by the credentials that the kernel reports. Any other is refused.
+	Tenants []TenantConfig `yaml:"tenants"`
+	// Drivers are the driver processes. Those with the same name are members of one Mux and fail over for each other.
+	Drivers []DriverConfig `yaml:"drivers"`
+	// Queue bounds what waits, per driver.
+	Queue QueueConfig `yaml:"queue,omitempty"`
+	// Canary is how often each driver process does one real operation, default 30s; negative means never.
+	Canary time.Duration `yaml:"canary,omitempty"`
+	// DrainTimeout is how long a SIGTERM waits for what is in flight, default 20s.
+	DrainTimeout time.Duration    `yaml:"drain_timeout,omitempty"`
+	Telemetry    telemetry.Config `yaml:"telemetry,omitempty"`
+	// Procs is GOMAXPROCS, default 1: a relay is fastest where no hand-over crosses a CPU.
+	Procs int `yaml:"procs,omitempty"`
+}
+
+// TenantConfig gives a tenant's name to peers.
+type TenantConfig struct {
+	Name string `yaml:"name"`
+	// UIDs and GIDs are those of the peers. A uid decides before a gid; each may be listed once.
+	UIDs []uint32 `yaml:"uids,omitempty"`
+	GIDs []uint32 `yaml:"gids,omitempty"`
+}
+
+// DriverConfig is one driver process.
+type DriverConfig struct {
+	plugins.Config `yaml:",inline"`
+	// Queue bounds what waits for this driver, instead of the common queue.
+	Queue *QueueConfig `yaml:"queue,omitempty"`
+}
+
+// QueueConfig bounds what waits.
+type QueueConfig struct {
+	// Depth is how many operations of one tenant may wait, default 4096; Bytes how large they may be together.
+	Depth int `yaml:"depth,omitempty"`
+	Bytes int `yaml:"bytes,omitempty"`
+	// InFlight is how many operations a driver process is given at once, per worker, default 16.
+	InFlight int `yaml:"in_flight,omitempty"`
+}
+
+// Mode is a file mode that YAML spells in octal.
+type Mode fs.FileMode
+
+// UnmarshalYAML reads 0660, "0660" or 660, all octal.
+func (m *Mode) UnmarshalYAML(n *yaml.Node) error {
+	v, err := strconv.ParseUint(n.Value, 8, 32)
+	if err != nil || v > 0o777 {
+		return fmt.Errorf("line %d: %q is no file mode such as 0660", n.Line, n.Value)
+	}
+	*m = Mode(v)
+	return nil
+}
+
+// MarshalYAML writes the mode in octal.
+func (m Mode) MarshalYAML() (any, error) {
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: fmt.Sprintf("%04o", uint32(m)), Style: yaml.SingleQuotedStyle}, nil
+}
+
+// LoadConfig reads hsmd.yaml strictly: an unknown key is an error. What it returns is valid and complete.
+func LoadConfig(path string) (Config, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, err
+	}
+	cfg, err := ParseConfig(b)
+	if err != nil {
+		return Config{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return cfg, nil
+}
+
+// ParseConfig is LoadConfig of the file's content.
+func ParseConfig(b []byte) (Config, error) {
+	var cfg Config
+	dec := yaml.NewDecoder(bytes.NewReader(b))
+	dec.KnownFields(true)
+	if err := dec.Decode(&cfg); err != nil {
+		if errors.Is(err, io.EOF) {
+			return cfg, errors.New("is empty")
+		}
+		return cfg, err
+	}
+	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return cfg, errors.New("holds more than one document")
+	}
+	cfg.complete()
+	return cfg, cfg.Validate()
+}
+
+func (c *Config) complete() {
+	if c.SocketMode == 0 {
+		c.SocketMode = 0o660
+	}
+	if c.Canary == 0 {
+		c.Canary = 30 * time.Second
+	}
+	if c.DrainTimeout == 0 {
+		c.DrainTimeout = 20 * time.Second
+	}
+	if c.Procs == 0 {
+		c.Procs = 1
+	}
+}
+
+// Validate reports every fault of the configuration, each with the key that has it.
+func (c *Config) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if !filepath.IsAbs(c.Socket) {
+		bad("socket: an absolute path is required")
+	}
+	if len(c.Tenants) == 0 {
+		bad("tenants: at least one is required, or nobody is served")
+	}
+	if _, err := newTenantMap(c.Tenants); err != nil {
+		bad("tenants: %w", err)
+	}
+	if len(c.Drivers) == 0 {
+		bad("drivers: at least one is required")
+	}
+	for i := range c.Drivers {
+		if err := c.Drivers[i].Validate(); err != nil {
+			bad("drivers[%d]: %w", i, err)
+		}
+		if q := c.Drivers[i].Queue; q != nil {
+			if err := q.validate(); err != nil {
+				bad("drivers[%d].queue: %w", i, err)
+			}
+		}
+	}
+	if err := c.Queue.validate(); err != nil {
+		bad("queue: %w", err)
+	}
+	if err := c.Telemetry.Validate(); err != nil {
+		bad("telemetry: %w", err)
+	}
+	if c.DrainTimeout < 0 {
+		bad("drain_timeout: is negative")
+	}
+	if c.Procs < 0 {
+		bad("procs: is negative")
+	}
+	return errors.Join(errs...)
+}
+
+func (q *QueueConfig) validate() error {
+	if q.Depth < 0 || q.Bytes < 0 || q.InFlight < 0 {
+		return errors.New("depth, bytes and in_flight are not negative")
+	}
+	return nil
+}
+
+// tenantMap says which tenant a peer is.
+type tenantMap struct {
+	uids, gids map[uint32]string
+}
+
+func newTenantMap(tenants []TenantConfig) (*tenantMap, error) {
+	m := &tenantMap{uids: map[uint32]string{}, gids: map[uint32]string{}}
+	names := map[string]bool{}
+	for i, t := range tenants {
+		if err := driver.CheckTenant(t.Name); err != nil {
+			return nil, fmt.Errorf("[%d].name: %w", i, err)
+		}
+		if names[t.Name] {
+			return nil, fmt.Errorf("[%d].name: %s is there twice", i, t.Name)
+		}
+		names[t.Name] = true
+		if len(t.UIDs)+len(t.GIDs) == 0 {
+			return nil, fmt.Errorf("[%d] %s: needs uids or gids", i, t.Name)
+		}
+		for kind, ids := range map[string][]uint32{"uid": t.UIDs, "gid": t.GIDs} {
+			into := m.uids
+			if kind == "gid" {
+				into = m.gids
+			}
+			for _, id := range ids {
+				if other, taken := into[id]; taken {
+					return nil, fmt.Errorf("%s %d belongs to both %s and %s", kind, id, other, t.Name)
+				}
+				into[id] = t.Name
+			}
+		}
+	}
+	return m, nil
+}
+
+// of returns the tenant that a peer is, false for none.
+func (m *tenantMap) of(c policy.Caller) (string, bool) {
+	if !c.Known {
+		return "", false
+	}
+	if name, ok := m.uids[c.UID]; ok {
+		return name, true
+	}
+	name, ok := m.gids[c.GID]
+	return name, ok
+}

@@ -1,0 +1,160 @@
+package hsmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/spf13/cobra"
+
+	"github.com/keyside/keyside/hsmd/peer"
+	"github.com/keyside/keyside/hsmd/telemetry"
+	"github.com/keyside/keyside/plugins"
+)
+
+// Command is `keyside hsmd`.
+func Command() *cobra.Command {
+	var path string
+	cmd := &cobra.Command{
+		Use:   "hsmd",
+		Short: "Open this node's HSMs and serve them to its sidecars",
+		Long: "hsmd runs the driver processes of its configuration and serves their HSMs to sidecars on a Unix socket.\n" +
+			"SIGTERM drains and ends it; SIGHUP starts drivers again that are down for a wrong PIN or configuration.",
+		Args:         cobra.NoArgs,
+		SilenceUsage: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := LoadConfig(path)
+			if err != nil {
+				return err
+			}
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
+			defer stop()
+			return Run(ctx, cfg, slog.New(slog.NewTextHandler(os.Stderr, nil)))
+		},
+	}
+	cmd.Flags().StringVar(&path, "config", "/etc/keyside/hsmd.yaml", "configuration file")
+	return cmd
+}
+
+// Run serves the configured drivers until ctx ends, then drains them. An error means that it never served or that serving
+// broke.
+func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
+	cfg.complete()
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	runtime.GOMAXPROCS(cfg.Procs)
+	stopTelemetry, err := telemetry.Setup(ctx, cfg.Telemetry, "hsmd")
+	if err != nil {
+		return fmt.Errorf("telemetry: %w", err)
+	}
+	// The socket comes first: a second hsmd must not get as far as the token.
+	ln, err := peer.Listen(cfg.Socket, fs.FileMode(cfg.SocketMode), cfg.SocketGroup)
+	if err != nil {
+		if errors.Is(err, peer.ErrInUse) {
+			err = fmt.Errorf("%w: is hsmd running already?", err)
+		}
+		return errors.Join(err, stopTelemetry(ctx))
+	}
+	muxes, err := newMuxes(cfg, log)
+	if err != nil {
+		return errors.Join(err, ln.Close(), stopTelemetry(ctx))
+	}
+	srv, err := newServer(cfg, muxes, log)
+	if err != nil {
+		return errors.Join(err, ln.Close(), stopTelemetry(ctx))
+	}
+	err = serve(ctx, srv, ln, muxes, log)
+	_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
+	log.Info("hsmd drains", "timeout", cfg.DrainTimeout)
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.DrainTimeout)
+	defer cancel()
+	for _, m := range muxes {
+		if e := m.Close(drain); e != nil {
+			log.Warn("driver did not drain in time", "mux", m.cfg.Name, "error", e)
+		}
+	}
+	srv.close()
+	return errors.Join(err, stopTelemetry(drain))
+}
+
+// serve accepts until ctx ends or the listener fails.
+func serve(ctx context.Context, srv *server, ln net.Listener, muxes map[string]*Mux, log *slog.Logger) error {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	failed := make(chan error, 1)
+	go func() { failed <- srv.serve(ln) }()
+	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+		log.Warn("service manager not told", "error", err)
+	}
+	log.Info("hsmd serves", "socket", ln.Addr().String(), "drivers", len(muxes))
+	for {
+		select {
+		case <-ctx.Done():
+			err := ln.Close()
+			<-failed
+			return err
+		case err := <-failed:
+			return errors.Join(fmt.Errorf("serve: %w", err), ln.Close())
+		case <-hangup:
+			for _, m := range muxes {
+				m.Restart()
+			}
+		}
+	}
+}
+
+// newMuxes makes a Mux of each set of drivers with the same name.
+func newMuxes(cfg Config, log *slog.Logger) (map[string]*Mux, error) {
+	configs := map[string]*MuxConfig{}
+	for _, d := range cfg.Drivers {
+		m := configs[d.Name]
+		if m == nil {
+			queue := cfg.Queue
+			if d.Queue != nil {
+				queue = *d.Queue
+			}
+			m = &MuxConfig{Name: d.Name, QueueDepth: queue.Depth, QueueBytes: queue.Bytes, InFlight: queue.InFlight, CanaryInterval: max(cfg.Canary, 0), Logger: log}
+			configs[d.Name] = m
+		}
+		m.Members = append(m.Members, Member(fmt.Sprintf("%s-%d", d.Name, len(m.Members)+1), d.Config, log))
+	}
+	muxes := map[string]*Mux{}
+	for name, m := range configs {
+		if cfg.Telemetry.Enabled() {
+			var err error
+			if m.Recorder, err = telemetry.NewRecorder(name); err != nil {
+				return nil, fmt.Errorf("telemetry: %w", err)
+			}
+		}
+		x, err := NewMux(*m)
+		if err != nil {
+			return nil, err
+		}
+		muxes[name] = x
+		if _, err := m.Recorder.Gauges(x.Status); err != nil {
+			return nil, fmt.Errorf("telemetry: %w", err)
+		}
+	}
+	return muxes, nil
+}
+
+// Member is the MemberConfig of a driver process.
+func Member(name string, cfg plugins.Config, log *slog.Logger) MemberConfig {
+	return MemberConfig{Name: name, Start: func(ctx context.Context) (Backend, error) {
+		p, err := plugins.Start(ctx, cfg, log)
+		if err != nil {
+			return nil, err
+		}
+		return p, nil
+	}}
+}
