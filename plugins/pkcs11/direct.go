@@ -1,0 +1,148 @@
+package pkcs11
+
+import (
+	"errors"
+	"log/slog"
+
+	p11 "github.com/miekg/pkcs11"
+
+	"github.com/keyside/keyside/plugins/driver"
+)
+
+// maxDirectWorkers bounds the worker numbers of a Direct.
+const maxDirectWorkers = 1024
+
+// Direct is the module called from this process with nothing in between: what the bench compares Keyside with. It uses
+// the same C calls and the same kind of keys, one session per worker, and no lock.
+type Direct struct {
+	d        *Driver
+	owner    *session // of the keys
+	sessions [maxDirectWorkers]*session
+	aes      handle
+	rsa, ec  handle
+}
+
+// OpenDirect opens the token of a driver's settings, and makes an AES-256, an RSA-2048 and a P-256 key in it that are
+// gone when the process ends.
+func OpenDirect(settings, pin []byte) (*Direct, error) {
+	d, err := openDriver(settings, pin, slog.New(slog.DiscardHandler), func(int) {})
+	if err != nil {
+		return nil, err
+	}
+	x := &Direct{d: d}
+	if err := x.makeKeys(); err != nil {
+		return nil, errors.Join(d.answer(err), x.Close())
+	}
+	return x, nil
+}
+
+func (x *Direct) makeKeys() (err error) {
+	if x.owner, err = x.d.openSession(0); err != nil {
+		return err
+	}
+	s := x.owner
+	root := specs[driver.AES256]
+	kek, err := s.generate(root.generate, root.template(uses{wrap: true, unwrap: true}, false, inSession(),
+		p11.NewAttribute(p11.CKA_VALUE_LEN, root.bytes)))
+	if err != nil {
+		return err
+	}
+	for spec, into := range map[driver.KeySpec]*handle{driver.AES256: &x.aes, driver.RSA2048: &x.rsa, driver.ECP256: &x.ec} {
+		if *into, err = x.makeKey(kek, specs[spec]); err != nil {
+			return err
+		}
+	}
+	return s.destroy(kek)
+}
+
+// makeKey makes a key the way Keyside's working keys come to be: generated, wrapped, unwrapped.
+func (x *Direct) makeKey(kek handle, spec keySpec) (handle, error) {
+	temp, _, err := generateKey(x.owner, spec)
+	if err != nil {
+		return 0, err
+	}
+	mech := x.d.profile.Wrap.Mechanism
+	wrapped, err := x.owner.wrap(mech, kek, temp)
+	if err != nil {
+		return 0, err
+	}
+	work := spec.template(workUses(spec.usage, spec.class), false, x.d.sessionOnly(false)...)
+	h, err := x.owner.unwrap(mechanism{id: mech}, kek, wrapped, work)
+	return h, errors.Join(err, x.owner.destroy(temp))
+}
+
+// session returns the session of a worker, who alone uses it.
+func (x *Direct) session(worker int) (*session, error) {
+	if x.sessions[worker] == nil {
+		s, err := x.d.openSession(0)
+		if err != nil {
+			return nil, err
+		}
+		x.sessions[worker] = s
+	}
+	return x.sessions[worker], nil
+}
+
+// Encrypt encrypts with AES-GCM. One goroutine at a time uses a worker number, from 0 to 1023; this holds for all methods.
+func (x *Direct) Encrypt(worker int, plaintext []byte) (iv, ciphertext []byte, err error) {
+	s, err := x.session(worker)
+	if err != nil {
+		return nil, nil, err
+	}
+	return s.seal(x.aes, nil, plaintext, 0)
+}
+
+// DataKey makes a data key of n bytes and returns it plain and encrypted.
+func (x *Direct) DataKey(worker, n int) (plaintext, iv, ciphertext []byte, err error) {
+	s, err := x.session(worker)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	plaintext = make([]byte, n)
+	iv, ciphertext, err = s.seal(x.aes, nil, plaintext, n)
+	return plaintext, iv, ciphertext, err
+}
+
+// Random returns n random bytes.
+func (x *Direct) Random(worker, n int) ([]byte, error) {
+	s, err := x.session(worker)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]byte, n)
+	return out, s.random(out)
+}
+
+// SignRSA signs a SHA-256 digest with RSA-2048, PKCS #1 v1.5.
+func (x *Direct) SignRSA(worker int, digest []byte) ([]byte, error) {
+	s, err := x.session(worker)
+	if err != nil {
+		return nil, err
+	}
+	return signRSA(s, x.rsa, specs[driver.RSA2048], driver.PKCS1v15SHA256, digest)
+}
+
+// SignEC signs a SHA-256 digest with ECDSA on P-256.
+func (x *Direct) SignEC(worker int, digest []byte) ([]byte, error) {
+	s, err := x.session(worker)
+	if err != nil {
+		return nil, err
+	}
+	return signEC(s, x.ec, specs[driver.ECP256], digest)
+}
+
+// Close closes all sessions; no worker may be busy.
+func (x *Direct) Close() error {
+	for i, s := range x.sessions {
+		if s != nil {
+			x.d.closeSession(s)
+			x.sessions[i] = nil
+		}
+	}
+	if x.owner != nil {
+		x.d.closeSession(x.owner)
+		x.owner = nil
+	}
+	x.d.close()
+	return nil
+}

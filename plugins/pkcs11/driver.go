@@ -1,0 +1,277 @@
+// Package pkcs11 is the PKCS#11 driver: any HSM with a PKCS#11 module, as its profile describes it, behind the contract
+// driver.v1. It is the only package that knows what a session, a handle or a CKR code is.
+//
+// One process serves one token with one credential. A pinned session holds the login and owns every live key; each
+// operation runs on a session of its own. Errors climb a ladder: a fresh session, the object found again, a fresh login,
+// a fresh process.
+package pkcs11
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	p11 "github.com/miekg/pkcs11"
+
+	"github.com/keyside/keyside/plugins/driver"
+)
+
+// Exit codes of a driver process that gives itself up. The host starts another one.
+const (
+	// ExitHung means that a C call did not return in time.
+	ExitHung = 70
+	// ExitModuleGone means that the module or its token failed for good in this process.
+	ExitModuleGone = 71
+)
+
+// exitDelay lets the answer that explains the exit leave the process first.
+const exitDelay = 200 * time.Millisecond
+
+// controlSessions is how many control calls may work at once.
+const controlSessions = 2
+
+// Driver implements driver.Driver on one token.
+type Driver struct {
+	settings *Settings
+	profile  *Profile
+	lib      *library
+	log      *slog.Logger
+	exit     func(code int)
+	pin      secret
+
+	slot         uint
+	info         p11.TokenInfo
+	sessionLimit int // 0: none known
+	generation   atomic.Uint64
+	failed       atomic.Bool // the process is about to exit
+	draining     atomic.Bool
+
+	meter    meter
+	watchdog *watchdog
+	pool     *pool // for operations
+	control  *pool // for everything else
+	pinned   pinnedSession
+	live     *liveKeys
+	tenants  tenantCache
+	renewMu  sync.Mutex
+	watch    watchers
+	last     atomic.Pointer[driver.Error]
+}
+
+// pinnedSession holds the login and owns the live keys, whose objects would go with their session.
+type pinnedSession struct {
+	sync.Mutex
+	*session
+	canary handle
+}
+
+var _ driver.Driver = (*Driver)(nil)
+
+// Configure opens the token that the settings name. It is a driver.Configurer.
+func Configure(_ context.Context, settings, credential []byte) (driver.Driver, error) {
+	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
+	d, err := openDriver(settings, credential, log, os.Exit)
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+func openDriver(settings, credential []byte, log *slog.Logger, exit func(int)) (*Driver, error) {
+	s, p, err := ParseSettings(settings)
+	if err != nil {
+		return nil, err
+	}
+	lib, err := loadLibrary(s, p.LoadByPath)
+	if err != nil {
+		return nil, err
+	}
+	d := &Driver{settings: s, profile: p, lib: lib, log: log, exit: exit}
+	tok, err := lib.findToken(s)
+	if err != nil {
+		return nil, d.answer(err)
+	}
+	d.slot, d.info = tok.slot, tok.info
+	if d.pin, err = keepSecret(credential); err != nil {
+		return nil, err
+	}
+	d.watchdog = newWatchdog(s.Watchdog, &d.meter, d.hung)
+	d.makePools()
+	d.live = newLiveKeys(s.LiveKeys, d.loadKey, d.destroyKey)
+	go d.watchdog.run()
+	if err := d.start(); err != nil {
+		d.close()
+		return nil, d.answer(err)
+	}
+	return d, nil
+}
+
+// start logs in, proves that the module is what the profile says, and clears what a kill left behind.
+func (d *Driver) start() error {
+	d.pinned.Lock()
+	defer d.pinned.Unlock()
+	if err := d.openPinned(); err != nil {
+		return err
+	}
+	if err := d.selfTest(d.pinned.session); err != nil {
+		return err
+	}
+	return d.sweep()
+}
+
+// makePools sizes the pools by what the token says about sessions: 0 is no limit, and all ones is not telling.
+func (d *Driver) makePools() {
+	if n := d.info.MaxSessionCount; n != 0 && n != p11.CK_UNAVAILABLE_INFORMATION {
+		d.sessionLimit = int(n)
+	} else {
+		d.sessionLimit = d.profile.Limits.Sessions
+	}
+	work, control := d.settings.FastWorkers+d.settings.SlowWorkers, controlSessions
+	if d.sessionLimit > 0 {
+		// One is pinned, and one is left for the session that makes a tenant's keys.
+		control = min(control, max((d.sessionLimit-2)/4, 1))
+		work = min(work, max(d.sessionLimit-2-control, 1))
+	}
+	newPool := func(limit int) *pool {
+		return &pool{open: func() (*session, error) { return d.openSession(0) }, close: d.closeSession, limit: limit,
+			event: func(int) { d.emit("session-limit", nil) }}
+	}
+	d.pool, d.control = newPool(work), newPool(control)
+}
+
+func (d *Driver) openSession(flags uint) (*session, error) {
+	s := &session{tracker: d.watchdog.watch(), lib: d.lib}
+	s.begin(callSession, 0)
+	h, err := d.lib.ctx.OpenSession(d.slot, p11.CKF_SERIAL_SESSION|flags)
+	err = called(err, "C_OpenSession")
+	s.end(err)
+	if err != nil {
+		d.watchdog.forget(s.tracker)
+		return nil, err
+	}
+	s.h = handle(h)
+	return s, nil
+}
+
+func (d *Driver) closeSession(s *session) {
+	s.begin(callSession, 0)
+	err := called(d.lib.ctx.CloseSession(p11.SessionHandle(s.h)), "C_CloseSession")
+	s.end(err)
+	d.watchdog.forget(s.tracker)
+}
+
+// openPinned opens the pinned session, logs in, and makes the canary key. The pinned lock is held.
+func (d *Driver) openPinned() error {
+	s, err := d.openSession(0)
+	if err != nil {
+		return err
+	}
+	d.pinned.session = s
+	if err := d.login(s); err != nil {
+		return err
+	}
+	canary := specs[driver.AES256].template(uses{encrypt: true, decrypt: true}, false, inSession(),
+		p11.NewAttribute(p11.CKA_VALUE_LEN, specs[driver.AES256].bytes))
+	if d.pinned.canary, err = s.generate(p11.CKM_AES_KEY_GEN, canary); err != nil {
+		return err
+	}
+	d.generation.Add(1)
+	return nil
+}
+
+// login logs in once. A PIN that was wrong is never tried again in this process, and the last try that a token grants
+// is left to a person.
+func (d *Driver) login(s *session) error {
+	d.lib.mu.Lock()
+	defer d.lib.mu.Unlock()
+	if d.lib.pinFailed[d.info.SerialNumber] {
+		return driver.Errorf(driver.PINIncorrect, "pin was wrong before and is not tried again")
+	}
+	s.begin(callInfo, 0)
+	info, err := d.lib.ctx.GetTokenInfo(d.slot)
+	err = called(err, "C_GetTokenInfo")
+	s.end(err)
+	switch {
+	case err != nil:
+		return err
+	case info.Flags&p11.CKF_USER_PIN_LOCKED != 0:
+		return driver.Errorf(driver.PINLocked, "the token has locked its user pin")
+	case info.Flags&p11.CKF_USER_PIN_FINAL_TRY != 0:
+		return driver.Errorf(driver.PINLocked, "one wrong pin more would lock the token: log in by hand once")
+	}
+	s.begin(callLogin, 0)
+	err = d.lib.list.login(s.h, d.pin)
+	s.end(err)
+	var ce *callError
+	switch {
+	case err == nil:
+		d.emit("login", nil)
+		return nil
+	case errors.As(err, &ce) && ce.rv == p11.CKR_USER_ALREADY_LOGGED_IN:
+		return nil
+	case ce != nil && (ce.rv == p11.CKR_PIN_INCORRECT || ce.rv == p11.CKR_PIN_LEN_RANGE || ce.rv == p11.CKR_PIN_INVALID):
+		d.lib.pinFailed[d.info.SerialNumber] = true
+	}
+	return err
+}
+
+// close lets go of everything without C_Finalize.
+func (d *Driver) close() {
+	d.watchdog.close()
+	d.pinned.Lock()
+	defer d.pinned.Unlock()
+	if d.pinned.session != nil {
+		d.closeSession(d.pinned.session)
+		d.pinned.session = nil
+	}
+	d.pin.wipe()
+}
+
+// Describe implements driver.Driver.
+func (d *Driver) Describe(context.Context) (*driver.Description, error) {
+	desc := &driver.Description{
+		Name: d.profile.Name, Version: "1", Vendor: d.info.ManufacturerID + " " + d.info.Model, Protection: d.profile.protection,
+		SealFormat: d.profile.Wrap.Format, MaxData: uint32(d.profile.Limits.Data), MaxDataKey: uint32(d.profile.Limits.DataKey),
+		MaxRandom: uint32(d.profile.Limits.Random), FastWorkers: uint32(d.settings.FastWorkers), SlowWorkers: uint32(d.settings.SlowWorkers),
+		SessionLimit: uint32(d.sessionLimit), OpenedInHsm: d.profile.inHSM,
+		ImportAlgorithms: append(append([]driver.Algorithm(nil), d.profile.inHSM...), d.profile.inProcess...),
+	}
+	for _, spec := range d.profile.specs {
+		desc.Keys = append(desc.Keys, capability(spec))
+		if specs[spec].rsa() && len(desc.ImportAlgorithms) > 0 {
+			desc.WrappingSpecs = append(desc.WrappingSpecs, spec)
+		}
+	}
+	return desc, nil
+}
+
+// admit refuses work that cannot be done any more.
+func (d *Driver) admit(ctx context.Context) error {
+	switch {
+	case d.failed.Load():
+		return &driver.Error{Code: driver.Device, Retry: driver.RetryElsewhere, Message: "module failed; the process ends"}
+	case d.draining.Load():
+		return errDraining
+	}
+	if err := ctx.Err(); err != nil {
+		return driver.AsError(err)
+	}
+	return nil
+}
+
+// Drain implements driver.Driver.
+func (d *Driver) Drain(ctx context.Context) error {
+	d.draining.Store(true)
+	for _, p := range []*pool{d.pool, d.control} {
+		p.shut()
+		if err := p.pause(ctx); err != nil {
+			return err
+		}
+	}
+	d.close()
+	return nil
+}

@@ -1,0 +1,212 @@
+package pkcs11
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	p11 "github.com/miekg/pkcs11"
+
+	"github.com/keyside/keyside/plugins/driver"
+)
+
+// provisional begins the label of a lasting key until it is whole, in use and on disk.
+const provisional = "keyside-unfinished/"
+
+// InitTenant implements driver.Driver. A key gets its label last: whatever a kill leaves behind has none, or a
+// provisional one, and is swept at the next start.
+func (d *Driver) InitTenant(ctx context.Context, req *driver.InitTenantRequest) (*driver.Tenant, error) {
+	if err := driver.CheckTenant(req.GetTenant()); err != nil {
+		return nil, err
+	}
+	_, err := attempt(ctx, d, func() (struct{}, error) {
+		return struct{}{}, d.withStore(true, func(s *session, st *store) error { return d.completeTenant(s, st, req.GetTenant()) })
+	})
+	if err != nil {
+		return nil, err
+	}
+	d.tenants.forget(req.GetTenant())
+	return d.DescribeTenant(ctx, &driver.DescribeTenantRequest{Tenant: req.GetTenant()})
+}
+
+// withStore runs fn on a session that may write, while no other driver process writes to the same store. If it may not
+// wait and another does, fn is not run.
+func (d *Driver) withStore(wait bool, fn func(*session, *store) error) (err error) {
+	st, err := openStore(d.settings, d.profile)
+	if err != nil {
+		return err
+	}
+	locked, err := st.lock(wait)
+	if err != nil || !locked {
+		return err
+	}
+	defer st.close()
+	s, err := d.openSession(p11.CKF_RW_SESSION)
+	if err != nil {
+		return err
+	}
+	defer d.closeSession(s)
+	return fn(s, st)
+}
+
+// completeTenant makes the keys of a tenant that are missing.
+func (d *Driver) completeTenant(s *session, st *store, name string) error {
+	if err := d.tokenWell(s); err != nil {
+		return err
+	}
+	parts, err := d.findParts(s, name)
+	if err != nil {
+		return err
+	}
+	for _, purpose := range []string{purposeRoot, purposeMAC, purposeAudit} {
+		if len(parts[purpose]) > 0 {
+			continue
+		}
+		if err := d.makeLasting(s, st, name, purpose, 1); err != nil {
+			return err
+		}
+		d.log.Info("tenant key made", "tenant", name, "purpose", purpose)
+	}
+	return nil
+}
+
+// makeLasting makes a key that stays on the token: under a provisional label, read back, used once, synced to disk, and
+// only then under its name.
+func (d *Driver) makeLasting(s *session, st *store, tenant, purpose string, n uint32) (err error) {
+	since := time.Now()
+	label := tenantLabel(tenant, purpose, n)
+	h, public, err := d.generateLasting(s, label, purpose)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.destroy(h))
+		}
+	}()
+	if err := d.checkAttributes(s, h, tenantPurposes[purpose]); err != nil {
+		return driver.Errorf(driver.Device, "new key %s: %w", label, err)
+	}
+	if err := d.useLasting(s, h, public, purpose); err != nil {
+		return err
+	}
+	if err := st.sync(since); err != nil {
+		return err
+	}
+	if err := s.setAttribute(h, p11.CKA_LABEL, label); err != nil {
+		return err
+	}
+	if _, _, ok := d.partOf(s, h, tenant); !ok {
+		return driver.Errorf(driver.Device, "new key %s does not read back", label)
+	}
+	return st.sync(since)
+}
+
+// generateLasting generates the object, and returns the public key of a pair.
+func (d *Driver) generateLasting(s *session, label, purpose string) (h handle, public []byte, err error) {
+	key := tenantPurposes[purpose]
+	spec := specs[key.spec]
+	template := spec.template(key.uses, false, onToken(), p11.NewAttribute(p11.CKA_LABEL, provisional+rand.Text()+"/"+label),
+		p11.NewAttribute(p11.CKA_ID, labelID(label)))
+	if spec.class == secretKey {
+		h, err = s.generate(spec.generate, append(template, p11.NewAttribute(p11.CKA_VALUE_LEN, spec.bytes)))
+		return h, nil, err
+	}
+	pub, h, err := s.generatePair(spec.generate, spec.publicTemplate(), template)
+	if err != nil {
+		return 0, nil, err
+	}
+	if public, err = readPublicKey(s, pub, spec); err != nil {
+		return 0, nil, errors.Join(err, s.destroy(pub), s.destroy(h))
+	}
+	return h, public, s.destroy(pub)
+}
+
+// useLasting does with a new key what it is for.
+func (d *Driver) useLasting(s *session, h handle, public []byte, purpose string) error {
+	switch purpose {
+	case purposeRoot:
+		return d.useRoot(s, h)
+	case purposeMAC:
+		_, err := s.sign(callMAC, 0, hmacSHA256, h, []byte(provisional), make([]byte, driver.MACSize))
+		return err
+	}
+	digest := sha256.Sum256([]byte(provisional))
+	signature, err := signEC(s, h, specs[driver.ECP256], digest[:])
+	if err != nil {
+		return err
+	}
+	pub, err := x509.ParsePKIXPublicKey(public)
+	if err != nil {
+		return driver.Errorf(driver.Device, "public key of the new audit key: %w", err)
+	}
+	if ec, ok := pub.(*ecdsa.PublicKey); !ok || !ecdsa.VerifyASN1(ec, digest[:], signature) {
+		return driver.Errorf(driver.Device, "the new audit key's signature does not verify")
+	}
+	return nil
+}
+
+// useRoot wraps a key, unwraps it, and uses what came out.
+func (d *Driver) useRoot(s *session, root handle) error {
+	spec := specs[driver.AES256]
+	both := uses{encrypt: true, decrypt: true}
+	temp, err := s.generate(spec.generate, spec.template(both, true, inSession(), p11.NewAttribute(p11.CKA_VALUE_LEN, spec.bytes)))
+	if err != nil {
+		return err
+	}
+	wrapped, err := s.wrap(d.profile.Wrap.Mechanism, root, temp)
+	if err = errors.Join(err, s.destroy(temp)); err != nil {
+		return err
+	}
+	back, err := s.unwrap(mechanism{id: d.profile.Wrap.Mechanism}, root, wrapped, spec.template(both, false, inSession()))
+	if err != nil {
+		return err
+	}
+	return errors.Join(tryKey(s, back), s.destroy(back))
+}
+
+// sweep removes what a kill in the midst of makeLasting left. The pinned lock is held.
+func (d *Driver) sweep() error {
+	return d.withStore(false, func(s *session, st *store) error {
+		found, err := s.find(onToken())
+		if err != nil {
+			return err
+		}
+		var swept int
+		for _, h := range found {
+			if !d.leftover(s, h) {
+				continue
+			}
+			if err := s.destroy(h); err != nil {
+				return fmt.Errorf("sweep: %w", err)
+			}
+			swept++
+		}
+		if swept > 0 {
+			d.log.Warn("swept unfinished objects from the token", "count", swept)
+		}
+		return nil
+	})
+}
+
+// leftover reports whether an object is one that was never finished. What cannot be read is left alone.
+func (d *Driver) leftover(s *session, h handle) bool {
+	label, err := s.attribute(h, p11.CKA_LABEL)
+	if err != nil {
+		return false
+	}
+	if strings.HasPrefix(string(label), provisional) {
+		return true
+	}
+	if !d.profile.SweepNameless || len(label) > 0 {
+		return false
+	}
+	id, err := s.attribute(h, p11.CKA_ID)
+	return err == nil && len(id) == 0
+}

@@ -1,0 +1,173 @@
+package pkcs11
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"syscall"
+
+	p11 "github.com/miekg/pkcs11"
+
+	"github.com/keyside/keyside/plugins/driver"
+)
+
+// library is a loaded and initialised module. A process has one, whatever the number of drivers in it, since a module's
+// state belongs to the process; it is never finalised, for C_Finalize under a call in flight crashes some modules.
+type library struct {
+	ctx      *p11.Ctx
+	list     functionList
+	reserved string
+
+	mu        sync.Mutex
+	pinFailed map[string]bool // by token serial: a wrong PIN is not tried twice
+}
+
+var loaded struct {
+	sync.Mutex
+	libraries map[string]*library // by path
+}
+
+// loadLibrary returns the module of these settings, loading it if it is the first to ask.
+func loadLibrary(s *Settings, byPath bool) (*library, error) {
+	loaded.Lock()
+	defer loaded.Unlock()
+	if l := loaded.libraries[s.Module]; l != nil {
+		if l.reserved != s.Reserved {
+			return nil, driver.Errorf(driver.InvalidArgument, "module is already initialised with another reserved string")
+		}
+		return l, nil
+	}
+	file, err := checkModule(s.Module, s.ModuleSHA256)
+	if err != nil {
+		return nil, err
+	}
+	// The descriptor stays open: the loader's name for the module, which miekg/pkcs11 asks for in turn, leads through it.
+	path := fmt.Sprintf("/proc/self/fd/%d", file.Fd())
+	if byPath {
+		path = s.Module
+	}
+	list, err := openModule(path)
+	if err != nil {
+		return nil, errors.Join(driver.Errorf(driver.Device, "load module %s: %w", s.Module, err), file.Close())
+	}
+	l := &library{ctx: p11.New(path), list: list, reserved: s.Reserved, pinFailed: map[string]bool{}}
+	if l.ctx == nil {
+		return nil, errors.Join(driver.Errorf(driver.Device, "load module %s a second time", s.Module), file.Close())
+	}
+	if err := l.initialize(); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	if loaded.libraries == nil {
+		loaded.libraries = map[string]*library{}
+	}
+	loaded.libraries[s.Module] = l
+	keepOpen = append(keepOpen, file)
+	return l, nil
+}
+
+// keepOpen holds the descriptors of loaded modules.
+var keepOpen []*os.File
+
+func (l *library) initialize() error {
+	var options []p11.InitializeOption
+	if l.reserved != "" {
+		// The string stays allocated: a module may keep the pointer.
+		options = append(options, p11.InitializeWithReserved(cString(l.reserved)))
+	}
+	err := called(l.ctx.Initialize(options...), "C_Initialize")
+	var ce *callError
+	if err == nil || errors.As(err, &ce) && ce.rv == p11.CKR_CRYPTOKI_ALREADY_INITIALIZED {
+		return nil
+	}
+	e := driver.Errorf(driver.Device, "the module does not initialise; are its configuration and environment right? %w", err)
+	if ce != nil {
+		e.CKR, e.Function = ce.name(), ce.function
+	}
+	return e
+}
+
+// called turns an error of miekg/pkcs11 into a callError of the C function.
+func called(err error, function string) error {
+	var rv p11.Error
+	if errors.As(err, &rv) {
+		return &callError{rv: uint(rv), function: function}
+	}
+	return err
+}
+
+// checkModule opens the module's file, refuses one that somebody but root and this user may change, and compares its
+// checksum with the pin.
+func checkModule(path, pin string) (*os.File, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, driver.Errorf(driver.InvalidArgument, "module: %w", err)
+	}
+	if err := checkFile(file, pin); err != nil {
+		return nil, errors.Join(driver.Errorf(driver.InvalidArgument, "module %s: %w", path, err), file.Close())
+	}
+	return file, nil
+}
+
+func checkFile(file *os.File, pin string) error {
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	switch {
+	case !ok || !info.Mode().IsRegular():
+		return errors.New("not a regular file")
+	case stat.Uid != 0 && int(stat.Uid) != os.Geteuid():
+		return fmt.Errorf("belongs to uid %d, not to root", stat.Uid)
+	case info.Mode().Perm()&0o022 != 0:
+		return fmt.Errorf("writable by others (mode %04o)", info.Mode().Perm())
+	case pin == "":
+		return nil
+	}
+	hash := sha256.New()
+	if _, err := io.Copy(hash, file); err != nil {
+		return err
+	}
+	want, err := hex.DecodeString(pin)
+	if err != nil || subtle.ConstantTimeCompare(hash.Sum(nil), want) != 1 {
+		return fmt.Errorf("checksum %x is not the pinned one", hash.Sum(nil))
+	}
+	return nil
+}
+
+// token is a slot with the token that the settings name in it.
+type token struct {
+	slot uint
+	info p11.TokenInfo
+}
+
+// findToken finds the token by label and serial. Slot numbers are not stable, so they name nothing.
+func (l *library) findToken(s *Settings) (token, error) {
+	slots, err := l.ctx.GetSlotList(true)
+	if err != nil {
+		return token{}, called(err, "C_GetSlotList")
+	}
+	var found []token
+	for _, slot := range slots {
+		info, err := l.ctx.GetTokenInfo(slot)
+		if err != nil {
+			continue // another token's trouble is not ours
+		}
+		if (s.Token == "" || info.Label == s.Token) && (s.Serial == "" || info.SerialNumber == s.Serial) {
+			found = append(found, token{slot, info})
+		}
+	}
+	switch len(found) {
+	case 1:
+		return found[0], nil
+	case 0:
+		return token{}, driver.Errorf(driver.Device, "no token with label %q and serial %q in %d slots", s.Token, s.Serial, len(slots))
+	default:
+		return token{}, driver.Errorf(driver.InvalidArgument, "%d tokens are labelled %q: name one by serial", len(found), s.Token)
+	}
+}

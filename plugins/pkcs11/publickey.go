@@ -1,0 +1,133 @@
+package pkcs11
+
+import (
+	"crypto/ecdh"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/asn1"
+	"math/big"
+
+	p11 "github.com/miekg/pkcs11"
+
+	"github.com/keyside/keyside/plugins/driver"
+)
+
+// readPublicKey returns a public key object as DER SubjectPublicKeyInfo.
+func readPublicKey(s *session, h handle, spec keySpec) ([]byte, error) {
+	if spec.rsa() {
+		return rsaPublicKey(s, h, spec)
+	}
+	point, err := s.attribute(h, p11.CKA_EC_POINT)
+	if err != nil {
+		return nil, err
+	}
+	var inner []byte // the standard wraps the point into an OCTET STRING; not every module does
+	if rest, err := asn1.Unmarshal(point, &inner); err == nil && len(rest) == 0 {
+		point = inner
+	}
+	pub, err := ecdsa.ParseUncompressedPublicKey(spec.curve, point)
+	if err != nil {
+		return nil, driver.Errorf(driver.Device, "module's public point is not on the curve: %w", err)
+	}
+	return marshalPublic(pub)
+}
+
+// privateKeysPublic returns the public key that belongs to a private key object, nil for secret keys. Elliptic keys must
+// be allowed to sign.
+func privateKeysPublic(s *session, h handle, spec keySpec) ([]byte, error) {
+	switch {
+	case spec.rsa():
+		return rsaPublicKey(s, h, spec)
+	case spec.curve != nil:
+		return ecPublicKey(s, h, spec)
+	}
+	return nil, nil
+}
+
+// rsaPublicKey reads the public half from either object of a pair.
+func rsaPublicKey(s *session, h handle, spec keySpec) ([]byte, error) {
+	modulus, err := s.attribute(h, p11.CKA_MODULUS)
+	if err != nil {
+		return nil, err
+	}
+	exponent, err := s.attribute(h, p11.CKA_PUBLIC_EXPONENT)
+	if err != nil {
+		return nil, err
+	}
+	n, e := new(big.Int).SetBytes(modulus), new(big.Int).SetBytes(exponent)
+	if n.BitLen() != spec.bits || e.BitLen() > 31 || e.Cmp(big.NewInt(3)) < 0 || e.Bit(0) == 0 {
+		return nil, driver.Errorf(driver.BadMaterial, "%s", badMaterial)
+	}
+	return marshalPublic(&rsa.PublicKey{N: n, E: int(e.Int64())})
+}
+
+func marshalPublic(pub any) ([]byte, error) {
+	der, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil {
+		return nil, driver.Errorf(driver.Device, "module's public key: %w", err)
+	}
+	return der, nil
+}
+
+// ecPublicKey works out the public key of a private key object from signatures, since modules keep no public point with a
+// private key. A signature (r, s) of the digest 0 by the nonce's point R has Q = (s/r)·R; r is R's X coordinate, and
+// Diffie-Hellman with s/r gives Q's. Which of the two points of that X it is, a second signature tells.
+func ecPublicKey(s *session, h handle, spec keySpec) ([]byte, error) {
+	size := (spec.curve.Params().BitSize + 7) / 8
+	zero := make([]byte, min(size, 64))
+	raw, err := rawSignEC(s, h, spec, zero)
+	if err != nil {
+		return nil, err
+	}
+	x, err := zeroDigestX(spec.curve, raw)
+	if err != nil {
+		return nil, driver.Errorf(driver.Device, "public key from a signature: %w", err)
+	}
+	digest := make([]byte, 32)
+	_, _ = rand.Read(digest)
+	signature, err := signEC(s, h, spec, digest)
+	if err != nil {
+		return nil, err
+	}
+	for _, sign := range []byte{2, 3} {
+		px, py := elliptic.UnmarshalCompressed(spec.curve, append([]byte{sign}, x...))
+		if px == nil {
+			break
+		}
+		if pub := (&ecdsa.PublicKey{Curve: spec.curve, X: px, Y: py}); ecdsa.VerifyASN1(pub, digest, signature) {
+			return marshalPublic(pub)
+		}
+	}
+	return nil, driver.Errorf(driver.Device, "key's signatures belong to no public key")
+}
+
+// zeroDigestX returns the X coordinate of the public key that signed the digest 0 as raw = r | s.
+func zeroDigestX(curve elliptic.Curve, raw []byte) ([]byte, error) {
+	half := len(raw) / 2
+	n := curve.Params().N
+	r, s := new(big.Int).SetBytes(raw[:half]), new(big.Int).SetBytes(raw[half:])
+	rx, ry := elliptic.UnmarshalCompressed(curve, append([]byte{2}, raw[:half]...))
+	inverse := new(big.Int).ModInverse(r, n)
+	if rx == nil || inverse == nil {
+		return nil, errBadSignature
+	}
+	k := inverse.Mul(inverse, s).Mod(inverse, n)
+	point, err := (&ecdsa.PublicKey{Curve: curve, X: rx, Y: ry}).ECDH()
+	if err != nil {
+		return nil, err
+	}
+	scalar, err := dhCurves[curve].NewPrivateKey(k.FillBytes(make([]byte, half)))
+	if err != nil {
+		return nil, err
+	}
+	return scalar.ECDH(point)
+}
+
+var errBadSignature = driver.Errorf(driver.Device, "module's signature is none")
+
+var dhCurves = map[elliptic.Curve]ecdh.Curve{
+	elliptic.P256(): ecdh.P256(), elliptic.P384(): ecdh.P384(), elliptic.P521(): ecdh.P521(),
+}

@@ -1,0 +1,370 @@
+package pkcs11
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	p11 "github.com/miekg/pkcs11"
+
+	"github.com/keyside/keyside/plugins/driver"
+)
+
+// session is a PKCS#11 session, used by one goroutine at a time. Every call on it is timed and watched.
+type session struct {
+	*tracker
+	lib    *library
+	h      handle
+	flawed bool // an operation may be left active in it: it is closed instead of used again
+	ivs    [64 * driver.GCMIVSize]byte
+	ivAt   int // of the next unused IV; 0: none left
+}
+
+// newIV returns a fresh random IV. IVs are no secret, so many are fetched from the HSM's generator in one call.
+func (s *session) newIV() ([]byte, error) {
+	if s.ivAt == 0 || s.ivAt == len(s.ivs) {
+		s.ivAt = 0
+		if err := s.random(s.ivs[:]); err != nil {
+			return nil, err
+		}
+	}
+	iv := make([]byte, driver.GCMIVSize)
+	copy(iv, s.ivs[s.ivAt:])
+	s.ivAt += driver.GCMIVSize
+	return iv, nil
+}
+
+func (s *session) random(out []byte) error {
+	s.begin(callRandom, len(out))
+	err := s.lib.list.random(s.h, out)
+	s.finish(err)
+	return err
+}
+
+// seal encrypts in under a fresh IV; the first fresh bytes of in are made random first.
+func (s *session) seal(key handle, aad, in []byte, fresh int) (iv, out []byte, err error) {
+	if iv, err = s.newIV(); err != nil {
+		return nil, nil, err
+	}
+	k := callEncrypt
+	if fresh > 0 {
+		k = callDataKey
+	}
+	out = make([]byte, len(in)+driver.GCMTagSize)
+	s.begin(k, len(in))
+	out, err = s.lib.list.seal(s.h, key, iv, aad, in, fresh, out)
+	s.finish(err)
+	return iv, out, err
+}
+
+func (s *session) open(key handle, iv, aad, in []byte) ([]byte, error) {
+	out := make([]byte, len(in))
+	s.begin(callDecrypt, len(in))
+	out, err := s.lib.list.open(s.h, key, iv, aad, in, out)
+	s.finish(err)
+	return out, err
+}
+
+// sign signs, or makes a MAC. size tells the watchdog how much work it is.
+func (s *session) sign(k kind, size int, m mechanism, key handle, in []byte, out []byte) ([]byte, error) {
+	s.begin(k, size)
+	out, err := s.lib.list.sign(s.h, m, key, in, out)
+	s.finish(err)
+	return out, err
+}
+
+func (s *session) rawDecrypt(key handle, in []byte) ([]byte, error) {
+	out := make([]byte, len(in))
+	s.begin(callRawDecrypt, len(in))
+	out, err := s.lib.list.decrypt(s.h, mechanism{id: p11.CKM_RSA_X_509}, key, in, out)
+	s.finish(err)
+	return out, err
+}
+
+// maxWrappedKey is room for a wrapped RSA-4096 key, which takes 2.4 KB.
+const maxWrappedKey = 4096
+
+func (s *session) wrap(mech uint, wrapping, key handle) ([]byte, error) {
+	out := make([]byte, maxWrappedKey)
+	s.begin(callWrap, 0)
+	out, err := s.lib.list.wrap(s.h, mech, wrapping, key, out)
+	s.finish(err)
+	return out, err
+}
+
+func (s *session) unwrap(m mechanism, key handle, wrapped []byte, template []*p11.Attribute) (handle, error) {
+	s.begin(callUnwrap, len(wrapped))
+	h, err := s.lib.list.unwrap(s.h, m, key, wrapped, template)
+	s.finish(err)
+	return h, err
+}
+
+func (s *session) create(template []*p11.Attribute) (handle, error) {
+	s.begin(callObject, 0)
+	h, err := s.lib.list.create(s.h, template)
+	s.finish(err)
+	return h, err
+}
+
+func (s *session) generate(mech uint, template []*p11.Attribute) (handle, error) {
+	s.begin(callGenerate, 0)
+	h, err := s.lib.ctx.GenerateKey(p11.SessionHandle(s.h), []*p11.Mechanism{p11.NewMechanism(mech, nil)}, template)
+	err = called(err, "C_GenerateKey")
+	s.finish(err)
+	return handle(h), err
+}
+
+func (s *session) generatePair(mech uint, public, private []*p11.Attribute) (pub, priv handle, err error) {
+	s.begin(callGenerate, 0)
+	a, b, err := s.lib.ctx.GenerateKeyPair(p11.SessionHandle(s.h), []*p11.Mechanism{p11.NewMechanism(mech, nil)}, public, private)
+	err = called(err, "C_GenerateKeyPair")
+	s.finish(err)
+	return handle(a), handle(b), err
+}
+
+func (s *session) copyObject(h handle, template []*p11.Attribute) (handle, error) {
+	s.begin(callObject, 0)
+	c, err := s.lib.ctx.CopyObject(p11.SessionHandle(s.h), p11.ObjectHandle(h), template)
+	err = called(err, "C_CopyObject")
+	s.finish(err)
+	return handle(c), err
+}
+
+// destroy removes an object; that it was gone already is no error.
+func (s *session) destroy(h handle) error {
+	s.begin(callObject, 0)
+	err := called(s.lib.ctx.DestroyObject(p11.SessionHandle(s.h), p11.ObjectHandle(h)), "C_DestroyObject")
+	var ce *callError
+	if errors.As(err, &ce) && ce.class() == findAgain {
+		err = nil
+	}
+	s.finish(err)
+	return err
+}
+
+// attribute reads one attribute.
+func (s *session) attribute(h handle, typ uint) ([]byte, error) {
+	s.begin(callObject, 0)
+	a, err := s.lib.ctx.GetAttributeValue(p11.SessionHandle(s.h), p11.ObjectHandle(h), []*p11.Attribute{p11.NewAttribute(typ, nil)})
+	err = called(err, "C_GetAttributeValue")
+	s.finish(err)
+	if err != nil {
+		return nil, err
+	}
+	return a[0].Value, nil
+}
+
+func (s *session) setAttribute(h handle, typ uint, value any) error {
+	s.begin(callObject, 0)
+	err := called(s.lib.ctx.SetAttributeValue(p11.SessionHandle(s.h), p11.ObjectHandle(h), []*p11.Attribute{p11.NewAttribute(typ, value)}),
+		"C_SetAttributeValue")
+	s.finish(err)
+	return err
+}
+
+// find returns all objects that match a template.
+func (s *session) find(template ...*p11.Attribute) (handles []handle, err error) {
+	s.begin(callFind, 0)
+	defer func() { s.finish(err) }()
+	sh := p11.SessionHandle(s.h)
+	if err := s.lib.ctx.FindObjectsInit(sh, template); err != nil {
+		return nil, called(err, "C_FindObjectsInit")
+	}
+	for {
+		batch, _, err := s.lib.ctx.FindObjects(sh, 256)
+		if err != nil {
+			return nil, called(errors.Join(err, s.lib.ctx.FindObjectsFinal(sh)), "C_FindObjects")
+		}
+		for _, h := range batch {
+			handles = append(handles, handle(h))
+		}
+		if len(batch) == 0 {
+			return handles, called(s.lib.ctx.FindObjectsFinal(sh), "C_FindObjectsFinal")
+		}
+	}
+}
+
+// finish ends a call. After what may have left an operation active, the session is not used again.
+func (s *session) finish(err error) {
+	s.end(err)
+	if err == nil {
+		return
+	}
+	var ce *callError
+	if !errors.As(err, &ce) || ce.class() != badData && ce.class() != never && ce.class() != doubtful {
+		s.flawed = true
+	}
+}
+
+// pool hands out sessions, the one returned last first, and opens them as they are needed.
+type pool struct {
+	open  func() (*session, error)
+	close func(*session)
+	event func(limit int) // the module turned out to have a session limit
+
+	mu      sync.Mutex
+	idle    []*session
+	count   int // idle, in use and being opened
+	limit   int
+	waiters []chan *session // nil through it: open one yourself
+	paused  bool
+	closed  bool
+	empty   chan struct{} // closed when paused and count is 0
+}
+
+var errDraining = &driver.Error{Code: driver.Lost, Message: "driver is draining"}
+
+// get returns a session. The caller gives it back with put.
+func (p *pool) get(ctx context.Context) (*session, error) {
+	p.mu.Lock()
+	switch {
+	case p.closed:
+		p.mu.Unlock()
+		return nil, errDraining
+	case p.paused:
+	case len(p.idle) > 0:
+		s := p.idle[len(p.idle)-1]
+		p.idle = p.idle[:len(p.idle)-1]
+		p.mu.Unlock()
+		return s, nil
+	case p.count < p.limit:
+		p.count++
+		p.mu.Unlock()
+		return p.openOne(ctx)
+	}
+	turn := make(chan *session, 1)
+	p.waiters = append(p.waiters, turn)
+	p.mu.Unlock()
+	return p.wait(ctx, turn)
+}
+
+func (p *pool) wait(ctx context.Context, turn chan *session) (*session, error) {
+	select {
+	case s, ok := <-turn:
+		if !ok {
+			return nil, errDraining
+		}
+		if s == nil {
+			return p.openOne(ctx)
+		}
+		return s, nil
+	case <-ctx.Done():
+	}
+	p.mu.Lock()
+	for i, w := range p.waiters {
+		if w == turn {
+			p.waiters = append(p.waiters[:i], p.waiters[i+1:]...)
+			p.mu.Unlock()
+			return nil, driver.AsError(ctx.Err())
+		}
+	}
+	p.mu.Unlock()
+	if s, ok := <-turn; ok { // the turn came at the same moment
+		p.put(s)
+	}
+	return nil, driver.AsError(ctx.Err())
+}
+
+// openOne opens a session that count already holds.
+func (p *pool) openOne(ctx context.Context) (*session, error) {
+	s, err := p.open()
+	if err == nil {
+		return s, nil
+	}
+	var ce *callError
+	full := errors.As(err, &ce) && ce.class() == busy
+	p.mu.Lock()
+	if full && p.count > 1 {
+		p.limit = p.count - 1
+		p.event(p.limit)
+	}
+	others := p.count > 1
+	p.mu.Unlock()
+	p.put(nil)
+	if full && others {
+		return p.get(ctx)
+	}
+	return nil, err
+}
+
+// put takes a session back; nil gives up the right to one.
+func (p *pool) put(s *session) {
+	if s != nil && s.flawed {
+		p.close(s)
+		s = nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.paused || p.count > p.limit:
+		p.count--
+		if s != nil {
+			p.close(s)
+		}
+		if p.paused && p.count == 0 {
+			close(p.empty)
+		}
+	case len(p.waiters) > 0:
+		p.waiters[0] <- s
+		p.waiters = p.waiters[1:]
+	case s != nil:
+		p.idle = append(p.idle, s)
+	default:
+		p.count--
+	}
+}
+
+// pause closes the idle sessions and waits until none is in use. Until resume nobody gets one.
+func (p *pool) pause(ctx context.Context) error {
+	p.mu.Lock()
+	if !p.paused {
+		p.paused, p.empty = true, make(chan struct{})
+		for _, s := range p.idle {
+			p.close(s)
+		}
+		p.count -= len(p.idle)
+		p.idle = nil
+		if p.count == 0 {
+			close(p.empty)
+		}
+	}
+	empty := p.empty
+	p.mu.Unlock()
+	select {
+	case <-empty:
+		return nil
+	case <-ctx.Done():
+		return driver.AsError(ctx.Err())
+	}
+}
+
+func (p *pool) resume() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return
+	}
+	p.paused = false
+	for len(p.waiters) > 0 && p.count < p.limit {
+		p.count++
+		p.waiters[0] <- nil
+		p.waiters = p.waiters[1:]
+	}
+}
+
+// shut refuses everybody from now on.
+func (p *pool) shut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	for _, w := range p.waiters {
+		close(w)
+	}
+	p.waiters = nil
+}
+
+func (p *pool) usage() (open, inUse, limit int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.count, p.count - len(p.idle), p.limit
+}

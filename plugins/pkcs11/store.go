@@ -1,0 +1,123 @@
+package pkcs11
+
+import (
+	"bufio"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/keyside/keyside/plugins/driver"
+)
+
+// store is the folder where a module keeps its objects, where the profile names one. Modules that keep them inside a
+// device have none, and all methods do nothing.
+type store struct {
+	path string
+	dir  *os.File
+}
+
+func openStore(s *Settings, p *Profile) (*store, error) {
+	path := s.Store
+	if path == "" && p.Store.ConfigKey != "" {
+		var err error
+		if path, err = storePath(p.Store); err != nil {
+			return nil, driver.Errorf(driver.Device, "find the module's object store: %w", err)
+		}
+	}
+	if path == "" {
+		return &store{}, nil
+	}
+	dir, err := os.Open(path)
+	if err != nil {
+		return nil, driver.Errorf(driver.Device, "module's object store: %w", err)
+	}
+	return &store{path: path, dir: dir}, nil
+}
+
+// storePath reads the folder's path from the module's own configuration: lines of "key = value".
+func storePath(p storeProfile) (string, error) {
+	name := os.Getenv(p.ConfigEnv)
+	if name == "" {
+		name = p.ConfigDefault
+	}
+	file, err := os.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = file.Close() }()
+	for lines := bufio.NewScanner(file); lines.Scan(); {
+		key, value, ok := strings.Cut(lines.Text(), "=")
+		if ok && strings.TrimSpace(key) == p.ConfigKey {
+			return strings.TrimSpace(value), nil
+		}
+	}
+	return "", errors.New(name + " does not set " + p.ConfigKey)
+}
+
+// lock keeps other driver processes on this machine from writing to the store. Without wait it reports false instead.
+func (st *store) lock(wait bool) (bool, error) {
+	if st.dir == nil {
+		return true, nil
+	}
+	how := syscall.LOCK_EX
+	if !wait {
+		how |= syscall.LOCK_NB
+	}
+	for {
+		err := syscall.Flock(int(st.dir.Fd()), how)
+		switch {
+		case err == nil:
+			return true, nil
+		case errors.Is(err, syscall.EINTR):
+		case errors.Is(err, syscall.EWOULDBLOCK):
+			st.close()
+			return false, nil
+		default:
+			st.close()
+			return false, driver.Errorf(driver.Device, "lock the module's object store: %w", err)
+		}
+	}
+}
+
+func (st *store) close() {
+	if st.dir != nil {
+		_ = st.dir.Close()
+	}
+}
+
+// sync writes to disk all files changed since a moment, and the folders that name them.
+func (st *store) sync(since time.Time) error {
+	if st.dir == nil {
+		return nil
+	}
+	since = since.Add(-time.Second) // file times are coarser than ours
+	err := filepath.WalkDir(st.path, func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) || err == nil && !e.IsDir() && info.ModTime().Before(since) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return syncFile(path)
+	})
+	if err != nil {
+		return driver.Errorf(driver.Device, "sync the module's object store: %w", err)
+	}
+	return nil
+}
+
+func syncFile(path string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(file.Sync(), file.Close())
+}

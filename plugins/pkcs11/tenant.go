@@ -1,0 +1,271 @@
+package pkcs11
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	p11 "github.com/miekg/pkcs11"
+
+	"github.com/keyside/keyside/plugins/driver"
+)
+
+// The purposes of a tenant's keys, which their labels name.
+const (
+	purposeRoot  = "root"  // AES-256: wraps and unwraps, nothing else
+	purposeMAC   = "mac"   // generic secret: authenticates seals and tokens, nothing else
+	purposeAudit = "audit" // P-256: signs checkpoints, nothing else
+)
+
+// tenantKey is what a purpose's key looks like.
+type tenantKey struct {
+	spec driver.KeySpec
+	uses uses
+}
+
+var tenantPurposes = map[string]tenantKey{
+	purposeRoot:  {driver.AES256, uses{wrap: true, unwrap: true}},
+	purposeMAC:   {driver.HMAC256, uses{sign: true, verify: true}},
+	purposeAudit: {driver.ECP256, uses{sign: true}},
+}
+
+func tenantLabel(tenant, purpose string, n uint32) string {
+	return fmt.Sprintf("keyside/%s/%s/%d", tenant, purpose, n)
+}
+
+// labelID is the CKA_ID of a lasting key: a hash of its label.
+func labelID(label string) []byte {
+	sum := sha256.Sum256([]byte(label))
+	return sum[:20]
+}
+
+// tenantKeys is a tenant as found in the HSM. Handles are good in one generation.
+type tenantKeys struct {
+	gen         uint64
+	roots       map[uint32]handle
+	numbers     []uint32 // of roots, ascending
+	mac, audit  handle
+	auditPublic []byte
+}
+
+func (t *tenantKeys) newestRoot() uint32 { return t.numbers[len(t.numbers)-1] }
+
+// tenantCache holds the tenants found.
+type tenantCache struct {
+	mu sync.RWMutex
+	m  map[string]*tenantKeys
+}
+
+func (c *tenantCache) get(name string, gen uint64) *tenantKeys {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if t := c.m[name]; t != nil && t.gen == gen {
+		return t
+	}
+	return nil
+}
+
+func (c *tenantCache) put(name string, t *tenantKeys) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.m == nil {
+		c.m = map[string]*tenantKeys{}
+	}
+	c.m[name] = t
+}
+
+func (c *tenantCache) forget(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.m, name)
+}
+
+func (c *tenantCache) forgetAll() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.m)
+}
+
+// tenant returns a tenant's keys.
+func (d *Driver) tenant(name string) (*tenantKeys, error) {
+	if t := d.tenants.get(name, d.generation.Load()); t != nil {
+		return t, nil
+	}
+	if err := driver.CheckTenant(name); err != nil {
+		return nil, err
+	}
+	d.pinned.Lock()
+	defer d.pinned.Unlock()
+	return d.tenantPinned(name)
+}
+
+// tenantPinned is tenant for callers that hold the pinned session.
+func (d *Driver) tenantPinned(name string) (*tenantKeys, error) {
+	gen := d.generation.Load()
+	if t := d.tenants.get(name, gen); t != nil {
+		return t, nil
+	}
+	s := d.pinned.session
+	if s == nil {
+		return nil, errDraining
+	}
+	t, err := d.findTenant(s, name)
+	if err != nil {
+		return nil, err
+	}
+	if d.profile.CopyTenantKeys {
+		if err := t.copyInto(s); err != nil {
+			return nil, err
+		}
+	}
+	if t.auditPublic, err = ecPublicKey(s, t.audit, specs[driver.ECP256]); err != nil {
+		return nil, err
+	}
+	t.gen = gen
+	d.tenants.put(name, t)
+	return t, nil
+}
+
+// copyInto replaces the handles of token objects by those of session objects with the same attributes.
+func (t *tenantKeys) copyInto(s *session) (err error) {
+	handles := []*handle{&t.mac, &t.audit}
+	roots := make([]handle, len(t.numbers))
+	for i, n := range t.numbers {
+		roots[i] = t.roots[n]
+		handles = append(handles, &roots[i])
+	}
+	for _, h := range handles {
+		if *h, err = s.copyObject(*h, []*p11.Attribute{inSession()}); err != nil {
+			return err
+		}
+	}
+	for i, n := range t.numbers {
+		t.roots[n] = roots[i]
+	}
+	return nil
+}
+
+// findTenant finds a tenant's lasting keys and checks that they are what they should be.
+func (d *Driver) findTenant(s *session, name string) (*tenantKeys, error) {
+	parts, err := d.findParts(s, name)
+	if err != nil {
+		return nil, err
+	}
+	t := &tenantKeys{roots: parts[purposeRoot], mac: parts[purposeMAC][1], audit: parts[purposeAudit][1]}
+	switch {
+	case len(t.roots) == 0 && t.mac == 0 && t.audit == 0:
+		// A sick token finds nothing either, without an error.
+		if err := d.tokenWell(s); err != nil {
+			return nil, err
+		}
+		return nil, driver.Errorf(driver.TenantUnknown, "no keys of tenant %s on the token", name)
+	case len(t.roots) == 0 || t.mac == 0 || t.audit == 0:
+		return nil, driver.Errorf(driver.KeyUnavailable, "only some keys of tenant %s are on the token", name)
+	}
+	for n := range t.roots {
+		t.numbers = append(t.numbers, n)
+	}
+	slices.Sort(t.numbers)
+	return t, nil
+}
+
+// findParts returns the tenant's keys that are there, by purpose and number.
+func (d *Driver) findParts(s *session, name string) (map[string]map[uint32]handle, error) {
+	parts := map[string]map[uint32]handle{purposeRoot: {}, purposeMAC: {}, purposeAudit: {}}
+	for _, class := range []uint{p11.CKO_SECRET_KEY, p11.CKO_PRIVATE_KEY} {
+		found, err := s.find(onToken(), p11.NewAttribute(p11.CKA_CLASS, class))
+		if err != nil {
+			return nil, err
+		}
+		for _, h := range found {
+			purpose, n, ok := d.partOf(s, h, name)
+			if !ok {
+				continue
+			}
+			if parts[purpose][n] != 0 {
+				return nil, driver.Errorf(driver.KeyUnavailable, "two objects are labelled %s", tenantLabel(name, purpose, n))
+			}
+			if err := d.checkAttributes(s, h, tenantPurposes[purpose]); err != nil {
+				return nil, driver.Errorf(driver.KeyUnavailable, "%s: %w", tenantLabel(name, purpose, n), err)
+			}
+			parts[purpose][n] = h
+		}
+	}
+	return parts, nil
+}
+
+// partOf reads from an object's label what it is to the tenant. An object whose label cannot be read is nobody's.
+func (d *Driver) partOf(s *session, h handle, tenant string) (purpose string, n uint32, ok bool) {
+	label, err := s.attribute(h, p11.CKA_LABEL)
+	if err != nil {
+		return "", 0, false
+	}
+	rest, found := strings.CutPrefix(string(label), "keyside/"+tenant+"/")
+	if !found {
+		return "", 0, false
+	}
+	purpose, digits, _ := strings.Cut(rest, "/")
+	number, err := strconv.ParseUint(digits, 10, 32)
+	if _, known := tenantPurposes[purpose]; err != nil || !known || number == 0 || tenantLabel(tenant, purpose, uint32(number)) != string(label) {
+		return "", 0, false
+	}
+	id, err := s.attribute(h, p11.CKA_ID)
+	return purpose, uint32(number), err == nil && bytes.Equal(id, labelID(string(label)))
+}
+
+// checkAttributes reads a lasting key back: sensitive, not extractable, made here, and of its one use.
+func (d *Driver) checkAttributes(s *session, h handle, key tenantKey) error {
+	spec := specs[key.spec]
+	want := spec.template(key.uses, false, onToken())
+	if d.profile.protection == driver.ProtectionHSM {
+		want = append(want, p11.NewAttribute(p11.CKA_ALWAYS_SENSITIVE, true), p11.NewAttribute(p11.CKA_NEVER_EXTRACTABLE, true))
+	}
+	for _, a := range want {
+		got, err := s.attribute(h, a.Type)
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(got, a.Value) {
+			return fmt.Errorf("attribute 0x%x is not what it should be", a.Type)
+		}
+	}
+	return nil
+}
+
+// tokenWell reports a token that does not answer for itself.
+func (d *Driver) tokenWell(s *session) error {
+	s.begin(callInfo, 0)
+	info, err := d.lib.ctx.GetTokenInfo(d.slot)
+	err = called(err, "C_GetTokenInfo")
+	s.end(err)
+	if err == nil && info.SerialNumber != d.info.SerialNumber {
+		err = errors.New("another token is in the slot")
+	}
+	if err == nil {
+		return nil
+	}
+	e := driver.Errorf(driver.Device, "token does not answer: %w", err)
+	var ce *callError
+	if errors.As(err, &ce) {
+		e.CKR, e.Function = ce.name(), ce.function
+	}
+	d.emit("token-lost", e)
+	return e
+}
+
+// DescribeTenant implements driver.Driver.
+func (d *Driver) DescribeTenant(ctx context.Context, req *driver.DescribeTenantRequest) (*driver.Tenant, error) {
+	return control(ctx, d, req.GetTenant(), func(_ *session, t *tenantKeys) (*driver.Tenant, error) {
+		return t.describe(req.GetTenant()), nil
+	})
+}
+
+func (t *tenantKeys) describe(name string) *driver.Tenant {
+	return &driver.Tenant{Name: name, Roots: slices.Clone(t.numbers), AuditPublicKey: bytes.Clone(t.auditPublic)}
+}

@@ -1,0 +1,110 @@
+package pkcs11
+
+import (
+	"sync"
+	"time"
+)
+
+// watchdog finds C calls that do not return. Callers only write two words to their tracker; one goroutine looks at all
+// trackers from time to time. A limit is learned per kind and size: Factor times the 99th percentile, within bounds.
+type watchdog struct {
+	settings WatchdogSettings
+	meter    *meter
+	hung     func(k kind, age, limit time.Duration) // called once
+	now      func() time.Duration                   // since epoch
+
+	mu       sync.Mutex
+	trackers map[*tracker]*sighting
+	stop     chan struct{}
+	stopped  sync.Once
+}
+
+// sighting is what the watchdog remembers of a tracker. The age of a call counts only what the watchdog itself was awake
+// for, so a machine or process that was stopped for a while finds no hung calls when it goes on.
+type sighting struct {
+	began int64
+	age   time.Duration
+}
+
+// learnedFrom is how many calls a limit needs to be learned from.
+const learnedFrom = 200
+
+func newWatchdog(settings WatchdogSettings, m *meter, hung func(kind, time.Duration, time.Duration)) *watchdog {
+	return &watchdog{
+		settings: settings, meter: m, hung: hung, now: func() time.Duration { return time.Since(epoch) },
+		trackers: map[*tracker]*sighting{}, stop: make(chan struct{}),
+	}
+}
+
+func (w *watchdog) interval() time.Duration { return w.settings.Floor / 8 }
+
+// run scans until close.
+func (w *watchdog) run() {
+	tick := time.NewTicker(w.interval())
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if w.scan() {
+				return
+			}
+		case <-w.stop:
+			return
+		}
+	}
+}
+
+func (w *watchdog) close() { w.stopped.Do(func() { close(w.stop) }) }
+
+// watch returns a new tracker under the watchdog's eyes.
+func (w *watchdog) watch() *tracker {
+	t := &tracker{meter: w.meter}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.trackers[t] = new(sighting)
+	return t
+}
+
+func (w *watchdog) forget(t *tracker) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.trackers, t)
+}
+
+// scan looks at every call in progress and reports whether one hangs.
+func (w *watchdog) scan() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := w.now()
+	for t, seen := range w.trackers {
+		began := t.began.Load()
+		if began == 0 || began != seen.began {
+			*seen = sighting{began: began}
+			continue
+		}
+		seen.age = min(seen.age+w.interval(), now-time.Duration(began))
+		if seen.age < w.settings.Floor {
+			continue
+		}
+		what := t.what.Load()
+		if limit := w.limit(kind(what/sizeClasses), int(what%sizeClasses)); seen.age >= limit && t.began.Load() == began {
+			w.hung(kind(what/sizeClasses), seen.age, limit)
+			return true
+		}
+	}
+	return false
+}
+
+// limit returns how long a call may take.
+func (w *watchdog) limit(k kind, class int) time.Duration {
+	if k == callGenerate {
+		return w.settings.Generate
+	}
+	var s snapshot
+	s.add(&w.meter.calls[k][class])
+	if s.count < learnedFrom {
+		return w.settings.Ceiling
+	}
+	learned := time.Duration(w.settings.Factor) * s.quantile(0.99)
+	return min(max(learned, w.settings.Floor), w.settings.Ceiling)
+}
