@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -109,6 +110,9 @@ func CodeOf(err error) Code {
 func AsError(err error) *Error {
 	var e *Error
 	if errors.As(err, &e) {
+		if e == nil {
+			return &Error{Code: Internal, Message: "driver returned a nil error of its own type"}
+		}
 		return e
 	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
@@ -120,8 +124,8 @@ func AsError(err error) *Error {
 // Proto returns the error as the wire carries it.
 func (e *Error) Proto() *driverv1.Error {
 	return &driverv1.Error{
-		Code: e.Code, Ckr: e.CKR, Function: e.Function, Generation: e.Generation, Retry: e.Retry,
-		RetryAfterMs: uint32(min(e.RetryAfter, time.Hour) / time.Millisecond), Message: e.Message,
+		Code: e.Code, Ckr: clip(e.CKR, 64), Function: clip(e.Function, 64), Generation: e.Generation, Retry: e.Retry,
+		RetryAfterMs: uint32(min(max(e.RetryAfter, 0), maxRetryAfter) / time.Millisecond), Message: clip(e.Message, 512),
 	}
 }
 
@@ -132,17 +136,23 @@ func FromProto(p *driverv1.Error) *Error {
 	if _, known := driverv1.ErrorCode_name[int32(code)]; !known || code == driverv1.ErrorCode_OK {
 		code = Internal
 	}
+	retry := p.GetRetry()
+	if _, known := driverv1.Retry_name[int32(retry)]; !known {
+		retry = 0
+	}
 	return &Error{
 		Code: code, CKR: clip(p.GetCkr(), 64), Function: clip(p.GetFunction(), 64), Generation: p.GetGeneration(),
-		Retry: p.GetRetry(), RetryAfter: time.Duration(p.GetRetryAfterMs()) * time.Millisecond, Message: clip(p.GetMessage(), 512),
+		Retry: retry, RetryAfter: min(time.Duration(p.GetRetryAfterMs())*time.Millisecond, maxRetryAfter),
+		Message: clip(p.GetMessage(), 512),
 	}
 }
 
+// maxRetryAfter bounds how long a driver can make a caller wait.
+const maxRetryAfter = time.Hour
+
+// clip returns at most n bytes of s as valid UTF-8, which is all that a message can carry.
 func clip(s string, n int) string {
-	if len(s) > n {
-		return s[:n]
-	}
-	return s
+	return strings.ToValidUTF8(s[:min(len(s), n)], "")
 }
 
 // ToStatus returns err as a gRPC status whose detail is the contract's Error message.

@@ -11,6 +11,7 @@ const (
 	StreamPreface = "KSEXEC1\n"
 
 	maxFrame       = 1 << 20 // of a frame's length field, bytes
+	maxTrace       = 255     // bytes
 	frameRequest   = 1
 	frameResponse  = 2
 	requestHeader  = 1 + 1 + 8 + 4 // kind, op, id, timeout
@@ -22,6 +23,17 @@ type Timings struct {
 	Queue   time.Duration // waiting for a worker, in all processes together
 	Session time.Duration // waiting for a session or loading the key
 	HSM     time.Duration // inside the device
+}
+
+// fits reports, as InvalidArgument, a request that no frame can carry. It would end the stream for everyone on it.
+func (r *Request) fits() error {
+	if len(r.Trace) > maxTrace || len(r.Tenant) > maxTenant {
+		return Errorf(InvalidArgument, "tenant name or trace context too long")
+	}
+	if requestHeader+2+len(r.Trace)+len(r.Tenant)+len(r.Body) > maxFrame {
+		return Errorf(InvalidArgument, "operation longer than a frame")
+	}
+	return nil
 }
 
 func appendRequest(b []byte, id uint64, req *Request, now time.Time) []byte {
@@ -40,6 +52,9 @@ func appendRequest(b []byte, id uint64, req *Request, now time.Time) []byte {
 }
 
 func appendResponse(b []byte, id uint64, r *Response) []byte {
+	if responseHeader+len(r.Body) > maxFrame {
+		r = ErrorResponse(Errorf(Internal, "driver answered more than a frame carries"))
+	}
 	b = binary.BigEndian.AppendUint32(b, uint32(responseHeader+len(r.Body)))
 	b = append(b, frameResponse, byte(r.Code))
 	b = binary.BigEndian.AppendUint64(b, id)

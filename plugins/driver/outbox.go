@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 )
@@ -17,7 +18,7 @@ const outboxLimit = 8 << 20
 type outbox struct {
 	conn net.Conn
 	raw  syscall.RawConn // nil where the connection is not a socket: then the goroutine sends everything
-	fail func(error)     // called once, when sending fails or the peer does not read
+	fail func(error)     // called when sending fails or the peer does not read, perhaps for both
 
 	mu      sync.Mutex
 	buf     []byte
@@ -43,7 +44,6 @@ func (o *outbox) add(batch *Batch, fn func([]byte) []byte) {
 		o.mu.Unlock()
 		return
 	}
-	empty := len(o.buf) == 0
 	o.buf = fn(o.buf)
 	stalled := len(o.buf) > outboxLimit
 	if stalled {
@@ -56,9 +56,8 @@ func (o *outbox) add(batch *Batch, fn func([]byte) []byte) {
 		o.fail(errStalled)
 	case sending:
 	case batch != nil:
-		if empty {
-			batch.dirty = append(batch.dirty, o)
-		}
+		// Also where another batch owes this connection a flush: its holder may be inside a long operation by now.
+		batch.owe(o)
 	default:
 		runtime.Gosched() // whoever else is ready to add does so first, and shares the system call
 		o.send()
@@ -121,8 +120,8 @@ func (o *outbox) giveUp(err error) {
 }
 
 func (o *outbox) recycle(b []byte) {
+	clear(b) // frames carry plaintext
 	if cap(b) <= 256<<10 {
-		clear(b) // frames carry plaintext
 		o.spare = b[:0]
 	}
 }
@@ -152,6 +151,13 @@ func (o *outbox) writeNow(b []byte) (n int, err error) {
 // Batch gathers the connections that got frames while one read was worked through, so that each is written to once.
 type Batch struct {
 	dirty []*outbox
+}
+
+// owe notes a connection. A batch sees one or two, so looking through them beats a map.
+func (b *Batch) owe(o *outbox) {
+	if !slices.Contains(b.dirty, o) {
+		b.dirty = append(b.dirty, o)
+	}
 }
 
 func (b *Batch) flush() {

@@ -74,7 +74,7 @@ func (r *SealRecord) Marshal() ([]byte, error) {
 	if err := CheckIdentity(r.Key); err != nil {
 		return nil, err
 	}
-	if len(r.MAC) != MACSize || len(r.Wrapped) == 0 || len(r.Wrapped) > maxWrapped || r.Tenant == "" || len(r.Tenant) > maxTenant {
+	if len(r.MAC) != MACSize || len(r.Wrapped) == 0 || len(r.Wrapped) > maxWrapped || CheckTenant(r.Tenant) != nil {
 		return nil, Errorf(Internal, "seal record incomplete")
 	}
 	return append(r.Authenticated(), r.MAC...), nil
@@ -105,6 +105,9 @@ func ParseSealRecord(b []byte) (*SealRecord, error) {
 	}
 	r.Wrapped = bytes.Clone(rest[:wrappedLen])
 	r.MAC = bytes.Clone(rest[wrappedLen:])
+	if CheckIdentity(r.Key) != nil || CheckTenant(r.Tenant) != nil {
+		return nil, Errorf(SealInvalid, "seal record is of no key")
+	}
 	return r, nil
 }
 
@@ -118,10 +121,15 @@ func (r *SealRecord) Matches(tenant string, id *KeyIdentity) error {
 	return nil
 }
 
-// CheckIdentity reports an identity that is not complete, as InvalidArgument.
+// CheckIdentity reports an identity that is not complete, as InvalidArgument. Which specs and usages there are is the
+// driver's to know.
 func CheckIdentity(id *KeyIdentity) error {
-	if len(id.GetKeyId()) != KeyIDSize || id.GetVersion() == 0 || id.GetSpec() == 0 || id.GetUsage() == 0 {
+	if len(id.GetKeyId()) != KeyIDSize || id.GetVersion() == 0 {
 		return Errorf(InvalidArgument, "key identity incomplete")
+	}
+	// A seal record has one byte for each; what does not fit must not become another spec or usage.
+	if id.GetSpec() < 1 || id.GetSpec() > 255 || id.GetUsage() < 1 || id.GetUsage() > 255 {
+		return Errorf(InvalidArgument, "key identity without spec or usage")
 	}
 	return nil
 }

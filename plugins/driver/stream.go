@@ -62,6 +62,10 @@ func clientHandshake(conn net.Conn, name string) error {
 
 // Submit implements Submitter.
 func (s *Stream) Submit(req *Request, done func(*Response)) {
+	if err := req.fits(); err != nil {
+		done(ErrorResponse(err))
+		return
+	}
 	s.mu.Lock()
 	if s.err != nil {
 		s.mu.Unlock()

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/proto"
+
+	"github.com/keyside/keyside/plugins/driverv1"
 )
 
 // Request is one operation in its encoded form, as it crosses hops. A Submitter may keep it until it has called done;
@@ -53,7 +55,9 @@ func (r *Response) Err() error {
 	if err := proto.Unmarshal(r.Body, &res); err == nil && res.GetError() != nil {
 		return FromProto(res.GetError())
 	}
-	return Errorf(r.Code, "driver answered %s", r.Code)
+	e := FromProto(&driverv1.Error{Code: r.Code})
+	e.Message = "driver answered " + e.Code.String()
+	return e
 }
 
 type timingsKey struct{}
@@ -105,14 +109,17 @@ func Do(ctx context.Context, s Submitter, tenant string, op *Op) (*Result, error
 	}
 	deadline, ok := ctx.Deadline()
 	if !ok {
-		deadline = time.Now().Add(defaultTimeout)
+		bounded, cancel := context.WithTimeout(ctx, defaultTimeout)
+		defer cancel()
+		ctx = bounded
+		deadline, _ = ctx.Deadline()
 	}
 	c := calls.Get().(*call)
 	req := &Request{Kind: op.GetKind(), Tenant: tenant, Deadline: deadline, Trace: TraceFrom(ctx), Body: body}
 	s.Submit(req, func(r *Response) {
 		c.timings = r.Timings
 		if c.err = r.Err(); c.err == nil {
-			if err := proto.Unmarshal(r.Body, &c.res); err != nil {
+			if err := proto.Unmarshal(r.Body, &c.res); err != nil || c.res.GetError() != nil {
 				c.err = Errorf(Internal, "driver answered with a malformed result")
 			}
 		}

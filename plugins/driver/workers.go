@@ -3,7 +3,8 @@ package driver
 import (
 	"context"
 	"fmt"
-	"runtime/debug"
+	"runtime"
+	"strings"
 	"sync"
 	"time"
 
@@ -13,8 +14,13 @@ import (
 // laneDepth bounds each lane's queue; one more is Busy.
 const laneDepth = 4096
 
-// drainBatch is how many queued operations a worker does before it sends the answers it has.
-const drainBatch = 8
+// A fast worker does up to fastBatch queued operations before it sends the answers it has, so that they share a system
+// call, but keeps no answer back once it has worked for longer than holdBack. A slow worker takes one at a time.
+const (
+	fastBatch = 8
+	slowBatch = 1
+	holdBack  = 50 * time.Microsecond
+)
 
 // Workers runs operations on a Driver: a few workers, a queue in front of them, and a lane of its own for slow
 // operations. It is what stands behind the execute stream of a driver process.
@@ -29,6 +35,7 @@ type lane struct {
 	cond     *sync.Cond
 	queue    []job
 	head     int
+	batch    int // most jobs that a worker takes at once
 	running  int
 	draining bool
 	idle     chan struct{} // closed when draining and empty
@@ -42,14 +49,14 @@ type job struct {
 
 // NewWorkers starts fast and slow workers (at least one each) on d.
 func NewWorkers(d Driver, fast, slow int) *Workers {
-	w := &Workers{driver: d, fast: newLane(), slow: newLane()}
+	w := &Workers{driver: d, fast: newLane(fastBatch), slow: newLane(slowBatch)}
 	w.start(w.fast, max(fast, 1))
 	w.start(w.slow, max(slow, 1))
 	return w
 }
 
-func newLane() *lane {
-	l := &lane{idle: make(chan struct{})}
+func newLane(batch int) *lane {
+	l := &lane{batch: batch, idle: make(chan struct{})}
 	l.cond = sync.NewCond(&l.mu)
 	return l
 }
@@ -86,14 +93,15 @@ func (w *Workers) Submit(req *Request, done func(*Response)) {
 
 // Drain refuses new operations and waits until those accepted are answered, or the context ends.
 func (w *Workers) Drain(ctx context.Context) error {
-	for _, l := range []*lane{w.fast, w.slow} {
+	lanes := []*lane{w.fast, w.slow}
+	for _, l := range lanes {
 		l.mu.Lock()
-		if !l.draining {
-			l.draining = true
-			l.finishIfIdle()
-			l.cond.Broadcast()
-		}
+		l.draining = true
+		l.finishIfIdle()
+		l.cond.Broadcast()
 		l.mu.Unlock()
+	}
+	for _, l := range lanes {
 		select {
 		case <-l.idle:
 		case <-ctx.Done():
@@ -127,7 +135,7 @@ func (l *lane) take(jobs []job, finished int) []job {
 		l.cond.Wait()
 	}
 	waiting := len(l.queue) - l.head
-	n := min(max(waiting/2, 1), drainBatch) // leave some to the other workers
+	n := min(max(waiting/2, 1), l.batch) // leave some to the other workers
 	jobs = append(jobs[:0], l.queue[l.head:l.head+n]...)
 	clear(l.queue[l.head : l.head+n])
 	l.head += n
@@ -148,10 +156,15 @@ func (w *Workers) work(l *lane) {
 		if len(jobs) == 0 {
 			return
 		}
+		last := time.Now()
 		for _, j := range jobs {
 			r := w.run(j)
 			r.Batch = &batch
 			j.done(r)
+			if now := time.Now(); now.Sub(last) > holdBack {
+				batch.flush()
+				last = now
+			}
 		}
 		batch.flush()
 	}
@@ -196,10 +209,23 @@ func (w *Workers) execute(req *Request, timings *Timings) (res *Result, err erro
 	return w.driver.Execute(ctx, req.Tenant, op)
 }
 
-// panicText describes a panic without the values that it may carry.
+// panicText describes a panic by its type and place, without the values that it may carry. It is called from the
+// deferred function that recovered.
 func panicText(p any) string {
-	if err, ok := p.(error); ok {
-		return fmt.Sprintf("%T at %s", err, clip(string(debug.Stack()), 400))
+	if _, ok := p.(error); !ok {
+		return fmt.Sprintf("%T", p)
+	}
+	pc := make([]uintptr, 32)
+	frames := runtime.CallersFrames(pc[:runtime.Callers(2, pc)])
+	panicking := false
+	for more := true; more; {
+		var f runtime.Frame
+		f, more = frames.Next()
+		inRuntime := strings.HasPrefix(f.Function, "runtime.")
+		if panicking && !inRuntime {
+			return fmt.Sprintf("%T in %s, line %d", p, f.Function, f.Line)
+		}
+		panicking = panicking || inRuntime
 	}
 	return fmt.Sprintf("%T", p)
 }
@@ -245,6 +271,11 @@ func (c *opContext) Value(key any) any {
 		return c.timings
 	case traceKey:
 		return c.trace
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.timed != nil {
+		return c.timed.Value(key) // so that a child context finds its parent without a goroutine
 	}
 	return nil
 }
