@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/keyside/keyside/hsmd"
+	"github.com/keyside/keyside/hsmd/telemetry"
 	"github.com/keyside/keyside/plugins"
 	"github.com/keyside/keyside/plugins/driver"
 )
@@ -31,14 +32,25 @@ type backend struct {
 
 func openBackend(cfg *Config, log *slog.Logger) (*backend, error) {
 	b := &backend{cfg: cfg, log: log, fatal: make(chan error, 1)}
-	mux, err := hsmd.NewMux(hsmd.MuxConfig{
-		Name: b.name(), QueueDepth: cfg.HSM.QueueDepth, CanaryInterval: cfg.HSM.Canary, Logger: log,
+	mc := hsmd.MuxConfig{
+		Name: b.name(), QueueDepth: cfg.HSM.QueueDepth, Logger: log,
 		Members: []hsmd.MemberConfig{{Name: b.name(), Start: b.start}},
-	})
-	if err != nil {
+	}
+	if cfg.HSM.Driver != nil {
+		mc.CanaryInterval = cfg.HSM.Canary // hsmd sees to its own drivers
+	}
+	var err error
+	if cfg.Telemetry.Enabled() {
+		if mc.Recorder, err = telemetry.NewRecorder(b.name()); err != nil {
+			return nil, fmt.Errorf("telemetry: %w", err)
+		}
+	}
+	if b.mux, err = hsmd.NewMux(mc); err != nil {
 		return nil, fmt.Errorf("hsm: %w", err)
 	}
-	b.mux = mux
+	if _, err := mc.Recorder.Gauges(b.mux.Status); err != nil {
+		return nil, fmt.Errorf("telemetry: %w", err)
+	}
 	return b, nil
 }
 

@@ -29,7 +29,7 @@ func Command() *cobra.Command {
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
 			defer stop()
-			log := slog.New(slog.NewJSONHandler(os.Stderr, nil)).With(slog.String("process", "sidecar"))
+			log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 			return Run(ctx, cfg, log)
 		},
 	}

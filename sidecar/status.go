@@ -57,15 +57,14 @@ func (s *statusRoute) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // status collects what each layer knows from memory.
 func (b *backend) status(ctx context.Context) *client.HSMStatus {
 	out := &client.HSMStatus{Driver: b.name(), Layers: []client.Members{layer(ctx, "sidecar", b.mux)}}
-	below := "driver"
-	if b.cfg.HSM.Via != nil {
-		out.Via, below = b.cfg.HSM.Via.Socket, "hsmd"
-	}
 	if d, err := b.mux.Describe(ctx); err == nil {
 		out.Vendor = d.GetVendor()
 	}
-	if current := b.current.Load(); current != nil {
-		out.Layers = append(out.Layers, layer(ctx, below, *current))
+	if b.cfg.HSM.Via != nil {
+		out.Via = b.cfg.HSM.Via.Socket
+		if current := b.current.Load(); current != nil {
+			out.Layers = append(out.Layers, layer(ctx, "hsmd", *current))
+		}
 	}
 	return out
 }

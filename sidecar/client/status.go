@@ -58,7 +58,7 @@ type HSMStatus struct {
 
 // Members are the backends that one process sees below itself.
 type Members struct {
-	Layer   string   `json:"layer"` // "sidecar", "hsmd" or "driver"
+	Layer   string   `json:"layer"` // "sidecar" or "hsmd"
 	Error   string   `json:"error,omitempty"`
 	Members []Member `json:"members"`
 }
