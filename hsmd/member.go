@@ -21,9 +21,11 @@ const (
 const (
 	firstBackoff = 50 * time.Millisecond
 	lastBackoff  = 5 * time.Second
-	// shortLife is what a ready phase must last for the next start to be immediate again after many short ones.
+	// After shortLives ready phases in a row that did not last shortLife, a start waits up to shortPause: enough to spare
+	// the machine, and so little that waiting requests do not notice.
 	shortLife  = time.Second
 	shortLives = 20
+	shortPause = 250 * time.Millisecond
 	// endGrace is how long a backend that lost its requests may take to be gone by itself.
 	endGrace = 3 * time.Second
 	// endTimeout is how long one may take to be gone once it was closed by force; a process stuck in the kernel never is.
@@ -103,7 +105,7 @@ func (m *member) supervise() {
 			short = 0
 		}
 		if short > shortLives {
-			m.pause(backoff(short - shortLives))
+			m.pause(min(backoff(short-shortLives), shortPause))
 		}
 	}
 }
