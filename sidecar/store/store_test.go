@@ -1,0 +1,465 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/google/uuid"
+
+	"github.com/keyside/keyside/sidecar/kms"
+)
+
+var ctx = context.Background()
+
+func open(t testing.TB, o Options) *Store {
+	t.Helper()
+	if o.Tenant == "" {
+		o.Tenant = "default"
+	}
+	s, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func newKey(alias string) *kms.Key {
+	return &kms.Key{
+		ID: uuid.New(), Alias: alias, Description: "ü " + alias, Spec: kms.AES256, Usage: kms.EncryptDecrypt, Origin: kms.OriginKMS,
+		State: kms.Enabled, CreatedAt: time.UnixMilli(1767322800123).UTC(), Versions: []kms.KeyVersion{{
+			Number: 1, CreatedAt: time.UnixMilli(1767322800123).UTC(), Sealed: bytes.Repeat([]byte(alias), 160)[:160], Root: 1,
+			Protection: kms.ProtectionHSM, PublicKey: []byte("public"),
+		}},
+	}
+}
+
+func create(t testing.TB, s *Store, keys ...*kms.Key) {
+	t.Helper()
+	for _, k := range keys {
+		if err := s.CreateKey(ctx, k, 1<<30); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func codeOf(err error) kms.Code {
+	var e *kms.Error
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return ""
+}
+
+func equal(a, b *kms.Key) bool { return fmt.Sprintf("%+v", *a) == fmt.Sprintf("%+v", *b) }
+
+// TestKeysOutliveTheProcess holds that what was written is there after the database was opened again, key by key, alias
+// by alias, in order, with every count.
+func TestKeysOutliveTheProcess(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, Options{Dir: dir})
+	if !s.Fresh() {
+		t.Error("a new database is not fresh")
+	}
+	a, b := newKey("a"), newKey("b")
+	create(t, s, a, b)
+	updated, err := s.UpdateKey(ctx, a.ID, func(k *kms.Key) error { k.State = kms.Disabled; return nil })
+	if err != nil || updated.State != kms.Disabled || a.State != kms.Enabled {
+		t.Fatalf("update: %v, answer %s, key that was handed out before %s", err, updated.State, a.State)
+	}
+	for want := range uint64(2) {
+		if first, err := s.ReserveMessages(ctx, a.ID, 1, 1<<20); err != nil || first != want<<20 {
+			t.Errorf("reservation begins at %d (%v)", first, err)
+		}
+	}
+	s.Close()
+
+	s = open(t, Options{Dir: dir})
+	if s.Fresh() {
+		t.Error("an old database is fresh")
+	}
+	for _, want := range []*kms.Key{updated, b} {
+		for range 2 { // from the database, then from the cache
+			if got, err := s.Key(ctx, want.ID); err != nil || !equal(got, want) {
+				t.Errorf("key is %+v (%v), want %+v", got, err, want)
+			}
+		}
+	}
+	keys, total, err := s.ListKeys(ctx, kms.KeyFilter{State: kms.Disabled}, 0, 10)
+	if err != nil || total != 1 || len(keys) != 1 || keys[0].ID != a.ID {
+		t.Errorf("disabled keys are %v, %d, %v", keys, total, err)
+	}
+	if first, err := s.ReserveMessages(ctx, a.ID, 1, 1); err != nil || first != 2<<20 {
+		t.Errorf("reservation goes on at %d (%v)", first, err)
+	}
+	if first, err := s.ReserveMessages(ctx, a.ID, 2, 1); err != nil || first != 0 {
+		t.Errorf("another version begins at %d (%v)", first, err)
+	}
+	if err := s.CreateKey(ctx, newKey("a"), 10); codeOf(err) != kms.CodeAliasExists {
+		t.Errorf("second key of one alias: %v", err)
+	}
+}
+
+// TestCreateRefusals holds that a refused key leaves nothing behind.
+func TestCreateRefusals(t *testing.T) {
+	s := open(t, Options{Dir: t.TempDir()})
+	a := newKey("a")
+	create(t, s, a)
+	if err := s.CreateKey(ctx, newKey("b"), 1); codeOf(err) != kms.CodeQuotaExceeded {
+		t.Errorf("beyond the quota: %v", err)
+	}
+	same := newKey("c")
+	same.ID = a.ID
+	if s.CreateKey(ctx, same, 10) == nil {
+		t.Error("an id is given twice")
+	}
+	huge := newKey("d")
+	huge.Versions[0].Sealed = make([]byte, valueThreshold)
+	if s.CreateKey(ctx, huge, 10) == nil {
+		t.Error("a record that would go to the value log is stored")
+	}
+	for alias, want := range map[string]kms.Code{"a": kms.CodeAliasExists, "b": "", "c": "", "d": ""} {
+		if err := s.CheckNew(ctx, alias, 2); codeOf(err) != want {
+			t.Errorf("alias %s: %v", alias, err)
+		}
+	}
+	if n, _ := s.CountKeys(ctx); n != 1 {
+		t.Errorf("%d keys, want 1", n)
+	}
+	if _, err := s.Key(ctx, huge.ID); codeOf(err) != kms.CodeNotFound {
+		t.Errorf("a refused key: %v", err)
+	}
+	create(t, s, newKey("b"))
+}
+
+// TestUpdateRefusals holds that an update that fails, or that would break an index, changes nothing.
+func TestUpdateRefusals(t *testing.T) {
+	s := open(t, Options{Dir: t.TempDir()})
+	a := newKey("a")
+	create(t, s, a)
+	no := kms.Errorf(kms.CodeNotEnabled, "no")
+	for name, change := range map[string]func(*kms.Key) error{
+		"refused": func(k *kms.Key) error { k.State = kms.Disabled; return no },
+		"id":      func(k *kms.Key) error { k.ID = uuid.New(); return nil },
+		"alias":   func(k *kms.Key) error { k.Alias = "b"; return nil },
+	} {
+		if _, err := s.UpdateKey(ctx, a.ID, change); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+		if got, err := s.Key(ctx, a.ID); err != nil || !equal(got, a) {
+			t.Errorf("%s: key is now %+v (%v)", name, got, err)
+		}
+	}
+	if _, err := s.UpdateKey(ctx, uuid.New(), func(*kms.Key) error { return nil }); codeOf(err) != kms.CodeNotFound {
+		t.Errorf("unknown key: %v", err)
+	}
+}
+
+// TestConcurrentChanges holds that many writers leave one state on which memory and disk agree, and that readers never
+// see a state older than one that was acknowledged.
+func TestConcurrentChanges(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, Options{Dir: dir, cacheSize: 3, unsynced: true})
+	shared := newKey("shared")
+	create(t, s, shared)
+	var wg sync.WaitGroup
+	for g := range 8 {
+		wg.Go(func() {
+			for i := range 20 {
+				k := newKey(fmt.Sprintf("%d-%d", g, i))
+				if err := s.CreateKey(ctx, k, 100); err != nil && codeOf(err) != kms.CodeQuotaExceeded {
+					t.Error(err)
+				}
+				version := uint32(g*20 + i + 2)
+				_, err := s.UpdateKey(ctx, shared.ID, func(k *kms.Key) error {
+					k.Versions = append(k.Versions, kms.KeyVersion{Number: max(version, k.Current().Number+1), Sealed: []byte("s")})
+					return nil
+				})
+				if err != nil {
+					t.Error(err)
+				}
+				seen, err := s.Key(ctx, shared.ID)
+				if err != nil || seen.Current().Number < version {
+					t.Errorf("version %d is acknowledged, but the key has %d (%v)", version, seen.Current().Number, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	before, total, err := s.ListKeys(ctx, kms.KeyFilter{}, 0, 1000)
+	if err != nil || total != 100 || len(before) != 100 {
+		t.Fatalf("%d keys of %d (%v), want the quota of 100", len(before), total, err)
+	}
+	s.Close()
+	s = open(t, Options{Dir: dir})
+	after, _, err := s.ListKeys(ctx, kms.KeyFilter{}, 0, 1000)
+	if err != nil || !slices.EqualFunc(before, after, equal) {
+		t.Errorf("memory and disk do not agree (%v)", err)
+	}
+	if n := len(after[0].Versions); n != 161 {
+		t.Errorf("shared key has %d versions, want 161", n)
+	}
+}
+
+// TestPages holds pages and filters against a plain slice.
+func TestPages(t *testing.T) {
+	s := open(t, Options{Dir: t.TempDir(), unsynced: true})
+	var all []*kms.Key
+	for i := range 50 {
+		k := newKey(fmt.Sprint("key-", i))
+		k.Spec = []kms.KeySpec{kms.AES256, kms.ECP256, kms.AES256}[i%3]
+		k.State = []kms.KeyState{kms.Enabled, kms.Disabled}[i%2]
+		all = append(all, k)
+	}
+	create(t, s, all...)
+	for _, spec := range []kms.KeySpec{"", kms.AES256, kms.ECP256, kms.RSA4096} {
+		for _, state := range []kms.KeyState{"", kms.Enabled, kms.Disabled, kms.PendingImport} {
+			filter := kms.KeyFilter{Spec: spec, State: state}
+			var want []*kms.Key
+			for _, k := range all {
+				if filter.Accepts(k.Spec, k.State) {
+					want = append(want, k)
+				}
+			}
+			for _, limit := range []int{1, 7, 50, 1000} {
+				for offset := 0; offset <= 60; offset += 6 {
+					got, total, err := s.ListKeys(ctx, filter, offset, limit)
+					page := want[min(offset, len(want)):min(offset+limit, len(want))]
+					if err != nil || total != len(want) || !slices.EqualFunc(got, page, equal) {
+						t.Fatalf("%+v from %d, limit %d: %d keys of %d (%v), want %d of %d",
+							filter, offset, limit, len(got), total, err, len(page), len(want))
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestOpenRefusals holds which databases are not opened, and that the message says what to do.
+func TestOpenRefusals(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, Options{Dir: dir})
+	create(t, s, newKey("a"))
+	refuse := func(name string, o Options, words ...string) {
+		t.Helper()
+		other, err := Open(o)
+		if err == nil {
+			other.Close()
+			t.Errorf("%s: opened", name)
+			return
+		}
+		for _, w := range words {
+			if !strings.Contains(err.Error(), w) {
+				t.Errorf("%s: message %q lacks %q", name, err, w)
+			}
+		}
+	}
+	refuse("second process", Options{Dir: dir, Tenant: "default"}, "in use by another process", fmt.Sprint("pid ", os.Getpid()), "stop that process")
+	s.Close()
+	refuse("other tenant", Options{Dir: dir, Tenant: "other"}, `belongs to tenant "default"`, "configuration")
+	refuse("no tenant", Options{Dir: t.TempDir()}, "tenant")
+	refuse("no directory", Options{Dir: filepath.Join(os.DevNull, "db"), Tenant: "default"}, "database directory")
+
+	tamper(t, dir, func(txn *badger.Txn) error { return txn.Set(countKey(), appendUint64(nil, 2)) })
+	refuse("index short of a key", Options{Dir: dir, Tenant: "default"}, "damaged")
+	tamper(t, dir, func(txn *badger.Txn) error {
+		return errors.Join(txn.Set(countKey(), appendUint64(nil, 1)), txn.Set(schemaKey(), []byte(`{"format":99,"tenant":"default"}`)))
+	})
+	refuse("newer format", Options{Dir: dir, Tenant: "default"}, "newer than this program")
+	tamper(t, dir, func(txn *badger.Txn) error { return txn.Delete(schemaKey()) })
+	refuse("no schema", Options{Dir: dir, Tenant: "default"}, "no database of keyside's")
+}
+
+// tamper changes a database behind the store's back.
+func tamper(t *testing.T, dir string, change func(*badger.Txn) error) {
+	t.Helper()
+	db, err := badger.Open(badgerOptions(Options{Dir: dir, Logger: slog.New(slog.DiscardHandler)}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(db.Update(change), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestMigration holds that an old database is brought up to date once, step by step, also after a step that failed.
+func TestMigration(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, Options{Dir: dir})
+	k := newKey("a")
+	create(t, s, k)
+	s.Close()
+	var steps []string
+	fail := true
+	step := func(name string) migration {
+		return func(*badger.DB) error {
+			steps = append(steps, name)
+			if name == "2 to 3" && fail {
+				fail = false
+				return errors.New("power cut")
+			}
+			return nil
+		}
+	}
+	newer := Options{Dir: dir, Tenant: "default", migrations: []migration{step("1 to 2"), step("2 to 3")}}
+	if _, err := Open(newer); err == nil || !strings.Contains(err.Error(), "migrate from format 2") {
+		t.Fatalf("a migration that fails: %v", err)
+	}
+	for range 2 {
+		s := open(t, newer)
+		if got, err := s.Key(ctx, k.ID); err != nil || !equal(got, k) {
+			t.Errorf("migrated key is %+v (%v)", got, err)
+		}
+		s.Close()
+	}
+	if want := []string{"1 to 2", "2 to 3", "2 to 3"}; !slices.Equal(steps, want) {
+		t.Errorf("steps were %v, want %v", steps, want)
+	}
+	if _, err := Open(Options{Dir: dir, Tenant: "default"}); err == nil {
+		t.Error("an old program opens a new database")
+	}
+}
+
+// TestDamagedRecord holds that a record that is not what was written is an error, never a key and never an absence.
+func TestDamagedRecord(t *testing.T) {
+	good, err := encodeRecord(record{newKey("a"), 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range map[string][]byte{
+		"empty": {}, "cut": good[:len(good)-1], "unknown format": append([]byte{2}, good[1:]...), "longer": append(bytes.Clone(good), 'x'),
+		"of another key":  good,
+		"twice a member":  bytes.Replace(good, []byte(`"state"`), []byte(`"state":"Enabled","state"`), 1),
+		"unknown member":  bytes.Replace(good, []byte(`"state"`), []byte(`"granted":"all","state"`), 1),
+		"without a state": bytes.Replace(good, []byte(`"state":"Enabled",`), nil, 1),
+	} {
+		dir := t.TempDir()
+		s := open(t, Options{Dir: dir})
+		k := newKey("a")
+		create(t, s, k)
+		s.Close()
+		if name != "of another key" {
+			value = bytes.Replace(value, good[bytes.Index(good, []byte(`"id":"`))+6:][:36], []byte(k.ID.String()), 1)
+		}
+		tamper(t, dir, func(txn *badger.Txn) error { return txn.Set(recordKey(k.ID), value) })
+		s = open(t, Options{Dir: dir})
+		if got, err := s.Key(ctx, k.ID); err == nil || codeOf(err) == kms.CodeNotFound {
+			t.Errorf("%s: key is %+v (%v)", name, got, err)
+		}
+		if _, _, err := s.ListKeys(ctx, kms.KeyFilter{}, 0, 10); err == nil {
+			t.Errorf("%s: a list passes over it", name)
+		}
+		if _, err := s.UpdateKey(ctx, k.ID, func(*kms.Key) error { return nil }); err == nil {
+			t.Errorf("%s: it is updated", name)
+		}
+	}
+}
+
+// TestDamagedFile holds that a table with one bit flipped stops the start.
+func TestDamagedFile(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, Options{Dir: dir, unsynced: true})
+	for i := range 200 {
+		create(t, s, newKey(fmt.Sprint("key-", i)))
+	}
+	s.Close()
+	tables, err := filepath.Glob(filepath.Join(dir, "*.sst"))
+	if err != nil || len(tables) == 0 {
+		t.Fatalf("tables: %v %v", tables, err)
+	}
+	content, err := os.ReadFile(tables[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	content[len(content)/3] ^= 1
+	if err := os.WriteFile(tables[0], content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := Open(Options{Dir: dir, Tenant: "default"}); err == nil {
+		s.Close()
+		t.Error("a damaged database is opened")
+	} else if !strings.Contains(err.Error(), "backup") {
+		t.Errorf("message does not say what to do: %v", err)
+	}
+}
+
+// TestFullDisk holds that a disk without room refuses writes, not reads, and that nothing is half-written.
+func TestFullDisk(t *testing.T) {
+	free := uint64(1 << 40)
+	s := open(t, Options{Dir: t.TempDir(), freeBytes: func(string) (uint64, error) { return free, nil }})
+	k := newKey("a")
+	create(t, s, k)
+	free = minFree - 1
+	if err := s.CreateKey(ctx, newKey("b"), 10); err == nil || codeOf(err) != "" || !strings.Contains(err.Error(), "full") {
+		t.Errorf("create on a full disk: %v", err)
+	}
+	if _, err := s.ReserveMessages(ctx, k.ID, 1, 1); err == nil {
+		t.Error("message numbers are reserved on a full disk")
+	}
+	if _, err := s.Key(ctx, k.ID); err != nil {
+		t.Errorf("read on a full disk: %v", err)
+	}
+	free = minFree
+	create(t, s, newKey("b"))
+}
+
+// TestHotKeyNeedsNoDatabase holds that a key in use costs no look into the database, and the cache stays bounded.
+func TestHotKeyNeedsNoDatabase(t *testing.T) {
+	s := open(t, Options{Dir: t.TempDir(), cacheSize: 2, unsynced: true})
+	a, b, c := newKey("a"), newKey("b"), newKey("c")
+	create(t, s, a, b)
+	s.Key(ctx, a.ID)
+	create(t, s, c) // pushes b out
+	if n := s.cache.recent.Len(); n != 2 || len(s.cache.keys) != 2 {
+		t.Errorf("cache holds %d keys, want 2", n)
+	}
+	s.db.Close()
+	for _, k := range []*kms.Key{a, c} {
+		if got, err := s.Key(ctx, k.ID); err != nil || got != k {
+			t.Errorf("hot key: %v, %v", got, err)
+		}
+	}
+	if _, err := s.Key(ctx, b.ID); err == nil || codeOf(err) == kms.CodeNotFound {
+		t.Errorf("cold key without database: %v", err)
+	}
+}
+
+// FuzzKeyRecord holds that whatever decodes is a whole key, which encodes to what decodes to it again.
+func FuzzKeyRecord(f *testing.F) {
+	k := newKey("a")
+	good, err := encodeRecord(record{k, 7})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add(good[:40])
+	f.Add([]byte{recordFormat, '{', '}'})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := decodeRecord(k.ID, b)
+		if err != nil {
+			if r.key != nil {
+				t.Fatal("a key beside an error")
+			}
+			return
+		}
+		again, err := encodeRecord(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r2, err := decodeRecord(k.ID, again)
+		if err != nil || !equal(r2.key, r.key) || r2.sequence != r.sequence {
+			t.Fatalf("%q decodes, but its like does not: %v", b, err)
+		}
+	})
+}
