@@ -6,10 +6,18 @@ import (
 
 // What happens when a member dies with calls in flight.
 //
-// Each call that it had is repeated, alone, on a fresh or another member. A death counts against a call (a strike) unless
-// the driver was ended from outside while it had several calls: then nothing points at any of them. A call with
-// two strikes is refused as poison and recorded. A request that kills its driver is so found at its second death, or
-// its third where it makes the death look like a kill from outside.
+// Each call that it had is repeated, alone, on a fresh or another member. A death that is the driver's own (a crash, an
+// exit, a hang) counts in full against every call that was in flight, so a request that kills its driver is refused, as
+// poison and on record, at the second death; those that were beside it the first time run alone the second time, and so
+// stay innocent. A death from outside (kill -9, or hsmd's end for its clients) says nothing about several calls and little
+// about one that ran alone: it counts half, and only then.
+
+// Strikes, and how many are too many.
+const (
+	strikeOwn     = 2
+	strikeOutside = 1
+	maxStrikes    = 4
+)
 
 // verdict is what became of calls that a death interrupted and that are not to be repeated.
 type verdict struct {
@@ -44,6 +52,7 @@ func (x *Mux) lost(c *call) (v verdict) {
 	l := c.life
 	x.condemn(l)
 	x.release(c)
+	c = x.copyOf(c)
 	if l.buried {
 		x.judge(l, c, &v)
 	} else {
@@ -52,6 +61,16 @@ func (x *Mux) lost(c *call) (v verdict) {
 	}
 	x.finishIfIdle()
 	return v
+}
+
+// copyOf returns a call to go on with in place of one that was lost: a Submitter that fails in the midst of Submit may
+// still be reading the old one's request, which is therefore neither changed nor used again.
+func (x *Mux) copyOf(c *call) *call {
+	n := x.newCall()
+	answer := n.answer
+	*n = *c
+	n.answer = answer
+	return n
 }
 
 // bury is called when a member's process is gone.
@@ -76,12 +95,15 @@ func (x *Mux) bury(l *life) {
 
 // judge decides about one call that died with its member; the lock is held.
 func (x *Mux) judge(l *life, c *call, v *verdict) {
-	if !l.draining && (!l.outside || l.crowd == 1) {
-		c.strikes++
+	switch {
+	case l.draining:
+	case !l.outside:
+		c.strikes += strikeOwn
+	case l.crowd == 1:
+		c.strikes += strikeOutside
 	}
 	switch {
-	case c.done == nil: // answered at its deadline
-		x.recycle(c)
+	case c.done == nil: // answered at its deadline already
 	case c.strikes >= maxStrikes:
 		v.poison = append(v.poison, c)
 	case x.ctx.Err() != nil:
@@ -96,8 +118,8 @@ func (x *Mux) judge(l *life, c *call, v *verdict) {
 // sentence carries a verdict out.
 func (x *Mux) sentence(v verdict) {
 	for _, c := range v.poison {
-		x.log.Error("request refused after it was in flight at two driver deaths", "operation", c.name(), "tenant", c.tenant.name, "bytes", len(c.req.Body))
-		x.refuse(c, driver.Errorf(driver.Poison, "request was in flight at %d driver deaths", c.strikes))
+		x.log.Error("request refused as poison: drivers die of it", "operation", c.name(), "tenant", c.tenant.name, "bytes", len(c.req.Body))
+		x.refuse(c, driver.Errorf(driver.Poison, "request was in flight at too many driver deaths"))
 	}
 	for _, c := range v.lost {
 		x.refuse(c, driver.Errorf(driver.Lost, "driver ended"))

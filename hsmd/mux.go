@@ -9,9 +9,6 @@ import (
 	"github.com/keyside/keyside/plugins/driver"
 )
 
-// maxStrikes is at how many driver deaths a request is refused instead of repeated.
-const maxStrikes = 2
-
 // answerGrace is how long a member has after a deadline to say so itself, before the Mux answers in its place.
 const answerGrace = 50 * time.Millisecond
 
@@ -59,11 +56,7 @@ func NewMux(cfg MuxConfig) (*Mux, error) {
 		cfg: cfg, log: cfg.Logger.With("mux", cfg.Name), tenants: map[string]*tenant{}, idle: make(chan struct{}),
 		watchers: map[chan *driver.Event]struct{}{}, closeCtx: context.Background(),
 	}
-	x.calls.New = func() any {
-		c := new(call)
-		c.answer = func(r *driver.Response) { x.answered(c, r) }
-		return c
-	}
+	x.calls.New = func() any { return x.newCall() }
 	x.timer = time.AfterFunc(time.Hour, x.sweep)
 	x.timer.Stop()
 	x.ctx, x.cancel = context.WithCancel(context.Background())
@@ -74,6 +67,12 @@ func NewMux(cfg MuxConfig) (*Mux, error) {
 		x.wg.Go(m.supervise)
 	}
 	return x, nil
+}
+
+func (x *Mux) newCall() *call {
+	c := new(call)
+	c.answer = func(r *driver.Response) { x.answered(c, r) }
+	return c
 }
 
 // Submit implements driver.Submitter.

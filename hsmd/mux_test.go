@@ -43,7 +43,7 @@ func TestRandomKillsLoseNothing(t *testing.T) {
 	for _, outside := range []bool{true, false} {
 		t.Run(fmt.Sprintf("outside=%v", outside), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d := &device{work: 200 * time.Microsecond}
+				d := &device{work: 2 * time.Millisecond}
 				x := newMux(t, MuxConfig{Name: "m"}, d)
 				var stop atomic.Bool
 				var wg sync.WaitGroup
@@ -87,7 +87,7 @@ func TestRandomKillsLoseNothing(t *testing.T) {
 
 // The request that kills its driver is refused; those that were beside it are served.
 func TestPoisonIsRefusedAndTheRestGoOn(t *testing.T) {
-	for data, deaths := range map[string]int32{"crash": 2, "kill": 3} {
+	for data, deaths := range map[string]int32{"crash": 2, "kill": 5} {
 		t.Run(data, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				d := &device{work: 5 * time.Millisecond}
@@ -111,10 +111,10 @@ func TestPoisonIsRefusedAndTheRestGoOn(t *testing.T) {
 						t.Errorf("request beside it: %v", code)
 					}
 				}
+				synctest.Wait() // for the start after the last death
 				if n := d.starts.Load() - 1; n != deaths {
 					t.Errorf("%d deaths, want %d", n, deaths)
 				}
-				synctest.Wait()
 				for _, got := range beside {
 					if len(got) > 0 {
 						t.Error("answered twice")
@@ -132,6 +132,7 @@ func TestControlCallsAreRepeatedOnceToo(t *testing.T) {
 		if _, err := x.MakeKey(t.Context(), &driver.MakeKeyRequest{Tenant: "t", Key: &driver.KeyIdentity{KeyId: []byte("crash")}}); driver.CodeOf(err) != driver.Poison {
 			t.Errorf("control call that kills its driver: %v", err)
 		}
+		synctest.Wait()
 		if n := d.starts.Load(); n != 3 {
 			t.Errorf("%d starts, want 3", n)
 		}
@@ -338,13 +339,11 @@ func TestFailoverOnlyBetweenEqualKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := &device{tenants: map[string][]byte{"both": []byte("1"), "only-a": []byte("2"), "differs": []byte("3")}}
 		b := &device{tenants: map[string][]byte{"both": []byte("1"), "differs": []byte("4")}}
-		x := newMux(t, MuxConfig{Name: "m"}, a)
-		_ = x
-		x2 := newMux(t, MuxConfig{Name: "m2"}, a, b)
+		x := newMux(t, MuxConfig{Name: "m"}, a, b)
 		synctest.Wait()
 		for _, tenant := range []string{"both", "only-a"} {
 			for range 20 {
-				if err := do(x2, tenant, "x", time.Second); err != nil {
+				if err := do(x, tenant, "x", time.Second); err != nil {
 					t.Fatalf("%s: %v", tenant, err)
 				}
 			}
@@ -358,13 +357,13 @@ func TestFailoverOnlyBetweenEqualKeys(t *testing.T) {
 		b.mu.Unlock()
 		a.setStartErr(driver.Errorf(driver.Device, "power cut"))
 		a.backend().die(false)
-		if err := do(x2, "both", "x", time.Second); err != nil {
+		if err := do(x, "both", "x", time.Second); err != nil {
 			t.Errorf("failover: %v", err)
 		}
-		if err := do(x2, "only-a", "x", time.Second); driver.CodeOf(err) != driver.Deadline {
+		if err := do(x, "only-a", "x", time.Second); driver.CodeOf(err) != driver.Deadline {
 			t.Errorf("tenant whose only member is down: %v", err)
 		}
-		if err := do(x2, "nobody", "x", time.Second); err != nil {
+		if err := do(x, "nobody", "x", time.Second); err != nil {
 			t.Errorf("tenant that no member has goes to one of them for the answer: %v", err)
 		}
 	})

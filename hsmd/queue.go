@@ -26,7 +26,7 @@ type call struct {
 	deadline time.Time // the caller's
 	queued   time.Duration
 	done     func(*driver.Response) // nil once answered: the member's answer then only frees its place
-	strikes  int                    // deaths that it may have caused
+	strikes  int                    // see death.go
 	life     *life                  // the member that has it, as long as it is in flight
 	next     *call                  // in flight on the same life
 	prev     *call
