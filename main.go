@@ -15,6 +15,7 @@ import (
 	"github.com/keyside/keyside/hsmd"
 	"github.com/keyside/keyside/sidecar"
 	"github.com/keyside/keyside/sidecar/cli"
+	"github.com/keyside/keyside/test/bench"
 )
 
 // version is stamped by the Makefile; a plain go build takes it from the module.
@@ -40,7 +41,7 @@ func command() *cobra.Command {
 		SilenceUsage:  true,
 	}
 	root.AddCommand(cli.Commands()...)
-	root.AddCommand(hsmd.Command(), sidecar.Command(), driverCommand(), &cobra.Command{
+	root.AddCommand(hsmd.Command(), sidecar.Command(), driverCommand(), bench.Command(), &cobra.Command{
 		Use: "version", Short: "print the version", RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := fmt.Fprintln(cmd.OutOrStdout(), root.Version)
 			return err
