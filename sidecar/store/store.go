@@ -38,9 +38,11 @@ const (
 	defaultCacheSize = 4096
 
 	// Memory is what a sidecar has little of. A memtable's arena takes about 1.3 times its size, and there are at
-	// most NumMemtables waiting beside the one in use.
+	// most memTables waiting beside the one in use. badger keeps the buffers of some table builders, each twice
+	// tableSize.
 	memTableSize = 4 << 20
 	memTables    = 1
+	tableSize    = 1 << 20
 	// valueThreshold is above every record, so that all values are in the tables and none in the value log.
 	valueThreshold   = 512 << 10
 	valueLogFileSize = 1 << 20 // the least that badger takes; it stays empty
@@ -102,7 +104,7 @@ func badgerOptions(o Options) badger.Options {
 	b := badger.DefaultOptions(o.Dir)
 	b.Logger = logger{o.Logger.With("component", "badger")}
 	b.SyncWrites = !o.unsynced
-	b.MemTableSize, b.NumMemtables = memTableSize, memTables
+	b.MemTableSize, b.NumMemtables, b.BaseTableSize = memTableSize, memTables, tableSize
 	b.ValueThreshold, b.ValueLogFileSize = valueThreshold, valueLogFileSize
 	b.NumCompactors, b.NumLevelZeroTables, b.NumLevelZeroTablesStall = 2, 2, 6 // badger wants two compactors or none
 	b.NumGoroutines = 1
@@ -183,9 +185,9 @@ func (s *Store) checkNew(txn *badger.Txn, alias string, quota int) error {
 }
 
 // CreateKey implements kms.Store.
-func (s *Store) CreateKey(_ context.Context, key *kms.Key, quota int) error {
+func (s *Store) CreateKey(ctx context.Context, key *kms.Key, quota int) error {
 	var at entry
-	return s.change(func(txn *badger.Txn) error {
+	return s.change(ctx, func(txn *badger.Txn) error {
 		if err := s.checkNew(txn, key.Alias, quota); err != nil {
 			return err
 		}
@@ -205,10 +207,10 @@ func (s *Store) CreateKey(_ context.Context, key *kms.Key, quota int) error {
 }
 
 // UpdateKey implements kms.Store.
-func (s *Store) UpdateKey(_ context.Context, id kms.KeyID, change func(*kms.Key) error) (*kms.Key, error) {
+func (s *Store) UpdateKey(ctx context.Context, id kms.KeyID, change func(*kms.Key) error) (*kms.Key, error) {
 	var updated *kms.Key
 	var sequence uint64
-	err := s.change(func(txn *badger.Txn) error {
+	err := s.change(ctx, func(txn *badger.Txn) error {
 		record, err := readRecord(txn, id)
 		if err != nil {
 			return err
@@ -264,8 +266,8 @@ func (s *Store) ListKeys(ctx context.Context, filter kms.KeyFilter, offset, limi
 func (s *Store) CountKeys(context.Context) (int, error) { return s.index.len(), nil }
 
 // ReserveMessages implements kms.Store.
-func (s *Store) ReserveMessages(_ context.Context, id kms.KeyID, version uint32, n uint64) (first uint64, err error) {
-	err = s.change(func(txn *badger.Txn) error {
+func (s *Store) ReserveMessages(ctx context.Context, id kms.KeyID, version uint32, n uint64) (first uint64, err error) {
+	err = s.change(ctx, func(txn *badger.Txn) error {
 		if first, err = readUint64(txn, messagesKey(id, version)); err != nil && !errors.Is(err, badger.ErrKeyNotFound) {
 			return fmt.Errorf("read message count: %w", err)
 		}
@@ -280,9 +282,12 @@ func (s *Store) ReserveMessages(_ context.Context, id kms.KeyID, version uint32,
 // change runs one state change: stage puts the new values into a transaction, which is committed and synced, and then
 // apply makes memory agree with it. If a commit fails, nobody knows what the disk holds, so nothing more is written
 // until a restart has read it again.
-func (s *Store) change(stage func(*badger.Txn) error, apply func()) error {
+func (s *Store) change(ctx context.Context, stage func(*badger.Txn) error, apply func()) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err // nobody waits for it any more
+	}
 	if s.broken != nil {
 		return fmt.Errorf("database takes no more changes until a restart: %w", s.broken)
 	}

@@ -394,6 +394,41 @@ func TestDamagedFile(t *testing.T) {
 	}
 }
 
+// TestValueLogStaysEmpty holds that all values are in the tables, so that the value log needs no collection of garbage
+// and a destroyed value has one place less to hide.
+func TestValueLogStaysEmpty(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, Options{Dir: dir, unsynced: true})
+	for i := range 100 {
+		k := newKey(fmt.Sprint("key-", i))
+		k.Versions[0].Sealed = make([]byte, 64<<10)
+		create(t, s, k)
+	}
+	s.Close()
+	logs, err := filepath.Glob(filepath.Join(dir, "*.vlog"))
+	if err != nil || len(logs) == 0 {
+		t.Fatalf("value logs: %v %v", logs, err)
+	}
+	for _, l := range logs {
+		if info, err := os.Stat(l); err != nil || info.Size() > 20 { // its header
+			t.Errorf("%s has %d bytes (%v)", l, info.Size(), err)
+		}
+	}
+}
+
+// TestLateChange holds that a change whose request is over does not happen.
+func TestLateChange(t *testing.T) {
+	s := open(t, Options{Dir: t.TempDir()})
+	late, cancel := context.WithCancel(ctx)
+	cancel()
+	if err := s.CreateKey(late, newKey("a"), 10); !errors.Is(err, context.Canceled) {
+		t.Errorf("create: %v", err)
+	}
+	if n, _ := s.CountKeys(ctx); n != 0 {
+		t.Errorf("%d keys, want none", n)
+	}
+}
+
 // TestFullDisk holds that a disk without room refuses writes, not reads, and that nothing is half-written.
 func TestFullDisk(t *testing.T) {
 	free := uint64(1 << 40)
