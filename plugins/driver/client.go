@@ -4,6 +4,8 @@ import (
 	"context"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/keyside/keyside/plugins/driverv1"
 )
@@ -30,6 +32,14 @@ func Configure(ctx context.Context, conn grpc.ClientConnInterface, settings, cre
 	_, err := driverv1.NewDriverClient(conn).Configure(ctx, &driverv1.ConfigureRequest{
 		Settings: settings, Credential: credential, ExecFd: int32(execFD),
 	})
+	return fromCall(ctx, err)
+}
+
+// fromCall is FromStatus for a call of ours: cancelled although its context goes on means that the connection was closed.
+func fromCall(ctx context.Context, err error) error {
+	if status.Code(err) == codes.Canceled && ctx.Err() == nil {
+		return &Error{Code: Lost, Message: "connection to the driver closed", cause: err}
+	}
 	return FromStatus(err)
 }
 
@@ -44,62 +54,62 @@ func (c *Client) Execute(ctx context.Context, tenant string, op *Op) (*Result, e
 // Describe implements Driver.
 func (c *Client) Describe(ctx context.Context) (*Description, error) {
 	res, err := c.rpc.Describe(ctx, &driverv1.DescribeRequest{})
-	return res, FromStatus(err)
+	return res, fromCall(ctx, err)
 }
 
 // InitTenant implements Driver.
 func (c *Client) InitTenant(ctx context.Context, req *InitTenantRequest) (*Tenant, error) {
 	res, err := c.rpc.InitTenant(ctx, req)
-	return res, FromStatus(err)
+	return res, fromCall(ctx, err)
 }
 
 // DescribeTenant implements Driver.
 func (c *Client) DescribeTenant(ctx context.Context, req *DescribeTenantRequest) (*Tenant, error) {
 	res, err := c.rpc.DescribeTenant(ctx, req)
-	return res, FromStatus(err)
+	return res, fromCall(ctx, err)
 }
 
 // MakeKey implements Driver.
 func (c *Client) MakeKey(ctx context.Context, req *MakeKeyRequest) (*SealedKey, error) {
 	res, err := c.rpc.MakeKey(ctx, req)
-	return res, FromStatus(err)
+	return res, fromCall(ctx, err)
 }
 
 // MakeWrappingKey implements Driver.
 func (c *Client) MakeWrappingKey(ctx context.Context, req *MakeWrappingKeyRequest) (*SealedKey, error) {
 	res, err := c.rpc.MakeWrappingKey(ctx, req)
-	return res, FromStatus(err)
+	return res, fromCall(ctx, err)
 }
 
 // ImportKey implements Driver.
 func (c *Client) ImportKey(ctx context.Context, req *ImportKeyRequest) (*SealedKey, error) {
 	res, err := c.rpc.ImportKey(ctx, req)
-	return res, FromStatus(err)
+	return res, fromCall(ctx, err)
 }
 
 // Reseal implements Driver.
 func (c *Client) Reseal(ctx context.Context, req *ResealRequest) (*SealedKey, error) {
 	res, err := c.rpc.Reseal(ctx, req)
-	return res, FromStatus(err)
+	return res, fromCall(ctx, err)
 }
 
 // DestroyKey implements Driver.
 func (c *Client) DestroyKey(ctx context.Context, req *DestroyKeyRequest) error {
 	_, err := c.rpc.DestroyKey(ctx, req)
-	return FromStatus(err)
+	return fromCall(ctx, err)
 }
 
 // Status implements Driver.
 func (c *Client) Status(ctx context.Context) ([]*Member, error) {
 	res, err := c.rpc.Status(ctx, &driverv1.StatusRequest{})
-	return res.GetMembers(), FromStatus(err)
+	return res.GetMembers(), fromCall(ctx, err)
 }
 
 // Health implements Driver.
 func (c *Client) Health(ctx context.Context, tenant string) error {
 	res, err := c.rpc.Health(ctx, &driverv1.HealthRequest{Tenant: tenant})
 	if err != nil {
-		return FromStatus(err)
+		return fromCall(ctx, err)
 	}
 	if !res.GetOk() {
 		return FromProto(res.GetError())
@@ -111,12 +121,12 @@ func (c *Client) Health(ctx context.Context, tenant string) error {
 func (c *Client) Watch(ctx context.Context, fn func(*Event)) error {
 	stream, err := c.rpc.Watch(ctx, &driverv1.WatchRequest{})
 	if err != nil {
-		return FromStatus(err)
+		return fromCall(ctx, err)
 	}
 	for {
 		e, err := stream.Recv()
 		if err != nil {
-			return FromStatus(err)
+			return fromCall(ctx, err)
 		}
 		fn(e)
 	}
@@ -125,5 +135,5 @@ func (c *Client) Watch(ctx context.Context, fn func(*Event)) error {
 // Drain implements Driver.
 func (c *Client) Drain(ctx context.Context) error {
 	_, err := c.rpc.Drain(ctx, &driverv1.DrainRequest{})
-	return FromStatus(err)
+	return fromCall(ctx, err)
 }
