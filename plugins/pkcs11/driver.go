@@ -31,8 +31,8 @@ const (
 // exitDelay lets the answer that explains the exit leave the process first.
 const exitDelay = 200 * time.Millisecond
 
-// controlSessions is how many control calls may work at once.
-const controlSessions = 2
+// controlSessions is how many control calls may work at once. At most half of them make RSA keys, which takes seconds.
+const controlSessions = 4
 
 // Driver implements driver.Driver on one token.
 type Driver struct {
@@ -52,8 +52,9 @@ type Driver struct {
 
 	meter    meter
 	watchdog *watchdog
-	pool     *pool // for operations
-	control  *pool // for everything else
+	pool     *pool         // for operations
+	control  *pool         // for everything else
+	making   chan struct{} // a place for each RSA key that may be in the making
 	pinned   pinnedSession
 	live     *liveKeys
 	tenants  tenantCache
@@ -140,7 +141,7 @@ func (d *Driver) makePools() {
 		return &pool{open: func() (*session, error) { return d.openSession(0) }, close: d.closeSession, limit: limit,
 			event: func(int) { d.emit("session-limit", nil) }}
 	}
-	d.pool, d.control = newPool(work), newPool(control)
+	d.pool, d.control, d.making = newPool(work), newPool(control), make(chan struct{}, max(control/2, 1))
 }
 
 func (d *Driver) openSession(flags uint) (*session, error) {

@@ -113,6 +113,14 @@ func (d *Driver) makeKey(ctx context.Context, tenant string, id *driver.KeyIdent
 	if err != nil {
 		return nil, err
 	}
+	if spec.rsa() {
+		select {
+		case d.making <- struct{}{}:
+			defer func() { <-d.making }()
+		case <-ctx.Done():
+			return nil, driver.AsError(ctx.Err())
+		}
+	}
 	return control(ctx, d, tenant, func(s *session, t *tenantKeys) (sealed *driver.SealedKey, err error) {
 		h, public, err := generateKey(s, spec)
 		if err != nil {

@@ -41,7 +41,7 @@ func sizeClass(size int) int {
 	return min(max(bits.Len(uint(size))-7, 0)/3, sizeClasses-1) // up to 127, 1023, 8191 bytes, more
 }
 
-// histogram counts durations in buckets a quarter of an octave wide. Its quantiles are at most 19 % too high.
+// histogram counts durations in four buckets per octave. Its quantiles are at most a quarter too high.
 type histogram struct {
 	buckets [160]atomic.Uint64 // up to 2^40 ns
 	errors  atomic.Uint64

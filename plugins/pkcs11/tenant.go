@@ -160,7 +160,7 @@ func (d *Driver) findTenant(s *session, name string) (*tenantKeys, error) {
 	t := &tenantKeys{roots: parts[purposeRoot], mac: parts[purposeMAC][1], audit: parts[purposeAudit][1]}
 	switch {
 	case len(t.roots) == 0 && t.mac == 0 && t.audit == 0:
-		// A sick token finds nothing either, without an error.
+		// A sick token finds nothing either, and neither does a lost login, both without an error.
 		if err := d.tokenWell(s); err != nil {
 			return nil, err
 		}
@@ -238,7 +238,8 @@ func (d *Driver) checkAttributes(s *session, h handle, key tenantKey) error {
 	return nil
 }
 
-// tokenWell reports a token that does not answer for itself.
+// tokenWell reports a token that does not answer for itself, which ends the process: modules do not find such a token
+// again when it comes back. A lost login it reports as the module would.
 func (d *Driver) tokenWell(s *session) error {
 	s.begin(callInfo, 0)
 	info, err := d.lib.ctx.GetTokenInfo(d.slot)
@@ -247,25 +248,34 @@ func (d *Driver) tokenWell(s *session) error {
 	if err == nil && info.SerialNumber != d.info.SerialNumber {
 		err = errors.New("another token is in the slot")
 	}
-	if err == nil {
-		return nil
+	if err != nil {
+		e := driver.Errorf(driver.Device, "token does not answer: %w", err)
+		e.Retry = driver.RetryElsewhere
+		var ce *callError
+		if errors.As(err, &ce) {
+			e.CKR, e.Function = ce.name(), ce.function
+		}
+		d.emit("token-lost", e)
+		d.giveUp(e)
+		return e
 	}
-	e := driver.Errorf(driver.Device, "token does not answer: %w", err)
-	var ce *callError
-	if errors.As(err, &ce) {
-		e.CKR, e.Function = ce.name(), ce.function
+	s.begin(callInfo, 0)
+	state, err := d.lib.ctx.GetSessionInfo(p11.SessionHandle(s.h))
+	err = called(err, "C_GetSessionInfo")
+	s.finish(err)
+	if err == nil && state.State != p11.CKS_RO_USER_FUNCTIONS && state.State != p11.CKS_RW_USER_FUNCTIONS {
+		err = &callError{rv: p11.CKR_USER_NOT_LOGGED_IN, function: "C_GetSessionInfo"}
 	}
-	d.emit("token-lost", e)
-	return e
+	return err
 }
 
 // DescribeTenant implements driver.Driver.
 func (d *Driver) DescribeTenant(ctx context.Context, req *driver.DescribeTenantRequest) (*driver.Tenant, error) {
-	return control(ctx, d, req.GetTenant(), func(_ *session, t *tenantKeys) (*driver.Tenant, error) {
-		return t.describe(req.GetTenant()), nil
+	return attempt(ctx, d, func() (*driver.Tenant, error) {
+		t, err := d.tenant(req.GetTenant())
+		if err != nil {
+			return nil, failure{err: err, tenant: req.GetTenant()}
+		}
+		return &driver.Tenant{Name: req.GetTenant(), Roots: slices.Clone(t.numbers), AuditPublicKey: bytes.Clone(t.auditPublic)}, nil
 	})
-}
-
-func (t *tenantKeys) describe(name string) *driver.Tenant {
-	return &driver.Tenant{Name: name, Roots: slices.Clone(t.numbers), AuditPublicKey: bytes.Clone(t.auditPublic)}
 }

@@ -1,0 +1,85 @@
+package pkcs11
+
+import (
+	"context"
+	"crypto/sha256"
+	"testing"
+	"time"
+
+	"github.com/keyside/keyside/plugins/driver"
+)
+
+// BenchmarkExecute and BenchmarkDirect do the same work: through the driver, and with the bare C calls.
+func BenchmarkExecute(b *testing.B) {
+	d := tenanted(b, "bench", "")
+	digest := sha256.Sum256([]byte("digest"))
+	aesID, aesKey := newKey(b, d, "bench", driver.AES256)
+	rsaID, rsaKey := newKey(b, d, "bench", driver.RSA2048)
+	ecID, ecKey := newKey(b, d, "bench", driver.ECP256)
+	ops := map[string]*driver.Op{
+		"encrypt-32":    {Kind: driver.Encrypt, Key: aesID, Sealed: aesKey.Sealed, Data: make([]byte, 32)},
+		"encrypt-4096":  {Kind: driver.Encrypt, Key: aesID, Sealed: aesKey.Sealed, Data: make([]byte, 4096)},
+		"datakey-32":    {Kind: driver.DataKey, Key: aesID, Sealed: aesKey.Sealed, Length: 32},
+		"random-32":     {Kind: driver.Random, Length: 32},
+		"sign-rsa-2048": {Kind: driver.Sign, Key: rsaID, Sealed: rsaKey.Sealed, Algorithm: driver.PKCS1v15SHA256, Data: digest[:]},
+		"sign-ec-p256":  {Kind: driver.Sign, Key: ecID, Sealed: ecKey.Sealed, Algorithm: driver.ECDSASHA256, Data: digest[:]},
+		"tenant-mac":    {Kind: driver.TenantMAC, Data: digest[:]},
+	}
+	for name, op := range ops {
+		b.Run(name, func(b *testing.B) {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+			defer cancel()
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := d.Execute(ctx, "bench", op); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	b.Run("encrypt-32-parallel", func(b *testing.B) {
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				if _, err := d.Execute(context.Background(), "bench", ops["encrypt-32"]); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	})
+	b.Run("unseal-cold", func(b *testing.B) {
+		for b.Loop() {
+			d.live.forget("bench", aesKey.Sealed)
+			if _, err := d.Execute(context.Background(), "bench", ops["encrypt-32"]); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+func BenchmarkDirect(b *testing.B) {
+	x, err := OpenDirect(settings(tokenMain, ""), []byte(testPIN))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = x.Close() })
+	digest := sha256.Sum256([]byte("digest"))
+	short, long := make([]byte, 32), make([]byte, 4096)
+	ops := map[string]func() error{
+		"encrypt-32":    func() error { _, _, err := x.Encrypt(0, short); return err },
+		"encrypt-4096":  func() error { _, _, err := x.Encrypt(0, long); return err },
+		"datakey-32":    func() error { _, _, _, err := x.DataKey(0, 32); return err },
+		"random-32":     func() error { _, err := x.Random(0, 32); return err },
+		"sign-rsa-2048": func() error { _, err := x.SignRSA(0, digest[:]); return err },
+		"sign-ec-p256":  func() error { _, err := x.SignEC(0, digest[:]); return err },
+	}
+	for name, op := range ops {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := op(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,283 @@
+package pkcs11
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	p11 "github.com/miekg/pkcs11"
+
+	"github.com/keyside/keyside/plugins/driver"
+)
+
+// encryption is an encrypt operation and the way back.
+type encryption struct {
+	d      *Driver
+	tenant string
+	op     *driver.Op
+}
+
+func newEncryption(t *testing.T, d *Driver, tenant string) encryption {
+	t.Helper()
+	id, key := newKey(t, d, tenant, driver.AES256)
+	return encryption{d, tenant, &driver.Op{Kind: driver.Encrypt, Key: id, Sealed: key.Sealed, Data: []byte("attack at dawn"), Aad: []byte("aad")}}
+}
+
+func (e encryption) decryptOp(t *testing.T) *driver.Op {
+	t.Helper()
+	res, err := e.d.Execute(t.Context(), e.tenant, e.op)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &driver.Op{Kind: driver.Decrypt, Key: e.op.Key, Sealed: e.op.Sealed, Data: res.Data, Iv: res.Iv, Aad: e.op.Aad}
+}
+
+func (e encryption) works(t *testing.T) {
+	t.Helper()
+	res, err := e.d.Execute(t.Context(), e.tenant, e.decryptOp(t))
+	if err != nil || !bytes.Equal(res.GetData(), e.op.Data) {
+		t.Fatalf("got %q, %v", res.GetData(), err)
+	}
+}
+
+func TestCorruptCiphertextClimbsNoRung(t *testing.T) {
+	d := tenanted(t, "corrupt", "")
+	e := newEncryption(t, d, "corrupt")
+	op := e.decryptOp(t)
+	generation := d.generation.Load()
+	open, _, _ := d.pool.usage()
+	for i := range 10_000 {
+		bad := &driver.Op{Kind: op.Kind, Key: op.Key, Sealed: op.Sealed, Iv: op.Iv, Aad: op.Aad, Data: bytes.Clone(op.Data)}
+		bad.Data[i%len(bad.Data)] ^= 1 << (i % 8)
+		if _, err := d.Execute(t.Context(), "corrupt", bad); driver.CodeOf(err) != driver.BadCiphertext {
+			t.Fatalf("ciphertext %d: %v", i, err)
+		}
+	}
+	e.works(t)
+	if now, _, _ := d.pool.usage(); now != open || d.generation.Load() != generation || d.live.count() != 1 {
+		t.Errorf("%d sessions were %d, generation %d was %d, %d live keys", now, open, d.generation.Load(), generation, d.live.count())
+	}
+}
+
+func TestRecoversFromLostSessions(t *testing.T) {
+	d := tenanted(t, "lost", "")
+	e := newEncryption(t, d, "lost")
+	e.works(t)
+	generation := d.generation.Load()
+	if err := d.lib.ctx.CloseAllSessions(d.slot); err != nil { // the login and all session objects go with them
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			if _, err := d.Execute(context.Background(), "lost", e.op); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	e.works(t)
+	if got := d.generation.Load(); got != generation+1 {
+		t.Errorf("generation %d, was %d", got, generation)
+	}
+	if _, err := d.MakeKey(t.Context(), &driver.MakeKeyRequest{Tenant: "lost", Key: identity(driver.ECP256, driver.SignVerify)}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRecoversFromALogout(t *testing.T) {
+	d := tenanted(t, "logout", "")
+	e := newEncryption(t, d, "logout")
+	e.works(t)
+	if err := d.lib.ctx.Logout(p11.SessionHandle(d.pinned.h)); err != nil {
+		t.Fatal(err)
+	}
+	e.works(t)
+	if _, err := d.Execute(t.Context(), "logout", &driver.Op{Kind: driver.TenantMAC, Data: []byte("x")}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRecoversFromALostObject(t *testing.T) {
+	d := tenanted(t, "object", "")
+	e := newEncryption(t, d, "object")
+	e.works(t)
+	generation := d.generation.Load()
+	for _, k := range d.live.keys {
+		if err := d.pinned.destroy(k.handle); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e.works(t)
+	if d.generation.Load() != generation {
+		t.Error("one lost object cost a login")
+	}
+}
+
+func TestRecoversFromAnOperationLeftActive(t *testing.T) {
+	d := tenanted(t, "active", "")
+	e := newEncryption(t, d, "active")
+	e.works(t)
+	s, err := d.pool.get(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.lib.ctx.DigestInit(p11.SessionHandle(s.h), []*p11.Mechanism{p11.NewMechanism(p11.CKM_SHA256, nil)}); err != nil {
+		t.Fatal(err)
+	}
+	d.pool.put(s)
+	e.works(t)
+}
+
+func TestModuleGoneEndsTheProcess(t *testing.T) {
+	d, exit := opened(t, tokenMain, "")
+	cause := &callError{rv: p11.CKR_DEVICE_REMOVED, function: "C_Encrypt"}
+	if d.climb(failure{err: cause}) {
+		t.Error("a module that is gone is worth another try")
+	}
+	_, err := d.Execute(t.Context(), "any", &driver.Op{Kind: driver.Random, Length: 1})
+	wantCode(t, err, driver.Device)
+	if driver.AsError(err).RetryClass() != driver.RetryElsewhere {
+		t.Errorf("retry class %s", driver.AsError(err).RetryClass())
+	}
+	waitFor(t, func() bool { return exit.Load() == ExitModuleGone })
+}
+
+// TestSickTokenHidesNoTenant moves the token's folder away, after which SoftHSM finds no object, without an error, and in
+// that process never finds the token again.
+func TestSickTokenHidesNoTenant(t *testing.T) {
+	d, exit := opened(t, tokenSick, "")
+	tenant := &driver.InitTenantRequest{Tenant: "sick"}
+	if _, err := d.InitTenant(t.Context(), tenant); err != nil {
+		t.Fatal(err)
+	}
+	dir := tokenFolder(t, d)
+	if err := os.Rename(dir, dir+".away"); err != nil {
+		t.Fatal(err)
+	}
+	d.tenants.forgetAll()
+	for name, err := range map[string]error{
+		"describe": second(d.DescribeTenant(t.Context(), &driver.DescribeTenantRequest{Tenant: "sick"})),
+		"init":     second(d.InitTenant(t.Context(), tenant)),
+		"health":   d.Health(t.Context(), "sick"),
+	} {
+		if wantCode(t, err, driver.Device); driver.AsError(err).RetryClass() != driver.RetryElsewhere {
+			t.Errorf("%s: retry class %s", name, driver.AsError(err).RetryClass())
+		}
+	}
+	if err := os.Rename(dir+".away", dir); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, func() bool { return exit.Load() == ExitModuleGone })
+	if out, err := child(t, "healthy").CombinedOutput(); err != nil {
+		t.Errorf("the next process: %v: %s", err, out)
+	}
+}
+
+func init() {
+	children["healthy"] = func() int {
+		d, err := openDriver(settings(tokenSick, ""), []byte(testPIN), slog.New(slog.DiscardHandler), os.Exit)
+		if err == nil {
+			err = d.Health(context.Background(), "sick")
+		}
+		return report(err)
+	}
+}
+
+// report prints a child's error and returns its exit code.
+func report(err error) int {
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	return 0
+}
+
+// waitFor waits until a condition holds, up to five seconds.
+func waitFor(t *testing.T, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); !holds(); runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatal("waited in vain")
+		}
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+// tokenFolder returns the folder of the driver's token: the one that holds its serial number.
+func tokenFolder(t *testing.T, d *Driver) string {
+	t.Helper()
+	dirs, err := os.ReadDir(tokenDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range dirs {
+		b, err := os.ReadFile(filepath.Join(tokenDir, dir.Name(), "token.object"))
+		if err == nil && strings.Contains(string(b), d.info.SerialNumber) {
+			return filepath.Join(tokenDir, dir.Name())
+		}
+	}
+	t.Fatal("token's folder not found")
+	return ""
+}
+
+func TestBlame(t *testing.T) {
+	d := tenanted(t, "blame", "")
+	s, err := d.pool.get(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.pool.put(s)
+	for _, c := range []struct {
+		function string
+		rv       uint
+		data     bool
+	}{
+		{"C_Decrypt", p11.CKR_GENERAL_ERROR, true},
+		{"C_Decrypt", p11.CKR_ENCRYPTED_DATA_INVALID, true},
+		{"C_Encrypt", p11.CKR_GENERAL_ERROR, false},
+		{"C_Decrypt", p11.CKR_FUNCTION_FAILED, false},
+		{"C_Decrypt", p11.CKR_DEVICE_ERROR, false},
+		{"C_UnwrapKey", p11.CKR_WRAPPED_KEY_INVALID, true},
+	} {
+		err := d.blame(s, &callError{c.rv, c.function}, driver.BadCiphertext, badCiphertext)
+		if got := driver.CodeOf(err) == driver.BadCiphertext; got != c.data {
+			t.Errorf("%s from %s: blames the data: %t", (&callError{rv: c.rv}).name(), c.function, got)
+		}
+	}
+	d.pinned.Lock()
+	defer d.pinned.Unlock()
+	canary := d.pinned.canary
+	defer func() { d.pinned.canary = canary }()
+	d.pinned.canary = 0
+	d.pinned.Unlock()
+	err = d.blame(s, &callError{p11.CKR_GENERAL_ERROR, "C_Decrypt"}, driver.BadCiphertext, badCiphertext)
+	d.pinned.Lock()
+	if driver.CodeOf(err) == driver.BadCiphertext {
+		t.Error("with a dead canary, the data is still blamed")
+	}
+}
+
+func TestReturnValues(t *testing.T) {
+	for rv, want := range map[uint]class{
+		p11.CKR_SESSION_HANDLE_INVALID: freshSession, p11.CKR_KEY_HANDLE_INVALID: findAgain, p11.CKR_USER_NOT_LOGGED_IN: loginAgain,
+		p11.CKR_TOKEN_NOT_PRESENT: replaceProcess, p11.CKR_PIN_INCORRECT: never, p11.CKR_GENERAL_ERROR: doubtful,
+		p11.CKR_SESSION_COUNT: busy, p11.CKR_DEVICE_MEMORY: makeRoom, 0x80001234: doubtful,
+	} {
+		if got := (&callError{rv: rv}).class(); got != want {
+			t.Errorf("0x%x is class %d, want %d", rv, got, want)
+		}
+	}
+	if name := (&callError{rv: 0x80001234}).name(); name != "CKR_0x80001234" {
+		t.Errorf("a vendor's code is called %s", name)
+	}
+}

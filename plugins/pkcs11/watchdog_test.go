@@ -1,0 +1,110 @@
+package pkcs11
+
+import (
+	"errors"
+	"testing"
+	"time"
+)
+
+// fakeWatchdog has a clock of its own and records what it finds hung.
+type fakeWatchdog struct {
+	*watchdog
+	clock time.Duration
+	found []time.Duration // the limits of what was found
+}
+
+func newFakeWatchdog() *fakeWatchdog {
+	f := &fakeWatchdog{clock: time.Since(epoch)}
+	settings := WatchdogSettings{Factor: 100, Floor: 80 * time.Millisecond, Ceiling: 10 * time.Second, Generate: time.Minute}
+	f.watchdog = newWatchdog(settings, new(meter), func(_ kind, _, limit time.Duration) { f.found = append(f.found, limit) })
+	f.now = func() time.Duration { return f.clock }
+	return f
+}
+
+// pass lets time go by, with the watchdog awake.
+func (f *fakeWatchdog) pass(d time.Duration) {
+	for ; d > 0 && len(f.found) == 0; d -= f.interval() {
+		f.clock += f.interval()
+		f.scan()
+	}
+}
+
+func TestWatchdogFindsAHungCall(t *testing.T) {
+	f := newFakeWatchdog()
+	call := f.watch()
+	call.begin(callEncrypt, 32)
+	f.pass(9 * time.Second)
+	if len(f.found) != 0 {
+		t.Fatal("found hung before the ceiling, with nothing learned")
+	}
+	f.pass(2 * time.Second)
+	if len(f.found) != 1 || f.found[0] != 10*time.Second {
+		t.Errorf("found %v", f.found)
+	}
+}
+
+func TestWatchdogLearnsPerKindAndSize(t *testing.T) {
+	f := newFakeWatchdog()
+	for range learnedFrom {
+		f.meter.calls[callEncrypt][sizeClass(32)].add(2*time.Millisecond, false)
+	}
+	if got := f.limit(callEncrypt, sizeClass(32)); got < 200*time.Millisecond || got > 250*time.Millisecond {
+		t.Errorf("learned %v from calls of 2ms", got)
+	}
+	if got := f.limit(callEncrypt, sizeClass(1<<16)); got != 10*time.Second {
+		t.Errorf("limit %v for a size never seen", got)
+	}
+	if got := f.limit(callGenerate, 0); got != time.Minute {
+		t.Errorf("limit %v for making a key", got)
+	}
+	call := f.watch()
+	call.begin(callEncrypt, 32)
+	f.pass(time.Second)
+	if len(f.found) != 1 || f.found[0] > 250*time.Millisecond {
+		t.Errorf("found %v", f.found)
+	}
+}
+
+func TestWatchdogLeavesCallsThatEndAlone(t *testing.T) {
+	f := newFakeWatchdog()
+	call := f.watch()
+	for range 40 {
+		call.begin(callSign, 2048)
+		f.pass(time.Second)
+		call.end(errors.New("any"))
+		f.pass(time.Second)
+	}
+	if len(f.found) != 0 {
+		t.Errorf("found %v", f.found)
+	}
+}
+
+func TestWatchdogForgivesASleep(t *testing.T) {
+	f := newFakeWatchdog()
+	call := f.watch()
+	call.begin(callEncrypt, 32)
+	f.pass(f.interval())
+	f.clock += time.Hour // the machine was stopped, and the call with it
+	f.scan()
+	f.pass(time.Second)
+	if len(f.found) != 0 {
+		t.Error("a call that was stopped with the machine counts as hung")
+	}
+}
+
+func TestHistogramQuantiles(t *testing.T) {
+	var h histogram
+	for i := 1; i <= 1000; i++ {
+		h.add(time.Duration(i)*time.Microsecond, i%10 == 0)
+	}
+	var s snapshot
+	s.add(&h)
+	for q, want := range map[float64]time.Duration{0.5: 500 * time.Microsecond, 0.99: 990 * time.Microsecond} {
+		if got := s.quantile(q); got < want || got > want*6/5 {
+			t.Errorf("quantile %v is %v, want %v or up to a fifth more", q, got, want)
+		}
+	}
+	if s.count != 1000 || s.errors != 100 {
+		t.Errorf("%d calls, %d errors", s.count, s.errors)
+	}
+}
