@@ -1,0 +1,444 @@
+package sidecar
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/keyside/keyside/plugins/driver"
+	"github.com/keyside/keyside/plugins/soft"
+	"github.com/keyside/keyside/sidecar/client"
+)
+
+// TestMain lets the test binary be the driver process that plugins starts for kind soft.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == "driver" && os.Args[2] == "soft" {
+		driver.Serve(soft.Configure)
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// node is a folder with a sidecar's configuration and state.
+type node struct {
+	t   *testing.T
+	dir string
+	cfg Config
+	log lockedBuffer
+}
+
+// lockedBuffer is a log that a test reads while it is written.
+type lockedBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+func newNode(t *testing.T) *node {
+	dir, err := os.MkdirTemp("", "sc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	n := &node{t: t, dir: dir}
+	if err := os.WriteFile(filepath.Join(dir, "pin"), []byte("correct horse battery"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n.cfg, err = ParseConfig(fmt.Appendf(nil, `
+socket: %[1]s/kms.sock
+socket_mode: "0600"
+data: %[1]s/db
+audit: {dir: %[1]s/audit, sync: false}
+tenant: test
+owner: %[2]d
+hsm:
+  init: true
+  canary: 1s
+  driver: {name: soft, kind: soft, settings: {file: %[1]s/keys}, credential: {file: %[1]s/pin}}
+drain_timeout: 5s
+`, dir, os.Getuid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// run runs the sidecar until stop is called, which returns what Run did. It waits until the sidecar serves.
+func (n *node) run() (c *client.Client, stop func() error) {
+	n.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- Run(ctx, n.cfg, n.logger()) }()
+	c = client.New(n.cfg.Socket)
+	n.t.Cleanup(c.Close)
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		if h, err := c.Health(ctx); err == nil && h.OK() {
+			break
+		}
+		select {
+		case err := <-ended:
+			n.t.Fatalf("sidecar ended: %v\n%s", err, n.log.String())
+		case <-time.After(10 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			n.t.Fatalf("sidecar does not serve\n%s", n.log.String())
+		}
+	}
+	var once sync.Once
+	var err error
+	stop = func() error {
+		once.Do(func() {
+			cancel()
+			err = <-ended
+		})
+		return err
+	}
+	n.t.Cleanup(func() { _ = stop() })
+	return c, stop
+}
+
+func (n *node) logger() *slog.Logger { return slog.New(slog.NewTextHandler(&n.log, nil)) }
+
+// refusesToStart runs the sidecar and expects it to say why not.
+func (n *node) refusesToStart(want ...string) {
+	n.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	err := Run(ctx, n.cfg, n.logger())
+	if err == nil {
+		n.t.Fatal("it started")
+	}
+	for _, w := range want {
+		if !strings.Contains(err.Error(), w) {
+			n.t.Errorf("it says %q, which lacks %q", err, w)
+		}
+	}
+}
+
+// TestEveryOperation goes through client, socket, dialect, core, database, audit log, driver process and back, and does it
+// again with what the first sidecar left behind.
+func TestEveryOperation(t *testing.T) {
+	n := newNode(t)
+	c, stop := n.run()
+	ctx := t.Context()
+	aes := must(c.CreateKey(ctx, client.CreateKeyRequest{Alias: "aes", Description: "for tests"}))
+	ec := must(c.CreateKey(ctx, client.CreateKeyRequest{Alias: "ec", Spec: "EC_P256"}))
+	bound := client.Bound{Context: map[string]string{"app": "test"}, AAD: "row 7"}
+	text := must(c.Encrypt(ctx, client.EncryptRequest{KeyID: aes, Plaintext: "héllo", Bound: bound}))
+	dataKey := must(c.CreateDataKey(ctx, client.DataKeyRequest{KeyID: aes, Bytes: 32, Bound: bound}))
+	blind := must(c.CreateDataKeyWithoutPlaintext(ctx, client.DataKeyRequest{KeyID: aes, Bytes: 16}))
+	own := must(c.EncryptDataKey(ctx, client.EncryptDataKeyRequest{KeyID: aes, Plaintext: []byte("my own key")}))
+	digest := sha256.Sum256([]byte("message"))
+	sign := client.SignRequest{KeyID: ec, Algorithm: "ECDSA_SHA_256", Message: []byte("message")}
+	signature := must(c.Sign(ctx, sign))
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+
+	c, stop = n.run()
+	if got := must(c.Decrypt(ctx, client.DecryptRequest{Ciphertext: text, Bound: bound})); string(got.Plaintext) != "héllo" || got.KeyID != aes {
+		t.Errorf("decrypted %+v", got)
+	}
+	if _, err := c.Decrypt(ctx, client.DecryptRequest{Ciphertext: text}); !errors.Is(err, client.ErrInvalidCiphertext) {
+		t.Errorf("decrypted without its context: %v", err)
+	}
+	open := client.DecryptDataKeyRequest{KeyID: aes, Ciphertext: dataKey.Ciphertext, Bytes: 32, Bound: bound}
+	if got := must(c.DecryptDataKey(ctx, open)); !bytes.Equal(got, dataKey.Plaintext) || len(got) != 32 {
+		t.Errorf("data key %x is not %x", got, dataKey.Plaintext)
+	}
+	open = client.DecryptDataKeyRequest{KeyID: aes, Ciphertext: blind.Ciphertext, Bytes: 16}
+	if got := must(c.DecryptDataKey(ctx, open)); len(got) != 16 || blind.Plaintext != nil {
+		t.Errorf("data key without plaintext: %x, %x", got, blind.Plaintext)
+	}
+	open = client.DecryptDataKeyRequest{KeyID: aes, Ciphertext: own, Bytes: 10}
+	if got := must(c.DecryptDataKey(ctx, open)); string(got) != "my own key" {
+		t.Errorf("own data key: %q", got)
+	}
+	sign.Message, sign.Digest = digest[:], true
+	if !must(c.Verify(ctx, sign, signature)) {
+		t.Error("signature does not verify")
+	}
+	if signature[len(signature)-1] ^= 1; must(c.Verify(ctx, sign, signature)) {
+		t.Error("a changed signature verifies")
+	}
+	if pem := must(c.PublicKey(ctx, ec)); !strings.HasPrefix(pem, "-----BEGIN PUBLIC KEY-----\r\n") {
+		t.Errorf("public key %q", pem)
+	}
+	if got := must(c.Random(ctx, 100)); len(got) != 100 {
+		t.Errorf("%d random bytes", len(got))
+	}
+	if err := c.DisableKey(ctx, aes); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Encrypt(ctx, client.EncryptRequest{KeyID: aes, Plaintext: "x"}); !errors.Is(err, client.ErrKeyDisabled) {
+		t.Errorf("encrypt with a disabled key: %v", err)
+	}
+	key := must(c.DescribeKey(ctx, aes))
+	if key.State != client.Disabled || key.Description != "for tests" || key.Protection != "driver" || time.Since(key.Created.Time()) > time.Hour {
+		t.Errorf("described as %+v", key)
+	}
+	if err := c.EnableKey(ctx, aes); err != nil {
+		t.Error(err)
+	}
+	page := must(c.ListKeys(ctx, client.ListKeysRequest{Limit: 1}))
+	next := must(c.ListKeys(ctx, client.ListKeysRequest{Limit: 1, Marker: page.Next}))
+	if page.Total != 2 || len(page.Keys) != 1 || len(next.Keys) != 1 || next.Keys[0].ID != ec || next.Next != "" {
+		t.Errorf("pages %+v, %+v", page, next)
+	}
+	status := must(c.HSMStatus(ctx))
+	if status.Driver != "soft" || len(status.Layers) != 1 || status.Layers[0].Members[0].State != "ready" || status.Layers[0].Members[0].PID == 0 {
+		t.Errorf("status %+v", status)
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	for _, secret := range []string{"héllo", "my own key", "correct horse"} {
+		if strings.Contains(n.log.String()+n.audit(), secret) {
+			t.Errorf("%q is in a log", secret)
+		}
+	}
+	if records := strings.Count(n.audit(), `"operation"`); records < 20 {
+		t.Errorf("%d audit records", records)
+	}
+}
+
+// audit returns the text of the audit log.
+func (n *node) audit() string {
+	files, err := filepath.Glob(filepath.Join(n.cfg.Audit.Dir, "*"))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	var text strings.Builder
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		text.Write(b)
+	}
+	return text.String()
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// TestRefusesToStart says what to do about each thing that keeps a sidecar from serving.
+func TestRefusesToStart(t *testing.T) {
+	t.Run("no root keys and no leave to make them", func(t *testing.T) {
+		n := newNode(t)
+		n.cfg.HSM.Init = false
+		n.refusesToStart("keyside root init --generate", "hsm.init")
+	})
+	t.Run("root keys gone", func(t *testing.T) {
+		n := newNode(t)
+		c, stop := n.run()
+		must(c.CreateKey(t.Context(), client.CreateKeyRequest{Alias: "a"}))
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(filepath.Join(n.dir, "keys")); err != nil {
+			t.Fatal(err)
+		}
+		n.refusesToStart("holds 1 keys", "restore")
+	})
+	t.Run("wrong pin", func(t *testing.T) {
+		n := newNode(t)
+		_, stop := n.run()
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(n.dir, "pin"), []byte("wrong"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		n.refusesToStart("refused the PIN", "will not be tried again", "hsm.driver.credential")
+	})
+	t.Run("second process", func(t *testing.T) {
+		n := newNode(t)
+		n.run()
+		second := &node{t: t, dir: n.dir, cfg: n.cfg}
+		second.cfg.Socket += "2"
+		second.refusesToStart("in use by another process")
+		second.cfg.Data += "2"
+		second.refusesToStart("another process writes it")
+	})
+	t.Run("socket served", func(t *testing.T) {
+		n := newNode(t)
+		n.run()
+		second := newNode(t)
+		second.cfg.Socket = n.cfg.Socket
+		second.refusesToStart("another process is serving this socket")
+	})
+	t.Run("bad configuration", func(t *testing.T) {
+		n := newNode(t)
+		n.cfg.Owner = unset
+		n.refusesToStart("owner:")
+	})
+}
+
+// TestDrain lets a request that has begun finish after the end was asked for.
+func TestDrain(t *testing.T) {
+	n := newNode(t)
+	_, stop := n.run()
+	conn, err := net.Dial("unix", n.cfg.Socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	body := `{"random_data_length":"8"}`
+	head := fmt.Sprintf("POST /v1.0/keyside/kms/gen-random HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", len(body))
+	if _, err := io.WriteString(conn, head); err != nil {
+		t.Fatal(err)
+	}
+	// The handler has begun once it asks for the body.
+	begun := make([]byte, len("HTTP/1.1 100 Continue\r\n\r\n"))
+	if _, err := io.ReadFull(conn, begun); err != nil {
+		t.Fatal(err)
+	}
+	stopped := make(chan error, 1)
+	go func() { stopped <- stop() }()
+	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(n.log.String(), "draining"); {
+		if time.Now().After(deadline) {
+			t.Fatal("it does not drain")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if _, err := io.WriteString(conn, body); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := io.ReadAll(conn)
+	if err != nil || !strings.Contains(string(answer), "200 OK") || !strings.Contains(string(answer), `"random_data":"`) {
+		t.Errorf("answer %q, %v", answer, err)
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(n.cfg.Socket); !os.IsNotExist(err) {
+		t.Errorf("the socket is still there: %v", err)
+	}
+}
+
+// TestLoopback serves nobody on a port but healthz, and nothing at all that a web page may have sent.
+func TestLoopback(t *testing.T) {
+	n := newNode(t)
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.cfg.Listen = free.Addr().String()
+	if err := free.Close(); err != nil {
+		t.Fatal(err)
+	}
+	n.run()
+	_, port, _ := net.SplitHostPort(n.cfg.Listen)
+	for _, c := range []struct {
+		method, path, host, origin string
+		status                     int
+		body                       string
+	}{
+		{"GET", "/healthz", "", "", 200, `"status":"ok"`},
+		{"GET", "/healthz", "localhost:" + port, "", 200, `"status":"ok"`},
+		{"GET", "/healthz", "[::1]", "", 200, `"status":"ok"`},
+		{"GET", "/healthz", "keys.example.com", "", 403, "APIGW.0304"},
+		{"GET", "/healthz", "127.0.0.1.example.com", "", 403, "APIGW.0304"},
+		{"GET", "/healthz", "", "http://localhost", 403, "APIGW.0304"},
+		{"POST", "/v1.0/keyside/kms/list-keys", "", "", 401, "APIGW.0301"},
+		{"POST", "/v1.0/keyside/kms/create-key", "evil", "", 403, "APIGW.0304"},
+		{"GET", "/keyside/v1/hsm/status", "", "", 403, "KMS.0307"},
+		{"GET", "/metrics", "", "", 404, "APIGW.0101"},
+	} {
+		req, err := http.NewRequest(c.method, "http://"+n.cfg.Listen+c.path, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = c.host
+		if c.origin != "" {
+			req.Header.Set("Origin", c.origin)
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(res.Body)
+		if err = errors.Join(err, res.Body.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if res.StatusCode != c.status || !strings.Contains(string(b), c.body) {
+			t.Errorf("%s %s as %q from %q: %d %s", c.method, c.path, c.host, c.origin, res.StatusCode, b)
+		}
+	}
+}
+
+// TestHealthFollows turns to 503 when a check fails, and back, and when nobody has checked for too long.
+func TestHealthFollows(t *testing.T) {
+	var mu sync.Mutex
+	var broken error
+	h := newHealth(time.Hour, map[string]func(context.Context) error{
+		"a": func(context.Context) error { return nil },
+		"b": func(context.Context) error {
+			mu.Lock()
+			defer mu.Unlock()
+			return broken
+		},
+	}, slog.New(slog.DiscardHandler))
+	ask := func() (int, string) {
+		w := &answer{header: http.Header{}}
+		(&healthRoute{health: h, tenant: "t"}).ServeHTTP(w, nil)
+		return w.status, w.body.String()
+	}
+	expect := func(status int, text string) {
+		t.Helper()
+		if s, b := ask(); s != status || !strings.Contains(b, text) {
+			t.Errorf("%d %s, want %d with %s", s, b, status, text)
+		}
+	}
+	h.check(t.Context())
+	expect(200, `"b":"ok"`)
+	broken = errors.New("secret cause")
+	h.check(t.Context())
+	expect(503, `"b":"unavailable"`)
+	broken = nil
+	h.check(t.Context())
+	expect(200, `"status":"ok"`)
+	r := *h.last.Load()
+	r.until = time.Now().Add(-time.Second)
+	h.last.Store(&r)
+	expect(503, `"status":"unavailable"`) // nobody has looked for too long
+}
+
+type answer struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+func (a *answer) Header() http.Header         { return a.header }
+func (a *answer) WriteHeader(status int)      { a.status = status }
+func (a *answer) Write(b []byte) (int, error) { return a.body.Write(b) }
