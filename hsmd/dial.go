@@ -69,9 +69,9 @@ func dial(ctx context.Context, socket, driverName string, wantUID int) (*remote,
 	// Asked first, hsmd says in words what it has against us; a stream it can only close.
 	if _, err := driver.NewClient(rpc, nil).Describe(ctx); err != nil {
 		if driver.CodeOf(err) == driver.Lost {
-			err = fmt.Errorf("it closed the connection; is our uid listed under tenants in its configuration? (%w)", err)
+			err = driver.Errorf(driver.Lost, "it closed the connection; is our uid listed under tenants in its configuration?")
 		}
-		return nil, errors.Join(driver.AsError(err), rpc.Close(), conn.Close())
+		return nil, errors.Join(err, rpc.Close(), conn.Close())
 	}
 	stream, err := driver.DialStream(conn, driverName)
 	if err != nil {

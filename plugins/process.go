@@ -113,7 +113,7 @@ func launch(ctx context.Context, cfg *Config, bin *binary, settings, credential 
 	p = &Process{
 		Client: driver.NewClient(conn, stream), name: cfg.Name, run: run, stream: stream, plugin: client,
 		drainTimeout: cfg.drainTimeout(), done: make(chan struct{}), cleaned: make(chan struct{}),
-		log: log.With("pid", run.cmd.Process.Pid),
+		log: log.With("pid", run.pid),
 	}
 	go p.watch()
 	return p, nil
@@ -227,7 +227,7 @@ func (p *Process) watch() {
 func (p *Process) Done() <-chan struct{} { return p.done }
 
 // PID returns the process's id.
-func (p *Process) PID() int { return p.run.cmd.Process.Pid }
+func (p *Process) PID() int { return p.run.pid }
 
 // FromOutside reports whether the process, once gone, was ended by a signal that somebody else sent it (SIGKILL or
 // SIGTERM), and so by no fault of its own.
@@ -250,6 +250,7 @@ func (p *Process) Close(ctx context.Context) error {
 		if err := p.run.Kill(ctx); err != nil {
 			p.log.Error("kill driver process", "error", err)
 		}
+		_ = p.stream.Close() // also where the process is stuck in the kernel: nobody waits for its answers
 	})
 	<-p.cleaned
 	return nil

@@ -31,6 +31,7 @@ type runner struct {
 	exited         chan struct{}
 
 	mu     sync.Mutex
+	pid    int // 0 before the start
 	reaped bool
 	killed bool // by us, before it ended by itself
 	status syscall.WaitStatus
@@ -66,7 +67,7 @@ func (r *runner) Start(context.Context) (err error) {
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
 	}
 	started := make(chan error)
-	spawner() <- func() { started <- r.cmd.Start() }
+	spawner() <- func() { started <- r.fork() }
 	err = errors.Join(<-started, outW.Close(), errW.Close(), r.extra.Close())
 	if err != nil {
 		if r.cmd.Process != nil {
@@ -76,21 +77,35 @@ func (r *runner) Start(context.Context) (err error) {
 		return errors.Join(fmt.Errorf("start %s: %w", r.bin.name, err), outR.Close(), errR.Close())
 	}
 	// The driver asks for this itself; here it also holds for one that does not.
-	_ = unix.Prlimit(r.cmd.Process.Pid, unix.RLIMIT_CORE, &unix.Rlimit{}, nil)
+	_ = unix.Prlimit(r.pid, unix.RLIMIT_CORE, &unix.Rlimit{}, nil)
 	go r.reap()
+	return nil
+}
+
+// fork starts the child, unless it was killed before it was born.
+func (r *runner) fork() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.killed {
+		return errors.New("killed before it started")
+	}
+	if err := r.cmd.Start(); err != nil {
+		return err
+	}
+	r.pid = r.cmd.Process.Pid
 	return nil
 }
 
 // reap waits for the process, kills what is left of its group while its number is still taken, and collects it.
 func (r *runner) reap() {
 	for {
-		err := unix.Waitid(unix.P_PID, r.cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		err := unix.Waitid(unix.P_PID, r.pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
 		if !errors.Is(err, unix.EINTR) {
 			break
 		}
 	}
 	r.mu.Lock()
-	_ = unix.Kill(-r.cmd.Process.Pid, unix.SIGKILL)
+	_ = unix.Kill(-r.pid, unix.SIGKILL)
 	_ = r.cmd.Wait()
 	if st, ok := r.cmd.ProcessState.Sys().(syscall.WaitStatus); ok {
 		r.status = st
@@ -107,11 +122,14 @@ func (r *runner) reap() {
 func (r *runner) Kill(context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.reaped || r.cmd == nil || r.cmd.Process == nil {
+	if r.reaped {
 		return nil
 	}
 	r.killed = true
-	if err := unix.Kill(-r.cmd.Process.Pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+	if r.pid == 0 {
+		return nil
+	}
+	if err := unix.Kill(-r.pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
 		return err
 	}
 	return nil
@@ -154,10 +172,12 @@ func (r *runner) Name() string { return r.bin.name }
 
 // ID is the process id.
 func (r *runner) ID() string {
-	if r.cmd == nil || r.cmd.Process == nil {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.pid == 0 {
 		return ""
 	}
-	return strconv.Itoa(r.cmd.Process.Pid)
+	return strconv.Itoa(r.pid)
 }
 
 // Diagnose has nothing to add.
