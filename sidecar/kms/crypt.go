@@ -2,7 +2,6 @@ package kms
 
 import (
 	"context"
-	"errors"
 
 	"github.com/keyside/keyside/policy"
 )
@@ -219,6 +218,9 @@ func (s *Service) decrypt(ctx context.Context, r *request, in DecryptInput, purp
 	}
 	plaintext, err := s.hsm.Decrypt(ctx, key.Ref(version), iv, body, h.boundTo(in.Context, in.AAD))
 	if err != nil {
+		if AsError(err).Code == CodeInvalidCiphertext {
+			return nil, invalidCiphertext().Because(err) // in the same words, whoever found out
+		}
 		return nil, err
 	}
 	out := &DecryptOutput{KeyID: key.ID, Plaintext: plaintext}
@@ -233,7 +235,7 @@ func (s *Service) decrypt(ctx context.Context, r *request, in DecryptInput, purp
 func (s *Service) opener(ctx context.Context, r *request, h header) (*Key, *KeyVersion, error) {
 	key, err := s.load(ctx, r, h.KeyID)
 	if err != nil {
-		if e := (*Error)(nil); errors.As(err, &e) && e.Code == CodeNotFound {
+		if AsError(err).Code == CodeNotFound {
 			return nil, nil, invalidCiphertext().Because(err)
 		}
 		return nil, nil, err

@@ -286,6 +286,17 @@ func (m *memStore) ReserveMessages(_ context.Context, id kms.KeyID, _ uint32, n 
 	return first, m.down
 }
 
+func (m *memStore) ReleaseMessages(_ context.Context, unused []kms.MessageRange) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, r := range unused {
+		if m.messages[r.ID] == r.End {
+			m.messages[r.ID] = r.First
+		}
+	}
+	return m.down
+}
+
 // fakeAudit keeps the records.
 type fakeAudit struct {
 	mu             sync.Mutex

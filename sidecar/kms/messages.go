@@ -64,6 +64,30 @@ func (m *messages) take(ctx context.Context, id KeyID, version uint32) (uint64, 
 	return n, c, nil
 }
 
+// release gives back what is left of the blocks, so that only kills waste numbers: 3840 restarts that each left a block
+// behind would use a key up. What is encrypted later takes a new block.
+func (m *messages) release(ctx context.Context) error {
+	store, ok := m.store.(MessageReleaser)
+	if !ok {
+		return nil
+	}
+	var unused []MessageRange
+	m.counters.Range(func(at, of any) bool {
+		id, c := at.(versionID), of.(*counter)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.next < c.end {
+			unused = append(unused, MessageRange{ID: id.key, Version: id.version, First: c.next, End: c.end})
+		}
+		c.next, c.end = 0, 0
+		return true
+	})
+	if len(unused) == 0 {
+		return nil
+	}
+	return store.ReleaseMessages(ctx, unused)
+}
+
 // checkIV refuses an IV that cannot be random: of another length, zero, or the one before. Random IVs of one key meet
 // with a chance of 2^-96 from one message to the next; a stuck generator meets at once.
 func (c *counter) checkIV(iv []byte) error {

@@ -82,6 +82,46 @@ func TestKeyExhausted(t *testing.T) {
 	}
 }
 
+// TestCleanEndWastesNoNumbers holds that a service that was closed leaves no gap, and that one which goes on after it was
+// closed still gives no number twice.
+func TestCleanEndWastesNoNumbers(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	key := w.create(t, kms.CreateKeyInput{})
+	encrypt := func(s *kms.Service) uint64 {
+		out, err := s.Encrypt(admin, kms.EncryptInput{KeyID: key.ID, Plaintext: []byte("x")})
+		wantCode(t, err, "ok")
+		return number(out.Ciphertext)
+	}
+	for want := range uint64(3) {
+		s := w.restart(t, kms.Limits{})
+		if n := encrypt(s); n != want {
+			t.Errorf("message has number %d, want %d", n, want)
+		}
+		if err := s.Close(admin); err != nil {
+			t.Fatal(err)
+		}
+	}
+	early, late := w.restart(t, kms.Limits{}), w.restart(t, kms.Limits{})
+	seen := map[uint64]bool{}
+	for _, s := range []*kms.Service{early, late, early} {
+		n := encrypt(s)
+		if seen[n] {
+			t.Errorf("number %d comes twice", n)
+		}
+		seen[n] = true
+	}
+	if err := early.Close(admin); err != nil { // its block is not the last one
+		t.Fatal(err)
+	}
+	for _, s := range []*kms.Service{early, late} {
+		n := encrypt(s)
+		if seen[n] {
+			t.Errorf("number %d comes twice", n)
+		}
+		seen[n] = true
+	}
+}
+
 // TestNoReservationNoMessage holds that nothing is encrypted where its number cannot be made durable.
 func TestNoReservationNoMessage(t *testing.T) {
 	w := newWorld(t, kms.Limits{})

@@ -63,6 +63,19 @@ type Store interface {
 	ReserveMessages(ctx context.Context, id KeyID, version uint32, n uint64) (first uint64, err error)
 }
 
+// MessageReleaser is a Store that takes reserved message numbers back.
+type MessageReleaser interface {
+	// ReleaseMessages gives reserved numbers back that were never used, where no later ones were reserved since.
+	ReleaseMessages(ctx context.Context, unused []MessageRange) error
+}
+
+// MessageRange is the message numbers of a key version from First up to, but not including, End.
+type MessageRange struct {
+	ID         KeyID
+	Version    uint32
+	First, End uint64
+}
+
 // KeyFilter selects keys. A zero field accepts every key.
 type KeyFilter struct {
 	Spec  KeySpec

@@ -65,7 +65,10 @@ type Store struct {
 	dirTime time.Time  // when the directory was last changed, as of its last sync
 }
 
-var _ kms.Store = (*Store)(nil)
+var (
+	_ kms.Store           = (*Store)(nil)
+	_ kms.MessageReleaser = (*Store)(nil)
+)
 
 // Open opens the database in opts.Dir or makes it. It repairs what an unclean end left, brings an older format up to
 // date, and refuses a database that is damaged, newer than this program, another tenant's or another process's.
@@ -277,6 +280,34 @@ func (s *Store) ReserveMessages(ctx context.Context, id kms.KeyID, version uint3
 		return txn.Set(messagesKey(id, version), appendUint64(nil, first+n))
 	}, func() {})
 	return first, err
+}
+
+// releaseBatch is how many numbers one transaction gives back, far below what badger takes in one.
+const releaseBatch = 1000
+
+// ReleaseMessages implements kms.MessageReleaser.
+func (s *Store) ReleaseMessages(ctx context.Context, unused []kms.MessageRange) error {
+	for batch := range slices.Chunk(unused, releaseBatch) {
+		err := s.change(ctx, func(txn *badger.Txn) error {
+			for _, r := range batch {
+				next, err := readUint64(txn, messagesKey(r.ID, r.Version))
+				if err != nil {
+					return fmt.Errorf("read message count: %w", err)
+				}
+				if next != r.End || r.First > r.End {
+					continue
+				}
+				if err := txn.Set(messagesKey(r.ID, r.Version), appendUint64(nil, r.First)); err != nil {
+					return err
+				}
+			}
+			return nil
+		}, func() {})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // change runs one state change: stage puts the new values into a transaction, which is committed and synced, and then

@@ -111,6 +111,35 @@ func TestKeysOutliveTheProcess(t *testing.T) {
 	}
 }
 
+// TestReleaseMessages holds that only the numbers reserved last can be given back, in any number of keys at once.
+func TestReleaseMessages(t *testing.T) {
+	s := open(t, Options{Dir: t.TempDir(), unsynced: true})
+	var unused []kms.MessageRange
+	for range releaseBatch + 1 {
+		id := uuid.New()
+		if _, err := s.ReserveMessages(ctx, id, 1, 100); err != nil {
+			t.Fatal(err)
+		}
+		unused = append(unused, kms.MessageRange{ID: id, Version: 1, First: 10, End: 100})
+	}
+	later := unused[0]
+	if _, err := s.ReserveMessages(ctx, later.ID, 1, 100); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.ReleaseMessages(ctx, unused); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range unused {
+		want := uint64(10)
+		if r == later {
+			want = 200
+		}
+		if first, err := s.ReserveMessages(ctx, r.ID, 1, 1); err != nil || first != want {
+			t.Fatalf("reservation goes on at %d (%v), want %d", first, err, want)
+		}
+	}
+}
+
 // TestCreateRefusals holds that a refused key leaves nothing behind.
 func TestCreateRefusals(t *testing.T) {
 	s := open(t, Options{Dir: t.TempDir()})
