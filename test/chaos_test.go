@@ -3,11 +3,14 @@ package test
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -187,5 +190,47 @@ func waitFor(t *testing.T, what string, is func() bool) {
 			t.Fatalf("%s: not within %s", what, deadline)
 		}
 		<-tick.C
+	}
+}
+
+// TestCorruptCiphertexts sends 10,000 ciphertexts that do not open: each is refused as such, and no driver process is the
+// worse for it.
+func TestCorruptCiphertexts(t *testing.T) {
+	n := startNode(t, "softhsm", "via-hsmd")
+	c := client.New(n.Socket)
+	defer c.Close()
+	key, err := c.CreateKey(t.Context(), client.CreateKeyRequest{Alias: "corrupt"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := c.Encrypt(t.Context(), client.EncryptRequest{KeyID: key, Plaintext: "a message"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	good, err := base64.StdEncoding.DecodeString(sealed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := n.Processes("driver")
+	var wg sync.WaitGroup
+	for worker := range 16 {
+		wg.Go(func() {
+			for i := worker; i < 10_000; i += 16 {
+				bad := slices.Clone(good)
+				bad[i%len(bad)] ^= 1 << (i / len(bad) % 8)
+				_, err := c.Decrypt(t.Context(), client.DecryptRequest{Ciphertext: base64.StdEncoding.EncodeToString(bad)})
+				if refused := new(client.Error); !errors.As(err, &refused) || refused.Code != "KMS.2201" {
+					t.Errorf("bit %d of byte %d flipped: %v", i/len(bad)%8, i%len(bad), err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if after := n.Processes("driver"); !slices.Equal(before, after) {
+		t.Errorf("driver processes were %v and are %v", before, after)
+	}
+	if err := roundTrip(t.Context(), c, key, "still well"); err != nil {
+		t.Error(err)
 	}
 }

@@ -1,0 +1,73 @@
+package test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/keyside/keyside/hsmd"
+	"github.com/keyside/keyside/plugins/drivertest"
+	"github.com/keyside/keyside/test/node"
+)
+
+// TestConformanceOfProcesses runs the kit as a driver's author would, with `keyside driver check`, against the built-in
+// drivers and the example driver, each as a process.
+func TestConformanceOfProcesses(t *testing.T) {
+	check := func(t *testing.T, args ...string) {
+		t.Parallel()
+		out, err := exec.CommandContext(t.Context(), binary, append([]string{"driver", "check"}, args...)...).CombinedOutput()
+		t.Logf("%s", out)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Run("soft", func(t *testing.T) { check(t, "--kind", "soft") })
+	t.Run("example", func(t *testing.T) {
+		command := filepath.Join(t.TempDir(), "exampledriver")
+		build := exec.Command("go", "build", "-o", command, ".")
+		build.Dir = "exampledriver"
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("build: %v\n%s", err, out)
+		}
+		check(t, "--command", command)
+	})
+	t.Run("softhsm", func(t *testing.T) {
+		o := node.Options{Binary: binary, Dir: t.TempDir(), Driver: "softhsm"}
+		if err := node.Edit(t.Context(), o, func(map[string]any) {}); err != nil { // makes the token
+			t.Fatal(err)
+		}
+		config, err := hsmd.LoadConfig(filepath.Join(o.Dir, "hsmd.yaml"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		settings, err := yaml.Marshal(&config.Drivers[0].Settings)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(o.Dir, "settings.yaml")
+		if err := os.WriteFile(file, settings, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		check(t, "--kind", "pkcs11", "--settings", file, "--credential-file", filepath.Join(o.Dir, "pin"),
+			"--env", "SOFTHSM2_CONF="+filepath.Join(o.Dir, "softhsm2.conf"))
+	})
+}
+
+// TestConformanceThroughHSMD runs the kit through the daemon, its kernel-checked tenants and its Mux.
+func TestConformanceThroughHSMD(t *testing.T) {
+	for _, driver := range []string{"soft", "softhsm"} {
+		t.Run(driver, func(t *testing.T) {
+			t.Parallel()
+			n := startNode(t, driver, "via-hsmd")
+			backend, err := hsmd.Dial(t.Context(), filepath.Join(n.Dir, "hsmd.sock"), driver, os.Getuid())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = backend.Close(t.Context()) }()
+			drivertest.Run(t, drivertest.Config{Driver: backend, Tenant: "default"})
+		})
+	}
+}
