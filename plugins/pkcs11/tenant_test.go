@@ -46,7 +46,7 @@ func labels(t *testing.T, d *Driver, prefix string) []string {
 
 func TestTokenHoldsTheTenantsKeysOnly(t *testing.T) {
 	d := tenanted(t, "three", "")
-	for spec := range specs {
+	for _, spec := range []driver.KeySpec{driver.AES256, driver.HMAC512, driver.RSA2048, driver.ECP384} {
 		newKey(t, d, "three", spec)
 	}
 	want := []string{"keyside/three/audit/1", "keyside/three/mac/1", "keyside/three/root/1"}
@@ -132,11 +132,14 @@ func TestResealMovesToTheNewestRoot(t *testing.T) {
 	}
 }
 
+// killRounds is how many processes are killed.
+const killRounds = 8
+
 // TestKilledWhileMakingTenants kills a process that makes tenants, again and again. What it acknowledged is whole, what
 // it did not can be made, and nothing unfinished stays.
 func TestKilledWhileMakingTenants(t *testing.T) {
 	var made []string
-	for round := range 12 {
+	for round := range killRounds {
 		cmd := child(t, "tenants")
 		cmd.Env = append(cmd.Env, fmt.Sprintf("KEYSIDE_PKCS11_TEST_ROUND=%d", round))
 		out, err := cmd.StdoutPipe()
@@ -163,7 +166,7 @@ func TestKilledWhileMakingTenants(t *testing.T) {
 			t.Errorf("%s was acknowledged: %v", name, err)
 		}
 	}
-	for round := range 12 {
+	for round := range killRounds {
 		for n := range 20 {
 			name := tenantName(round, n)
 			if _, err := d.InitTenant(t.Context(), &driver.InitTenantRequest{Tenant: name}); err != nil {
