@@ -14,6 +14,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/keyside/keyside/hsmd/peer"
 	"github.com/keyside/keyside/hsmd/telemetry"
@@ -34,6 +35,10 @@ func Command() *cobra.Command {
 			cfg, err := LoadConfig(path)
 			if err != nil {
 				return err
+			}
+			// PINs pass through this process; a core dump or a debugger would show them.
+			if err := errors.Join(unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0), unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})); err != nil {
+				return fmt.Errorf("forbid core dumps: %w", err)
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
 			defer stop()

@@ -12,7 +12,8 @@ import (
 	"github.com/keyside/keyside/plugins/driver"
 )
 
-// statusTimeout bounds how long Status waits for a member's own report; after it the last one stands.
+// statusTimeout bounds how long Status waits for a member's own report; after it the last one stands. A caller with a
+// deadline, such as the Mux of the hop above, gets its answer well before that.
 const statusTimeout = 250 * time.Millisecond
 
 // latency counts one kind of operation in buckets of a quarter of a power of two, microseconds.
@@ -97,7 +98,11 @@ func (x *Mux) describe(first *life) *driver.Description {
 
 // Status implements driver.Driver: each member's own report, or the last one that it gave, under what the Mux knows of it.
 func (x *Mux) Status(ctx context.Context) ([]*driver.Member, error) {
-	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	timeout := statusTimeout
+	if deadline, ok := ctx.Deadline(); ok {
+		timeout = min(timeout, time.Until(deadline)*3/4)
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	x.mu.Lock()
 	ready := append([]*life(nil), x.ready...)
