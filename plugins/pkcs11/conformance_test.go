@@ -8,5 +8,5 @@ import (
 
 func TestConformance(t *testing.T) {
 	d := tenanted(t, "conform", "")
-	drivertest.Run(t, drivertest.Config{Driver: d, Tenant: "conform", OtherTenant: "conform-other"})
+	drivertest.Run(t, drivertest.Config{Driver: d, Tenant: "conform", OtherTenant: "conform-other", Drain: true})
 }

@@ -92,12 +92,9 @@ func ecPublicKey(s *session, h handle, spec keySpec) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, sign := range []byte{2, 3} {
-		px, py := elliptic.UnmarshalCompressed(spec.curve, append([]byte{sign}, x...))
-		if px == nil {
-			break
-		}
-		if pub := (&ecdsa.PublicKey{Curve: spec.curve, X: px, Y: py}); ecdsa.VerifyASN1(pub, digest, signature) {
+	for _, parity := range []byte{2, 3} {
+		pub, err := ecdsa.ParseUncompressedPublicKey(spec.curve, pointAt(spec.curve, parity, x))
+		if err == nil && ecdsa.VerifyASN1(pub, digest, signature) {
 			return marshalPublic(pub)
 		}
 	}
@@ -109,13 +106,12 @@ func zeroDigestX(curve elliptic.Curve, raw []byte) ([]byte, error) {
 	half := len(raw) / 2
 	n := curve.Params().N
 	r, s := new(big.Int).SetBytes(raw[:half]), new(big.Int).SetBytes(raw[half:])
-	rx, ry := elliptic.UnmarshalCompressed(curve, append([]byte{2}, raw[:half]...))
 	inverse := new(big.Int).ModInverse(r, n)
-	if rx == nil || inverse == nil {
+	if inverse == nil {
 		return nil, errBadSignature
 	}
 	k := inverse.Mul(inverse, s).Mod(inverse, n)
-	point, err := (&ecdsa.PublicKey{Curve: curve, X: rx, Y: ry}).ECDH()
+	point, err := dhCurves[curve].NewPublicKey(pointAt(curve, 2, raw[:half])) // either parity gives the same X
 	if err != nil {
 		return nil, err
 	}
@@ -124,6 +120,20 @@ func zeroDigestX(curve elliptic.Curve, raw []byte) ([]byte, error) {
 		return nil, err
 	}
 	return scalar.ECDH(point)
+}
+
+// pointAt returns the uncompressed form of the point with this X coordinate and the compressed form's first byte, nil if
+// there is none.
+func pointAt(curve elliptic.Curve, parity byte, x []byte) []byte {
+	px, py := elliptic.UnmarshalCompressed(curve, append([]byte{parity}, x...))
+	if px == nil {
+		return nil
+	}
+	p := make([]byte, 1+2*len(x))
+	p[0] = 4
+	px.FillBytes(p[1 : 1+len(x)])
+	py.FillBytes(p[1+len(x):])
+	return p
 }
 
 var errBadSignature = driver.Errorf(driver.Device, "module's signature is none")
