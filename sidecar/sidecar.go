@@ -141,6 +141,9 @@ func (p *process) openCore(context.Context) (err error) {
 	p.core, err = kms.New(kms.Config{
 		Store: p.store, HSM: p.hsm, Auditor: p.audit, Tenant: p.cfg.Tenant, Limits: p.cfg.Limits, Logger: p.log, Tracer: tracer,
 	})
+	if err == nil {
+		p.closer(p.core.Close)
+	}
 	return err
 }
 

@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 
 // node is a folder with a sidecar's configuration and state.
 type node struct {
-	t   *testing.T
+	t   testing.TB
 	dir string
 	cfg Config
 	log lockedBuffer
@@ -57,7 +57,7 @@ func (b *lockedBuffer) String() string {
 	return b.buf.String()
 }
 
-func newNode(t *testing.T) *node {
+func newNode(t testing.TB) *node {
 	dir, err := os.MkdirTemp("", "sc")
 	if err != nil {
 		t.Fatal(err)
