@@ -40,6 +40,9 @@ func openBinary(cfg *Config) (*binary, error) {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
+	if self, err := os.Executable(); err == nil && cfg.Kind != KindExternal {
+		b.name = self // what ps shows
+	}
 	if cfg.Kind == KindExternal {
 		if err := checkOwner(b.name, f); err != nil {
 			return nil, err
