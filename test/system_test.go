@@ -207,13 +207,14 @@ func cmdNoOrphans(ts *testscript.TestScript, neg bool, args []string) {
 	})
 }
 
-// cmdExit runs a program that must end with the exit code.
+// cmdExit runs a program that must end with the exit code, and in time.
 func cmdExit(ts *testscript.TestScript, neg bool, args []string) {
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)
 	got := 0
 	var ended *exec.ExitError
-	if err := ts.Exec(args[1], args[2:]...); errors.As(err, &ended) {
+	limited := append([]string{"--signal=TERM", strconv.Itoa(int(deadline.Seconds()))}, args[1:]...)
+	if err := ts.Exec("timeout", limited...); errors.As(err, &ended) {
 		got = ended.ExitCode()
 	} else if err != nil {
 		ts.Fatalf("%v", err)

@@ -27,7 +27,8 @@ func hsmCommand() *cobra.Command {
 	return group
 }
 
-// printStatus prints a table of the members of each layer, and one of what the operations took at the lowest layer.
+// printStatus prints a table of the members of each layer, and one of what the operations took at the lowest layer
+// that answers.
 func printStatus(cmd *cobra.Command, status *client.HSMStatus) error {
 	w := cmd.OutOrStdout()
 	fmt.Fprintf(w, "driver %s", status.Driver)
@@ -39,10 +40,13 @@ func printStatus(cmd *cobra.Command, status *client.HSMStatus) error {
 	}
 	fmt.Fprint(w, "\n\n")
 	rows := [][]string{{"LAYER", "MEMBER", "STATE", "PID", "TOKEN", "SLOT", "SESSIONS", "BUSY", "QUEUE", "IN FLIGHT", "LIVE KEYS", "RESTARTS", "LAST ERROR"}}
-	latencies := [][]string{{"LAYER", "OPERATION", "COUNT", "ERRORS", "P50 US", "P99 US"}}
+	var latencies [][]string
 	for _, layer := range status.Layers {
 		if layer.Error != "" {
 			rows = append(rows, []string{layer.Layer, "-", layer.Error})
+		}
+		if len(layer.Members) > 0 {
+			latencies = [][]string{{"MEMBER", "OPERATION", "COUNT", "ERRORS", "P50 US", "P99 US"}}
 		}
 		for _, m := range layer.Members {
 			rows = append(rows, []string{
@@ -51,14 +55,14 @@ func printStatus(cmd *cobra.Command, status *client.HSMStatus) error {
 				fmt.Sprint(m.InFlight), ofLimit(m.LiveKeys, m.LiveKeysLimit), fmt.Sprint(m.Restarts), dash(m.LastError),
 			})
 			for _, l := range m.Latencies {
-				latencies = append(latencies, []string{layer.Layer, l.Operation, fmt.Sprint(l.Count), fmt.Sprint(l.Errors), fmt.Sprint(l.P50), fmt.Sprint(l.P99)})
+				latencies = append(latencies, []string{m.Name, l.Operation, fmt.Sprint(l.Count), fmt.Sprint(l.Errors), fmt.Sprint(l.P50), fmt.Sprint(l.P99)})
 			}
 		}
 	}
 	if err := table(w, rows); err != nil {
 		return err
 	}
-	if len(latencies) == 1 {
+	if len(latencies) < 2 {
 		return nil
 	}
 	fmt.Fprintln(w)

@@ -2,10 +2,10 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,7 +13,10 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/keyside/keyside/plugins/driver"
 	"github.com/keyside/keyside/sidecar/client"
 )
 
@@ -98,7 +101,7 @@ func up(ctx context.Context, o upOptions, stdout, stderr io.Writer) error {
 		}
 	}()
 	if config.HSM.Via != nil {
-		if err := await(ctx, launch("hsmd"), func() error { return accepts(dir.path("hsmd.sock")) }); err != nil {
+		if err := await(ctx, launch("hsmd"), func() error { return driverReady(ctx, dir.path("hsmd.sock")) }); err != nil {
 			return err
 		}
 	}
@@ -123,6 +126,9 @@ func up(ctx context.Context, o upOptions, stdout, stderr io.Writer) error {
 	return nil
 }
 
+// errHopeless is the cause of a failure that waiting does not mend.
+var errHopeless = errors.New("the driver does not start")
+
 // await polls until the child does its work. The end of ctx is no failure: up was asked to stop.
 func await(ctx context.Context, c *child, works func() error) error {
 	deadline := time.After(startTimeout)
@@ -130,6 +136,9 @@ func await(ctx context.Context, c *child, works func() error) error {
 		err := works()
 		if err == nil {
 			return nil
+		}
+		if errors.Is(err, errHopeless) {
+			return failf(ExitUnavailable, "%w", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -143,13 +152,23 @@ func await(ctx context.Context, c *child, works func() error) error {
 	}
 }
 
-// accepts reports whether something listens on a Unix socket.
-func accepts(socket string) error {
-	conn, err := net.DialTimeout("unix", socket, time.Second)
+// driverReady asks hsmd whether its driver works. A driver that needs its PIN or settings put right is hopeless.
+func driverReady(ctx context.Context, socket string) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy())
 	if err != nil {
 		return err
 	}
-	return conn.Close()
+	defer func() { _ = conn.Close() }()
+	_, err = driver.NewClient(conn, nil).Describe(ctx)
+	if err == nil {
+		return nil
+	}
+	if e := driver.AsError(err); e.Code != driver.Deadline && e.RetryClass() == driver.RetryNever {
+		return fmt.Errorf("%w: %w; keyside doctor says what to do", errHopeless, err)
+	}
+	return err
 }
 
 // healthy asks the sidecar how it is.
@@ -174,8 +193,7 @@ func printExamples(ctx context.Context, w io.Writer, config *upSidecar, c *clien
 		exe, _ = filepath.Abs(os.Args[0])
 	}
 	socket, key := shellQuote(config.Socket), "demo-"+randomPIN()[:6]
-	run := shellQuote(exe) + " %s --socket " + socket + " "
-	verb := func(name string) string { return fmt.Sprintf(run, name) }
+	verb := func(name string) string { return shellQuote(exe) + " " + name + " --socket " + socket }
 	file := shellQuote(filepath.Join(filepath.Dir(config.Socket), "example"))
 	fmt.Fprintf(w, "\nkeyside is up: socket %s\n", config.Socket)
 	if config.Listen != "" {
@@ -188,14 +206,15 @@ Make a key, with curl:
 
 Encrypt with it and decrypt again:
 
-  echo 'attack at dawn' | %s--key %s | %s
+  echo 'attack at dawn' | %s --key %s | %s
 
 Encrypt a file of any size and decrypt it again:
 
-  %s--force --key %s /etc/os-release %s.keyside && %s--force %s.keyside %s.txt && cmp /etc/os-release %s.txt && echo same
+  %s --force --key %s /etc/os-release %s.keyside && %s --force %s.keyside %s.txt && cmp /etc/os-release %s.txt && echo same
 
 Stop with Ctrl-C or SIGTERM; the same command with the same folder carries on with the same keys.
-`, socket, key, health.Huawei.ProjectID, verb("encrypt"), key, verb("decrypt"), verb("file encrypt"), key, file, verb("file decrypt"), file, file, file)
+`, socket, key, health.Huawei.ProjectID, verb("encrypt"), key, verb("decrypt"),
+		verb("file encrypt"), key, file, verb("file decrypt"), file, file, file)
 	return nil
 }
 
