@@ -76,6 +76,7 @@ func TestSettings(t *testing.T) {
 		"no token":         "profile: softhsm\nmodule: /m.so\n",
 		"short pin of sum": good + "module_sha256: abcd\n",
 		"negative number":  good + "live_keys: -1\n",
+		"blind watchdog":   good + "watchdog: {floor: 1ns}\n",
 		"empty":            "",
 	} {
 		_, _, err := ParseSettings([]byte(text))

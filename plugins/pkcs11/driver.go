@@ -28,7 +28,7 @@ const (
 	ExitModuleGone = 71
 )
 
-// exitDelay lets the answer that explains the exit leave the process first.
+// exitDelay lets the answer and the event that explain the exit leave the process first.
 const exitDelay = 200 * time.Millisecond
 
 // controlSessions is how many control calls may work at once. At most half of them make RSA keys, which takes seconds.
@@ -235,7 +235,7 @@ func (d *Driver) close() {
 // Describe implements driver.Driver.
 func (d *Driver) Describe(context.Context) (*driver.Description, error) {
 	desc := &driver.Description{
-		Name: d.profile.Name, Version: "1", Vendor: d.info.ManufacturerID + " " + d.info.Model, Protection: d.profile.protection,
+		Name: d.profile.Name, Version: d.lib.version, Vendor: d.info.ManufacturerID + " " + d.info.Model, Protection: d.profile.protection,
 		SealFormat: d.profile.Wrap.Format, MaxData: uint32(d.profile.Limits.Data), MaxDataKey: uint32(d.profile.Limits.DataKey),
 		MaxRandom: uint32(d.profile.Limits.Random), FastWorkers: uint32(d.settings.FastWorkers), SlowWorkers: uint32(d.settings.SlowWorkers),
 		SessionLimit: uint32(d.sessionLimit), OpenedInHsm: d.profile.inHSM,

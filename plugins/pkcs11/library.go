@@ -22,6 +22,7 @@ type library struct {
 	ctx      *p11.Ctx
 	list     functionList
 	reserved string
+	version  string // of the module, as it states it
 
 	mu        sync.Mutex
 	pinFailed map[string]bool // by token serial: a wrong PIN is not tried twice
@@ -61,6 +62,9 @@ func loadLibrary(s *Settings, byPath bool) (*library, error) {
 	}
 	if err := l.initialize(); err != nil {
 		return nil, errors.Join(err, file.Close())
+	}
+	if info, err := l.ctx.GetInfo(); err == nil {
+		l.version = fmt.Sprintf("%d.%d", info.LibraryVersion.Major, info.LibraryVersion.Minor)
 	}
 	if loaded.libraries == nil {
 		loaded.libraries = map[string]*library{}

@@ -167,12 +167,12 @@ func (d *Driver) giveUp(cause error) {
 	time.AfterFunc(exitDelay, func() { d.exit(ExitModuleGone) })
 }
 
-// hung ends the process at once: a C call does not return, and nothing can interrupt it.
+// hung ends the process: a C call does not return, and nothing can interrupt it.
 func (d *Driver) hung(k kind, age, limit time.Duration) {
 	d.failed.Store(true)
 	d.log.Error("c call hangs", "call", kindNames[k], "age", age, "limit", limit)
 	d.emit("hung-call", &driver.Error{Code: driver.Device, Message: "c call hangs: " + kindNames[k]})
-	d.exit(ExitHung)
+	time.AfterFunc(exitDelay, func() { d.exit(ExitHung) })
 }
 
 // answer turns an error into one of the contract and remembers it for Status.

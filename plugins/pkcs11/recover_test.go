@@ -254,17 +254,26 @@ func TestBlame(t *testing.T) {
 			t.Errorf("%s from %s: blames the data: %t", (&callError{rv: c.rv}).name(), c.function, got)
 		}
 	}
-	d.pinned.Lock()
-	defer d.pinned.Unlock()
-	canary := d.pinned.canary
-	defer func() { d.pinned.canary = canary }()
-	d.pinned.canary = 0
-	d.pinned.Unlock()
+	setCanary := func(h handle) (old handle) {
+		d.pinned.Lock()
+		defer d.pinned.Unlock()
+		old, d.pinned.canary = d.pinned.canary, h
+		return old
+	}
+	defer setCanary(setCanary(0))
 	err = d.blame(s, &callError{p11.CKR_GENERAL_ERROR, "C_Decrypt"}, driver.BadCiphertext, badCiphertext)
-	d.pinned.Lock()
 	if driver.CodeOf(err) == driver.BadCiphertext {
 		t.Error("with a dead canary, the data is still blamed")
 	}
+}
+
+func TestHungCallEndsTheProcess(t *testing.T) {
+	d, exit := opened(t, tokenMain, "watchdog: {floor: 80ms, ceiling: 100ms}\n")
+	call := d.watchdog.watch()
+	call.begin(callEncrypt, 32)
+	waitFor(t, func() bool { return exit.Load() == ExitHung })
+	_, err := d.Execute(t.Context(), "any", &driver.Op{Kind: driver.Random, Length: 1})
+	wantCode(t, err, driver.Device)
 }
 
 func TestReturnValues(t *testing.T) {

@@ -51,6 +51,9 @@ type WatchdogSettings struct {
 	Generate time.Duration `yaml:"generate"`
 }
 
+// minFloor keeps the watchdog from looking more often than every 10 ms.
+const minFloor = 80 * time.Millisecond
+
 // Profile is what the driver knows about a vendor's module, as data.
 type Profile struct {
 	Name       string      `yaml:"name"`
@@ -130,6 +133,9 @@ func ParseSettings(text []byte) (*Settings, *Profile, error) {
 	orDefault(&s.Watchdog.Floor, 2*time.Second)
 	orDefault(&s.Watchdog.Ceiling, 30*time.Second)
 	orDefault(&s.Watchdog.Generate, 2*time.Minute)
+	if w := s.Watchdog; w.Floor < minFloor || w.Ceiling < w.Floor || w.Generate < w.Floor {
+		return nil, nil, driver.Errorf(driver.InvalidArgument, "pkcs11 settings: watchdog wants %v <= floor <= ceiling and generate", minFloor)
+	}
 	return s, p, nil
 }
 
