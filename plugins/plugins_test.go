@@ -36,10 +36,7 @@ func TestMain(m *testing.M) {
 }
 
 // fake is a driver that does nothing but what the tests ask of it through the data of an operation.
-type fake struct {
-	driver.Driver
-	pin string
-}
+type fake struct{ driver.Driver }
 
 type fakeSettings struct {
 	PIN      string `yaml:"pin"`
