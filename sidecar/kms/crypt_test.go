@@ -197,6 +197,18 @@ func TestEncryptDecrypt(t *testing.T) {
 	wantCode(t, err, kms.CodeInvalidCiphertext) // a right to open data keys opens no data
 }
 
+// TestLongCiphertext holds that what is longer than the limit is not handed to the HSM.
+func TestLongCiphertext(t *testing.T) {
+	w := newWorld(t, kms.Limits{Data: 5000})
+	key := w.create(t, kms.CreateKeyInput{})
+	out, err := w.Encrypt(admin, kms.EncryptInput{KeyID: key.ID, Plaintext: make([]byte, 5000)})
+	wantCode(t, err, "ok")
+	for limit, want := range map[int]kms.Code{5000: "ok", 4999: kms.CodeInvalidCiphertext} {
+		_, err := w.restart(t, kms.Limits{Data: limit}).Decrypt(admin, kms.DecryptInput{Ciphertext: out.Ciphertext})
+		wantCode(t, err, want)
+	}
+}
+
 // TestEveryBitCounts holds that a ciphertext with any one bit changed is refused.
 func TestEveryBitCounts(t *testing.T) {
 	w := newWorld(t, kms.Limits{})

@@ -304,11 +304,11 @@ type fakeAudit struct {
 	down, notReady error
 }
 
-func (a *fakeAudit) Record(_ context.Context, r *kms.AuditRecord) error {
+func (a *fakeAudit) Record(ctx context.Context, r *kms.AuditRecord) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.records = append(a.records, *r)
-	return a.down
+	return errors.Join(a.down, ctx.Err())
 }
 
 func (a *fakeAudit) Ready(context.Context) error { return a.notReady }

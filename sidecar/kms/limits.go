@@ -9,7 +9,7 @@ import (
 // Limits bounds what the core accepts. A zero field takes its value from DefaultLimits.
 type Limits struct {
 	Keys        int `yaml:"keys"`        // keys that a tenant may have
-	Data        int `yaml:"data"`        // bytes of plaintext of one encryption
+	Data        int `yaml:"data"`        // bytes of plaintext of one encryption, and of one decryption
 	Message     int `yaml:"message"`     // bytes of a message to sign
 	AAD         int `yaml:"aad"`         // bytes of additional authenticated data
 	Context     int `yaml:"context"`     // characters of an encryption context, names and values together

@@ -101,6 +101,14 @@ func TestCleanEndWastesNoNumbers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	closed, next := w.restart(t, kms.Limits{}), w.restart(t, kms.Limits{})
+	encrypt(closed)
+	if err := closed.Close(admin); err != nil {
+		t.Fatal(err)
+	}
+	if a, b := encrypt(next), encrypt(closed); a == b {
+		t.Errorf("a service that was closed and the next one both use number %d", a)
+	}
 	early, late := w.restart(t, kms.Limits{}), w.restart(t, kms.Limits{})
 	seen := map[uint64]bool{}
 	for _, s := range []*kms.Service{early, late, early} {

@@ -301,6 +301,21 @@ func TestHostileHSM(t *testing.T) {
 	}
 }
 
+// TestPublicKeyOfAnotherSize holds that a key of another size than the spec's is not taken for it.
+func TestPublicKeyOfAnotherSize(t *testing.T) {
+	made := newHSM()
+	p384, err := made.MakeKey(context.Background(), kms.KeyRef{Spec: kms.ECP384})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for spec, public := range map[kms.KeySpec][]byte{kms.RSA3072: rsaPublic(), kms.ECP256: p384.PublicKey} {
+		w := newWorld(t, kms.Limits{})
+		w.hsm.hook = func(a *answer) { a.sealed.PublicKey = public }
+		_, err := w.CreateKey(admin, kms.CreateKeyInput{Alias: "a", Spec: spec})
+		wantCode(t, err, kms.CodeInternal)
+	}
+}
+
 func rsaPublic() []byte {
 	h := newHSM()
 	sealed, err := h.MakeKey(context.Background(), kms.KeyRef{Spec: kms.RSA2048})

@@ -78,6 +78,9 @@ func TestKeysOutliveTheProcess(t *testing.T) {
 	if err != nil || updated.State != kms.Disabled || a.State != kms.Enabled {
 		t.Fatalf("update: %v, answer %s, key that was handed out before %s", err, updated.State, a.State)
 	}
+	if keys, _, err := s.ListKeys(ctx, kms.KeyFilter{State: kms.Disabled}, 0, 10); err != nil || len(keys) != 1 {
+		t.Errorf("%d disabled keys (%v), want the one just disabled", len(keys), err)
+	}
 	for want := range uint64(2) {
 		if first, err := s.ReserveMessages(ctx, a.ID, 1, 1<<20); err != nil || first != want<<20 {
 			t.Errorf("reservation begins at %d (%v)", first, err)
@@ -476,6 +479,26 @@ func TestFullDisk(t *testing.T) {
 	}
 	free = minFree
 	create(t, s, newKey("b"))
+}
+
+// TestCacheTakesNothingStale holds that what a reader found before a write does not replace what was written.
+func TestCacheTakesNothingStale(t *testing.T) {
+	c := newCache(10)
+	before, after := newKey("a"), newKey("a")
+	after.ID = before.ID
+	_, generation := c.get(before.ID)
+	c.put(after)
+	c.fill(before, generation)
+	if got, _ := c.get(before.ID); got != after {
+		t.Error("a reader that was late brought the old key back")
+	}
+}
+
+// TestWritesAreSynced holds the option on which every acknowledgement rests: no test can cut the power.
+func TestWritesAreSynced(t *testing.T) {
+	if s := open(t, Options{Dir: t.TempDir()}); !s.db.Opts().SyncWrites {
+		t.Error("badger does not sync its writes")
+	}
 }
 
 // TestHotKeyNeedsNoDatabase holds that a key in use costs no look into the database, and the cache stays bounded.
