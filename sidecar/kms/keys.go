@@ -36,7 +36,8 @@ type KeyPage struct {
 }
 
 // CreateKey makes a key. Its material is made in the HSM, where nothing lasting stays, so a crash before the store's
-// transaction leaves nothing.
+// transaction leaves nothing. As with every change, the audit record comes after it: a key whose record failed is whole and
+// there, and its maker was told that the creation failed.
 func (s *Service) CreateKey(ctx context.Context, in CreateKeyInput) (*Key, error) {
 	return run(ctx, s, policy.OpCreateKey, func(ctx context.Context, r *request) (*Key, error) {
 		key, err := s.draft(in)

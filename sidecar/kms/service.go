@@ -75,7 +75,6 @@ type request struct {
 	decision policy.Decision
 	start    time.Time
 	span     trace.Span // nil without a tracer
-	key      *Key       // once it is known
 	keyID    *KeyID     // that the caller named, known or not
 	version  *KeyVersion
 	warning  string
@@ -227,12 +226,7 @@ func (s *Service) use(ctx context.Context, r *request, id KeyID) (*Key, error) {
 // load reads the key that an operation is about.
 func (s *Service) load(ctx context.Context, r *request, id KeyID) (*Key, error) {
 	r.keyID = &id
-	key, err := s.store.Key(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	r.key = key
-	return key, nil
+	return s.store.Key(ctx, id)
 }
 
 // hostile is the error for an answer of the HSM that cannot be right.
