@@ -78,8 +78,8 @@ chaos: ## drivers and daemons killed at random under load
 bench: build ## the figures of the README: the module called directly against 2 and 3 hops
 	./keyside bench --driver softhsm --rounds 5
 
-units: build ## check the systemd units in deploy/ (installs systemd where it is missing; root, apt)
-	@.ci/install 'check the systemd units' systemd
+units: build ## check the systemd units in deploy/, and start by socket activation (installs systemd where it is missing; root, apt)
+	@.ci/install 'check the systemd units' systemd curl
 	deploy/verify
 
 image: ## build the container image

@@ -19,8 +19,8 @@ const (
 	maxBackoff = 5 * time.Second
 	// steadyAfter is how long a process must live before its next death counts as the first.
 	steadyAfter = 30 * time.Second
-	// drainTimeout is how long a process may drain before it is killed; its own drain takes up to 10 s.
-	drainTimeout = 15 * time.Second
+	// drainTimeout is how long a process may drain before it is killed: by default hsmd's own drain takes up to 20 s.
+	drainTimeout = 25 * time.Second
 )
 
 // child is a Keyside process that up keeps running.
