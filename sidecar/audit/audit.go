@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -152,9 +153,7 @@ func (l *Log) Record(_ context.Context, r *kms.AuditRecord) error {
 	}
 	// The first of a group writes it, as soon as the group before is done; until then others join.
 	l.writing.Lock()
-	l.mu.Lock()
-	l.group, l.spare = newGroup(l.spare), nil
-	l.mu.Unlock()
+	l.gather(g)
 	g.err = l.write(g)
 	l.writing.Unlock()
 	g.written.Done()
@@ -163,6 +162,21 @@ func (l *Log) Record(_ context.Context, r *kms.AuditRecord) error {
 	l.spare = g.lines[:0]
 	l.mu.Unlock()
 	return g.err
+}
+
+// gather closes a group to further records. It lets those run that are about to join, for as long as some do: a sync
+// costs far more than a record, and a yield with nobody else to run costs nothing.
+func (l *Log) gather(g *group) {
+	for seen := 0; ; runtime.Gosched() {
+		l.mu.Lock()
+		if g.records == seen {
+			l.group, l.spare = newGroup(l.spare), nil
+			l.mu.Unlock()
+			return
+		}
+		seen = g.records
+		l.mu.Unlock()
+	}
 }
 
 // Ready returns nil if a record could be written now. After an error it tries to write a marker.
