@@ -60,6 +60,10 @@ func Configure(ctx context.Context, raw, passphrase []byte) (driver.Driver, erro
 	if err != nil {
 		return nil, err
 	}
+	return start(ctx, s, passphrase)
+}
+
+func start(ctx context.Context, s settings, passphrase []byte) (driver.Driver, error) {
 	if len(passphrase) == 0 {
 		return nil, driver.Errorf(driver.InvalidArgument, "passphrase missing: give the soft driver a credential")
 	}
@@ -71,7 +75,10 @@ func Configure(ctx context.Context, raw, passphrase []byte) (driver.Driver, erro
 		settings: s, tenants: &tenants{file: file}, live: newLiveKeys(s.LiveKeys), gate: newGate(),
 		making: make(chan struct{}, runtime.NumCPU()),
 	}
-	return d, d.tenants.refresh()
+	if err := d.tenants.refresh(); err != nil {
+		return nil, err
+	}
+	return d, nil
 }
 
 func parseSettings(raw []byte) (settings, error) {

@@ -16,7 +16,7 @@ type stats struct {
 	last  atomic.Int32 // code of the last error that was not the caller's fault
 }
 
-// histogram has four buckets per doubling of the duration, so a percentile is right within a fifth.
+// histogram has four buckets per doubling of the duration, so a percentile is right within a quarter. It ends at 4 s.
 type histogram struct {
 	errors  atomic.Uint64
 	buckets [128]atomic.Uint64
