@@ -1,0 +1,182 @@
+package drivertest_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/keyside/keyside/plugins/driver"
+)
+
+// fault is a driver with a fault, and the check that must find it.
+type fault struct {
+	check  string
+	driver *faulty
+}
+
+func faults() map[string]fault {
+	all := map[string]fault{"none": {"", &faulty{}}}
+	for _, some := range []map[string]fault{operationFaults(), errorFaults(), keyFaults(), describeFaults()} {
+		for what, f := range some {
+			all[what] = f
+		}
+	}
+	return all
+}
+
+// changing makes an after that changes the results of one kind of operation.
+func changing(kind driver.OpKind, change func(*driver.Result)) func(*driver.Op, *driver.Result, error) error {
+	return func(op *driver.Op, res *driver.Result, err error) error {
+		if err == nil && op.GetKind() == kind {
+			change(res)
+		}
+		return err
+	}
+}
+
+// answering makes an after that puts another error in the place of those with a code.
+func answering(code driver.Code, err error) func(*driver.Op, *driver.Result, error) error {
+	return func(_ *driver.Op, _ *driver.Result, was error) error {
+		if driver.CodeOf(was) == code {
+			return err
+		}
+		return was
+	}
+}
+
+func operationFaults() map[string]fault {
+	var once sync.Once
+	var iv []byte
+	return map[string]fault{
+		"an iv comes twice": {"encrypt/ivs-differ", &faulty{after: changing(driver.Encrypt, func(res *driver.Result) {
+			once.Do(func() { iv = res.GetIv() })
+			res.Iv = iv
+		})}},
+		"aad is not authenticated": {"encrypt/bad-ciphertext", &faulty{before: func(tenant string, op *driver.Op) string {
+			op.Aad = nil
+			return tenant
+		}}},
+		"the data key is not what is encrypted": {"data-key/round-trip", &faulty{
+			after: changing(driver.DataKey, func(res *driver.Result) { res.Plaintext[0] ^= 1 }),
+		}},
+		"signatures of something else": {"sign/verifies", &faulty{before: func(tenant string, op *driver.Op) string {
+			if op.GetKind() == driver.Sign && len(op.GetData()) == 32 {
+				clear(op.GetData())
+			}
+			return tenant
+		}}},
+		"every mac verifies": {"mac/relations", &faulty{after: changing(driver.VerifyMAC, func(res *driver.Result) { res.Valid = true })}},
+		"random bytes repeat": {"random/lengths", &faulty{
+			after: changing(driver.Random, func(res *driver.Result) { clear(res.GetData()) }),
+		}},
+		"one mac for all tenants": {"mac/tenant", &faulty{before: func(tenant string, op *driver.Op) string {
+			if op.GetKind() == driver.TenantMAC && tenant == "two" {
+				return "one"
+			}
+			return tenant
+		}}},
+	}
+}
+
+func errorFaults() map[string]fault {
+	return map[string]fault{
+		"a bad tag is a device error": {"encrypt/bad-ciphertext", &faulty{
+			after: answering(driver.BadCiphertext, driver.Errorf(driver.Device, "general error")),
+		}},
+		"errors without a type": {"encrypt/bad-ciphertext", &faulty{after: answering(driver.BadCiphertext, errors.New("bad ciphertext"))}},
+		"plaintext in an error": {"encrypt/limits", &faulty{
+			after: answering(driver.InvalidArgument, driver.Errorf(driver.InvalidArgument, "too long after plaintext-of-drivertest")),
+		}},
+		"a panic": {"random/limits", &faulty{before: func(tenant string, op *driver.Op) string {
+			if op.GetKind() == driver.Random && op.GetLength() == 0 {
+				panic("no length")
+			}
+			return tenant
+		}}},
+		"two answers to bad material": {"import/bad-material", &faulty{
+			imports: func(next driver.Driver, req *driver.ImportKeyRequest) (*driver.SealedKey, error) {
+				key, err := next.ImportKey(context.Background(), req)
+				if driver.CodeOf(err) == driver.BadMaterial && len(req.GetEncryptedMaterial())%8 != 0 {
+					err = driver.Errorf(driver.BadMaterial, "wrong length")
+				}
+				return key, err
+			},
+		}},
+		"health of the unknown": {"health", &faulty{health: func(string) error { return nil }}},
+	}
+}
+
+// ignoring makes a driver whose seals do not bind what change sets to a constant.
+func ignoring(change func(*driver.KeyIdentity)) *faulty {
+	reduced := func(id *driver.KeyIdentity) *driver.KeyIdentity {
+		if driver.CheckIdentity(id) == nil {
+			id = proto.CloneOf(id)
+			change(id)
+		}
+		return id
+	}
+	return &faulty{
+		makeKey: func(next driver.Driver, req *driver.MakeKeyRequest) (*driver.SealedKey, error) {
+			return next.MakeKey(context.Background(), &driver.MakeKeyRequest{Tenant: req.GetTenant(), Key: reduced(req.GetKey())})
+		},
+		before: func(tenant string, op *driver.Op) string {
+			op.Key = reduced(op.GetKey())
+			return tenant
+		},
+	}
+}
+
+func keyFaults() map[string]fault {
+	return map[string]fault{
+		"a seal not bound to its key id":  {"seal/swapped", ignoring(func(id *driver.KeyIdentity) { clear(id.KeyId) })},
+		"a seal not bound to its version": {"seal/bound-to-identity", ignoring(func(id *driver.KeyIdentity) { id.Version = 1 })},
+		"a seal not bound to its tenant": {"seal/bound-to-tenant", &faulty{before: func(tenant string, op *driver.Op) string {
+			if tenant == "two" {
+				return "one"
+			}
+			return tenant
+		}}},
+		"a check value that is not checked": {"import/bad-material", &faulty{
+			imports: func(next driver.Driver, req *driver.ImportKeyRequest) (*driver.SealedKey, error) {
+				req = proto.CloneOf(req)
+				req.ExpectedCheckValue = nil
+				return next.ImportKey(context.Background(), req)
+			},
+		}},
+		"reseal of a damaged blob": {"reseal", &faulty{
+			reseal: func(next driver.Driver, req *driver.ResealRequest) (*driver.SealedKey, error) {
+				if key, err := next.Reseal(context.Background(), req); err == nil {
+					return key, nil
+				}
+				return next.MakeKey(context.Background(), &driver.MakeKeyRequest{Tenant: req.GetTenant(), Key: req.GetKey()})
+			},
+		}},
+		"another protection than announced": {"keys/make", &faulty{
+			makeKey: func(next driver.Driver, req *driver.MakeKeyRequest) (*driver.SealedKey, error) {
+				key, err := next.MakeKey(context.Background(), req)
+				if err == nil {
+					key.Protection = driver.ProtectionHSM
+				}
+				return key, err
+			},
+		}},
+	}
+}
+
+func describeFaults() map[string]fault {
+	describing := func(change func(*driver.Description)) *faulty { return &faulty{describe: change} }
+	return map[string]fault{
+		"more is announced than there is": {"keys/make", describing(func(d *driver.Description) {
+			more := &driver.Capability{Spec: driver.HMAC512, Usage: driver.GenerateVerifyMAC, Algorithms: []driver.Algorithm{driver.HMACSHA512}}
+			d.Keys = append(append([]*driver.Capability(nil), d.GetKeys()...), more)
+		})},
+		"less is announced than there is": {"keys/not-announced", describing(func(d *driver.Description) { d.Keys = d.GetKeys()[:2] })},
+		"limits that are not kept":        {"random/limits", describing(func(d *driver.Description) { d.MaxRandom = 100 })},
+		"no workers":                      {"describe/sane", describing(func(d *driver.Description) { d.SlowWorkers = 0 })},
+		"an algorithm of another key": {"describe/sane", describing(func(d *driver.Description) {
+			d.Keys = append([]*driver.Capability{{Spec: driver.ECP256, Usage: driver.SignVerify, Algorithms: []driver.Algorithm{driver.PSSSHA256}}}, d.GetKeys()...)
+		})},
+	}
+}
