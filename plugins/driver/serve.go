@@ -98,7 +98,8 @@ func (p *process) configure(ctx context.Context, req *driverv1.ConfigureRequest)
 	}
 	p.driver = d
 	p.workers = NewWorkers(d, int(desc.GetFastWorkers()), int(desc.GetSlowWorkers()))
-	runtime.GOMAXPROCS(min(runtime.GOMAXPROCS(0), int(max(desc.GetSlowWorkers(), 1))))
+	// Calls into the device need no processor of the Go runtime; what is left is handing over, cheapest on one.
+	runtime.GOMAXPROCS(min(2, max(1, runtime.NumCPU()/2)))
 	go func() {
 		if _, err := AcceptStream(conn, 0); err != nil {
 			_ = conn.Close()
