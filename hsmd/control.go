@@ -17,7 +17,7 @@ const (
 
 // control runs one control call on a ready member that serves the tenant ("" for any). Like an operation it waits for
 // one, is repeated once after a death, and is refused after the second.
-func control[T any](ctx context.Context, x *Mux, tenantName string, fn func(context.Context, *life) (T, error)) (T, error) {
+func control[T any](ctx context.Context, x *Mux, name, tenantName string, fn func(context.Context, *life) (T, error)) (T, error) {
 	var zero T
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
@@ -33,12 +33,12 @@ func control[T any](ctx context.Context, x *Mux, tenantName string, fn func(cont
 	got := make(chan outcome, 1)
 	var value T
 	c := x.calls.Get().(*call)
-	c.lane, c.req.Tenant = controls, tenantName
-	c.ctl = func(l *life) error {
+	c.lane, c.control, c.req.Tenant, c.req.Trace = controls, name, tenantName, driver.TraceFrom(ctx)
+	c.ctl = func(l *life, trace []byte) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		v, err := fn(ctx, l)
+		v, err := fn(driver.WithTrace(ctx, trace), l)
 		value = v
 		return err
 	}
@@ -61,7 +61,7 @@ func control[T any](ctx context.Context, x *Mux, tenantName string, fn func(cont
 // runControl runs an assigned control call.
 func (x *Mux) runControl(c *call, l *life) {
 	r := &driver.Response{}
-	if err := c.ctl(l); err != nil {
+	if err := c.ctl(l, c.req.Trace); err != nil {
 		r = driver.ErrorResponse(err)
 	}
 	c.answer(r)
@@ -74,7 +74,7 @@ func (x *Mux) Execute(ctx context.Context, tenant string, op *driver.Op) (*drive
 
 // Describe implements driver.Driver: what the first ready member can do, with the workers of all.
 func (x *Mux) Describe(ctx context.Context) (*driver.Description, error) {
-	return control(ctx, x, "", func(_ context.Context, l *life) (*driver.Description, error) {
+	return control(ctx, x, "describe", "", func(_ context.Context, l *life) (*driver.Description, error) {
 		x.mu.Lock()
 		defer x.mu.Unlock()
 		return x.describe(l), nil
@@ -83,7 +83,7 @@ func (x *Mux) Describe(ctx context.Context) (*driver.Description, error) {
 
 // InitTenant implements driver.Driver.
 func (x *Mux) InitTenant(ctx context.Context, req *driver.InitTenantRequest) (*driver.Tenant, error) {
-	return control(ctx, x, req.GetTenant(), func(ctx context.Context, l *life) (*driver.Tenant, error) {
+	return control(ctx, x, "init-tenant", req.GetTenant(), func(ctx context.Context, l *life) (*driver.Tenant, error) {
 		res, err := l.backend.InitTenant(ctx, req)
 		if err == nil {
 			x.made(l, res)
@@ -94,42 +94,42 @@ func (x *Mux) InitTenant(ctx context.Context, req *driver.InitTenantRequest) (*d
 
 // DescribeTenant implements driver.Driver.
 func (x *Mux) DescribeTenant(ctx context.Context, req *driver.DescribeTenantRequest) (*driver.Tenant, error) {
-	return control(ctx, x, req.GetTenant(), func(ctx context.Context, l *life) (*driver.Tenant, error) {
+	return control(ctx, x, "describe-tenant", req.GetTenant(), func(ctx context.Context, l *life) (*driver.Tenant, error) {
 		return l.backend.DescribeTenant(ctx, req)
 	})
 }
 
 // MakeKey implements driver.Driver.
 func (x *Mux) MakeKey(ctx context.Context, req *driver.MakeKeyRequest) (*driver.SealedKey, error) {
-	return control(ctx, x, req.GetTenant(), func(ctx context.Context, l *life) (*driver.SealedKey, error) {
+	return control(ctx, x, "make-key", req.GetTenant(), func(ctx context.Context, l *life) (*driver.SealedKey, error) {
 		return l.backend.MakeKey(ctx, req)
 	})
 }
 
 // MakeWrappingKey implements driver.Driver.
 func (x *Mux) MakeWrappingKey(ctx context.Context, req *driver.MakeWrappingKeyRequest) (*driver.SealedKey, error) {
-	return control(ctx, x, req.GetTenant(), func(ctx context.Context, l *life) (*driver.SealedKey, error) {
+	return control(ctx, x, "make-wrapping-key", req.GetTenant(), func(ctx context.Context, l *life) (*driver.SealedKey, error) {
 		return l.backend.MakeWrappingKey(ctx, req)
 	})
 }
 
 // ImportKey implements driver.Driver.
 func (x *Mux) ImportKey(ctx context.Context, req *driver.ImportKeyRequest) (*driver.SealedKey, error) {
-	return control(ctx, x, req.GetTenant(), func(ctx context.Context, l *life) (*driver.SealedKey, error) {
+	return control(ctx, x, "import-key", req.GetTenant(), func(ctx context.Context, l *life) (*driver.SealedKey, error) {
 		return l.backend.ImportKey(ctx, req)
 	})
 }
 
 // Reseal implements driver.Driver.
 func (x *Mux) Reseal(ctx context.Context, req *driver.ResealRequest) (*driver.SealedKey, error) {
-	return control(ctx, x, req.GetTenant(), func(ctx context.Context, l *life) (*driver.SealedKey, error) {
+	return control(ctx, x, "reseal", req.GetTenant(), func(ctx context.Context, l *life) (*driver.SealedKey, error) {
 		return l.backend.Reseal(ctx, req)
 	})
 }
 
 // DestroyKey implements driver.Driver. Every ready member forgets the key; one that is not ready holds nothing live.
 func (x *Mux) DestroyKey(ctx context.Context, req *driver.DestroyKeyRequest) error {
-	_, err := control(ctx, x, req.GetTenant(), func(ctx context.Context, l *life) (struct{}, error) {
+	_, err := control(ctx, x, "destroy-key", req.GetTenant(), func(ctx context.Context, l *life) (struct{}, error) {
 		err := l.backend.DestroyKey(ctx, req)
 		x.mu.Lock()
 		others := append([]*life(nil), x.ready...)
@@ -148,7 +148,7 @@ func (x *Mux) DestroyKey(ctx context.Context, req *driver.DestroyKeyRequest) err
 
 // Health implements driver.Driver.
 func (x *Mux) Health(ctx context.Context, tenant string) error {
-	_, err := control(ctx, x, tenant, func(ctx context.Context, l *life) (struct{}, error) {
+	_, err := control(ctx, x, "health", tenant, func(ctx context.Context, l *life) (struct{}, error) {
 		return struct{}{}, l.backend.Health(ctx, tenant)
 	})
 	return err

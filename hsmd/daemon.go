@@ -14,6 +14,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sys/unix"
 
 	"github.com/keyside/keyside/hsmd/peer"
@@ -57,25 +58,26 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 		return err
 	}
 	runtime.GOMAXPROCS(cfg.Procs)
-	stopTelemetry, err := telemetry.Setup(ctx, cfg.Telemetry, "hsmd")
+	stopTelemetry, err := telemetry.Setup(ctx, cfg.Telemetry, "hsmd", log)
 	if err != nil {
 		return fmt.Errorf("telemetry: %w", err)
 	}
+	defer stopTelemetry()
 	// The socket comes first: a second hsmd must not get as far as the token.
 	ln, err := peer.Listen(cfg.Socket, fs.FileMode(cfg.SocketMode), cfg.SocketGroup)
 	if err != nil {
 		if errors.Is(err, peer.ErrInUse) {
 			err = fmt.Errorf("%w: is hsmd running already?", err)
 		}
-		return errors.Join(err, stopTelemetry(ctx))
+		return err
 	}
 	muxes, err := newMuxes(cfg, log)
 	if err != nil {
-		return errors.Join(err, ln.Close(), stopTelemetry(ctx))
+		return errors.Join(err, ln.Close())
 	}
 	srv, err := newServer(cfg, muxes, log)
 	if err != nil {
-		return errors.Join(err, ln.Close(), stopTelemetry(ctx))
+		return errors.Join(err, ln.Close())
 	}
 	err = serve(ctx, srv, ln, muxes, log)
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
@@ -88,7 +90,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 		}
 	}
 	srv.close()
-	return errors.Join(err, stopTelemetry(drain))
+	return err
 }
 
 // serve accepts until ctx ends or the listener fails.
@@ -137,7 +139,7 @@ func newMuxes(cfg Config, log *slog.Logger) (map[string]*Mux, error) {
 	for name, m := range configs {
 		if cfg.Telemetry.Enabled() {
 			var err error
-			if m.Recorder, err = telemetry.NewRecorder(name); err != nil {
+			if m.Recorder, err = telemetry.NewRecorder(name, trace.SpanKindServer); err != nil {
 				return nil, fmt.Errorf("telemetry: %w", err)
 			}
 		}

@@ -131,7 +131,7 @@ func (x *Mux) sentence(v verdict) {
 
 func (c *call) name() string {
 	if c.ctl != nil {
-		return "control"
+		return c.control
 	}
 	return c.req.Kind.String()
 }

@@ -18,6 +18,18 @@ import (
 // driverKey is the gRPC metadata that names the driver a control call is for.
 const driverKey = "keyside-driver"
 
+// traceKey is the gRPC metadata that carries a control call's traceparent.
+const traceKey = "traceparent"
+
+// outgoing is the context of a control call to hsmd.
+func outgoing(ctx context.Context, driverName string) context.Context {
+	pairs := []string{driverKey, driverName}
+	if trace := driver.TraceFrom(ctx); len(trace) > 0 {
+		pairs = append(pairs, traceKey, string(trace))
+	}
+	return metadata.AppendToOutgoingContext(ctx, pairs...)
+}
+
 // remote is a connection to hsmd: an execute stream and a gRPC connection over the same socket.
 type remote struct {
 	*driver.Client
@@ -57,10 +69,10 @@ func dial(ctx context.Context, socket, driverName string, wantUID int) (*remote,
 		}),
 		grpc.WithNoProxy(), grpc.WithIdleTimeout(0),
 		grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-			return invoke(metadata.AppendToOutgoingContext(ctx, driverKey, driverName), method, req, reply, cc, opts...)
+			return invoke(outgoing(ctx, driverName), method, req, reply, cc, opts...)
 		}),
 		grpc.WithChainStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-			return open(metadata.AppendToOutgoingContext(ctx, driverKey, driverName), desc, cc, method, opts...)
+			return open(outgoing(ctx, driverName), desc, cc, method, opts...)
 		}),
 	)
 	if err != nil {

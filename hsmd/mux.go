@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/keyside/keyside/hsmd/telemetry"
 	"github.com/keyside/keyside/plugins/driver"
 )
 
@@ -92,6 +93,7 @@ func (x *Mux) Submit(req *driver.Request, done func(*driver.Response)) {
 func (x *Mux) enter(c *call, tenantName string, deadline time.Time, batch *driver.Batch) {
 	now := time.Now()
 	c.start, c.deadline = now, deadline
+	c.span, c.req.Trace = x.cfg.Recorder.Begin(c.req.Trace, now)
 	x.mu.Lock()
 	c.tenant = x.tenant(tenantName)
 	if err := x.refusal(c, now); err != nil {
@@ -298,7 +300,8 @@ func (x *Mux) refuse(c *call, err *driver.Error) {
 	c.done = nil
 	if done != nil {
 		r := driver.ErrorResponse(err)
-		r.Timings.Queue = time.Since(c.start)
+		c.queued = time.Since(c.start)
+		r.Timings.Queue = c.queued
 		x.record(c, nil, r)
 		done(r)
 	}
@@ -329,7 +332,7 @@ func (x *Mux) sweep() {
 	x.sweepAt = time.Time{}
 	expired := x.queue.remove(func(c *call) bool { return !now.Before(c.deadline) })
 	late := x.tooLate()
-	var unanswered []func(*driver.Response)
+	var unanswered []overdue
 	next := x.queue.earliest()
 	see := func(at time.Time) {
 		if next.IsZero() || at.Before(next) {
@@ -348,7 +351,7 @@ func (x *Mux) sweep() {
 			case c.done == nil:
 				see(hung)
 			case !now.Before(c.deadline.Add(answerGrace)):
-				unanswered = append(unanswered, c.done)
+				unanswered = append(unanswered, overdue{c.done, x.operation(c, l, driver.Deadline)})
 				c.done = nil
 				see(hung)
 			default:
@@ -370,9 +373,16 @@ func (x *Mux) sweep() {
 	for _, c := range expired {
 		x.refuse(c, late)
 	}
-	for _, done := range unanswered {
-		done(driver.ErrorResponse(driver.Errorf(driver.Deadline, "deadline passed while the driver worked")))
+	for _, o := range unanswered {
+		x.cfg.Recorder.Record(o.op)
+		o.done(driver.ErrorResponse(driver.Errorf(driver.Deadline, "deadline passed while the driver worked")))
 	}
+}
+
+// overdue is a call that the Mux answers in its member's place.
+type overdue struct {
+	done func(*driver.Response)
+	op   telemetry.Operation
 }
 
 // tooLate is the answer to a call whose deadline passed while it waited; the lock is held.

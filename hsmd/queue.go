@@ -3,6 +3,8 @@ package hsmd
 import (
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/keyside/keyside/plugins/driver"
 )
 
@@ -18,13 +20,15 @@ const (
 
 // call is one operation or control call on its way through the Mux.
 type call struct {
-	req      driver.Request // as it goes to the member; of a control call only Tenant, Kind and Deadline are used
-	ctl      func(*life) error
+	req      driver.Request // as it goes to the member; of a control call only Tenant and Trace are used
+	ctl      func(l *life, trace []byte) error
+	control  string // the control call's name, empty for an operation
 	tenant   *tenant
 	lane     lane
 	start    time.Time // Submit
 	deadline time.Time // the caller's
 	queued   time.Duration
+	span     trace.Span             // nil without tracing
 	done     func(*driver.Response) // nil once answered: the member's answer then only frees its place
 	strikes  int                    // see death.go
 	life     *life                  // the member that has it, as long as it is in flight

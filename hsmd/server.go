@@ -340,6 +340,9 @@ func (s *server) admit(ctx context.Context, method string) (context.Context, str
 	if err != nil {
 		return nil, "", err
 	}
+	if values := metadata.ValueFromIncomingContext(ctx, traceKey); len(values) > 0 {
+		ctx = driver.WithTrace(ctx, []byte(values[0]))
+	}
 	return context.WithValue(ctx, muxKey{}, x), info.tenant, nil
 }
 

@@ -70,14 +70,21 @@ func statOf(kind driver.OpKind) int {
 
 // record hands an answered operation to telemetry.
 func (x *Mux) record(c *call, l *life, r *driver.Response) {
-	if x.cfg.Recorder == nil || c.ctl != nil {
+	if x.cfg.Recorder == nil {
 		return
 	}
-	op := telemetry.Operation{Kind: c.req.Kind, Tenant: c.tenant.name, Code: r.Code, Trace: c.req.Trace, Start: c.start, Timings: r.Timings}
+	op := x.operation(c, l, r.Code)
+	op.Queued, op.Timings = c.queued, r.Timings
+	x.cfg.Recorder.Record(op)
+}
+
+// operation is a call, that l has or nobody, as telemetry sees it; its times are still to be filled in.
+func (x *Mux) operation(c *call, l *life, code driver.Code) telemetry.Operation {
+	op := telemetry.Operation{Kind: c.req.Kind, Control: c.control, Tenant: c.tenant.name, Code: code, Span: c.span, Start: c.start}
 	if l != nil {
 		op.Member = l.member.cfg.Name
 	}
-	x.cfg.Recorder.Record(op)
+	return op
 }
 
 // describe is the Mux's own Description; the lock is held.

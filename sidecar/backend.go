@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/keyside/keyside/hsmd"
 	"github.com/keyside/keyside/hsmd/telemetry"
 	"github.com/keyside/keyside/plugins"
@@ -41,7 +43,11 @@ func openBackend(cfg *Config, log *slog.Logger) (*backend, error) {
 	}
 	var err error
 	if cfg.Telemetry.Enabled() {
-		if mc.Recorder, err = telemetry.NewRecorder(b.name()); err != nil {
+		kind := trace.SpanKindClient
+		if cfg.HSM.Driver != nil {
+			kind = trace.SpanKindInternal
+		}
+		if mc.Recorder, err = telemetry.NewRecorder(b.name(), kind); err != nil {
 			return nil, fmt.Errorf("telemetry: %w", err)
 		}
 	}

@@ -78,7 +78,7 @@ func identity(ref *kms.KeyRef) *driver.KeyIdentity {
 
 // MakeKey implements kms.HSM.
 func (h *hsm) MakeKey(ctx context.Context, ref kms.KeyRef) (*kms.SealedKey, error) {
-	k, err := h.driver.MakeKey(ctx, &driver.MakeKeyRequest{Tenant: h.tenant, Key: identity(&ref)})
+	k, err := h.driver.MakeKey(h.trace(ctx), &driver.MakeKeyRequest{Tenant: h.tenant, Key: identity(&ref)})
 	if err != nil {
 		return nil, h.translate(ctx, "make-key", err)
 	}
@@ -125,18 +125,23 @@ func (h *hsm) Random(ctx context.Context, n int) ([]byte, error) {
 	return res.GetData(), err
 }
 
-// do runs one operation and hands the trace on.
+// do runs one operation.
 func (h *hsm) do(ctx context.Context, op *driver.Op) (*driver.Result, error) {
-	if h.traced {
-		if parent := telemetry.InjectTrace(ctx); parent != nil {
-			ctx = driver.WithTrace(ctx, parent)
-		}
-	}
-	res, err := driver.Do(ctx, h.submitter, h.tenant, op)
+	res, err := driver.Do(h.trace(ctx), h.submitter, h.tenant, op)
 	if err != nil {
 		return nil, h.translate(ctx, op.GetKind().String(), err)
 	}
 	return res, nil
+}
+
+// trace hands ctx's span on to the layers below.
+func (h *hsm) trace(ctx context.Context) context.Context {
+	if h.traced {
+		if parent := telemetry.InjectTrace(ctx); parent != nil {
+			return driver.WithTrace(ctx, parent)
+		}
+	}
+	return ctx
 }
 
 // failure is a driver's code as the core sees it.

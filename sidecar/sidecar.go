@@ -84,11 +84,11 @@ func (p *process) close(ctx context.Context) error {
 func (p *process) closer(c func(context.Context) error) { p.closers = append(p.closers, c) }
 
 func (p *process) openTelemetry(ctx context.Context) error {
-	stop, err := telemetry.Setup(ctx, p.cfg.Telemetry, "sidecar")
+	stop, err := telemetry.Setup(ctx, p.cfg.Telemetry, "sidecar", p.log)
 	if err != nil {
 		return fmt.Errorf("telemetry: %w", err)
 	}
-	p.closer(stop)
+	p.closer(func(context.Context) error { stop(); return nil })
 	return nil
 }
 

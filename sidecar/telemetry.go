@@ -38,6 +38,9 @@ func (r *recorder) Begin(ctx context.Context, traceparent, dialect, requestID st
 	ctx, span := r.tracer.Start(ctx, telemetry.SpanRequest, trace.WithTimestamp(start), trace.WithSpanKind(trace.SpanKindServer),
 		trace.WithAttributes(operation, name, telemetry.AttrRequestID.String(requestID)))
 	return ctx, func(code kms.Code) {
+		if code == "" {
+			code = "OK"
+		}
 		outcome := telemetry.AttrCode.String(string(code))
 		span.SetAttributes(outcome)
 		span.End()

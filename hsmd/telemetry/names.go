@@ -8,14 +8,15 @@ import "go.opentelemetry.io/otel/attribute"
 // Scope is the instrumentation scope of everything below.
 const Scope = "github.com/keyside/keyside"
 
-// Spans. Each is the child of the one above it.
+// Spans, from the outermost to the innermost.
 const (
 	SpanRequest = "keyside.request" // sidecar: one request of an application, from its first byte to its answer
-	SpanCore    = "keyside.core"    // sidecar: the operation in the core
-	SpanQueue   = "keyside.queue"   // hsmd or sidecar: one operation in the Mux, from Submit to answer
-	SpanDriver  = "keyside.driver"  // the driver process, as told by its Timings: it exports nothing itself
-	SpanSession = "keyside.session" // waiting for a session or loading the key
-	SpanHSM     = "keyside.hsm"     // inside the device
+	SpanCore    = "kms."            // sidecar, under the request: the operation in the core, whose name follows
+	SpanMux     = "keyside.mux"     // under the core, and hsmd's under the sidecar's: the operation in a Mux, from Submit to answer
+	SpanQueue   = "keyside.queue"   // under a Mux: waiting in it; under a driver: waiting for a worker
+	SpanDriver  = "keyside.driver"  // under the Mux that runs it: the driver process, which exports nothing itself
+	SpanSession = "keyside.session" // under a driver: waiting for a session or loading the key
+	SpanHSM     = "keyside.hsm"     // under a driver: inside the device
 )
 
 // Metrics. Durations are histograms in seconds.
@@ -23,9 +24,9 @@ const (
 	MetricRequests        = "keyside.requests"         // counter, by operation, dialect and code
 	MetricRequestDuration = "keyside.request.duration" // by operation and dialect
 	MetricOperations      = "keyside.hsm.operations"   // counter, by operation, driver and code
-	MetricQueueDuration   = "keyside.queue.duration"   // by operation and driver
-	MetricSessionDuration = "keyside.session.duration" // by operation and driver
-	MetricHSMDuration     = "keyside.hsm.duration"     // by operation and driver
+	MetricQueueDuration   = "keyside.queue.duration"   // by operation, driver and code
+	MetricSessionDuration = "keyside.session.duration" // by operation, driver and code
+	MetricHSMDuration     = "keyside.hsm.duration"     // by operation, driver and code
 	MetricRestarts        = "keyside.driver.restarts"  // counter, by driver and member
 	MetricReady           = "keyside.driver.ready"     // gauge 0 or 1, by driver and member
 	MetricQueueLength     = "keyside.queue.length"     // gauge
@@ -45,6 +46,7 @@ const (
 	AttrTenant    = attribute.Key("keyside.tenant")
 	AttrDriver    = attribute.Key("keyside.driver")
 	AttrMember    = attribute.Key("keyside.member")
-	AttrCode      = attribute.Key("keyside.code")
+	AttrCode      = attribute.Key("keyside.code")       // "OK" where all went well
+	AttrOutcome   = attribute.Key("keyside.outcome")    // of the core's span: as in the audit log
 	AttrRequestID = attribute.Key("keyside.request_id") // spans only
 )

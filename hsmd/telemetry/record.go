@@ -23,6 +23,7 @@ type Recorder struct {
 	meter                metric.Meter
 	sets                 map[setKey]metric.MeasurementOption // attribute sets, made once; read-only
 	name                 string
+	kind                 trace.SpanKind
 }
 
 type setKey struct {
@@ -33,12 +34,13 @@ type setKey struct {
 // Buckets of the duration histograms, seconds: from a SoftHSM operation to a TPM's key generation.
 var buckets = []float64{5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30}
 
-// NewRecorder makes a Recorder of the global providers for the named driver. Call it after Setup, and only where
-// Config.Enabled.
-func NewRecorder(driverName string) (*Recorder, error) {
+// NewRecorder makes a Recorder of the global providers for the Mux of the named driver. Its spans are of that kind: Server
+// in hsmd, Client in front of hsmd, Internal in front of driver processes of one's own. Call it after Setup, and only
+// where Config.Enabled.
+func NewRecorder(driverName string, kind trace.SpanKind) (*Recorder, error) {
 	meter := otel.Meter(Scope)
 	var errs [5]error
-	r := &Recorder{tracer: otel.Tracer(Scope), meter: meter, name: driverName}
+	r := &Recorder{tracer: otel.Tracer(Scope), meter: meter, name: driverName, kind: kind}
 	r.operations, errs[0] = meter.Int64Counter(MetricOperations)
 	r.restarts, errs[1] = meter.Int64Counter(MetricRestarts)
 	histogram := func(name string) (metric.Float64Histogram, error) {
@@ -60,18 +62,39 @@ func NewRecorder(driverName string) (*Recorder, error) {
 // Operation is one operation that a Mux answered.
 type Operation struct {
 	Kind    driver.OpKind
+	Control string // name of a control call, which has no Kind and no Timings; empty for others
 	Tenant  string
-	Member  string
+	Member  string // empty if none was given it
 	Code    driver.Code
-	Trace   []byte // traceparent of the caller, may be empty
+	Span    trace.Span // that Begin made, or nil
 	Start   time.Time
+	Queued  time.Duration // in this Mux, a part of Timings.Queue
 	Timings driver.Timings
 }
 
-// Record records an operation that ends now: its three times, and where the caller's trace is sampled, the spans of this
-// hop and of the driver process beneath it, which cannot export its own.
+// Begin starts the span of an operation that a Mux has been given if its caller's trace is sampled. It returns the
+// traceparent for the next hop as well, which is the caller's own where there is no span.
+func (r *Recorder) Begin(parent []byte, start time.Time) (trace.Span, []byte) {
+	if r == nil || len(parent) == 0 {
+		return nil, parent
+	}
+	ctx := ExtractTrace(context.Background(), parent)
+	if !trace.SpanContextFromContext(ctx).IsSampled() {
+		return nil, parent
+	}
+	ctx, span := r.tracer.Start(ctx, SpanMux, trace.WithTimestamp(start), trace.WithSpanKind(r.kind))
+	return span, InjectTrace(ctx)
+}
+
+// Record records an operation that ends now: its three times, and the end of its span with those below it.
 func (r *Recorder) Record(op Operation) {
 	if r == nil {
+		return
+	}
+	if op.Span != nil {
+		defer r.spans(op, time.Now())
+	}
+	if op.Control != "" {
 		return
 	}
 	ctx := context.Background()
@@ -83,35 +106,53 @@ func (r *Recorder) Record(op Operation) {
 	r.queue.Record(ctx, op.Timings.Queue.Seconds(), set)
 	r.session.Record(ctx, op.Timings.Session.Seconds(), set)
 	r.hsm.Record(ctx, op.Timings.HSM.Seconds(), set)
-	if len(op.Trace) > 0 {
-		r.spans(op, time.Now())
-	}
 }
 
+// spans ends an operation's span and adds those of its wait and, unless hsmd does, of the driver process.
 func (r *Recorder) spans(op Operation, end time.Time) {
-	ctx := ExtractTrace(context.Background(), op.Trace)
-	if !trace.SpanContextFromContext(ctx).IsSampled() {
-		return
+	name := op.Control
+	if name == "" {
+		name = op.Kind.String()
 	}
-	attrs := trace.WithAttributes(AttrOperation.String(op.Kind.String()), AttrDriver.String(r.name), AttrMember.String(op.Member), AttrTenant.String(op.Tenant))
-	ctx, queue := r.tracer.Start(ctx, SpanQueue, trace.WithTimestamp(op.Start), trace.WithSpanKind(trace.SpanKindServer), attrs)
+	attrs := []attribute.KeyValue{AttrOperation.String(name), AttrDriver.String(r.name), AttrMember.String(op.Member), AttrTenant.String(op.Tenant)}
+	op.Span.SetAttributes(append(attrs, AttrCode.String(op.Code.String()))...)
 	if op.Code != 0 {
-		queue.SetStatus(codes.Error, op.Code.String())
-		queue.SetAttributes(AttrCode.String(op.Code.String()))
+		op.Span.SetStatus(codes.Error, op.Code.String())
 	}
-	// Only lengths come back, so the driver's spans are laid out backwards from the answer.
-	hsmStart := end.Add(-op.Timings.HSM)
-	sessionStart := hsmStart.Add(-op.Timings.Session)
-	ctx, process := r.tracer.Start(ctx, SpanDriver, trace.WithTimestamp(sessionStart), attrs)
-	for _, part := range []struct {
-		name       string
-		start, end time.Time
-	}{{SpanSession, sessionStart, hsmStart}, {SpanHSM, hsmStart, end}} {
-		_, span := r.tracer.Start(ctx, part.name, trace.WithTimestamp(part.start))
-		span.End(trace.WithTimestamp(part.end))
+	ctx := trace.ContextWithSpan(context.Background(), op.Span)
+	sent := earlier(op.Start.Add(op.Queued), end)
+	r.part(ctx, SpanQueue, op.Start, sent)
+	if r.kind != trace.SpanKindClient && op.Member != "" {
+		t := op.Timings
+		worker := max(t.Queue-op.Queued, 0)
+		// Only lengths come back, so they are laid out to end with the answer, and never out of their parent's time.
+		at := end.Add(-worker - t.Session - t.HSM)
+		if op.Control != "" || at.Before(sent) {
+			at = sent
+		}
+		inner, process := r.tracer.Start(ctx, SpanDriver, trace.WithTimestamp(at), trace.WithAttributes(attrs...))
+		if op.Control == "" {
+			at = r.part(inner, SpanQueue, at, earlier(at.Add(worker), end))
+			at = r.part(inner, SpanSession, at, earlier(at.Add(t.Session), end))
+			r.part(inner, SpanHSM, at, earlier(at.Add(t.HSM), end))
+		}
+		process.End(trace.WithTimestamp(end))
 	}
-	process.End(trace.WithTimestamp(end))
-	queue.End(trace.WithTimestamp(end))
+	op.Span.End(trace.WithTimestamp(end))
+}
+
+// part adds a span that is over, and returns its end.
+func (r *Recorder) part(ctx context.Context, name string, start, end time.Time) time.Time {
+	_, span := r.tracer.Start(ctx, name, trace.WithTimestamp(start))
+	span.End(trace.WithTimestamp(end))
+	return end
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 // Restart counts a member's restart.

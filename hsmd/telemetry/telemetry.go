@@ -6,9 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -77,16 +79,21 @@ func prometheusAddress(listen string) (network, address string, err error) {
 	return "tcp", listen, nil
 }
 
+// flushTimeout bounds the last export. A collector that is gone must not hold up the end of a process.
+const flushTimeout = 2 * time.Second
+
 // Setup installs the global providers and the traceparent propagator for a process, as cfg says, and returns what
-// flushes and stops them. service is "hsmd" or "sidecar".
-func Setup(ctx context.Context, cfg Config, service string) (shutdown func(context.Context) error, err error) {
+// flushes and stops them. What cannot be exported is logged and never fails anything else. service is "hsmd" or "sidecar".
+func Setup(ctx context.Context, cfg Config, service string, log *slog.Logger) (shutdown func(), err error) {
 	var stops []func(context.Context) error
-	shutdown = func(ctx context.Context) error {
-		var errs []error
-		for i := len(stops) - 1; i >= 0; i-- {
-			errs = append(errs, stops[i](ctx))
+	shutdown = func() {
+		ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
+		defer cancel()
+		for _, stop := range slices.Backward(stops) {
+			if err := stop(ctx); err != nil {
+				log.Warn("telemetry not flushed", "error", err)
+			}
 		}
-		return errors.Join(errs...)
 	}
 	if !cfg.Enabled() {
 		return shutdown, nil
@@ -96,9 +103,10 @@ func Setup(ctx context.Context, cfg Config, service string) (shutdown func(conte
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, shutdown(ctx))
+			shutdown()
 		}
 	}()
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("telemetry not exported", "error", err) }))
 	res := resource.NewSchemaless(attribute.String("service.name", "keyside-"+service))
 	otel.SetTextMapPropagator(propagation.TraceContext{})
 	metrics := []sdkmetric.Option{sdkmetric.WithResource(res)}
