@@ -16,6 +16,6 @@ COPY --from=build /src/keyside /usr/local/bin/keyside
 USER 10101:10101
 VOLUME /var/lib/keyside
 ENV KEYSIDE_SOCKET=/var/lib/keyside/kms.sock
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["keyside", "doctor", "--quick"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["keyside", "doctor"]
 ENTRYPOINT ["keyside"]
 CMD ["up", "--dir", "/var/lib/keyside", "--driver", "softhsm"]

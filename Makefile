@@ -53,8 +53,8 @@ exampledriver: ## the driver that imports only plugins/driver, in its own module
 	cd test/exampledriver && go vet ./... && go test -timeout 5m ./...
 
 generate: ## make plugins/driverv1 from its proto (needs protobuf-compiler)
-	@mkdir -p .dev/bin && go build -o .dev/bin google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
-	cd plugins/driverv1 && PATH=$$OLDPWD/.dev/bin:$$PATH protoc --go_out=$(OUT) --go_opt=paths=source_relative \
+	@mkdir -p .bin && go build -o .bin google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
+	cd plugins/driverv1 && PATH=$$OLDPWD/.bin:$$PATH protoc --go_out=$(OUT) --go_opt=paths=source_relative \
 		--go-grpc_out=$(OUT) --go-grpc_opt=paths=source_relative driver.proto
 
 generate-check: ## fail when the generated code is not what the proto says
