@@ -67,7 +67,7 @@ type Driver struct {
 type pinnedSession struct {
 	sync.Mutex
 	*session
-	canary handle
+	canary atomic.Uint64 // handle of its key; good without the lock for whoever holds a session, as no new generation begins meanwhile
 }
 
 var _ driver.Driver = (*Driver)(nil)
@@ -177,9 +177,11 @@ func (d *Driver) openPinned() error {
 	}
 	canary := specs[driver.AES256].template(uses{encrypt: true, decrypt: true}, false, inSession(),
 		p11.NewAttribute(p11.CKA_VALUE_LEN, specs[driver.AES256].bytes))
-	if d.pinned.canary, err = s.generate(p11.CKM_AES_KEY_GEN, canary); err != nil {
+	h, err := s.generate(p11.CKM_AES_KEY_GEN, canary)
+	if err != nil {
 		return err
 	}
+	d.pinned.canary.Store(uint64(h))
 	d.generation.Add(1)
 	return nil
 }

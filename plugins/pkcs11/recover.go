@@ -116,7 +116,7 @@ func (p *pinnedSession) canaryWorks() error {
 	if p.session == nil {
 		return errors.New("no session")
 	}
-	return tryKey(p.session, p.canary)
+	return tryKey(p.session, handle(p.canary.Load()))
 }
 
 // tryKey encrypts and decrypts with an AES key.
@@ -138,17 +138,14 @@ func tryKey(s *session, key handle) error {
 }
 
 // blame decides about an error that bad data may have caused: if the profile names it for the function and the canary
-// still sings on the same session, it is the data's fault.
+// still sings on the same session, it is the data's fault. The caller may hold the pinned lock.
 func (d *Driver) blame(s *session, err error, code driver.Code, message string) error {
 	var ce *callError
 	if !errors.As(err, &ce) || !d.profile.blames(ce) {
 		return err
 	}
 	if ce.class() != badData { // the code alone says nothing
-		d.pinned.Lock()
-		canary := d.pinned.canary
-		d.pinned.Unlock()
-		if tryKey(s, canary) != nil {
+		if tryKey(s, handle(d.pinned.canary.Load())) != nil {
 			s.flawed = true
 			return err
 		}

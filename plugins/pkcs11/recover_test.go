@@ -254,11 +254,8 @@ func TestBlame(t *testing.T) {
 			t.Errorf("%s from %s: blames the data: %t", (&callError{rv: c.rv}).name(), c.function, got)
 		}
 	}
-	setCanary := func(h handle) (old handle) {
-		d.pinned.Lock()
-		defer d.pinned.Unlock()
-		old, d.pinned.canary = d.pinned.canary, h
-		return old
+	setCanary := func(h handle) handle {
+		return handle(d.pinned.canary.Swap(uint64(h)))
 	}
 	defer setCanary(setCanary(0))
 	err = d.blame(s, &callError{p11.CKR_GENERAL_ERROR, "C_Decrypt"}, driver.BadCiphertext, badCiphertext)
@@ -289,4 +286,43 @@ func TestReturnValues(t *testing.T) {
 	if name := (&callError{rv: 0x80001234}).name(); name != "CKR_0x80001234" {
 		t.Errorf("a vendor's code is called %s", name)
 	}
+}
+
+// TestUnopenableSealHoldsNothingUp opens a seal that is authentic and does not unwrap, as after its root was replaced.
+func TestUnopenableSealHoldsNothingUp(t *testing.T) {
+	d := tenanted(t, "unopenable", "")
+	e := newEncryption(t, d, "unopenable")
+	rec, err := driver.ParseSealRecord(e.op.Sealed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec.Wrapped[0] ^= 1
+	s, err := d.pool.get(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := d.tenant("unopenable")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rec.MAC, err = tenantMAC(s, keys, driver.SealMACLabel, rec.Authenticated()); err != nil {
+		t.Fatal(err)
+	}
+	d.pool.put(s)
+	sealed, err := rec.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	answered := make(chan error, 1)
+	go func() {
+		_, err := d.Execute(context.Background(), "unopenable", &driver.Op{Kind: driver.Encrypt, Key: e.op.Key, Sealed: sealed, Data: []byte("x")})
+		answered <- err
+	}()
+	select {
+	case err := <-answered:
+		wantCode(t, err, driver.KeyUnavailable)
+	case <-time.After(10 * time.Second):
+		t.Fatal("no answer")
+	}
+	e.works(t)
 }
