@@ -7,6 +7,8 @@ import (
 	"errors"
 	"time"
 
+	p11 "github.com/miekg/pkcs11"
+
 	"github.com/keyside/keyside/plugins/driver"
 )
 
@@ -37,6 +39,10 @@ func (d *Driver) climb(f failure) bool {
 	}
 	switch ce.class() {
 	case freshSession: // the session was closed when it came back
+		if ce.rv == p11.CKR_SESSION_HANDLE_INVALID || ce.rv == p11.CKR_SESSION_CLOSED {
+			d.pool.flush()
+			d.control.flush()
+		}
 		return d.pinnedAlive(f.gen)
 	case findAgain:
 		d.drop(f)

@@ -326,3 +326,28 @@ func TestUnopenableSealHoldsNothingUp(t *testing.T) {
 	}
 	e.works(t)
 }
+
+func TestRecoversFromForgottenSessions(t *testing.T) {
+	d := tenanted(t, "forgotten", "fast_workers: 16\n")
+	e := newEncryption(t, d, "forgotten")
+	e.works(t)
+	var all []*session
+	for range 16 {
+		s, err := d.pool.get(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, s)
+	}
+	for _, s := range all {
+		if err := d.lib.ctx.CloseSession(p11.SessionHandle(s.h)); err != nil {
+			t.Fatal(err)
+		}
+		d.pool.put(s)
+	}
+	generation := d.generation.Load()
+	e.works(t)
+	if d.generation.Load() != generation {
+		t.Error("forgotten sessions cost a login")
+	}
+}

@@ -314,6 +314,19 @@ func (p *pool) put(s *session) {
 	}
 }
 
+// flush closes the idle sessions. A module that forgot one session for being idle forgot the others as well, and there may
+// be more of them than an operation has tries.
+func (p *pool) flush() {
+	p.mu.Lock()
+	idle := p.idle
+	p.idle = nil
+	p.count -= len(idle)
+	p.mu.Unlock()
+	for _, s := range idle {
+		p.close(s)
+	}
+}
+
 // pause closes the idle sessions and waits until none is in use. Until resume nobody gets one.
 func (p *pool) pause(ctx context.Context) error {
 	p.mu.Lock()
