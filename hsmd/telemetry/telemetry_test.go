@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"log/slog"
@@ -165,5 +166,24 @@ func TestPrometheusStaysOnTheNode(t *testing.T) {
 		if err := (Config{PrometheusListen: listen}).Validate(); (err == nil) != ok {
 			t.Errorf("%s: %v", listen, err)
 		}
+	}
+}
+
+// A collector that is gone is told of in the log and neither fails nor delays the end of a process.
+func TestLostCollector(t *testing.T) {
+	var text bytes.Buffer
+	stop, err := Setup(t.Context(), Config{OTLPEndpoint: "http://127.0.0.1:1"}, "hsmd", slog.New(slog.NewTextHandler(&text, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, span := otel.Tracer(Scope).Start(t.Context(), SpanMux)
+	span.End()
+	began := time.Now()
+	stop()
+	if took := time.Since(began); took > flushTimeout+3*time.Second {
+		t.Errorf("stopping took %v", took)
+	}
+	if !strings.Contains(text.String(), "telemetry not flushed") {
+		t.Errorf("log: %s", &text)
 	}
 }

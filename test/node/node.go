@@ -72,7 +72,12 @@ func Start(ctx context.Context, o Options) (*Node, error) {
 
 // Edit changes sidecar.yaml of a node that is not running; a first run writes the file where there is none yet.
 func Edit(ctx context.Context, o Options, change func(config map[string]any)) error {
-	path := filepath.Join(o.Dir, "sidecar.yaml")
+	return EditFile(ctx, o, "sidecar.yaml", change)
+}
+
+// EditFile is Edit of the named configuration: sidecar.yaml or hsmd.yaml.
+func EditFile(ctx context.Context, o Options, name string, change func(config map[string]any)) error {
+	path := filepath.Join(o.Dir, name)
 	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
 		n, err := Start(ctx, o)
 		if err != nil {
