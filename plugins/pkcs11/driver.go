@@ -49,6 +49,7 @@ type Driver struct {
 	generation   atomic.Uint64
 	failed       atomic.Bool // the process is about to exit
 	draining     atomic.Bool
+	refused      atomic.Pointer[driver.Error] // the PIN became wrong: nothing works any more, and no process may try it again
 
 	meter    meter
 	watchdog *watchdog
@@ -255,8 +256,10 @@ func (d *Driver) Describe(context.Context) (*driver.Description, error) {
 // admit refuses work that cannot be done any more.
 func (d *Driver) admit(ctx context.Context) error {
 	switch {
+	case d.refused.Load() != nil:
+		return d.refused.Load()
 	case d.failed.Load():
-		return &driver.Error{Code: driver.Device, Retry: driver.RetryElsewhere, Message: "module failed; the process ends"}
+		return &driver.Error{Code: driver.Lost, Message: "module failed; the process ends"}
 	case d.draining.Load():
 		return errDraining
 	}

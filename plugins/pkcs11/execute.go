@@ -62,7 +62,7 @@ func (d *Driver) Execute(ctx context.Context, tenant string, op *driver.Op) (*dr
 			return res, nil
 		}
 		if f.err = err; rung == maxRungs || !d.climb(f) {
-			return nil, d.answer(err)
+			return nil, d.reply(err)
 		}
 	}
 }

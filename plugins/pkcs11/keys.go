@@ -42,7 +42,7 @@ func attempt[T any](ctx context.Context, d *Driver, work func() (T, error)) (T, 
 	select {
 	case o := <-done:
 		if o.err != nil {
-			return zero, d.answer(o.err)
+			return zero, d.reply(o.err)
 		}
 		return o.value, nil
 	case <-ctx.Done():

@@ -25,6 +25,7 @@ const (
 	tokenPIN    = "pin"
 	tokenSick   = "sick"
 	tokenKilled = "killed"
+	tokenNewPIN = "new-pin"
 )
 
 // tokenDir is the folder of SoftHSM's tokens.
@@ -65,7 +66,7 @@ func makeTokens(dir string) error {
 	if err := os.Setenv("SOFTHSM2_CONF", conf); err != nil {
 		return err
 	}
-	for _, label := range []string{tokenMain, tokenPIN, tokenSick, tokenKilled} {
+	for _, label := range []string{tokenMain, tokenPIN, tokenSick, tokenKilled, tokenNewPIN} {
 		out, err := exec.Command("softhsm2-util", "--init-token", "--free", "--label", label, "--so-pin", "12345678", "--pin", testPIN).CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("%w: %s", err, out)

@@ -87,6 +87,9 @@ func (d *Driver) renew(gen uint64) error {
 	if d.generation.Load() != gen {
 		return nil
 	}
+	if e := d.refused.Load(); e != nil {
+		return e
+	}
 	// Nobody may be about to use an old handle when the module begins to give out new ones.
 	for _, p := range []*pool{d.pool, d.control} {
 		if err := p.pause(context.Background()); err != nil {
@@ -102,8 +105,11 @@ func (d *Driver) renew(gen uint64) error {
 		d.closeSession(d.pinned.session)
 		d.pinned.session = nil
 	}
+	if d.pin == nil { // the drain was faster
+		return errDraining
+	}
 	if err := d.openPinned(); err != nil {
-		d.giveUp(err)
+		d.giveUpLogin(err)
 		return err
 	}
 	d.log.Warn("logged in again", "generation", d.generation.Load())
@@ -159,6 +165,19 @@ func (d *Driver) blame(s *session, err error, code driver.Code, message string) 
 	return &driver.Error{Code: code, CKR: ce.name(), Function: ce.function, Generation: d.generation.Load(), Message: message}
 }
 
+// giveUpLogin ends the process, unless it was the PIN that failed: the next process would try that once more. This one
+// stays and refuses everything, until a person has seen to the PIN.
+func (d *Driver) giveUpLogin(cause error) {
+	e := d.answer(cause)
+	if e.Code != driver.PINIncorrect && e.Code != driver.PINLocked {
+		d.giveUp(cause)
+		return
+	}
+	d.refused.Store(e)
+	d.log.Error("the token forgot the login and takes the pin no more", "error", e)
+	d.emit("token-lost", e)
+}
+
 // giveUp ends the process soon: nothing in it can help any more.
 func (d *Driver) giveUp(cause error) {
 	if d.failed.Swap(true) {
@@ -176,6 +195,24 @@ func (d *Driver) hung(k kind, age, limit time.Duration) {
 	d.log.Error("c call hangs", "call", kindNames[k], "age", age, "limit", limit)
 	d.emit("hung-call", &driver.Error{Code: driver.Device, Message: "c call hangs: " + kindNames[k]})
 	time.AfterFunc(exitDelay, func() { d.exit(ExitHung) })
+}
+
+// reply is the answer to a request. One that the end of this process decides is Lost, so that the host keeps the request for
+// the next process.
+func (d *Driver) reply(err error) *driver.Error {
+	e := d.answer(err)
+	if e.Code != driver.Device {
+		return e
+	}
+	if refused := d.refused.Load(); refused != nil {
+		return refused
+	}
+	if d.failed.Load() {
+		lost := *e
+		lost.Code, lost.Retry = driver.Lost, driver.RetryElsewhere
+		return &lost
+	}
+	return e
 }
 
 // answer turns an error into one of the contract and remembers it for Status.

@@ -144,10 +144,7 @@ func TestModuleGoneEndsTheProcess(t *testing.T) {
 		t.Error("a module that is gone is worth another try")
 	}
 	_, err := d.Execute(t.Context(), "any", &driver.Op{Kind: driver.Random, Length: 1})
-	wantCode(t, err, driver.Device)
-	if driver.AsError(err).RetryClass() != driver.RetryElsewhere {
-		t.Errorf("retry class %s", driver.AsError(err).RetryClass())
-	}
+	wantCode(t, err, driver.Lost) // so that the host keeps the request for the next process
 	waitFor(t, func() bool { return exit.Load() == ExitModuleGone })
 }
 
@@ -169,8 +166,8 @@ func TestSickTokenHidesNoTenant(t *testing.T) {
 		"init":     second(d.InitTenant(t.Context(), tenant)),
 		"health":   d.Health(t.Context(), "sick"),
 	} {
-		if wantCode(t, err, driver.Device); driver.AsError(err).RetryClass() != driver.RetryElsewhere {
-			t.Errorf("%s: retry class %s", name, driver.AsError(err).RetryClass())
+		if driver.CodeOf(err) != driver.Lost {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 	if err := os.Rename(dir+".away", dir); err != nil {
@@ -270,7 +267,7 @@ func TestHungCallEndsTheProcess(t *testing.T) {
 	call.begin(callEncrypt, 32)
 	waitFor(t, func() bool { return exit.Load() == ExitHung })
 	_, err := d.Execute(t.Context(), "any", &driver.Op{Kind: driver.Random, Length: 1})
-	wantCode(t, err, driver.Device)
+	wantCode(t, err, driver.Lost)
 }
 
 func TestReturnValues(t *testing.T) {
@@ -349,5 +346,46 @@ func TestRecoversFromForgottenSessions(t *testing.T) {
 	e.works(t)
 	if d.generation.Load() != generation {
 		t.Error("forgotten sessions cost a login")
+	}
+}
+
+// TestPINThatBecameWrongIsTriedOnce changes the PIN under a running driver, as far as that can tell. A process that exited
+// would be started again, and its successor would try the PIN again.
+func TestPINThatBecameWrongIsTriedOnce(t *testing.T) {
+	d, exit := opened(t, tokenNewPIN, "")
+	if _, err := d.InitTenant(t.Context(), &driver.InitTenantRequest{Tenant: "pin"}); err != nil {
+		t.Fatal(err)
+	}
+	e := newEncryption(t, d, "pin")
+	e.works(t)
+	d.pin[0] ^= 1
+	if err := d.lib.ctx.Logout(p11.SessionHandle(d.pinned.h)); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		_, err := d.Execute(t.Context(), "pin", e.op)
+		wantCode(t, err, driver.PINIncorrect)
+		wantCode(t, second(d.MakeKey(t.Context(), &driver.MakeKeyRequest{Tenant: "pin", Key: identity(driver.AES256, driver.EncryptDecrypt)})), driver.PINIncorrect)
+		wantCode(t, d.Health(t.Context(), ""), driver.PINIncorrect)
+	}
+	if d.failed.Load() || exit.Load() != 0 {
+		t.Error("the driver gave its process up")
+	}
+	if logins := d.meter.calls[callLogin][0].errors.Load(); logins != 1 {
+		t.Errorf("%d wrong logins", logins)
+	}
+}
+
+func TestNoLoginAfterTheDrain(t *testing.T) {
+	d, exit := opened(t, tokenMain, "")
+	if err := d.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, d.renew(d.generation.Load()), driver.Lost) // an operation that failed while the last session was given back
+	if exit.Load() != 0 || d.failed.Load() {
+		t.Error("the drained driver gave its process up")
+	}
+	if logins := d.meter.calls[callLogin][0].errors.Load(); logins != 0 {
+		t.Errorf("%d logins without a pin", logins)
 	}
 }
