@@ -20,7 +20,8 @@ type watchdog struct {
 }
 
 // sighting is what the watchdog remembers of a tracker. The age of a call counts only what the watchdog itself was awake
-// for, so a machine or process that was stopped for a while finds no hung calls when it goes on.
+// for, so a machine or process that was stopped for a while finds no hung calls when it goes on. Nor does it grow while a
+// key is being made: small devices do one thing at a time, and an RSA key takes them a minute.
 type sighting struct {
 	began int64
 	age   time.Duration
@@ -75,20 +76,33 @@ func (w *watchdog) forget(t *tracker) {
 func (w *watchdog) scan() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	now := w.now()
+	now, making := w.now(), w.making()
 	for t, seen := range w.trackers {
 		began := t.began.Load()
 		if began == 0 || began != seen.began {
 			*seen = sighting{began: began}
 			continue
 		}
+		what := t.what.Load()
+		if making && kind(what/sizeClasses) != callGenerate {
+			continue
+		}
 		seen.age = min(seen.age+w.interval(), now-time.Duration(began))
 		if seen.age < w.settings.Floor {
 			continue
 		}
-		what := t.what.Load()
 		if limit := w.limit(kind(what/sizeClasses), int(what%sizeClasses)); seen.age >= limit && t.began.Load() == began {
 			w.hung(kind(what/sizeClasses), seen.age, limit)
+			return true
+		}
+	}
+	return false
+}
+
+// making reports whether a key is being made; the lock is held.
+func (w *watchdog) making() bool {
+	for t := range w.trackers {
+		if t.began.Load() != 0 && kind(t.what.Load()/sizeClasses) == callGenerate {
 			return true
 		}
 	}

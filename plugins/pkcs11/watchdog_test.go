@@ -92,6 +92,24 @@ func TestWatchdogForgivesASleep(t *testing.T) {
 	}
 }
 
+// TestWatchdogForgivesWaitingForAKey lets calls wait for a device that does one thing at a time and makes an RSA key.
+func TestWatchdogForgivesWaitingForAKey(t *testing.T) {
+	f := newFakeWatchdog()
+	making, waiting := f.watch(), f.watch()
+	making.begin(callGenerate, 0)
+	waiting.begin(callEncrypt, 32)
+	f.pass(50 * time.Second)
+	making.end(nil)
+	f.pass(9 * time.Second)
+	if len(f.found) != 0 {
+		t.Fatal("a call that waited for a key to be made counts as hung")
+	}
+	f.pass(2 * time.Second)
+	if len(f.found) != 1 || f.found[0] != 10*time.Second {
+		t.Errorf("found %v", f.found)
+	}
+}
+
 func TestHistogramQuantiles(t *testing.T) {
 	var h histogram
 	for i := 1; i <= 1000; i++ {
