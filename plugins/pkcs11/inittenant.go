@@ -102,8 +102,8 @@ func (d *Driver) makeLasting(s *session, st *store, tenant, purpose string, n ui
 	if err := s.setAttribute(h, p11.CKA_LABEL, label); err != nil {
 		return err
 	}
-	if _, _, ok := d.partOf(s, h, tenant); !ok {
-		return driver.Errorf(driver.Device, "new key %s does not read back", label)
+	if _, _, ok, err := d.partOf(s, h, tenant); err != nil || !ok {
+		return errors.Join(driver.Errorf(driver.Device, "new key %s does not read back", label), err)
 	}
 	return st.sync(since)
 }

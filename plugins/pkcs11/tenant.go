@@ -184,7 +184,10 @@ func (d *Driver) findParts(s *session, name string) (map[string]map[uint32]handl
 			return nil, err
 		}
 		for _, h := range found {
-			purpose, n, ok := d.partOf(s, h, name)
+			purpose, n, ok, err := d.partOf(s, h, name)
+			if err != nil {
+				return nil, err
+			}
 			if !ok {
 				continue
 			}
@@ -200,23 +203,36 @@ func (d *Driver) findParts(s *session, name string) (map[string]map[uint32]handl
 	return parts, nil
 }
 
-// partOf reads from an object's label what it is to the tenant. An object whose label cannot be read is nobody's.
-func (d *Driver) partOf(s *session, h handle, tenant string) (purpose string, n uint32, ok bool) {
+// partOf reads from an object's label what it is to the tenant. An object whose label cannot be read is nobody's, unless
+// that is the session's fault or the token's.
+func (d *Driver) partOf(s *session, h handle, tenant string) (purpose string, n uint32, ok bool, err error) {
 	label, err := s.attribute(h, p11.CKA_LABEL)
 	if err != nil {
-		return "", 0, false
+		return "", 0, false, notTheObjects(err)
 	}
 	rest, found := strings.CutPrefix(string(label), "keyside/"+tenant+"/")
 	if !found {
-		return "", 0, false
+		return "", 0, false, nil
 	}
 	purpose, digits, _ := strings.Cut(rest, "/")
 	number, err := strconv.ParseUint(digits, 10, 32)
 	if _, known := tenantPurposes[purpose]; err != nil || !known || number == 0 || tenantLabel(tenant, purpose, uint32(number)) != string(label) {
-		return "", 0, false
+		return "", 0, false, nil
 	}
 	id, err := s.attribute(h, p11.CKA_ID)
-	return purpose, uint32(number), err == nil && bytes.Equal(id, labelID(string(label)))
+	return purpose, uint32(number), err == nil && bytes.Equal(id, labelID(string(label))), notTheObjects(err)
+}
+
+// notTheObjects returns an error of reading an object that says nothing about the object, and nil in place of others.
+func notTheObjects(err error) error {
+	var ce *callError
+	if errors.As(err, &ce) {
+		switch ce.class() {
+		case freshSession, loginAgain, replaceProcess:
+			return err
+		}
+	}
+	return nil
 }
 
 // checkAttributes reads a lasting key back: sensitive, not extractable, made here, and of its one use.

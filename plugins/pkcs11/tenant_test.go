@@ -89,6 +89,26 @@ func TestSomeKeysOfATenantAreUnavailable(t *testing.T) {
 	wantCode(t, d.Health(t.Context(), "some"), driver.KeyUnavailable)
 }
 
+// TestUnreadableLabelIsNoAnswer looks at a tenant's key through a session that the module forgot. Taken for nobody's, the
+// key would be made a second time, and two keys of one label are none.
+func TestUnreadableLabelIsNoAnswer(t *testing.T) {
+	d := tenanted(t, "unreadable", "")
+	s, err := d.openSession(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts, err := d.findParts(s, "unreadable")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.closeSession(s)
+	_, _, ok, err := d.partOf(s, parts[purposeRoot][1], "unreadable")
+	var ce *callError
+	if ok || !errors.As(err, &ce) || ce.rv != p11.CKR_SESSION_HANDLE_INVALID {
+		t.Errorf("%t, %v", ok, err)
+	}
+}
+
 func TestWeakTenantKeyIsRefused(t *testing.T) {
 	d := tenanted(t, "weak", "")
 	label := tenantLabel("weak", purposeRoot, 2)
