@@ -30,9 +30,9 @@ up: ## install SoftHSM where it is missing (root, apt), build, and run Keyside o
 	else driver=soft; echo 'SoftHSM is not here: using the built-in soft driver, which keeps its keys in a sealed file.'; fi; \
 	exec ./keyside up --dir $(DIR) --driver $$driver
 
-test: ## everything that CI checks (installs SoftHSM, OpenSC, curl and protoc where they are missing; root, apt)
-	@.ci/install 'run the tests' softhsm2 opensc curl protobuf-compiler gcc libc6-dev
-	@$(MAKE) --no-print-directory lint generate-check unit exampledriver system
+test: ## everything that CI checks (installs SoftHSM, OpenSC, curl, protoc and systemd where they are missing; root, apt)
+	@.ci/install 'run the tests' softhsm2 opensc curl protobuf-compiler systemd gcc libc6-dev
+	@$(MAKE) --no-print-directory lint generate-check unit exampledriver system units
 
 lint: fmt-check ## go vet, staticcheck, gofmt
 	go vet ./...
