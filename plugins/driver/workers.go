@@ -14,13 +14,9 @@ import (
 // laneDepth bounds each lane's queue; one more is Busy.
 const laneDepth = 4096
 
-// A fast worker does up to fastBatch queued operations before it sends the answers it has, so that they share a system
-// call, but keeps no answer back once it has worked for longer than holdBack. A slow worker takes one at a time.
-const (
-	fastBatch = 8
-	slowBatch = 1
-	holdBack  = 50 * time.Microsecond
-)
+// holdBack bounds how long an answer waits for the next ones of its worker, so that they share a system call and wake the
+// other side once. Only a worker that has more to do keeps answers back, and only for operations that are shorter than this.
+const holdBack = 200 * time.Microsecond
 
 // Workers runs operations on a Driver: a few workers, a queue in front of them, and a lane of its own for slow
 // operations. It is what stands behind the execute stream of a driver process.
@@ -35,7 +31,6 @@ type lane struct {
 	cond     *sync.Cond
 	queue    []job
 	head     int
-	batch    int // most jobs that a worker takes at once
 	running  int
 	draining bool
 	idle     chan struct{} // closed when draining and empty
@@ -49,14 +44,14 @@ type job struct {
 
 // NewWorkers starts fast and slow workers (at least one each) on d.
 func NewWorkers(d Driver, fast, slow int) *Workers {
-	w := &Workers{driver: d, fast: newLane(fastBatch), slow: newLane(slowBatch)}
+	w := &Workers{driver: d, fast: newLane(), slow: newLane()}
 	w.start(w.fast, max(fast, 1))
 	w.start(w.slow, max(slow, 1))
 	return w
 }
 
-func newLane(batch int) *lane {
-	l := &lane{batch: batch, idle: make(chan struct{})}
+func newLane() *lane {
+	l := &lane{idle: make(chan struct{})}
 	l.cond = sync.NewCond(&l.mu)
 	return l
 }
@@ -122,57 +117,67 @@ func (l *lane) finishIfIdle() {
 	}
 }
 
-// take waits for jobs and moves some into jobs; none means that the lane has drained.
-func (l *lane) take(jobs []job, finished int) []job {
+// take returns the next job. With none it waits for one if wait is set; without one the lane is empty, or has drained.
+func (l *lane) take(wait bool) (job, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.running -= finished
-	l.finishIfIdle()
 	for l.head == len(l.queue) {
-		if l.draining {
-			return nil
+		if l.draining || !wait {
+			return job{}, false
 		}
 		l.cond.Wait()
 	}
-	waiting := len(l.queue) - l.head
-	n := min(max(waiting/2, 1), l.batch) // leave some to the other workers
-	jobs = append(jobs[:0], l.queue[l.head:l.head+n]...)
-	clear(l.queue[l.head : l.head+n])
-	l.head += n
+	j := l.queue[l.head]
+	l.queue[l.head] = job{}
+	l.head++
 	if l.head == len(l.queue) {
 		l.queue, l.head = l.queue[:0], 0
 	} else if l.head > laneDepth {
 		l.queue, l.head = append(l.queue[:0], l.queue[l.head:]...), 0
 	}
-	l.running += n
-	return jobs
+	l.running++
+	return j, true
+}
+
+// answered counts jobs whose answers are sent.
+func (l *lane) answered(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.running -= n
+	l.finishIfIdle()
 }
 
 func (w *Workers) work(l *lane) {
 	var batch Batch
-	var jobs []job
-	for {
-		jobs = l.take(jobs, len(jobs))
-		if len(jobs) == 0 {
+	var oldest time.Time // of the answers held back
+	for held := 0; ; {
+		j, ok := l.take(held == 0)
+		if !ok && held == 0 {
 			return
 		}
-		last := time.Now()
-		for _, j := range jobs {
-			r := w.run(j)
+		flush := !ok
+		if ok {
+			began := time.Now()
+			r := w.run(j, began)
 			r.Batch = &batch
 			j.done(r)
-			if now := time.Now(); now.Sub(last) > holdBack {
-				batch.flush()
-				last = now
+			now := time.Now()
+			if held++; held == 1 {
+				oldest = now
 			}
+			flush = now.Sub(oldest)+now.Sub(began) > holdBack // the next one will take as long as this one
 		}
-		batch.flush()
+		if flush {
+			batch.flush()
+			l.answered(held)
+			held = 0
+		}
 	}
 }
 
-func (w *Workers) run(j job) *Response {
-	timings := Timings{Queue: time.Since(j.since)}
-	res, err := w.execute(j.req, &timings)
+func (w *Workers) run(j job, began time.Time) *Response {
+	timings := Timings{Queue: began.Sub(j.since)}
+	res, err := w.execute(j.req, began, &timings)
 	if err != nil {
 		r := ErrorResponse(err)
 		r.Timings = timings
@@ -185,13 +190,13 @@ func (w *Workers) run(j job) *Response {
 	return &Response{Timings: timings, Body: body}
 }
 
-func (w *Workers) execute(req *Request, timings *Timings) (res *Result, err error) {
+func (w *Workers) execute(req *Request, now time.Time, timings *Timings) (res *Result, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			res, err = nil, Errorf(Internal, "driver panicked: %s", panicText(p))
 		}
 	}()
-	if time.Now().After(req.Deadline) {
+	if now.After(req.Deadline) {
 		return nil, &Error{Code: Deadline, Message: "deadline passed in the driver's queue"}
 	}
 	op := new(Op)
