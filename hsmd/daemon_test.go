@@ -56,7 +56,10 @@ func (echo) MakeKey(_ context.Context, req *driver.MakeKeyRequest) (*driver.Seal
 }
 
 func (echo) Health(_ context.Context, tenant string) error {
-	if tenant != "" && tenant != "us" {
+	switch {
+	case tenant == "wrong-pin":
+		return driver.Errorf(driver.PINIncorrect, "wrong pin")
+	case tenant != "" && tenant != "us":
 		return driver.Errorf(driver.TenantUnknown, "health of tenant %q", tenant)
 	}
 	return nil
@@ -191,6 +194,20 @@ func TestDaemonServesItsTenants(t *testing.T) {
 	}
 	if strings.Contains(log.String(), "level=ERROR") {
 		t.Errorf("log:\n%s", log)
+	}
+}
+
+// A sidecar that took hsmd's wrong PIN for its own would never come back when hsmd's is put right.
+func TestWrongPINOfTheDaemonIsNotThePeers(t *testing.T) {
+	socket, _, _ := runDaemon(t, []TenantConfig{{Name: "wrong-pin", UIDs: []uint32{us()}}}, "echo")
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	b, err := Dial(ctx, socket, "echo", os.Geteuid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Health(ctx, ""); driver.CodeOf(err) != driver.KeyUnavailable || driver.AsError(err).RetryClass() != driver.RetryLater {
+		t.Errorf("health: %v", err)
 	}
 }
 

@@ -120,6 +120,18 @@ func (r *remote) Done() <-chan struct{} { return r.done }
 // PID returns hsmd's process id, or that of the service manager that listens for it.
 func (r *remote) PID() int { return r.pid }
 
+// Health asks hsmd's driver. That its PIN is refused is for hsmd to wait out: no PIN is spent from here, and the connection
+// is as good as another.
+func (r *remote) Health(ctx context.Context, tenant string) error {
+	err := r.Client.Health(ctx, tenant)
+	if refusesPIN(err) {
+		e := *driver.AsError(err)
+		e.Code, e.Retry = driver.KeyUnavailable, driver.RetryLater
+		return &e
+	}
+	return err
+}
+
 // FromOutside is true: hsmd runs no vendor code, so no request brings it down.
 func (r *remote) FromOutside() bool { return true }
 

@@ -100,6 +100,9 @@ func (b *fakeBackend) execute(id int, tenant string, deadline time.Time, op *dri
 		return
 	case data == "hang":
 		return
+	case data == "pin":
+		b.answer(id, driver.ErrorResponse(driver.Errorf(driver.PINIncorrect, "wrong pin")))
+		return
 	case strings.HasPrefix(data, "device"):
 		b.answer(id, driver.ErrorResponse(&driver.Error{Code: driver.Device, CKR: "CKR_DEVICE_ERROR", Function: "C_Encrypt"}))
 		return

@@ -84,6 +84,7 @@ func (l *life) suspect() {
 func (m *member) supervise() {
 	ctx := m.mux.ctx
 	for failures, short := 0, 0; ctx.Err() == nil; {
+		m.forgetWake()
 		l, err := m.start(ctx)
 		if err != nil {
 			failures++
@@ -96,10 +97,16 @@ func (m *member) supervise() {
 		began := time.Now()
 		m.mux.admit(l)
 		m.log.Info("driver ready", "pid", l.backend.PID(), "vendor", l.desc.GetVendor())
-		m.tend(l)
+		why := m.tend(l)
 		m.end(l)
 		if ctx.Err() != nil {
 			return
+		}
+		if refusesPIN(why) { // the next process would try it once more
+			if !m.failed(why, 1) {
+				return
+			}
+			continue
 		}
 		if short++; time.Since(began) >= shortLife {
 			short = 0
@@ -108,6 +115,20 @@ func (m *member) supervise() {
 			m.pause(min(backoff(short-shortLives), shortPause))
 		}
 	}
+}
+
+// forgetWake drops a Restart from before a start, which does what it asks for. Kept, it would have a wrong PIN tried again.
+func (m *member) forgetWake() {
+	select {
+	case <-m.wake:
+	default:
+	}
+}
+
+// refusesPIN reports an error after which only a person can help.
+func refusesPIN(err error) bool {
+	code := driver.CodeOf(err)
+	return code == driver.PINIncorrect || code == driver.PINLocked
 }
 
 // start makes one attempt at a ready backend.
@@ -225,8 +246,9 @@ func (x *Mux) admit(l *life) {
 	x.pump(nil)
 }
 
-// tend watches over a ready member until it is condemned, dead or the Mux closes.
-func (m *member) tend(l *life) {
+// tend watches over a ready member until it is condemned, dead or the Mux closes. It returns the canary's error where that
+// is why.
+func (m *member) tend(l *life) error {
 	ctx, cancel := context.WithCancel(m.mux.ctx)
 	defer cancel()
 	go m.mux.relay(ctx, l)
@@ -239,41 +261,41 @@ func (m *member) tend(l *life) {
 	for {
 		select {
 		case <-l.backend.Done():
-			return
+			return nil
 		case <-l.gone:
-			return
+			return nil
 		case <-ctx.Done():
-			return
+			return nil
 		case <-tick:
 		case <-l.poke:
 		}
-		well := m.canary(ctx, l)
-		if !well {
-			well = m.canary(ctx, l) // one failure may be a passing one
+		err := m.canary(ctx, l)
+		if err != nil && !refusesPIN(err) {
+			err = m.canary(ctx, l) // one failure may be a passing one
 		}
-		if well || ctx.Err() != nil {
+		if err == nil || ctx.Err() != nil {
 			continue
 		}
-		m.log.Error("driver fails its canary and is replaced", "pid", l.backend.PID())
+		m.log.Error("driver fails its canary and is replaced", "pid", l.backend.PID(), "error", err)
 		m.mux.mu.Lock()
 		l.hung = true
 		m.mux.condemn(l)
 		m.mux.mu.Unlock()
-		return
+		return err
 	}
 }
 
-// canary does one real operation and reports whether the device is well.
-func (m *member) canary(ctx context.Context, l *life) bool {
+// canary does one real operation and returns why the device is not well, if it is not.
+func (m *member) canary(ctx context.Context, l *life) error {
 	ctx, cancel := context.WithTimeout(ctx, m.mux.cfg.CanaryTimeout)
 	defer cancel()
 	err := l.backend.Health(ctx, "")
 	switch driver.CodeOf(err) {
-	case driver.Device, driver.Deadline, driver.Internal:
+	case driver.Device, driver.Deadline, driver.Internal, driver.PINIncorrect, driver.PINLocked:
 		m.log.Warn("canary failed", "error", err)
-		return false
+		return err
 	}
-	return true // Lost shows by itself; anything else is an answer
+	return nil // Lost shows by itself; anything else is an answer
 }
 
 // end sees a member out: it waits until the backend is gone, by force if need be, and buries it.

@@ -276,7 +276,8 @@ func (x *Mux) answered(c *call, r *driver.Response) {
 	if r.Code == 0 && c.ctl == nil {
 		x.queue.learn(c.req.Kind, &r.Timings)
 	}
-	if r.Code == driver.Device {
+	switch r.Code {
+	case driver.Device, driver.PINIncorrect, driver.PINLocked:
 		l.suspect()
 	}
 	more := x.queue.count > 0 || len(x.queue.struck) > 0 || x.warden != nil

@@ -193,6 +193,56 @@ func TestWrongPINIsNeverRetried(t *testing.T) {
 	})
 }
 
+// TestPINThatBecameWrongIsNotRetried has a driver that lost its login and was refused a new one: it says so and stays.
+func TestPINThatBecameWrongIsNotRetried(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &device{}
+		x := newMux(t, MuxConfig{Name: "m"}, d)
+		if err := do(x, "t", "x", time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		d.health.Store(&driver.Error{Code: driver.PINIncorrect, CKR: "CKR_PIN_INCORRECT", Message: "wrong pin"})
+		if err := do(x, "t", "pin", time.Minute); driver.CodeOf(err) != driver.PINIncorrect {
+			t.Errorf("request: %v", err)
+		}
+		time.Sleep(time.Hour)
+		if err := do(x, "t", "x", time.Minute); driver.CodeOf(err) != driver.PINIncorrect {
+			t.Errorf("request an hour later: %v", err)
+		}
+		if n := d.starts.Load(); n != 1 {
+			t.Errorf("%d starts, each of which tries the PIN", n)
+		}
+		if status, _ := x.Status(t.Context()); status[0].GetState() != "down" {
+			t.Errorf("status: %v", status)
+		}
+		d.health.Store(nil)
+		x.Restart()
+		synctest.Wait()
+		if err := do(x, "t", "x", time.Minute); err != nil {
+			t.Errorf("after Restart: %v", err)
+		}
+	})
+}
+
+// TestOldRestartRetriesNoPIN tells a sound member to start again, which is nothing to do, and then has its PIN fail.
+func TestOldRestartRetriesNoPIN(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &device{}
+		x := newMux(t, MuxConfig{Name: "m"}, d)
+		synctest.Wait()
+		x.Restart()
+		d.setStartErr(driver.Errorf(driver.PINIncorrect, "wrong pin"))
+		d.backend().die(false)
+		if err := do(x, "t", "x", time.Minute); driver.CodeOf(err) != driver.PINIncorrect {
+			t.Errorf("request: %v", err)
+		}
+		synctest.Wait()
+		if n := d.starts.Load(); n != 2 {
+			t.Errorf("the wrong PIN was tried %d times", n-1)
+		}
+	})
+}
+
 func TestNoisyTenantDoesNotStarveAnother(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &device{work: time.Millisecond}
