@@ -9,8 +9,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/keyside/keyside/plugins/driver"
 )
 
 func TestConfigFaultsNameTheirKey(t *testing.T) {
@@ -100,6 +103,29 @@ func TestCredentialSources(t *testing.T) {
 	cancel()
 	if _, err := (&Credential{Command: []string{"/bin/sleep", "100"}}).Load(ctx); err == nil {
 		t.Error("a helper outlives its context")
+	}
+}
+
+// TestHelperWithAChild has a helper whose child keeps the pipe open.
+func TestHelperWithAChild(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	if _, err := (&Credential{Command: []string{"/bin/sh", "-c", "sleep 5 & echo 1234"}}).Load(ctx); err == nil || time.Since(began) > 4*time.Second {
+		t.Errorf("%v after %v", err, time.Since(began))
+	}
+}
+
+// TestHelperThatFailsMayWorkLater tells a helper that failed from one that is not there: only that is the configuration's
+// fault, which nobody tries again.
+func TestHelperThatFailsMayWorkLater(t *testing.T) {
+	for code, command := range map[driver.Code][]string{
+		driver.Device: {"/bin/sh", "-c", "exit 1"}, driver.InvalidArgument: {"/no/such/helper"},
+	} {
+		_, err := start(t, Config{Name: "fake", Kind: KindSoft, Credential: Credential{Command: command}})
+		if driver.CodeOf(err) != code {
+			t.Errorf("%q: %v", command, err)
+		}
 	}
 }
 

@@ -22,6 +22,9 @@ const (
 	helperTimeout = 30 * time.Second
 )
 
+// errHelperFailed is a helper that ran and gave no credential. It may give one later: what it asks can be away for a while.
+var errHelperFailed = errors.New("helper failed")
+
 // Load reads the credential, without its trailing newline; nil where none is configured. The caller clears it after use.
 func (c *Credential) Load(ctx context.Context) ([]byte, error) {
 	switch {
@@ -71,7 +74,6 @@ func runHelper(ctx context.Context, command []string) ([]byte, error) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Env = []string{"PATH=/usr/bin:/bin"}
-	cmd.WaitDelay = time.Second // a grandchild may hold the pipe open
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, fmt.Errorf("credential.command: %w", err)
@@ -79,10 +81,13 @@ func runHelper(ctx context.Context, command []string) ([]byte, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("credential.command: %w", err)
 	}
+	// What the helper left running may hold the pipe open for longer than the helper lives.
+	stop := context.AfterFunc(ctx, func() { _ = out.Close() })
 	secret, readErr := readLimited(out)
+	stop()
 	if err := errors.Join(readErr, cmd.Wait()); err != nil {
 		clear(secret)
-		return nil, fmt.Errorf("credential.command: %s: %w", command[0], err)
+		return nil, fmt.Errorf("credential.command: %s: %w: %w", command[0], errHelperFailed, err)
 	}
 	return secret, nil
 }

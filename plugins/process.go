@@ -62,7 +62,11 @@ func Start(ctx context.Context, cfg Config, log *slog.Logger) (*Process, error) 
 	}
 	credential, err := cfg.Credential.Load(ctx)
 	if err != nil {
-		return nil, driver.Errorf(driver.InvalidArgument, "driver %s: %w", cfg.Name, err)
+		code := driver.InvalidArgument
+		if errors.Is(err, errHelperFailed) {
+			code = driver.Device
+		}
+		return nil, driver.Errorf(code, "driver %s: %w", cfg.Name, err)
 	}
 	defer clear(credential)
 	return launch(ctx, &cfg, bin, settings, credential, log.With("driver", cfg.Name))
