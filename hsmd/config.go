@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -84,9 +85,10 @@ func (m Mode) MarshalYAML() (any, error) {
 	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: fmt.Sprintf("%04o", uint32(m)), Style: yaml.SingleQuotedStyle}, nil
 }
 
-// LoadConfig reads hsmd.yaml strictly: an unknown key is an error. What it returns is valid and complete.
+// LoadConfig reads hsmd.yaml strictly: an unknown key is an error. What it returns is valid and complete. The file names
+// programs that run as this user and says which peer is which tenant, so it must not be writable by others.
 func LoadConfig(path string) (Config, error) {
-	b, err := os.ReadFile(path)
+	b, err := readOwned(path)
 	if err != nil {
 		return Config{}, err
 	}
@@ -95,6 +97,24 @@ func LoadConfig(path string) (Config, error) {
 		return Config{}, fmt.Errorf("%s: %w", path, err)
 	}
 	return cfg, nil
+}
+
+// readOwned reads a file that belongs to root or to this user and that not everybody can write.
+func readOwned(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || info.Mode().Perm()&0o002 != 0 || st.Uid != 0 && int(st.Uid) != os.Geteuid() {
+		return nil, fmt.Errorf("%s: must belong to root or to this user, and not be writable by others", path)
+	}
+	return io.ReadAll(f)
 }
 
 // ParseConfig is LoadConfig of the file's content.

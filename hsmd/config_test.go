@@ -1,6 +1,8 @@
 package hsmd
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -73,6 +75,23 @@ func TestConfigIsReadStrictly(t *testing.T) {
 	}
 	if _, err := ParseConfig(nil); err == nil {
 		t.Error("an empty file passes")
+	}
+}
+
+// TestConfigFileOfOthers is refused: it names programs that are run and says which peer is which tenant.
+func TestConfigFileOfOthers(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "hsmd.yaml")
+	if err := os.WriteFile(path, []byte(fullConfig), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := LoadConfig(path); err != nil {
+		t.Error(err)
+	}
+	if err := os.Chmod(path, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := LoadConfig(path); err == nil || !strings.Contains(err.Error(), "writable by others") {
+		t.Errorf("a file that others can write: %v", err)
 	}
 }
 
