@@ -26,6 +26,18 @@ type library struct {
 
 	mu        sync.Mutex
 	pinFailed map[string]bool // by token serial: a wrong PIN is not tried twice
+	lastIV    [driver.GCMIVSize]byte
+}
+
+// newIVs refuses IVs from a generator that is stuck: all zero, or those that it gave before.
+func (l *library) newIVs(ivs []byte) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if first := [driver.GCMIVSize]byte(ivs); first != l.lastIV {
+		l.lastIV = first
+		return nil
+	}
+	return driver.Errorf(driver.Device, "module's random numbers repeat")
 }
 
 var loaded struct {

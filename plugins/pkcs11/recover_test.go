@@ -389,3 +389,14 @@ func TestNoLoginAfterTheDrain(t *testing.T) {
 		t.Errorf("%d logins without a pin", logins)
 	}
 }
+
+// TestRepeatedIVsAreRefused gives a module's generator that repeats itself away, though no IV is that of the message before.
+func TestRepeatedIVsAreRefused(t *testing.T) {
+	l := new(library)
+	block := bytes.Repeat([]byte("abcdefghijkl0123456789AB"), 4)
+	if err := l.newIVs(block); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, l.newIVs(block), driver.Device)
+	wantCode(t, new(library).newIVs(make([]byte, len(block))), driver.Device)
+}

@@ -27,6 +27,9 @@ func (s *session) newIV() ([]byte, error) {
 		if err := s.random(s.ivs[:]); err != nil {
 			return nil, err
 		}
+		if err := s.lib.newIVs(s.ivs[:]); err != nil {
+			return nil, err
+		}
 	}
 	iv := make([]byte, driver.GCMIVSize)
 	copy(iv, s.ivs[s.ivAt:])
