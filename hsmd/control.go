@@ -85,10 +85,14 @@ func (x *Mux) Describe(ctx context.Context) (*driver.Description, error) {
 func (x *Mux) InitTenant(ctx context.Context, req *driver.InitTenantRequest) (*driver.Tenant, error) {
 	return control(ctx, x, "init-tenant", req.GetTenant(), func(ctx context.Context, l *life) (*driver.Tenant, error) {
 		res, err := l.backend.InitTenant(ctx, req)
-		if err == nil {
-			x.made(l, res)
+		switch {
+		case err != nil:
+			return nil, err
+		case res.GetName() != req.GetTenant():
+			return nil, driver.Errorf(driver.Internal, "driver answered for tenant %q", res.GetName())
 		}
-		return res, err
+		x.made(l, res)
+		return res, nil
 	})
 }
 

@@ -17,6 +17,7 @@ import (
 type device struct {
 	work     time.Duration // of one operation
 	tenants  map[string][]byte
+	claims   string // the tenant that InitTenant answers for instead
 	startErr error
 	health   atomic.Pointer[driver.Error]
 	starts   atomic.Int32
@@ -176,7 +177,11 @@ func (b *fakeBackend) gone() error {
 }
 
 func (b *fakeBackend) InitTenant(_ context.Context, req *driver.InitTenantRequest) (*driver.Tenant, error) {
-	return &driver.Tenant{Name: req.GetTenant(), AuditPublicKey: []byte("k")}, b.gone()
+	name := req.GetTenant()
+	if b.device.claims != "" {
+		name = b.device.claims
+	}
+	return &driver.Tenant{Name: name, AuditPublicKey: []byte("k")}, b.gone()
 }
 
 func (b *fakeBackend) DescribeTenant(_ context.Context, req *driver.DescribeTenantRequest) (*driver.Tenant, error) {

@@ -419,6 +419,28 @@ func TestFailoverOnlyBetweenEqualKeys(t *testing.T) {
 	})
 }
 
+// TestLyingMemberClaimsNoOtherTenant has a member answer for a tenant that it was not asked about.
+func TestLyingMemberClaimsNoOtherTenant(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		liar := &device{tenants: map[string][]byte{}, claims: "victim"}
+		honest := &device{tenants: map[string][]byte{"victim": []byte("1")}}
+		x := newMux(t, MuxConfig{Name: "m"}, liar, honest)
+		synctest.Wait()
+		if _, err := x.InitTenant(t.Context(), &driver.InitTenantRequest{Tenant: "other"}); driver.CodeOf(err) != driver.Internal {
+			t.Errorf("a tenant that was not asked for: %v", err)
+		}
+		synctest.Wait()
+		if err := do(x, "victim", "x", time.Second); err != nil {
+			t.Error(err)
+		}
+		liar.mu.Lock()
+		defer liar.mu.Unlock()
+		if len(liar.log) != 0 {
+			t.Errorf("the liar got the work of %v", liar.log)
+		}
+	})
+}
+
 func TestDrainFinishesWhatItHas(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := &device{work: 10 * time.Millisecond}
