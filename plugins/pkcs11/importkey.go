@@ -54,7 +54,7 @@ func (d *Driver) ImportKey(ctx context.Context, req *driver.ImportKeyRequest) (*
 	if _, _, err := j.parts(); err != nil {
 		return nil, err
 	}
-	return control(ctx, d, req.GetTenant(), func(s *session, t *tenantKeys) (sealed *driver.SealedKey, err error) {
+	return control(ctx, d, req.GetTenant(), nil, func(s *session, t *tenantKeys) (sealed *driver.SealedKey, err error) {
 		j := j
 		j.s = s
 		defer func() {

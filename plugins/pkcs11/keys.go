@@ -52,8 +52,9 @@ func attempt[T any](ctx context.Context, d *Driver, work func() (T, error)) (T, 
 
 func (f failure) Error() string { return f.err.Error() }
 
-// control runs a control call for a tenant on a session of the control pool.
-func control[T any](ctx context.Context, d *Driver, tenant string, fn func(*session, *tenantKeys) (T, error)) (T, error) {
+// control runs a control call for a tenant on a session of the control pool, and in one of the places where there are any:
+// it keeps both until the module is done, also when its caller has left.
+func control[T any](ctx context.Context, d *Driver, tenant string, places chan struct{}, fn func(*session, *tenantKeys) (T, error)) (T, error) {
 	if err := driver.CheckTenant(tenant); err != nil {
 		var zero T
 		return zero, err
@@ -67,6 +68,14 @@ func control[T any](ctx context.Context, d *Driver, tenant string, fn func(*sess
 		t, err := d.tenant(tenant)
 		if err != nil {
 			return v, err
+		}
+		if places != nil {
+			select {
+			case places <- struct{}{}:
+				defer func() { <-places }()
+			case <-ctx.Done():
+				return v, driver.AsError(ctx.Err())
+			}
 		}
 		s, err := d.control.get(ctx)
 		if err != nil {
@@ -113,15 +122,11 @@ func (d *Driver) makeKey(ctx context.Context, tenant string, id *driver.KeyIdent
 	if err != nil {
 		return nil, err
 	}
+	var places chan struct{}
 	if spec.rsa() {
-		select {
-		case d.making <- struct{}{}:
-			defer func() { <-d.making }()
-		case <-ctx.Done():
-			return nil, driver.AsError(ctx.Err())
-		}
+		places = d.making
 	}
-	return control(ctx, d, tenant, func(s *session, t *tenantKeys) (sealed *driver.SealedKey, err error) {
+	return control(ctx, d, tenant, places, func(s *session, t *tenantKeys) (sealed *driver.SealedKey, err error) {
 		h, public, err := generateKey(s, spec)
 		if err != nil {
 			return nil, err
@@ -257,7 +262,7 @@ func (d *Driver) Reseal(ctx context.Context, req *driver.ResealRequest) (*driver
 	if err := driver.CheckIdentity(req.GetKey()); err != nil {
 		return nil, err
 	}
-	return control(ctx, d, req.GetTenant(), func(s *session, t *tenantKeys) (sealed *driver.SealedKey, err error) {
+	return control(ctx, d, req.GetTenant(), nil, func(s *session, t *tenantKeys) (sealed *driver.SealedKey, err error) {
 		rec, err := openRecord(req.GetTenant(), req.GetSealed(), req.GetKey())
 		if err != nil {
 			return nil, err

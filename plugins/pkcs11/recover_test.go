@@ -400,3 +400,18 @@ func TestRepeatedIVsAreRefused(t *testing.T) {
 	wantCode(t, l.newIVs(block), driver.Device)
 	wantCode(t, new(library).newIVs(make([]byte, len(block))), driver.Device)
 }
+
+// TestAbandonedKeysKeepTheirPlace makes RSA keys for callers who do not wait. What goes on inside the module must not take
+// every control session.
+func TestAbandonedKeysKeepTheirPlace(t *testing.T) {
+	d := tenanted(t, "abandoned", "")
+	for range 2 * controlSessions {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
+		id := identity(driver.RSA4096, driver.SignVerify)
+		wantCode(t, second(d.MakeKey(ctx, &driver.MakeKeyRequest{Tenant: "abandoned", Key: id})), driver.Deadline)
+		cancel()
+		if _, busy, _ := d.control.usage(); busy > cap(d.making) {
+			t.Fatalf("%d control sessions make keys that nobody waits for", busy)
+		}
+	}
+}
