@@ -89,9 +89,9 @@ func TestUnitsFitExamples(t *testing.T) {
 	}
 	for file, lines := range map[string][]string{
 		"keyside-hsmd.socket":     {"ListenStream=" + h.Socket},
-		"keyside-hsmd.service":    {"Type=notify", "Requires=keyside-hsmd.socket", "LoadCredential=" + h.Drivers[0].Credential.Systemd + ":/etc/keyside/pin"},
+		"keyside-hsmd.service":    {"Type=notify", "KillMode=mixed", "Requires=keyside-hsmd.socket", "LoadCredential=" + h.Drivers[0].Credential.Systemd + ":/etc/keyside/pin"},
 		"keyside-sidecar.socket":  {"ListenStream=" + s.Socket},
-		"keyside-sidecar.service": {"Type=notify", "Requires=keyside-sidecar.socket"},
+		"keyside-sidecar.service": {"Type=notify", "KillMode=mixed", "Requires=keyside-sidecar.socket"},
 	} {
 		unit, err := os.ReadFile(filepath.Join("../deploy", file))
 		if err != nil {
