@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/keyside/keyside/test/node"
 )
@@ -50,6 +51,7 @@ var operations = []operation{
 // options are the flags.
 type options struct {
 	driver      string
+	config      string
 	rounds      int
 	duration    time.Duration
 	concurrency []int
@@ -66,7 +68,10 @@ func Command() *cobra.Command {
 		Long: `Measure the same operations against the module called directly by one process and through Keyside with 2 hops
 (sidecar, driver) and 3 hops (sidecar, hsmd, driver). Everything runs on nodes of its own in a temporary folder, all
 checks on, the audit log synced to disk. Rounds interleave the paths, and the ratio is the median over rounds, so that a
-machine whose speed drifts does not decide it. The default is a quick look; use --rounds 5 for figures to rely on.`,
+machine whose speed drifts does not decide it. The default is a quick look; use --rounds 5 for figures to rely on.
+
+With --config it measures the first driver of an hsmd.yaml, such as your own HSM. It makes the three keys of a tenant
+"keyside-bench" there and leaves them; all else that it makes is gone when it ends.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return run(cmd.Context(), o, cmd.OutOrStdout(), cmd.ErrOrStderr())
@@ -74,6 +79,7 @@ machine whose speed drifts does not decide it. The default is a quick look; use 
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.driver, "driver", "softhsm", "softhsm or soft")
+	f.StringVar(&o.config, "config", "", "measure the first driver of this hsmd.yaml instead")
 	f.IntVar(&o.rounds, "rounds", 1, "how often everything is measured")
 	f.DurationVar(&o.duration, "duration", 400*time.Millisecond, "length of one measurement")
 	f.IntSliceVar(&o.concurrency, "concurrency", []int{1, 8, 32}, "numbers of clients")
@@ -162,21 +168,46 @@ func (b *bench) start(ctx context.Context) error {
 	for _, c := range b.concurrency {
 		connections = max(connections, c)
 	}
-	var err error
 	node := func(name, mode string) node.Options {
 		return node.Options{Dir: filepath.Join(b.dir, name), Driver: b.driver, Mode: mode}
 	}
-	if b.two, err = startStack(ctx, node("two", "direct"), true, connections); err != nil {
+	section, err := b.section()
+	if err != nil {
 		return err
 	}
-	if b.three, err = startStack(ctx, node("three", "via-hsmd"), true, connections); err != nil {
+	if b.two, err = startStack(ctx, node("two", "direct"), section, true, connections); err != nil {
 		return err
 	}
-	if b.unsynced, err = startStack(ctx, node("unsynced", "via-hsmd"), false, connections); err != nil {
+	if b.three, err = startStack(ctx, node("three", "via-hsmd"), section, true, connections); err != nil {
+		return err
+	}
+	if b.unsynced, err = startStack(ctx, node("unsynced", "via-hsmd"), section, false, connections); err != nil {
 		return err
 	}
 	b.direct, err = openDirect(ctx, filepath.Join(b.dir, "two"))
 	return err
+}
+
+// section returns the driver's section that --config names, nil without it.
+func (b *bench) section() (map[string]any, error) {
+	if b.config == "" {
+		return nil, nil
+	}
+	b.driver = "soft" // of the first run, which only writes the configuration
+	text, err := os.ReadFile(b.config)
+	if err != nil {
+		return nil, err
+	}
+	var config struct {
+		Drivers []map[string]any `yaml:"drivers"`
+	}
+	if err := yaml.Unmarshal(text, &config); err != nil {
+		return nil, fmt.Errorf("%s: %w", b.config, err)
+	}
+	if len(config.Drivers) == 0 {
+		return nil, fmt.Errorf("%s names no driver: --config wants an hsmd.yaml", b.config)
+	}
+	return config.Drivers[0], nil
 }
 
 func (b *bench) stop() {

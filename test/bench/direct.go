@@ -75,9 +75,6 @@ func openModule(settings, pin []byte) (*direct, error) {
 	}}, nil
 }
 
-// benchTenant is the tenant of the direct path; the soft driver's key file is the node's own.
-const benchTenant = "bench"
-
 // openSoft opens the soft driver in this process. Its file is the node's, which has it open too, so this is a copy.
 func openSoft(ctx context.Context, settings, passphrase []byte) (*direct, error) {
 	var s struct {

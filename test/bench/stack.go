@@ -5,16 +5,20 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/keyside/keyside/test/node"
 )
 
-// kmsURL is where the Huawei dialect of a node of `keyside up` serves (its project id is the default one); the host is of no account on a Unix socket.
+// kmsURL is where the Huawei dialect of a node of `keyside up` serves, under the default project id. The host is of no
+// account on a Unix socket.
 const kmsURL = "http://localhost/v1.0/keyside/kms/"
 
 // stack is a running node with the keys that the benchmark uses.
@@ -24,8 +28,39 @@ type stack struct {
 	keys   map[string]string // key id by spec
 }
 
-// startStack starts a node in dir and makes its keys.
-func startStack(ctx context.Context, o node.Options, auditSync bool, connections int) (*stack, error) {
+// benchTenant is the tenant of the direct path of the soft driver, and of every path on an operator's own HSM.
+const benchTenant = "keyside-bench"
+
+// useDriver gives a node that is not running yet another driver: a driver's section of an hsmd.yaml.
+func useDriver(ctx context.Context, o node.Options, section map[string]any) error {
+	err := node.EditFile(ctx, o, "hsmd.yaml", func(config map[string]any) {
+		config["tenants"].([]any)[0].(map[string]any)["name"] = benchTenant
+		config["drivers"] = []any{section}
+	})
+	if err != nil {
+		return err
+	}
+	err = node.Edit(ctx, o, func(config map[string]any) {
+		config["tenant"] = benchTenant
+		hsm := config["hsm"].(map[string]any)
+		if via, ok := hsm["via"].(map[string]any); ok {
+			via["name"] = section["name"]
+		} else {
+			delete(section, "queue") // is hsmd's alone
+			hsm["driver"] = section
+		}
+	})
+	// What the first run left belongs to another tenant.
+	return errors.Join(err, os.RemoveAll(filepath.Join(o.Dir, "db")), os.RemoveAll(filepath.Join(o.Dir, "audit")))
+}
+
+// startStack starts a node in dir and makes its keys. section, if not nil, is the driver to use.
+func startStack(ctx context.Context, o node.Options, section map[string]any, auditSync bool, connections int) (*stack, error) {
+	if section != nil {
+		if err := useDriver(ctx, o, maps.Clone(section)); err != nil {
+			return nil, err
+		}
+	}
 	if !auditSync {
 		err := node.Edit(ctx, o, func(config map[string]any) {
 			config["audit"].(map[string]any)["sync"] = false
