@@ -58,6 +58,9 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 		return err
 	}
 	runtime.GOMAXPROCS(cfg.Procs)
+	if err := ScheduleAsBatch(); err != nil {
+		log.Warn("batch scheduling is not to be had", "error", err)
+	}
 	stopTelemetry, err := telemetry.Setup(ctx, cfg.Telemetry, "hsmd", log)
 	if err != nil {
 		return fmt.Errorf("telemetry: %w", err)

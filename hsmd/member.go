@@ -148,7 +148,7 @@ func (m *member) start(ctx context.Context) (*life, error) {
 	l := &life{member: m, backend: b, desc: desc, gone: make(chan struct{}), poke: make(chan struct{}, 1)}
 	per := m.mux.cfg.InFlight
 	l.limit[fast] = per * workers(desc.GetFastWorkers())
-	l.limit[slow] = max(per/4, 1) * workers(desc.GetSlowWorkers())
+	l.limit[slow] = max(per/2, 1) * workers(desc.GetSlowWorkers())
 	l.limit[controls] = controlLimit
 	return l, nil
 }

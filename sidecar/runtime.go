@@ -7,6 +7,8 @@ import (
 	"runtime/debug"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/keyside/keyside/hsmd"
 )
 
 // tune fits the Go runtime to what a sidecar does: many short requests whose cost is being woken. A hand-over between
@@ -18,6 +20,9 @@ func tune(cfg *Config, log *slog.Logger) {
 		procs = min(2, max(1, runtime.NumCPU()/2))
 	}
 	runtime.GOMAXPROCS(procs)
+	if err := hsmd.ScheduleAsBatch(); err != nil {
+		log.Warn("batch scheduling is not to be had", slog.Any("error", err))
+	}
 	// What lives long is small and every request leaves garbage: collecting seldom is a tenth of the time saved, up to the limit.
 	debug.SetGCPercent(300)
 	debug.SetMemoryLimit(int64(cfg.MemoryLimit) << 20)

@@ -15,8 +15,12 @@ import (
 const laneDepth = 4096
 
 // holdBack bounds how long an answer waits for the next ones of its worker, so that they share a system call and wake the
-// other side once. Only a worker that has more to do keeps answers back, and only for operations that are shorter than this.
-const holdBack = 200 * time.Microsecond
+// other side once: for as long as it takes to be worth it, or half of what the operation has waited already, but no
+// longer than maxHoldBack. Only a worker that has more to do keeps answers back.
+const (
+	holdBack    = 200 * time.Microsecond
+	maxHoldBack = 2 * time.Millisecond
+)
 
 // Workers runs operations on a Driver: a few workers, a queue in front of them, and a lane of its own for slow
 // operations. It is what stands behind the execute stream of a driver process.
@@ -165,7 +169,8 @@ func (w *Workers) work(l *lane) {
 			if held++; held == 1 {
 				oldest = now
 			}
-			flush = now.Sub(oldest)+now.Sub(began) > holdBack // the next one will take as long as this one
+			patience := min(max(holdBack, began.Sub(j.since)/2), maxHoldBack)
+			flush = now.Sub(oldest)+now.Sub(began) > patience // the next one will take as long as this one
 		}
 		if flush {
 			batch.flush()

@@ -58,6 +58,7 @@ type Log struct {
 
 	writing sync.Mutex // held while a group is written; guards what follows
 	file    *os.File
+	syncer  *syncer
 	path    string
 	number  int   // of the file
 	size    int64 // of the file as far as it is acknowledged
@@ -91,7 +92,7 @@ func Open(opts Options) (*Log, error) {
 	if opts.Clock == nil {
 		opts.Clock = systemClock{}
 	}
-	l := &Log{opts: opts, group: newGroup(nil)}
+	l := &Log{opts: opts, group: newGroup(nil), syncer: newSyncer()}
 	if err := l.open(); err != nil {
 		l.release()
 		return nil, fmt.Errorf("audit log in %s: %w", opts.Dir, err)
@@ -214,7 +215,7 @@ func (l *Log) append(lines []byte) error {
 		return err
 	}
 	if l.opts.Sync {
-		if err := fdatasync(l.file); err != nil {
+		if err := l.syncer.sync(l.file); err != nil {
 			return err
 		}
 	}
@@ -278,6 +279,7 @@ func (l *Log) release() error {
 	if l.file != nil {
 		errs = append(errs, fdatasync(l.file), l.file.Close())
 	}
+	l.syncer.release()
 	if l.lock != nil {
 		errs = append(errs, l.lock.Close())
 	}
