@@ -11,13 +11,12 @@ import (
 	"github.com/keyside/keyside/hsmd"
 )
 
-// tune fits the Go runtime to what a sidecar does: many short requests whose cost is being woken. A hand-over between
-// goroutines is cheapest on the processor that makes it, and clients, hsmd and driver want processors too; so a small node
-// gives the sidecar one and a larger one two.
+// tune fits the Go runtime to what a sidecar does: many short requests whose cost is being woken. More than two threads
+// only spread the wake-ups over more idle processors.
 func tune(cfg *Config, log *slog.Logger) {
 	procs := cfg.Procs
 	if procs == 0 {
-		procs = min(2, max(1, runtime.NumCPU()/2))
+		procs = min(2, runtime.NumCPU())
 	}
 	runtime.GOMAXPROCS(procs)
 	if err := hsmd.ScheduleAsBatch(); err != nil {

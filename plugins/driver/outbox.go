@@ -3,7 +3,6 @@ package driver
 import (
 	"errors"
 	"net"
-	"runtime"
 	"slices"
 	"sync"
 	"syscall"
@@ -59,7 +58,6 @@ func (o *outbox) add(batch *Batch, fn func([]byte) []byte) {
 		// Also where another batch owes this connection a flush: its holder may be inside a long operation by now.
 		batch.owe(o)
 	default:
-		runtime.Gosched() // whoever else is ready to add does so first, and shares the system call
 		o.send()
 	}
 }
