@@ -19,26 +19,21 @@ type syncer struct {
 	request iocb
 }
 
-// iocb and ioEvent are struct iocb and struct io_event of linux/aio_abi.h, on a little-endian machine.
+// iocb and ioEvent are struct iocb and struct io_event of linux/aio_abi.h as far as a sync uses them.
 type iocb struct {
-	data      uint64
-	key       uint32
-	rwFlags   uint32
+	_         [16]byte // aio_data, aio_key, aio_rw_flags
 	opcode    uint16
-	priority  int16
+	_         int16 // aio_reqprio
 	fd        uint32
-	buffer    uint64
-	length    uint64
-	offset    int64
-	reserved  uint64
+	_         [32]byte // aio_buf, aio_nbytes, aio_offset, aio_reserved2
 	flags     uint32
-	completed uint32 // eventfd
+	completed uint32 // aio_resfd, an eventfd
 }
 
 type ioEvent struct {
-	data, object uint64
-	result       int64
-	result2      int64
+	_      [16]byte // data, obj
+	result int64
+	_      int64 // res2
 }
 
 const (
