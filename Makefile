@@ -30,8 +30,8 @@ up: ## install SoftHSM where it is missing (root, apt), build, and run Keyside o
 	else driver=soft; echo 'SoftHSM is not here: using the built-in soft driver, which keeps its keys in a sealed file.'; fi; \
 	exec ./keyside up --dir $(DIR) --driver $$driver
 
-test: ## everything that CI checks (installs SoftHSM, OpenSC, curl, protoc and systemd where they are missing; root, apt)
-	@.ci/install 'run the tests' softhsm2 opensc curl protobuf-compiler systemd gcc libc6-dev
+test: ## everything that CI checks (installs SoftHSM, OpenSC, curl, protoc, systemd and procps where they are missing; root, apt)
+	@.ci/install 'run the tests' softhsm2 opensc curl protobuf-compiler systemd procps gcc libc6-dev
 	@$(MAKE) --no-print-directory lint generate-check unit exampledriver system units
 
 lint: fmt-check ## go vet, staticcheck, gofmt
@@ -80,7 +80,7 @@ bench: build ## the figures of the README: the module called directly against 2 
 	./keyside bench --driver softhsm --rounds 5
 
 units: build ## check the systemd units in deploy/, and start by socket activation (installs systemd where it is missing; root, apt)
-	@.ci/install 'check the systemd units' systemd curl
+	@.ci/install 'check the systemd units' systemd procps curl
 	deploy/verify
 
 image: ## build the container image
