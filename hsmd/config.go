@@ -63,7 +63,7 @@ type QueueConfig struct {
 	// Depth is how many operations of one tenant may wait, default 4096; Bytes how large they may be together.
 	Depth int `yaml:"depth,omitempty"`
 	Bytes int `yaml:"bytes,omitempty"`
-	// InFlight is how many operations a driver process is given at once, per worker, default 16.
+	// InFlight is how many operations a driver process is given at once, per worker, default 16; of slow ones half.
 	InFlight int `yaml:"in_flight,omitempty"`
 }
 

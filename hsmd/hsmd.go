@@ -38,8 +38,8 @@ type MuxConfig struct {
 	QueueDepth int
 	// QueueBytes bounds their size together. Default 32 MiB.
 	QueueBytes int
-	// InFlight is how many operations a member is given at once, per worker that it has. The default, 16, keeps the
-	// driver's own queue from running empty between two batches.
+	// InFlight is how many operations a member is given at once, per worker that it has; half as many where they are slow.
+	// The default, 16, keeps the driver's own queue from running empty between two batches.
 	InFlight int
 	// CanaryInterval is how often each member does one real operation; one that fails twice in a row is replaced. 0: only
 	// after an error that blames the device.

@@ -114,18 +114,7 @@ func (d *Driver) generateLasting(s *session, label, purpose string) (h handle, p
 	spec := specs[key.spec]
 	template := spec.template(key.uses, false, onToken(), p11.NewAttribute(p11.CKA_LABEL, provisional+rand.Text()+"/"+label),
 		p11.NewAttribute(p11.CKA_ID, labelID(label)))
-	if spec.class == secretKey {
-		h, err = s.generate(spec.generate, append(template, p11.NewAttribute(p11.CKA_VALUE_LEN, spec.bytes)))
-		return h, nil, err
-	}
-	pub, h, err := s.generatePair(spec.generate, spec.publicTemplate(), template)
-	if err != nil {
-		return 0, nil, err
-	}
-	if public, err = readPublicKey(s, pub, spec); err != nil {
-		return 0, nil, errors.Join(err, s.destroy(pub), s.destroy(h))
-	}
-	return h, public, s.destroy(pub)
+	return generateObject(s, spec, template)
 }
 
 // useLasting does with a new key what it is for.

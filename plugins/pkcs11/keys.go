@@ -138,7 +138,12 @@ func (d *Driver) makeKey(ctx context.Context, tenant string, id *driver.KeyIdent
 
 // generateKey generates a key that is extractable and may do nothing else: it lives until it is sealed.
 func generateKey(s *session, spec keySpec) (h handle, public []byte, err error) {
-	template := spec.template(uses{}, true, inSession())
+	return generateObject(s, spec, spec.template(uses{}, true, inSession()))
+}
+
+// generateObject generates a secret or private key from a template. Of a key pair it returns the public half as DER
+// SubjectPublicKeyInfo and leaves no object of it.
+func generateObject(s *session, spec keySpec, template []*p11.Attribute) (h handle, public []byte, err error) {
 	if spec.class == secretKey {
 		h, err = s.generate(spec.generate, append(template, p11.NewAttribute(p11.CKA_VALUE_LEN, spec.bytes)))
 		return h, nil, err

@@ -156,24 +156,21 @@ func (n *Node) Output() string { return n.output.String() }
 func (n *Node) Processes(role string) []int {
 	var found []int
 	for _, pid := range Descendants(n.PID()) {
-		if arg, _ := argument(pid, 1); arg == role {
+		if Role(pid) == role {
 			found = append(found, pid)
 		}
 	}
 	return found
 }
 
-// argument returns the n-th word of a process's command line.
-func argument(pid, n int) (string, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	if err != nil {
-		return "", err
+// Role returns which of Keyside's processes one is: the verb that it was started with.
+func Role(pid int) string {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	words := strings.Split(string(b), "\x00")
+	if len(words) < 2 {
+		return "unknown"
 	}
-	words := bytes.Split(b, []byte{0})
-	if n >= len(words) {
-		return "", nil
-	}
-	return string(words[n]), nil
+	return words[1]
 }
 
 // Client is Go's standard HTTP client on a Unix socket with up to n connections kept open.
@@ -195,23 +192,26 @@ func Stat(pid int) []string {
 	return strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
 }
 
-// Descendants returns root and all processes below it.
-func Descendants(root int) []int {
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return []int{root}
-	}
+// Children returns the children of every process, without those that are dead and only not yet waited for.
+func Children() map[int][]int {
 	children := map[int][]int{}
+	entries, _ := os.ReadDir("/proc")
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
 		if err != nil {
 			continue
 		}
-		if f := Stat(pid); len(f) > 1 {
+		if f := Stat(pid); len(f) > 1 && f[0] != "Z" {
 			parent, _ := strconv.Atoi(f[1])
 			children[parent] = append(children[parent], pid)
 		}
 	}
+	return children
+}
+
+// Descendants returns root and all processes below it.
+func Descendants(root int) []int {
+	children := Children()
 	found := []int{root}
 	for i := 0; i < len(found); i++ {
 		found = append(found, children[found[i]]...)
