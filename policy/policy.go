@@ -23,12 +23,58 @@ const (
 	OpVerify              Operation = "verify"
 	OpGetPublicKey        Operation = "get-publickey"
 	OpHSMStatus           Operation = "hsm-status"
+
+	OpScheduleDeletion  Operation = "schedule-key-deletion"
+	OpCancelDeletion    Operation = "cancel-key-deletion"
+	OpUpdateAlias       Operation = "update-key-alias"
+	OpUpdateDescription Operation = "update-key-description"
+
+	OpReEncrypt          Operation = "re-encrypt"
+	OpCreateRSAKeyPair   Operation = "create-rsa-datakey-pair"
+	OpCreateECKeyPair    Operation = "create-ec-datakey-pair"
+	OpGenerateMAC        Operation = "generate-mac"
+	OpVerifyMAC          Operation = "verify-mac"
+	OpDeriveSharedSecret Operation = "derive-shared-secret"
+
+	OpEnableRotation  Operation = "enable-key-rotation"
+	OpUpdateRotation  Operation = "update-key-rotation-interval"
+	OpDisableRotation Operation = "disable-key-rotation"
+	OpGetRotation     Operation = "get-key-rotation-status"
+
+	OpTagKey      Operation = "create-key-tag"
+	OpUntagKey    Operation = "delete-key-tag"
+	OpListKeyTags Operation = "list-key-tags"
+	OpListTags    Operation = "list-tags"
+	OpFindKeys    Operation = "list-resource-instances"
+
+	OpCreateAlias    Operation = "create-alias"
+	OpListAliases    Operation = "list-aliases"
+	OpDeleteAlias    Operation = "delete-alias"
+	OpAssociateAlias Operation = "associate-alias"
+
+	OpGetInstances Operation = "show-user-instances"
+	OpGetQuotas    Operation = "show-user-quotas"
+
+	OpCreateCredential Operation = "create-credential"
+	OpListCredentials  Operation = "list-credentials"
+	OpDeleteCredential Operation = "delete-credential"
+	OpCreateToken      Operation = "create-token"
+
+	// What the scheduler does by itself, on record like everything else. No caller may ask for them.
+	OpRotateKey  Operation = "rotate-key"
+	OpDestroyKey Operation = "destroy-key"
 )
 
-// Operations lists every operation; an operation outside it is refused.
+// Operations lists every operation that a caller can ask for; an operation outside it is refused.
 var Operations = []Operation{
 	OpCreateKey, OpDescribeKey, OpListKeys, OpEnableKey, OpDisableKey, OpEncryptData, OpDecryptData, OpCreateDataKey,
 	OpCreateDataKeyNoText, OpEncryptDataKey, OpDecryptDataKey, OpGenRandom, OpSign, OpVerify, OpGetPublicKey, OpHSMStatus,
+	OpScheduleDeletion, OpCancelDeletion, OpUpdateAlias, OpUpdateDescription,
+	OpReEncrypt, OpCreateRSAKeyPair, OpCreateECKeyPair, OpGenerateMAC, OpVerifyMAC, OpDeriveSharedSecret,
+	OpEnableRotation, OpUpdateRotation, OpDisableRotation, OpGetRotation,
+	OpTagKey, OpUntagKey, OpListKeyTags, OpListTags, OpFindKeys,
+	OpCreateAlias, OpListAliases, OpDeleteAlias, OpAssociateAlias, OpGetInstances, OpGetQuotas,
+	OpCreateCredential, OpListCredentials, OpDeleteCredential, OpCreateToken,
 }
 
 // Caller is what the kernel says of the process at the other end of a connection.
@@ -44,6 +90,7 @@ type Caller struct {
 type Principal struct {
 	Name          string
 	Administrator bool
+	Service       string // the cloud service that it stands for (obs, evs, ims, …), or empty
 }
 
 // Owner maps callers to principals while there are no grants: the owner's uid is the administrator, everyone else nobody.

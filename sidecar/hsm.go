@@ -2,6 +2,7 @@ package sidecar
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -124,6 +125,24 @@ func (h *hsm) Random(ctx context.Context, n int) ([]byte, error) {
 	res, err := h.do(ctx, &driver.Op{Kind: driver.Random, Length: uint32(n)})
 	return res.GetData(), err
 }
+
+// DecryptRSA implements kms.HSM.
+func (h *hsm) DecryptRSA(context.Context, kms.KeyRef, kms.EncryptionAlgorithm, []byte) ([]byte, error) {
+	return nil, errors.New("not here yet")
+}
+
+// MAC implements kms.HSM.
+func (h *hsm) MAC(context.Context, kms.KeyRef, kms.MACAlgorithm, []byte) ([]byte, error) {
+	return nil, errors.New("not here yet")
+}
+
+// Derive implements kms.HSM.
+func (h *hsm) Derive(context.Context, kms.KeyRef, []byte) ([]byte, error) {
+	return nil, errors.New("not here yet")
+}
+
+// DestroyKey implements kms.HSM.
+func (h *hsm) DestroyKey(context.Context, kms.KeyRef) error { return errors.New("not here yet") }
 
 // do runs one operation.
 func (h *hsm) do(ctx context.Context, op *driver.Op) (*driver.Result, error) {

@@ -121,11 +121,11 @@ func (p *process) openHSM(ctx context.Context) error {
 	}
 	p.backend = b
 	p.closer(b.mux.Close)
-	keys, err := p.store.CountKeys(ctx)
+	keys, defaults, err := p.store.CountKeys(ctx)
 	if err != nil {
 		return err
 	}
-	description, err := b.ready(ctx, keys)
+	description, err := b.ready(ctx, keys+defaults)
 	if err != nil {
 		return err
 	}

@@ -31,6 +31,33 @@ type Core interface {
 	Sign(ctx context.Context, in kms.SignInput) (*kms.SignOutput, error)
 	Verify(ctx context.Context, in kms.VerifyInput) (bool, error)
 	PublicKey(ctx context.Context, id kms.KeyID) (*kms.PublicKeyOutput, error)
+
+	ScheduleKeyDeletion(ctx context.Context, id kms.KeyID, days int) (*kms.Key, error)
+	CancelKeyDeletion(ctx context.Context, id kms.KeyID) (*kms.Key, error)
+	UpdateAlias(ctx context.Context, id kms.KeyID, alias string) (*kms.Key, error)
+	UpdateDescription(ctx context.Context, id kms.KeyID, description string) (*kms.Key, error)
+	EnableRotation(ctx context.Context, id kms.KeyID, interval int) (*kms.Key, error)
+	UpdateRotation(ctx context.Context, id kms.KeyID, interval int) (*kms.Key, error)
+	DisableRotation(ctx context.Context, id kms.KeyID) (*kms.Key, error)
+	RotationStatus(ctx context.Context, id kms.KeyID) (*kms.Key, error)
+	SetTags(ctx context.Context, id kms.KeyID, tags []kms.Tag) (*kms.Key, error)
+	DeleteTags(ctx context.Context, id kms.KeyID, keys []string, strict bool) (*kms.Key, error)
+	KeyTags(ctx context.Context, id kms.KeyID) (*kms.Key, error)
+	ListTags(ctx context.Context) ([]kms.TagValues, error)
+	FindKeys(ctx context.Context, in kms.FindKeysInput) (*kms.KeyPage, error)
+	Resolve(ctx context.Context, op policy.Operation, name string) (kms.KeyID, error)
+	CreateAlias(ctx context.Context, id kms.KeyID, name string) (*kms.Alias, error)
+	AssociateAlias(ctx context.Context, name string, target kms.KeyID) (*kms.Alias, error)
+	DeleteAliases(ctx context.Context, id kms.KeyID, names []string) error
+	ListAliases(ctx context.Context, in kms.ListAliasesInput) (*kms.AliasPage, error)
+	Quotas(ctx context.Context) (*kms.Usage, error)
+	CountKeys(ctx context.Context) (int, error)
+
+	ReEncrypt(ctx context.Context, in kms.ReEncryptInput) (*kms.ReEncryptOutput, error)
+	GenerateDataKeyPair(ctx context.Context, in kms.DataKeyPairInput) (*kms.DataKeyPairOutput, error)
+	GenerateMAC(ctx context.Context, in kms.MACInput) ([]byte, error)
+	VerifyMAC(ctx context.Context, in kms.MACInput, mac []byte) (bool, error)
+	DeriveSharedSecret(ctx context.Context, in kms.DeriveInput) ([]byte, error)
 }
 
 // Dialect is one cloud's API.

@@ -40,7 +40,7 @@ func BenchmarkEncrypt(b *testing.B) {
 				defer log.Close()
 			}
 			hsm := &nullHSM{fakeHSM: newHSM(), body: make([]byte, 5000)}
-			s, err := kms.New(kms.Config{Store: newStore(), HSM: hsm, Auditor: auditor, Tenant: "bench"})
+			s, err := kms.New(kms.Config{Store: newStore(b), HSM: hsm, Auditor: auditor, Tenant: "bench"})
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -9,6 +9,7 @@ import (
 // EncryptInput says what to encrypt. Context and AAD are bound to the ciphertext: decryption needs the same.
 type EncryptInput struct {
 	KeyID     KeyID
+	Algorithm EncryptionAlgorithm // zero: SymmetricDefault; RSA keys need theirs, and bind neither Context nor AAD
 	Plaintext []byte
 	Context   map[string]string
 	AAD       []byte
@@ -20,8 +21,10 @@ type EncryptOutput struct {
 	Ciphertext []byte
 }
 
-// DecryptInput says what to decrypt. The ciphertext names its key; a KeyID that is set must be the same.
+// DecryptInput says what to decrypt. A symmetric ciphertext names its key, and a KeyID that is set must be the same; an
+// RSA block names none and needs KeyID.
 type DecryptInput struct {
+	Algorithm  EncryptionAlgorithm // zero: SymmetricDefault
 	Ciphertext []byte
 	KeyID      *KeyID
 	Context    map[string]string

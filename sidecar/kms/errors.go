@@ -43,6 +43,24 @@ const (
 	CodeDigestLength      Code = "DigestLength"      // digest is not as long as the algorithm's hash
 	CodeDataTooLong       Code = "DataTooLong"       // plaintext or message above the limit
 	CodeInvalidCiphertext Code = "InvalidCiphertext" // malformed, of another key or purpose, or context differs: one answer for all
+	CodeDefaultKey        Code = "DefaultKey"        // not allowed on a default master key
+	CodeInvalidWait       Code = "InvalidWait"       // days until a deletion out of range
+	CodeAlreadyPending    Code = "AlreadyPending"    // schedule deletion: key is PendingDeletion already
+	CodeNotPending        Code = "NotPending"        // cancel deletion: key is not PendingDeletion
+	CodeExternalKey       Code = "ExternalKey"       // rotation: material was imported
+	CodeInvalidInterval   Code = "InvalidInterval"   // rotation interval out of range
+	CodeRotationEnabled   Code = "RotationEnabled"   // rotation is on already
+	CodeRotationDisabled  Code = "RotationDisabled"  // rotation is not on
+	CodeInvalidTagKey     Code = "InvalidTagKey"     // characters of a tag's key
+	CodeInvalidTagValue   Code = "InvalidTagValue"   // characters of a tag's value
+	CodeTagKeyLength      Code = "TagKeyLength"      // tag's key too long or empty
+	CodeTagValueLength    Code = "TagValueLength"    // tag's value too long
+	CodeTooManyTags       Code = "TooManyTags"       // more tags on a key, or in a request, than the limit
+	CodeTagNotFound       Code = "TagNotFound"       // key has no such tag
+	CodeUsageIsAgreement  Code = "UsageIsAgreement"  // key may only derive shared secrets
+	CodeNotMACKey         Code = "NotMACKey"         // operation needs an HMAC key
+	CodeNotAgreementKey   Code = "NotAgreementKey"   // operation needs a key for key agreement
+	CodeInvalidPublicKey  Code = "InvalidPublicKey"  // peer's public key: not one, or of another curve
 	CodeBusy              Code = "Busy"              // shed; RetryAfter says when to come back
 	CodeDeadline          Code = "Deadline"          // the request's time ended
 	CodeInternal          Code = "Internal"          // cause in the log only
@@ -54,7 +72,10 @@ var Codes = []Code{
 	CodeInvalidMarker, CodeInvalidLength, CodeUnsupportedSpec, CodeUnsupportedUsage, CodeAliasExists, CodeQuotaExceeded,
 	CodeNotFound, CodeDenied, CodeKeyDisabled, CodeKeyPendingDelete, CodeKeyPendingImport, CodeKeyUnavailable,
 	CodeKeyExhausted, CodeNotDisabled, CodeNotEnabled, CodeSymmetricKey, CodeAsymmetricKey, CodeMACKey, CodeUsageIsEncrypt, CodeUsageIsSign,
-	CodeAlgorithmMismatch, CodeDigestLength, CodeDataTooLong, CodeInvalidCiphertext, CodeBusy, CodeDeadline, CodeInternal,
+	CodeAlgorithmMismatch, CodeDigestLength, CodeDataTooLong, CodeInvalidCiphertext, CodeDefaultKey, CodeInvalidWait,
+	CodeAlreadyPending, CodeNotPending, CodeExternalKey, CodeInvalidInterval, CodeRotationEnabled, CodeRotationDisabled,
+	CodeInvalidTagKey, CodeInvalidTagValue, CodeTagKeyLength, CodeTagValueLength, CodeTooManyTags, CodeTagNotFound,
+	CodeUsageIsAgreement, CodeNotMACKey, CodeNotAgreementKey, CodeInvalidPublicKey, CodeBusy, CodeDeadline, CodeInternal,
 }
 
 // Error is a refusal or failure of the core. Message is fit for a client; the cause is for the log only.

@@ -20,6 +20,7 @@ import (
 
 	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/kms"
+	"github.com/keyside/keyside/sidecar/store"
 )
 
 // fakeHSM does with Go's cryptography what an HSM does. Its sealed keys hold their identity, and it refuses one that is
@@ -178,6 +179,20 @@ func (h *fakeHSM) Sign(_ context.Context, ref kms.KeyRef, alg kms.SigningAlgorit
 	return h.answer(answer{op: "sign", output: signature}).output, nil
 }
 
+func (h *fakeHSM) DecryptRSA(context.Context, kms.KeyRef, kms.EncryptionAlgorithm, []byte) ([]byte, error) {
+	return nil, errors.New("not here yet")
+}
+
+func (h *fakeHSM) MAC(context.Context, kms.KeyRef, kms.MACAlgorithm, []byte) ([]byte, error) {
+	return nil, errors.New("not here yet")
+}
+
+func (h *fakeHSM) Derive(context.Context, kms.KeyRef, []byte) ([]byte, error) {
+	return nil, errors.New("not here yet")
+}
+
+func (h *fakeHSM) DestroyKey(context.Context, kms.KeyRef) error { return nil }
+
 func (h *fakeHSM) Random(_ context.Context, n int) ([]byte, error) {
 	if h.down != nil {
 		return nil, h.down
@@ -187,114 +202,65 @@ func (h *fakeHSM) Random(_ context.Context, n int) ([]byte, error) {
 	return h.answer(answer{op: "random", output: b}).output, nil
 }
 
-// memStore is a kms.Store in memory.
+// memStore is the real store, in memory, with faults that tests can set.
 type memStore struct {
-	mu       sync.Mutex
-	keys     map[kms.KeyID]*kms.Key
-	order    []kms.KeyID
-	messages map[kms.KeyID]uint64
-
+	*store.Store
 	down, noReserve error
 }
 
-func newStore() *memStore {
-	return &memStore{keys: make(map[kms.KeyID]*kms.Key), messages: make(map[kms.KeyID]uint64)}
+func newStore(t testing.TB) *memStore {
+	t.Helper()
+	s, err := store.Open(store.Options{Tenant: "test", InMemory: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return &memStore{Store: s}
 }
 
-func (m *memStore) Key(_ context.Context, id kms.KeyID) (*kms.Key, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if k := m.keys[id]; k != nil || m.down != nil {
-		return k, m.down
+func (m *memStore) Key(ctx context.Context, id kms.KeyID) (*kms.Key, error) {
+	if m.down != nil {
+		return nil, m.down
 	}
-	return nil, kms.Errorf(kms.CodeNotFound, "key does not exist")
+	return m.Store.Key(ctx, id)
 }
 
-func (m *memStore) CheckNew(_ context.Context, alias string, quota int) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.checkNew(alias, quota)
+func (m *memStore) CheckNew(ctx context.Context, alias string, quota int) error {
+	if m.down != nil {
+		return m.down
+	}
+	return m.Store.CheckNew(ctx, alias, quota)
 }
 
-func (m *memStore) checkNew(alias string, quota int) error {
-	if len(m.keys) >= quota {
-		return kms.Errorf(kms.CodeQuotaExceeded, "too many keys")
+func (m *memStore) UpdateKey(ctx context.Context, id kms.KeyID, change func(*kms.Key) error) (*kms.Key, error) {
+	if m.down != nil {
+		return nil, m.down
 	}
-	for _, k := range m.keys {
-		if k.Alias == alias {
-			return kms.Errorf(kms.CodeAliasExists, "alias exists")
-		}
-	}
-	return m.down
+	return m.Store.UpdateKey(ctx, id, change)
 }
 
-func (m *memStore) CreateKey(_ context.Context, key *kms.Key, quota int) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if err := m.checkNew(key.Alias, quota); err != nil {
-		return err
+func (m *memStore) ListKeys(ctx context.Context, f kms.KeyFilter, offset, limit int) ([]*kms.Key, int, error) {
+	if m.down != nil {
+		return nil, 0, m.down
 	}
-	m.keys[key.ID] = key
-	m.order = append(m.order, key.ID)
-	return nil
+	return m.Store.ListKeys(ctx, f, offset, limit)
 }
 
-func (m *memStore) UpdateKey(_ context.Context, id kms.KeyID, change func(*kms.Key) error) (*kms.Key, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	old, ok := m.keys[id]
-	if !ok {
-		return nil, kms.Errorf(kms.CodeNotFound, "key does not exist")
+func (m *memStore) ReserveMessages(ctx context.Context, id kms.KeyID, version uint32, n uint64) (uint64, error) {
+	if err := errors.Join(m.noReserve, m.down); err != nil {
+		return 0, err
 	}
-	k := *old
-	k.Versions = slices.Clone(k.Versions)
-	if err := change(&k); err != nil {
-		return nil, err
-	}
-	m.keys[id] = &k
-	return &k, m.down
+	return m.Store.ReserveMessages(ctx, id, version, n)
 }
 
-func (m *memStore) ListKeys(_ context.Context, f kms.KeyFilter, offset, limit int) (keys []*kms.Key, total int, err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, id := range m.order {
-		if k := m.keys[id]; f.Accepts(k.Spec, k.State) {
-			if total >= offset && len(keys) < limit {
-				keys = append(keys, k)
-			}
-			total++
-		}
+// reserved returns how many message numbers of a key's version are reserved.
+func (m *memStore) reserved(t testing.TB, id kms.KeyID, version uint32) uint64 {
+	t.Helper()
+	n, err := m.Store.ReserveMessages(context.Background(), id, version, 0)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return keys, total, m.down
-}
-
-func (m *memStore) CountKeys(context.Context) (int, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return len(m.keys), nil
-}
-
-func (m *memStore) ReserveMessages(_ context.Context, id kms.KeyID, _ uint32, n uint64) (uint64, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.noReserve != nil {
-		return 0, m.noReserve
-	}
-	first := m.messages[id]
-	m.messages[id] += n
-	return first, m.down
-}
-
-func (m *memStore) ReleaseMessages(_ context.Context, unused []kms.MessageRange) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, r := range unused {
-		if m.messages[r.ID] == r.End {
-			m.messages[r.ID] = r.First
-		}
-	}
-	return m.down
+	return n
 }
 
 // fakeAudit keeps the records.
@@ -346,7 +312,7 @@ type world struct {
 
 func newWorld(t testing.TB, limits kms.Limits) *world {
 	t.Helper()
-	w := &world{hsm: newHSM(), store: newStore(), audit: new(fakeAudit)}
+	w := &world{hsm: newHSM(), store: newStore(t), audit: new(fakeAudit)}
 	w.Service = w.restart(t, limits)
 	return w
 }

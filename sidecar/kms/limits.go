@@ -18,12 +18,18 @@ type Limits struct {
 	Alias       int `yaml:"alias"`       // characters of a key's alias
 	Description int `yaml:"description"` // characters of a key's description
 	Page        int `yaml:"page"`        // keys in one page of a list
+	Tags        int `yaml:"tags"`        // tags of a key, and conditions of one search by tag
+	TagKey      int `yaml:"tag_key"`     // characters of a tag's key
+	TagValue    int `yaml:"tag_value"`   // characters of a tag's value
+	Aliases     int `yaml:"aliases"`     // further aliases of a key
+	Grants      int `yaml:"grants"`      // grants of a key
+	Credentials int `yaml:"credentials"` // access keys of the tenant
 }
 
 // DefaultLimits are those that Huawei Cloud documents.
 var DefaultLimits = Limits{
 	Keys: 100, Data: 4096, Message: 4096, AAD: 128, Context: 8192, DataKey: 1024, Random: 1024, Alias: 255,
-	Description: 255, Page: 2000,
+	Description: 255, Page: 2000, Tags: 20, TagKey: 36, TagValue: 43, Aliases: 50, Grants: 100, Credentials: 1000,
 }
 
 // withDefaults returns l with its zero fields filled.
@@ -36,6 +42,9 @@ func (l Limits) withDefaults() Limits {
 		{&l.AAD, DefaultLimits.AAD}, {&l.Context, DefaultLimits.Context}, {&l.DataKey, DefaultLimits.DataKey},
 		{&l.Random, DefaultLimits.Random}, {&l.Alias, DefaultLimits.Alias},
 		{&l.Description, DefaultLimits.Description}, {&l.Page, DefaultLimits.Page},
+		{&l.Tags, DefaultLimits.Tags}, {&l.TagKey, DefaultLimits.TagKey}, {&l.TagValue, DefaultLimits.TagValue},
+		{&l.Aliases, DefaultLimits.Aliases}, {&l.Grants, DefaultLimits.Grants},
+		{&l.Credentials, DefaultLimits.Credentials},
 	} {
 		if *f.field == 0 {
 			*f.field = f.initial

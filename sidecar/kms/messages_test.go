@@ -40,8 +40,8 @@ func TestMessageNumbers(t *testing.T) {
 		}
 		wg.Wait()
 	}
-	if w.store.messages[key.ID] != 3<<20 {
-		t.Errorf("%d numbers are reserved, want three blocks", w.store.messages[key.ID])
+	if n := w.store.reserved(t, key.ID, 1); n != 3<<20 {
+		t.Errorf("%d numbers are reserved, want three blocks", n)
 	}
 }
 
@@ -61,7 +61,9 @@ func TestKeyExhausted(t *testing.T) {
 	if rec := w.audit.last(t); rec.Warning != "" {
 		t.Errorf("warns at the first message: %q", rec.Warning)
 	}
-	w.store.messages[key.ID] = 1<<32 - 1<<28 - 1<<20
+	if _, err := w.store.Store.ReserveMessages(admin, key.ID, 1, 1<<32-1<<28-1<<20-w.store.reserved(t, key.ID, 1)); err != nil {
+		t.Fatal(err)
+	}
 	last := w.restart(t, kms.Limits{})
 	c, err := encrypt(last)
 	wantCode(t, err, "ok")
@@ -77,7 +79,7 @@ func TestKeyExhausted(t *testing.T) {
 	wantCode(t, err, kms.CodeKeyExhausted)
 	_, err = exhausted.Decrypt(admin, kms.DecryptInput{Ciphertext: c})
 	wantCode(t, err, "ok")
-	if got := w.store.messages[key.ID]; got > 1<<32-1<<28+1<<20 {
+	if got := w.store.reserved(t, key.ID, 1); got > 1<<32-1<<28+1<<20 {
 		t.Errorf("refusals go on reserving: %d", got)
 	}
 }

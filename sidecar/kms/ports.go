@@ -2,6 +2,8 @@ package kms
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/keyside/keyside/policy"
@@ -29,6 +31,15 @@ type HSM interface {
 	Sign(ctx context.Context, key KeyRef, alg SigningAlgorithm, digest []byte) ([]byte, error)
 	// Random returns n bytes from the HSM's generator.
 	Random(ctx context.Context, n int) ([]byte, error)
+	// DecryptRSA opens a bare RSA block; CodeInvalidCiphertext for whatever is wrong with it.
+	DecryptRSA(ctx context.Context, key KeyRef, alg EncryptionAlgorithm, ciphertext []byte) ([]byte, error)
+	// MAC returns the HMAC of a message.
+	MAC(ctx context.Context, key KeyRef, alg MACAlgorithm, message []byte) ([]byte, error)
+	// Derive does ECDH with a peer's public key (DER SubjectPublicKeyInfo, checked by the core to be a point of the
+	// key's curve) and returns the shared secret's X coordinate, as long as the curve's field.
+	Derive(ctx context.Context, key KeyRef, peer []byte) ([]byte, error)
+	// DestroyKey makes the layers below forget what they hold of a key version. It is idempotent.
+	DestroyKey(ctx context.Context, key KeyRef) error
 }
 
 // SealedKey is a key version's material as the HSM gave it out.
@@ -48,19 +59,65 @@ type Store interface {
 	// one spares the HSM a key pair that has no future.
 	CheckNew(ctx context.Context, alias string, quota int) error
 	// CreateKey stores a new key if its id and its alias are free (CodeAliasExists) and fewer than quota keys exist
-	// (CodeQuotaExceeded), all in one transaction.
+	// (CodeQuotaExceeded), all in one transaction. Default keys neither count nor are counted.
 	CreateKey(ctx context.Context, key *Key, quota int) error
 	// UpdateKey runs change on a copy of the key inside one transaction and stores the result; an error of change
-	// leaves everything as it was and is returned. change must not touch what the copy's slices point to.
+	// leaves everything as it was and is returned. change must not touch what the copy's slices point to: it replaces
+	// them. A new Alias must be free (CodeAliasExists). Versions may be added; the material of versions that are no
+	// longer there, or that became empty, is destroyed as DestroyKeys does it before UpdateKey returns.
 	UpdateKey(ctx context.Context, id KeyID, change func(*Key) error) (*Key, error)
+	// DestroyKeys removes the keys among ids that doomed still accepts, with all that belongs to them (versions, message
+	// counts, tags, aliases), in few transactions, and then rewrites the database files that held their sealed bytes: when
+	// it returns nil, no file of the database holds them. A crash in between is made up for when the database is opened.
+	// It returns the keys as they were. Ids that are not there are skipped.
+	DestroyKeys(ctx context.Context, ids []KeyID, doomed func(*Key) bool) ([]*Key, error)
+	// DueKeys returns up to limit ids of keys whose Due is not after now, the earliest first, and when the earliest of
+	// the others is due (zero: none is). It answers from memory.
+	DueKeys(ctx context.Context, now time.Time, limit int) (ids []KeyID, next time.Time, err error)
 	// ListKeys returns up to limit keys that filter accepts, in order of creation, skipping the first offset of them,
-	// and how many filter accepts in all.
+	// and how many filter accepts in all. The keys' versions come without their sealed bytes.
 	ListKeys(ctx context.Context, filter KeyFilter, offset, limit int) (keys []*Key, total int, err error)
-	// CountKeys returns how many keys there are.
-	CountKeys(ctx context.Context) (int, error)
+	// CountKeys returns how many keys there are, default keys not counted, and how many default keys.
+	CountKeys(ctx context.Context) (keys, defaults int, err error)
+	// ListTags returns the tags that keys have, in byte order, each with its values in byte order. It answers from memory.
+	ListTags(ctx context.Context) ([]TagValues, error)
+
+	// Alias returns the alias of that name (CodeNotFound).
+	Alias(ctx context.Context, name string) (*Alias, error)
+	// CreateAlias stores a new alias of a key that is there (CodeNotFound) and has fewer than limit aliases
+	// (CodeQuotaExceeded), if its name is free (CodeAliasExists).
+	CreateAlias(ctx context.Context, alias Alias, limit int) error
+	// MoveAlias makes an alias (CodeNotFound) one of another key (CodeNotFound) that has fewer than limit.
+	MoveAlias(ctx context.Context, name string, target KeyID, at time.Time, limit int) (*Alias, error)
+	// DeleteAliases removes aliases of a key, all or none: CodeNotFound if one is not there or not that key's.
+	DeleteAliases(ctx context.Context, key KeyID, names []string) error
+	// ListAliases returns up to limit aliases in the byte order of their names, of one key or (nil) of all, that come
+	// after a name ("" for the first), and whether there are more.
+	ListAliases(ctx context.Context, key *KeyID, after string, limit int) (aliases []*Alias, more bool, err error)
 	// ReserveMessages durably reserves the next n message numbers of a key version and returns the first of them,
 	// from 0. Numbers never come twice, whatever dies in between.
 	ReserveMessages(ctx context.Context, id KeyID, version uint32, n uint64) (first uint64, err error)
+}
+
+// CredentialStore keeps access keys and tokens. Its rules are the Store's.
+type CredentialStore interface {
+	// CredentialKey returns the tenant's credential key: a sealed AES-256 key of the core's own, under which secrets are
+	// encrypted, and which no list of keys shows. CodeNotFound where none was made yet.
+	CredentialKey(ctx context.Context) (*Key, error)
+	// CreateCredentialKey stores the credential key unless there is one, and returns the one there is.
+	CreateCredentialKey(ctx context.Context, key *Key) (*Key, error)
+	// CreateCredential stores a new access key if fewer than quota exist (CodeQuotaExceeded).
+	CreateCredential(ctx context.Context, c *Credential, quota int) error
+	// Credential returns an access key (CodeNotFound).
+	Credential(ctx context.Context, accessKey string) (*Credential, error)
+	// ListCredentials returns all access keys in order of creation.
+	ListCredentials(ctx context.Context) ([]*Credential, error)
+	// DeleteCredential removes an access key (CodeNotFound).
+	DeleteCredential(ctx context.Context, accessKey string) error
+	// CreateToken stores a token, and removes those that ended before now.
+	CreateToken(ctx context.Context, t *Token, now time.Time) error
+	// Token returns the token with that SHA-256 (CodeNotFound).
+	Token(ctx context.Context, hash [32]byte) (*Token, error)
 }
 
 // MessageReleaser is a Store that takes reserved message numbers back.
@@ -80,11 +137,32 @@ type MessageRange struct {
 type KeyFilter struct {
 	Spec  KeySpec
 	State KeyState
+	// Tags selects the keys that have each of these tags, with one of its values (none: with any value).
+	Tags []TagValues
+	// Name selects the keys whose Alias contains this text, in whatever case.
+	Name string
 }
 
-// Accepts reports whether the filter selects a key of that spec and state.
-func (f KeyFilter) Accepts(spec KeySpec, state KeyState) bool {
-	return (f.Spec == "" || f.Spec == spec) && (f.State == "" || f.State == state)
+// Accepts reports whether the filter selects the key.
+func (f KeyFilter) Accepts(k *Key) bool {
+	if (f.Spec != "" && f.Spec != k.Spec) || (f.State != "" && f.State != k.State) ||
+		!strings.Contains(strings.ToLower(k.Alias), strings.ToLower(f.Name)) {
+		return false
+	}
+	for _, want := range f.Tags {
+		if !slices.ContainsFunc(k.Tags, func(t Tag) bool {
+			return t.Key == want.Key && (len(want.Values) == 0 || slices.Contains(want.Values, t.Value))
+		}) {
+			return false
+		}
+	}
+	return true
+}
+
+// TagValues is the key of tags with some values.
+type TagValues struct {
+	Key    string
+	Values []string
 }
 
 // Auditor writes the record of every operation. Record returns when the record is durable; if it fails, so does the

@@ -296,7 +296,7 @@ func (m *model) list(rt *rapid.T) {
 	limit := rapid.IntRange(1, 3).Draw(rt, "limit")
 	var want, got []kms.KeyID
 	for _, k := range m.keys {
-		if filter.Accepts(k.spec, k.state) {
+		if filter.Accepts(&kms.Key{Spec: k.spec, State: k.state}) {
 			want = append(want, k.id)
 		}
 	}

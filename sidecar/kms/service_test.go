@@ -134,11 +134,24 @@ func (w *world) ciphertexts(t *testing.T, key *kms.Key) (data, dataKey []byte) {
 
 // set changes a stored key behind the service's back.
 func (w *world) set(id kms.KeyID, change func(*kms.Key)) {
-	w.store.mu.Lock()
-	defer w.store.mu.Unlock()
-	k := *w.store.keys[id]
-	change(&k)
-	w.store.keys[id] = &k
+	_, err := w.store.Store.UpdateKey(context.Background(), id, func(k *kms.Key) error { change(k); return nil })
+	if err != nil {
+		panic(err)
+	}
+}
+
+// state tells what an operation on a key might have changed.
+func (w *world) state(t testing.TB, id kms.KeyID) string {
+	t.Helper()
+	n, defaults, err := w.store.CountKeys(admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := w.store.Store.Key(admin, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprint(n, defaults, w.store.reserved(t, id, 1), *k)
 }
 
 // everyCall does every operation of the service once.
@@ -177,7 +190,7 @@ func TestRefusals(t *testing.T) {
 			}
 		}
 	}
-	if n, _ := w.store.CountKeys(admin); n != 1 {
+	if n, _, _ := w.store.CountKeys(admin); n != 1 {
 		t.Errorf("there are %d keys, want 1", n)
 	}
 }
@@ -194,9 +207,9 @@ func TestNoAuditNoAnswer(t *testing.T) {
 		wantCode(t, do(nobody), kms.CodeInternal)
 		w.audit.down = nil
 		w.audit.notReady = errors.New("disk full")
-		before := fmt.Sprint(w.store.messages, len(w.store.keys), w.store.keys[key.ID].State)
+		before := w.state(t, key.ID)
 		wantCode(t, do(admin), kms.CodeInternal)
-		if after := fmt.Sprint(w.store.messages, len(w.store.keys), w.store.keys[key.ID].State); after != before {
+		if after := w.state(t, key.ID); after != before {
 			t.Errorf("%s did something while the audit log was down: %s became %s", op, before, after)
 		}
 		w.audit.notReady = nil
@@ -294,7 +307,7 @@ func TestHostileHSM(t *testing.T) {
 				},
 			}[op]
 			wantCode(t, do(), kms.CodeInternal)
-			if n, _ := w.store.CountKeys(admin); n != 2 {
+			if n, _, _ := w.store.CountKeys(admin); n != 2 {
 				t.Errorf("there are %d keys, want 2", n)
 			}
 		})

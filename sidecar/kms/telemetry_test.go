@@ -76,7 +76,7 @@ func TestCausesAreLoggedNotTold(t *testing.T) {
 
 // TestNewNeedsItsParts holds that a service without store, HSM, audit or tenant is none.
 func TestNewNeedsItsParts(t *testing.T) {
-	full := kms.Config{Store: newStore(), HSM: newHSM(), Auditor: new(fakeAudit), Tenant: "t"}
+	full := kms.Config{Store: newStore(t), HSM: newHSM(), Auditor: new(fakeAudit), Tenant: "t"}
 	for name, remove := range map[string]func(*kms.Config){
 		"store": func(c *kms.Config) { c.Store = nil }, "HSM": func(c *kms.Config) { c.HSM = nil },
 		"auditor": func(c *kms.Config) { c.Auditor = nil }, "tenant": func(c *kms.Config) { c.Tenant = "" },

@@ -42,6 +42,7 @@ const (
 	EncryptDecrypt    KeyUsage = "ENCRYPT_DECRYPT"
 	SignVerify        KeyUsage = "SIGN_VERIFY"
 	GenerateVerifyMAC KeyUsage = "GENERATE_VERIFY_MAC"
+	KeyAgreement      KeyUsage = "KEY_AGREEMENT"
 )
 
 // Origin says where a key's material comes from.
@@ -91,6 +92,26 @@ const (
 	ECDSASHA512    SigningAlgorithm = "ECDSA_SHA_512"
 )
 
+// EncryptionAlgorithm says how data is encrypted under a key.
+type EncryptionAlgorithm string
+
+// The encryption algorithms. The symmetric one is the only one for symmetric keys, and the zero value stands for it.
+const (
+	SymmetricDefault EncryptionAlgorithm = "SYMMETRIC_DEFAULT"
+	RSAOAEPSHA1      EncryptionAlgorithm = "RSAES_OAEP_SHA_1" // MGF1 with the same hash, empty label
+	RSAOAEPSHA256    EncryptionAlgorithm = "RSAES_OAEP_SHA_256"
+)
+
+// MACAlgorithm is an HMAC with its hash.
+type MACAlgorithm string
+
+// The MAC algorithms, one for each HMAC spec.
+const (
+	HMACSHA256 MACAlgorithm = "HMAC_SHA_256"
+	HMACSHA384 MACAlgorithm = "HMAC_SHA_384"
+	HMACSHA512 MACAlgorithm = "HMAC_SHA_512"
+)
+
 // Purpose says what a ciphertext holds. A right to decrypt data opens no data key, so decryption names the purpose it
 // expects and the ciphertext's authenticated header must agree.
 type Purpose uint8
@@ -112,6 +133,67 @@ type Key struct {
 	State       KeyState
 	CreatedAt   time.Time
 	Versions    []KeyVersion // oldest first; the last one encrypts and signs
+	Service     string       // the cloud service whose default master key this is, or empty
+	DeletionAt  time.Time    // when a key that is PendingDeletion is destroyed; else zero
+	Rotation    Rotation
+	Tags        []Tag // in the byte order of their keys, each key once
+}
+
+// Rotation is the plan by which a key gets new versions, and what came of it. It stays as it is while a key is disabled
+// or waits for its deletion; such a key is not rotated.
+type Rotation struct {
+	Enabled  bool
+	Interval int       // days; 0: never was set
+	Next     time.Time // when the next rotation is due; zero where Enabled is false
+	Last     time.Time // zero: never rotated
+	Count    int       // rotations so far
+}
+
+// Tag is a word with a value that an operator gave a key.
+type Tag struct {
+	Key, Value string
+}
+
+// IsDefault reports whether the key is a service's default master key, which nobody can change.
+func (k *Key) IsDefault() bool { return k.Service != "" }
+
+// Due returns when the scheduler has to act on the key, zero for never: to destroy one that is PendingDeletion, to rotate
+// one that is Enabled.
+func (k *Key) Due() time.Time {
+	switch {
+	case k.State == PendingDeletion:
+		return k.DeletionAt
+	case k.State == Enabled && k.Rotation.Enabled:
+		return k.Rotation.Next
+	}
+	return time.Time{}
+}
+
+// Alias is another name of a key: unique in the tenant, and movable from key to key. It is not the key's own Alias.
+type Alias struct {
+	Name      string
+	KeyID     KeyID
+	CreatedAt time.Time
+	UpdatedAt time.Time
+}
+
+// Credential is an access key with which requests are signed. Its secret is kept sealed by the HSM.
+type Credential struct {
+	AccessKey     string // 20 characters
+	User          string // the principal's name
+	Administrator bool
+	Service       string // the cloud service that the user stands for, or empty
+	CreatedAt     time.Time
+	Sealed        []byte // the secret, encrypted under the tenant's credential key
+}
+
+// Token is what a short-lived token stands for. The token itself is not kept, only its SHA-256.
+type Token struct {
+	Hash          [32]byte
+	User          string
+	Administrator bool
+	Service       string
+	ExpiresAt     time.Time
 }
 
 // Current returns the newest version, or nil for a key without material.

@@ -81,7 +81,7 @@ func (x *index) update(sequence uint64, key *kms.Key) {
 func (x *index) page(filter kms.KeyFilter, offset, limit int) (ids []kms.KeyID, total int) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	if filter == (kms.KeyFilter{}) {
+	if filter.Spec == "" && filter.State == "" {
 		from := min(offset, len(x.entries))
 		for _, e := range x.entries[from:min(from+limit, len(x.entries))] {
 			ids = append(ids, e.id)

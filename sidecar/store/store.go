@@ -27,6 +27,8 @@ type Options struct {
 	Dir    string // made with mode 0700 if it is missing; one process at a time
 	Tenant string // a database belongs to the tenant that it was made for
 	Logger *slog.Logger
+	// InMemory keeps everything in memory and nothing on disk, for tests of what stands on the store.
+	InMemory bool
 
 	cacheSize  int  // keys; 0: defaultCacheSize
 	unsynced   bool // tests that make very many keys
@@ -85,7 +87,9 @@ func Open(opts Options) (*Store, error) {
 	if opts.freeBytes == nil {
 		opts.freeBytes = freeBytes
 	}
-	if err := os.MkdirAll(opts.Dir, 0o700); err != nil {
+	if opts.InMemory {
+		opts.Dir, opts.freeBytes = "", func(string) (uint64, error) { return minFree, nil }
+	} else if err := os.MkdirAll(opts.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("database directory: %w", err)
 	}
 	db, err := badger.Open(badgerOptions(opts))
@@ -106,7 +110,7 @@ func Open(opts Options) (*Store, error) {
 func badgerOptions(o Options) badger.Options {
 	b := badger.DefaultOptions(o.Dir)
 	b.Logger = logger{o.Logger.With("component", "badger")}
-	b.SyncWrites = !o.unsynced
+	b.InMemory, b.SyncWrites = o.InMemory, !o.unsynced
 	b.MemTableSize, b.NumMemtables, b.BaseTableSize = memTableSize, memTables, tableSize
 	b.ValueThreshold, b.ValueLogFileSize = valueThreshold, valueLogFileSize
 	b.NumCompactors, b.NumLevelZeroTables, b.NumLevelZeroTablesStall = 2, 2, 6 // badger wants two compactors or none
@@ -266,7 +270,9 @@ func (s *Store) ListKeys(ctx context.Context, filter kms.KeyFilter, offset, limi
 }
 
 // CountKeys implements kms.Store.
-func (s *Store) CountKeys(context.Context) (int, error) { return s.index.len(), nil }
+func (s *Store) CountKeys(context.Context) (keys, defaults int, err error) {
+	return s.index.len(), 0, nil
+}
 
 // ReserveMessages implements kms.Store.
 func (s *Store) ReserveMessages(ctx context.Context, id kms.KeyID, version uint32, n uint64) (first uint64, err error) {
@@ -361,6 +367,9 @@ func freeBytes(dir string) (uint64, error) {
 // syncDir makes the names of new files durable, which badger leaves to the file system. It costs a stat when there
 // are none.
 func (s *Store) syncDir() error {
+	if s.opts.InMemory {
+		return nil
+	}
 	info, err := os.Stat(s.opts.Dir)
 	if err != nil || info.ModTime().Equal(s.dirTime) {
 		return err

@@ -12,12 +12,14 @@ import (
 	"crypto/x509"
 	"encoding/binary"
 	"encoding/pem"
+	"errors"
 	"os"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/keyside/keyside/sidecar/kms"
+	"github.com/keyside/keyside/sidecar/store"
 )
 
 // fakeHSM makes the same keys, IVs and random bytes in every run, so that whole answers can be compared.
@@ -80,6 +82,20 @@ func ec(key kms.KeyRef) *ecdsa.PrivateKey {
 	}
 	return k
 }
+
+func (f *fakeHSM) DecryptRSA(context.Context, kms.KeyRef, kms.EncryptionAlgorithm, []byte) ([]byte, error) {
+	return nil, errors.New("not here yet")
+}
+
+func (f *fakeHSM) MAC(context.Context, kms.KeyRef, kms.MACAlgorithm, []byte) ([]byte, error) {
+	return nil, errors.New("not here yet")
+}
+
+func (f *fakeHSM) Derive(context.Context, kms.KeyRef, []byte) ([]byte, error) {
+	return nil, errors.New("not here yet")
+}
+
+func (f *fakeHSM) DestroyKey(context.Context, kms.KeyRef) error { return nil }
 
 func (f *fakeHSM) Supports(spec kms.KeySpec, _ kms.KeyUsage) (bool, string) {
 	return spec != kms.RSA4096, "no RSA_4096 here"
@@ -157,93 +173,15 @@ type cryptoRand struct{}
 
 func (cryptoRand) Read(b []byte) (int, error) { return copy(b, stream(7, len(b))), nil }
 
-// memoryStore keeps keys in memory, in order of creation.
-type memoryStore struct {
-	mu       sync.Mutex
-	keys     []*kms.Key
-	messages uint64
-}
-
-func (s *memoryStore) find(id kms.KeyID) (int, error) {
-	for i, k := range s.keys {
-		if k.ID == id {
-			return i, nil
-		}
-	}
-	return 0, kms.Errorf(kms.CodeNotFound, "key not found")
-}
-
-func (s *memoryStore) Key(_ context.Context, id kms.KeyID) (*kms.Key, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	i, err := s.find(id)
+// newStore returns the real store, in memory.
+func newStore(t testing.TB) *store.Store {
+	t.Helper()
+	s, err := store.Open(store.Options{Tenant: "test", InMemory: true})
 	if err != nil {
-		return nil, err
+		t.Fatal(err)
 	}
-	return s.keys[i], nil
-}
-
-func (s *memoryStore) CheckNew(_ context.Context, alias string, quota int) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.keys) >= quota {
-		return kms.Errorf(kms.CodeQuotaExceeded, "the limit of %d keys is reached", quota)
-	}
-	for _, k := range s.keys {
-		if k.Alias == alias {
-			return kms.Errorf(kms.CodeAliasExists, "another key has this alias").In("alias")
-		}
-	}
-	return nil
-}
-
-func (s *memoryStore) CreateKey(ctx context.Context, key *kms.Key, quota int) error {
-	if err := s.CheckNew(ctx, key.Alias, quota); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.keys = append(s.keys, key)
-	return nil
-}
-
-func (s *memoryStore) UpdateKey(_ context.Context, id kms.KeyID, change func(*kms.Key) error) (*kms.Key, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	i, err := s.find(id)
-	if err != nil {
-		return nil, err
-	}
-	k := *s.keys[i]
-	if err := change(&k); err != nil {
-		return nil, err
-	}
-	s.keys[i] = &k
-	return &k, nil
-}
-
-func (s *memoryStore) ListKeys(_ context.Context, filter kms.KeyFilter, offset, limit int) (page []*kms.Key, total int, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, k := range s.keys {
-		if !filter.Accepts(k.Spec, k.State) {
-			continue
-		}
-		if total >= offset && len(page) < limit {
-			page = append(page, k)
-		}
-		total++
-	}
-	return page, total, nil
-}
-
-func (s *memoryStore) CountKeys(context.Context) (int, error) { return len(s.keys), nil }
-
-func (s *memoryStore) ReserveMessages(_ context.Context, _ kms.KeyID, _ uint32, n uint64) (uint64, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.messages += n
-	return s.messages - n, nil
+	t.Cleanup(func() { s.Close() })
+	return s
 }
 
 // memoryAudit counts the records and keeps the newest.

@@ -41,7 +41,7 @@ func newServer(t testing.TB, owner int) *server {
 	t.Cleanup(func() { uuid.SetRand(nil) })
 	var err error
 	s.core, err = kms.New(kms.Config{
-		Store: &memoryStore{}, HSM: s.hsm, Auditor: s.audit, Tenant: "test", Clock: fixedClock{},
+		Store: newStore(t), HSM: s.hsm, Auditor: s.audit, Tenant: "test", Clock: fixedClock{},
 	})
 	if err != nil {
 		t.Fatal(err)
