@@ -247,7 +247,7 @@ func (s *Service) opener(ctx context.Context, r *request, h header) (*Key, *KeyV
 	if version == nil || checkKind(r.op, key.Spec, key.Usage) != nil {
 		return nil, nil, invalidCiphertext()
 	}
-	if err := checkState(r.op, key.State); err != nil {
+	if err := checkKey(r.op, key); err != nil {
 		return nil, nil, err
 	}
 	r.version = version

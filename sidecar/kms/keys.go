@@ -163,7 +163,7 @@ func (s *Service) DescribeKey(ctx context.Context, id KeyID) (*Key, error) {
 		if err != nil {
 			return nil, err
 		}
-		return key, checkState(r.op, key.State)
+		return key, checkKey(r.op, key)
 	})
 }
 
@@ -205,7 +205,7 @@ func (s *Service) setState(ctx context.Context, op policy.Operation, id KeyID, s
 	return run(ctx, s, op, func(ctx context.Context, r *request) (*Key, error) {
 		r.keyID = &id
 		return s.store.UpdateKey(ctx, id, func(key *Key) error {
-			if err := checkState(op, key.State); err != nil {
+			if err := checkKey(op, key); err != nil {
 				return err
 			}
 			key.State = state

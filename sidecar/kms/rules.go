@@ -2,8 +2,9 @@ package kms
 
 import "github.com/keyside/keyside/policy"
 
-// What may be done with which key is data: four tables that a test reads whole. An operation, state, spec or algorithm
-// that a table does not have is refused.
+// What may be done with which key is data: five tables that a test reads whole. An operation, state, spec or algorithm
+// that a table does not have is refused. They follow the user guide: chapter 2.4 for states, table 2-2 for specs and
+// usages, 2.6 for tags, table 2-12 for rotation, and its constraints on default master keys.
 
 // allowed is the table entry that refuses nothing.
 const allowed Code = ""
@@ -14,11 +15,28 @@ var forUse = map[KeyState]Code{
 	PendingDeletion: CodeKeyPendingDelete, Unavailable: CodeKeyUnavailable,
 }
 
+// The rows of the operations that do not use a key's material.
+var (
+	forReading = map[KeyState]Code{
+		Enabled: allowed, Disabled: allowed, PendingImport: allowed, PendingDeletion: allowed, Unavailable: allowed,
+	}
+	// forDescribing is for what people write on a key: name, description, tags, aliases.
+	forDescribing = map[KeyState]Code{
+		Enabled: allowed, Disabled: allowed, PendingImport: allowed, PendingDeletion: CodeKeyPendingDelete, Unavailable: allowed,
+	}
+	// forPlanning is for changes of a rotation's plan, which is made for keys in use.
+	forPlanning = map[KeyState]Code{
+		Enabled: allowed, Disabled: CodeKeyDisabled, PendingImport: CodeKeyPendingImport,
+		PendingDeletion: CodeKeyPendingDelete, Unavailable: allowed,
+	}
+)
+
 // states says which operation goes with a key in which state, or why it does not.
 var states = map[policy.Operation]map[KeyState]Code{
-	policy.OpDescribeKey: {
-		Enabled: allowed, Disabled: allowed, PendingImport: allowed, PendingDeletion: allowed, Unavailable: allowed,
-	},
+	policy.OpDescribeKey: forReading,
+	policy.OpGetRotation: forReading,
+	policy.OpListKeyTags: forReading,
+
 	policy.OpEnableKey: {
 		Enabled: CodeNotDisabled, Disabled: allowed, PendingImport: CodeNotDisabled, PendingDeletion: CodeNotDisabled,
 		Unavailable: CodeNotDisabled,
@@ -27,23 +45,70 @@ var states = map[policy.Operation]map[KeyState]Code{
 		Enabled: allowed, Disabled: CodeNotEnabled, PendingImport: CodeNotEnabled, PendingDeletion: CodeNotEnabled,
 		Unavailable: allowed,
 	},
+	policy.OpScheduleDeletion: {
+		Enabled: allowed, Disabled: allowed, PendingImport: allowed, PendingDeletion: CodeAlreadyPending, Unavailable: allowed,
+	},
+	policy.OpCancelDeletion: {
+		Enabled: CodeNotPending, Disabled: CodeNotPending, PendingImport: CodeNotPending, PendingDeletion: allowed,
+		Unavailable: CodeNotPending,
+	},
+
+	policy.OpUpdateAlias:       forDescribing,
+	policy.OpUpdateDescription: forDescribing,
+	policy.OpTagKey:            forDescribing,
+	policy.OpUntagKey:          forDescribing,
+	policy.OpCreateAlias:       forDescribing,
+	policy.OpDeleteAlias:       forDescribing,
+	policy.OpAssociateAlias:    forDescribing,
+
+	policy.OpEnableRotation:  forPlanning,
+	policy.OpUpdateRotation:  forPlanning,
+	policy.OpDisableRotation: forPlanning,
+
 	policy.OpEncryptData:         forUse,
 	policy.OpDecryptData:         forUse,
+	policy.OpReEncrypt:           forUse,
 	policy.OpCreateDataKey:       forUse,
 	policy.OpCreateDataKeyNoText: forUse,
+	policy.OpCreateRSAKeyPair:    forUse,
+	policy.OpCreateECKeyPair:     forUse,
 	policy.OpEncryptDataKey:      forUse,
 	policy.OpDecryptDataKey:      forUse,
 	policy.OpSign:                forUse,
 	policy.OpVerify:              forUse,
 	policy.OpGetPublicKey:        forUse,
+	policy.OpGenerateMAC:         forUse,
+	policy.OpVerifyMAC:           forUse,
+	policy.OpDeriveSharedSecret:  forUse,
+}
+
+// onDefaultKey says which operation goes with a service's default master key: it is used and looked at, never changed.
+var onDefaultKey = map[policy.Operation]Code{
+	policy.OpDescribeKey: allowed, policy.OpGetRotation: allowed, policy.OpListKeyTags: allowed,
+
+	policy.OpEnableKey: CodeDefaultKey, policy.OpDisableKey: CodeDefaultKey,
+	policy.OpScheduleDeletion: CodeDefaultKey, policy.OpCancelDeletion: CodeDefaultKey,
+	policy.OpUpdateAlias: CodeDefaultKey, policy.OpUpdateDescription: CodeDefaultKey,
+	policy.OpTagKey: CodeDefaultKey, policy.OpUntagKey: CodeDefaultKey,
+	policy.OpCreateAlias: CodeDefaultKey, policy.OpDeleteAlias: CodeDefaultKey, policy.OpAssociateAlias: CodeDefaultKey,
+	policy.OpEnableRotation: CodeDefaultKey, policy.OpUpdateRotation: CodeDefaultKey, policy.OpDisableRotation: CodeDefaultKey,
+
+	policy.OpEncryptData: allowed, policy.OpDecryptData: allowed, policy.OpReEncrypt: allowed,
+	policy.OpCreateDataKey: allowed, policy.OpCreateDataKeyNoText: allowed,
+	policy.OpCreateRSAKeyPair: allowed, policy.OpCreateECKeyPair: allowed,
+	policy.OpEncryptDataKey: allowed, policy.OpDecryptDataKey: allowed,
+	policy.OpSign: allowed, policy.OpVerify: allowed, policy.OpGetPublicKey: allowed,
+	policy.OpGenerateMAC: allowed, policy.OpVerifyMAC: allowed, policy.OpDeriveSharedSecret: allowed,
 }
 
 // kind is what the rules need to know of a spec with a usage.
 type kind uint8
 
 const (
-	symmetricKey kind = iota + 1 // encrypts and decrypts
-	signingKey                   // asymmetric, signs and verifies
+	symmetricKey  kind = iota + 1 // encrypts and decrypts
+	decryptingKey                 // asymmetric, decrypts what its public half encrypted
+	signingKey                    // asymmetric, signs and verifies
+	agreementKey                  // asymmetric, derives shared secrets
 	macKey
 )
 
@@ -56,8 +121,12 @@ var usages = map[KeySpec][]struct {
 }{
 	AES128: {{EncryptDecrypt, symmetricKey}}, AES192: {{EncryptDecrypt, symmetricKey}},
 	AES256:  {{EncryptDecrypt, symmetricKey}},
-	RSA2048: {{SignVerify, signingKey}}, RSA3072: {{SignVerify, signingKey}}, RSA4096: {{SignVerify, signingKey}},
-	ECP256: {{SignVerify, signingKey}}, ECP384: {{SignVerify, signingKey}}, ECP521: {{SignVerify, signingKey}},
+	RSA2048: {{SignVerify, signingKey}, {EncryptDecrypt, decryptingKey}},
+	RSA3072: {{SignVerify, signingKey}, {EncryptDecrypt, decryptingKey}},
+	RSA4096: {{SignVerify, signingKey}, {EncryptDecrypt, decryptingKey}},
+	ECP256:  {{SignVerify, signingKey}, {KeyAgreement, agreementKey}},
+	ECP384:  {{SignVerify, signingKey}, {KeyAgreement, agreementKey}},
+	ECP521:  {{SignVerify, signingKey}, {KeyAgreement, agreementKey}},
 	HMAC256: {{GenerateVerifyMAC, macKey}}, HMAC384: {{GenerateVerifyMAC, macKey}}, HMAC512: {{GenerateVerifyMAC, macKey}},
 	Secp256k1: nil, SM2: nil, SM4: nil,
 }
@@ -65,13 +134,21 @@ var usages = map[KeySpec][]struct {
 // The rows of kinds.
 var (
 	forData = map[kind]Code{
-		symmetricKey: allowed, signingKey: CodeUsageIsSign, macKey: CodeMACKey,
+		symmetricKey: allowed, decryptingKey: allowed, signingKey: CodeUsageIsSign, agreementKey: CodeUsageIsAgreement,
+		macKey: CodeMACKey,
 	}
-	forDataKey = map[kind]Code{
-		symmetricKey: allowed, signingKey: CodeAsymmetricKey, macKey: CodeMACKey,
+	// forSymmetric is for data keys and for rotation.
+	forSymmetric = map[kind]Code{
+		symmetricKey: allowed, decryptingKey: CodeAsymmetricKey, signingKey: CodeAsymmetricKey, agreementKey: CodeAsymmetricKey,
+		macKey: CodeMACKey,
 	}
 	forSignature = map[kind]Code{
-		symmetricKey: CodeSymmetricKey, signingKey: allowed, macKey: CodeMACKey,
+		symmetricKey: CodeSymmetricKey, decryptingKey: CodeUsageIsEncrypt, signingKey: allowed,
+		agreementKey: CodeUsageIsAgreement, macKey: CodeMACKey,
+	}
+	forMAC = map[kind]Code{
+		symmetricKey: CodeNotMACKey, decryptingKey: CodeNotMACKey, signingKey: CodeNotMACKey, agreementKey: CodeNotMACKey,
+		macKey: allowed,
 	}
 )
 
@@ -79,14 +156,26 @@ var (
 var kinds = map[policy.Operation]map[kind]Code{
 	policy.OpEncryptData:         forData,
 	policy.OpDecryptData:         forData,
-	policy.OpCreateDataKey:       forDataKey,
-	policy.OpCreateDataKeyNoText: forDataKey,
-	policy.OpEncryptDataKey:      forDataKey,
-	policy.OpDecryptDataKey:      forDataKey,
+	policy.OpReEncrypt:           forData,
+	policy.OpCreateDataKey:       forSymmetric,
+	policy.OpCreateDataKeyNoText: forSymmetric,
+	policy.OpCreateRSAKeyPair:    forSymmetric,
+	policy.OpCreateECKeyPair:     forSymmetric,
+	policy.OpEncryptDataKey:      forSymmetric,
+	policy.OpDecryptDataKey:      forSymmetric,
+	policy.OpEnableRotation:      forSymmetric,
+	policy.OpUpdateRotation:      forSymmetric,
+	policy.OpDisableRotation:     forSymmetric,
 	policy.OpSign:                forSignature,
 	policy.OpVerify:              forSignature,
+	policy.OpGenerateMAC:         forMAC,
+	policy.OpVerifyMAC:           forMAC,
 	policy.OpGetPublicKey: {
-		symmetricKey: CodeSymmetricKey, signingKey: allowed, macKey: CodeMACKey,
+		symmetricKey: CodeSymmetricKey, decryptingKey: allowed, signingKey: allowed, agreementKey: allowed, macKey: CodeMACKey,
+	},
+	policy.OpDeriveSharedSecret: {
+		symmetricKey: CodeSymmetricKey, decryptingKey: CodeNotAgreementKey, signingKey: CodeNotAgreementKey,
+		agreementKey: allowed, macKey: CodeMACKey,
 	},
 }
 
@@ -115,11 +204,33 @@ var refusals = map[Code]string{
 	CodeSymmetricKey:      "operation needs an asymmetric key",
 	CodeAsymmetricKey:     "operation needs a symmetric key",
 	CodeMACKey:            "operation is not for HMAC keys",
+	CodeUsageIsEncrypt:    "key may only encrypt and decrypt",
 	CodeUsageIsSign:       "key may only sign and verify",
+	CodeUsageIsAgreement:  "key may only derive shared secrets",
+	CodeNotMACKey:         "operation needs an HMAC key",
+	CodeNotAgreementKey:   "operation needs a key for key agreement",
+	CodeDefaultKey:        "a default master key cannot be changed",
+	CodeAlreadyPending:    "key is scheduled for deletion already",
+	CodeNotPending:        "key is not scheduled for deletion",
 	CodeAlgorithmMismatch: "algorithm is not for this key",
 }
 
 func refusal(code Code) *Error { return Errorf(code, "%s", refusals[code]) }
+
+// checkKey checks that the key's state lets it take part in an operation, and that one which would change a default key
+// does not.
+func checkKey(op policy.Operation, key *Key) error {
+	if key.IsDefault() {
+		code, ok := onDefaultKey[op]
+		switch {
+		case !ok:
+			return noRule("default key", string(op), key.Service)
+		case code != allowed:
+			return refusal(code)
+		}
+	}
+	return checkState(op, key.State)
+}
 
 func checkState(op policy.Operation, state KeyState) error {
 	code, ok := states[op][state]

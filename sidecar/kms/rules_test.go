@@ -12,12 +12,19 @@ var (
 		AES128, AES192, AES256, RSA2048, RSA3072, RSA4096, ECP256, ECP384, ECP521, Secp256k1, HMAC256, HMAC384, HMAC512, SM2, SM4,
 	}
 	allStates = []KeyState{Enabled, Disabled, PendingImport, PendingDeletion, Unavailable}
+	allKinds  = []kind{symmetricKey, decryptingKey, signingKey, agreementKey, macKey}
 	// withoutKey are the operations that are about no one key.
 	withoutKey = []policy.Operation{
-		policy.OpCreateKey, policy.OpListKeys, policy.OpGenRandom, policy.OpHSMStatus,
+		policy.OpCreateKey, policy.OpListKeys, policy.OpGenRandom, policy.OpHSMStatus, policy.OpListTags, policy.OpFindKeys,
+		policy.OpListAliases, policy.OpGetInstances, policy.OpGetQuotas, policy.OpCreateCredential, policy.OpListCredentials,
+		policy.OpDeleteCredential, policy.OpCreateToken,
 	}
-	// ofAnyKind are the operations on a key that do not use its material.
-	ofAnyKind = []policy.Operation{policy.OpDescribeKey, policy.OpEnableKey, policy.OpDisableKey}
+	// ofAnyKind are the operations on a key that have nothing to do with its material.
+	ofAnyKind = []policy.Operation{
+		policy.OpDescribeKey, policy.OpEnableKey, policy.OpDisableKey, policy.OpScheduleDeletion, policy.OpCancelDeletion,
+		policy.OpUpdateAlias, policy.OpUpdateDescription, policy.OpGetRotation, policy.OpTagKey, policy.OpUntagKey,
+		policy.OpListKeyTags, policy.OpCreateAlias, policy.OpDeleteAlias, policy.OpAssociateAlias,
+	}
 )
 
 // TestTablesAreTotal holds that no operation on a key is left without an answer for some state or kind of key.
@@ -31,10 +38,13 @@ func TestTablesAreTotal(t *testing.T) {
 				t.Errorf("states has no entry for %s with a key that is %s", op, state)
 			}
 		}
+		if _, ok := onDefaultKey[op]; !ok {
+			t.Errorf("onDefaultKey has no entry for %s", op)
+		}
 		if slices.Contains(ofAnyKind, op) {
 			continue
 		}
-		for _, k := range []kind{symmetricKey, signingKey, macKey} {
+		for _, k := range allKinds {
 			if _, ok := kinds[op][k]; !ok {
 				t.Errorf("kinds has no entry for %s with kind %d", op, k)
 			}
@@ -45,8 +55,12 @@ func TestTablesAreTotal(t *testing.T) {
 			t.Errorf("usages has no entry for %s", spec)
 		}
 		for _, u := range usages[spec] {
-			if u.kind == signingKey && (len(algorithms[spec]) == 0 || (moduli[spec] == 0 && curves[spec] == nil)) {
-				t.Errorf("%s signs, but has no algorithms or no public key form", spec)
+			if u.kind == signingKey && len(algorithms[spec]) == 0 {
+				t.Errorf("%s signs, but has no algorithms", spec)
+			}
+			asymmetric := u.kind != symmetricKey && u.kind != macKey
+			if asymmetric != (moduli[spec] != 0 || curves[spec] != nil) {
+				t.Errorf("%s for %s: asymmetric is %t, having a public key form is not", spec, u.usage, asymmetric)
 			}
 		}
 	}
@@ -76,12 +90,16 @@ func TestTablesHaveMessages(t *testing.T) {
 			check(code)
 		}
 	}
+	for _, code := range onDefaultKey {
+		check(code)
+	}
 }
 
 // TestNoRuleRefuses holds that what a table does not know is refused, as an internal error.
 func TestNoRuleRefuses(t *testing.T) {
 	for name, err := range map[string]error{
-		"operation":     checkState("schedule-key-deletion", Enabled),
+		"operation":     checkState("delete-everything", Enabled),
+		"default key":   checkKey("delete-everything", &Key{Service: "obs", State: Enabled}),
 		"state":         checkState(policy.OpEncryptData, "Frozen"),
 		"usage":         checkKind(policy.OpEncryptData, AES256, SignVerify),
 		"spec":          checkKind(policy.OpEncryptData, SM4, EncryptDecrypt),

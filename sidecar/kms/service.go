@@ -211,7 +211,7 @@ func (s *Service) use(ctx context.Context, r *request, id KeyID) (*Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkState(r.op, key.State); err != nil {
+	if err := checkKey(r.op, key); err != nil {
 		return nil, err
 	}
 	if err := checkKind(r.op, key.Spec, key.Usage); err != nil {
