@@ -77,6 +77,9 @@ var Operations = []Operation{
 	OpCreateCredential, OpListCredentials, OpDeleteCredential, OpCreateToken,
 }
 
+// Scheduled lists what the scheduler does by itself; no caller can ask for it.
+var Scheduled = []Operation{OpRotateKey, OpDestroyKey}
+
 // Caller is what the kernel says of the process at the other end of a connection.
 type Caller struct {
 	UID uint32 `json:"uid"`
