@@ -20,7 +20,6 @@ import (
 	"github.com/keyside/keyside/hsmd/telemetry"
 	"github.com/keyside/keyside/plugins"
 	"github.com/keyside/keyside/plugins/driver"
-	"github.com/keyside/keyside/sidecar/client"
 	"github.com/keyside/keyside/sidecar/kms"
 )
 
@@ -38,10 +37,18 @@ type Config struct {
 	Limits         kms.Limits       `yaml:"limits"`
 	RequestTimeout time.Duration    `yaml:"request_timeout"`
 	DrainTimeout   time.Duration    `yaml:"drain_timeout"`
-	Huawei         client.Huawei    `yaml:"huawei"`
+	Huawei         HuaweiConfig     `yaml:"huawei"`
 	Telemetry      telemetry.Config `yaml:"telemetry"`
 	Procs          int              `yaml:"procs"`        // GOMAXPROCS; 0: as many as help
 	MemoryLimit    int              `yaml:"memory_limit"` // MiB at which the collector works harder
+}
+
+// HuaweiConfig is what the Huawei dialect calls this place, and its own limits: a zero field takes the tenant's.
+type HuaweiConfig struct {
+	Region    string     `yaml:"region"`
+	ProjectID string     `yaml:"project_id"`
+	DomainID  string     `yaml:"domain_id"`
+	Limits    kms.Limits `yaml:"limits"`
 }
 
 // AuditConfig says where the audit log is and what acknowledged means.
@@ -101,7 +108,7 @@ func defaults() Config {
 	return Config{
 		SocketMode: 0o660, Audit: AuditConfig{Sync: true}, Owner: unset, RequestTimeout: 10 * time.Second,
 		DrainTimeout: 15 * time.Second, HSM: HSMConfig{Canary: 5 * time.Second},
-		Huawei:      client.Huawei{Region: "local", ProjectID: "keyside", DomainID: "keyside"},
+		Huawei:      HuaweiConfig{Region: "local", ProjectID: "keyside", DomainID: "keyside"},
 		MemoryLimit: 64,
 	}
 }
@@ -186,7 +193,8 @@ func (c *Config) Validate() error {
 	for key, v := range map[string]string{"huawei.region": c.Huawei.Region, "huawei.project_id": c.Huawei.ProjectID, "huawei.domain_id": c.Huawei.DomainID} {
 		check(isName(v), key, "must be 1 to 64 letters, digits, - and _")
 	}
-	c.checkLimits(check)
+	checkLimits("limits.", c.Limits, check)
+	checkLimits("huawei.limits.", c.Huawei.Limits, check)
 	c.HSM.validate(check)
 	if err := c.Telemetry.Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("telemetry: %w", err))
@@ -195,17 +203,18 @@ func (c *Config) Validate() error {
 }
 
 // checkLimits refuses limits that the contracts below could not keep.
-func (c *Config) checkLimits(check func(ok bool, key, format string, args ...any)) {
-	l := c.Limits
+func checkLimits(section string, l kms.Limits, check func(ok bool, key, format string, args ...any)) {
 	for _, f := range []struct {
 		key        string
 		value, max int
 	}{
 		{"keys", l.Keys, 1 << 30}, {"data", l.Data, 4096}, {"message", l.Message, 4096}, {"aad", l.AAD, 1024},
 		{"context", l.Context, 8192}, {"data_key", l.DataKey, 1024}, {"random", l.Random, 1024}, {"alias", l.Alias, 255},
-		{"description", l.Description, 255}, {"page", l.Page, 10000},
+		{"description", l.Description, 255}, {"page", l.Page, 10000}, {"tags", l.Tags, 50}, {"tag_key", l.TagKey, 128},
+		{"tag_value", l.TagValue, 255}, {"aliases", l.Aliases, 1000}, {"grants", l.Grants, 1000},
+		{"credentials", l.Credentials, 100_000},
 	} {
-		check(f.value >= 0 && f.value <= f.max, "limits."+f.key, "must be 1 to %d, or 0 for the default", f.max)
+		check(f.value >= 0 && f.value <= f.max, section+f.key, "must be 1 to %d, or 0 for the default", f.max)
 	}
 }
 

@@ -113,6 +113,7 @@ func TestConfigFaults(t *testing.T) {
 		{"owner: 7", "owner: 7\nrequest_timeout: 0s", "request_timeout:"},
 		{"owner: 7", "owner: 7\nlimits: {data: 5000}", "limits.data:"},
 		{"owner: 7", "owner: 7\nlimits: {dta: 5000}", "dta"},
+		{"owner: 7", "owner: 7\nhuawei: {limits: {tags: 51}}", "huawei.limits.tags:"},
 		{"owner: 7", "owner: 7\nhuawei: {project_id: a/b}", "huawei.project_id:"},
 		{"owner: 7", "owner: 7\ntelemetry: {trace_ratio: 2}", "telemetry: trace_ratio:"},
 		{"owner: 7", "owner: 7\nprocs: -1", "procs:"},

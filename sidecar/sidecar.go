@@ -169,13 +169,17 @@ func (p *process) handler() (http.Handler, error) {
 		}
 		recorder = r
 	}
+	limits := p.cfg.Huawei.Limits.Over(p.core.Limits())
 	cloud := huawei.New(huawei.Config{
 		Core: p.core, Region: p.cfg.Huawei.Region, ProjectID: p.cfg.Huawei.ProjectID, DomainID: p.cfg.Huawei.DomainID,
-		Principal: owner.Principal, Timeout: p.cfg.RequestTimeout, Recorder: recorder,
+		Principal: owner.Principal, Timeout: p.cfg.RequestTimeout, Limits: &limits,
+		Recorder: recorder,
 	})
 	router := dialect.NewRouter(http.HandlerFunc(cloud.NotFound))
 	router.Add(cloud)
-	router.Handle(http.MethodGet, client.HealthPath, &healthRoute{health: p.health, tenant: p.cfg.Tenant, huawei: p.cfg.Huawei})
+	router.Handle(http.MethodGet, client.HealthPath, &healthRoute{health: p.health, tenant: p.cfg.Tenant, huawei: client.Huawei{
+		Region: p.cfg.Huawei.Region, ProjectID: p.cfg.Huawei.ProjectID, DomainID: p.cfg.Huawei.DomainID,
+	}})
 	router.Handle(http.MethodGet, client.HSMStatusPath, &statusRoute{
 		backend: p.backend, auditor: p.audit, principal: owner.Principal, tenant: p.cfg.Tenant, timeout: p.cfg.RequestTimeout,
 	})

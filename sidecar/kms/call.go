@@ -15,6 +15,7 @@ type Call struct {
 	Dialect   string
 	Caller    policy.Caller
 	Principal policy.Principal
+	Limits    *Limits // that the dialect has of its own, every field set; nil: the service's
 }
 
 type callKey struct{}

@@ -69,7 +69,7 @@ func (o *DataKeyOutput) wipe() {
 func (s *Service) Encrypt(ctx context.Context, in EncryptInput) (*EncryptOutput, error) {
 	return run(ctx, s, policy.OpEncryptData, func(ctx context.Context, r *request) (*EncryptOutput, error) {
 		r.keyID = &in.KeyID
-		if err := s.limits.checkPlaintext(in.Plaintext); err != nil {
+		if err := r.limits.checkPlaintext(in.Plaintext); err != nil {
 			return nil, err
 		}
 		return s.encrypt(ctx, r, in, PurposeData)
@@ -80,7 +80,7 @@ func (s *Service) Encrypt(ctx context.Context, in EncryptInput) (*EncryptOutput,
 func (s *Service) EncryptDataKey(ctx context.Context, in EncryptInput) (*EncryptOutput, error) {
 	return run(ctx, s, policy.OpEncryptDataKey, func(ctx context.Context, r *request) (*EncryptOutput, error) {
 		r.keyID = &in.KeyID
-		if err := checkLength(len(in.Plaintext), s.limits.DataKey, "plaintext"); err != nil {
+		if err := checkLength(len(in.Plaintext), r.limits.DataKey, "plaintext"); err != nil {
 			return nil, err
 		}
 		return s.encrypt(ctx, r, in, PurposeDataKey)
@@ -111,7 +111,7 @@ func (s *Service) GenerateDataKey(ctx context.Context, in DataKeyInput) (*DataKe
 	}
 	return run(ctx, s, op, func(ctx context.Context, r *request) (*DataKeyOutput, error) {
 		r.keyID = &in.KeyID
-		if err := checkLength(in.Bytes, s.limits.DataKey, "length"); err != nil {
+		if err := checkLength(in.Bytes, r.limits.DataKey, "length"); err != nil {
 			return nil, err
 		}
 		return s.dataKey(ctx, r, in)
@@ -155,7 +155,7 @@ type message struct {
 func (s *Service) begin(
 	ctx context.Context, r *request, id KeyID, purpose Purpose, context map[string]string, aad []byte,
 ) (*message, error) {
-	if err := s.limits.checkBound(context, aad); err != nil {
+	if err := r.limits.checkBound(context, aad); err != nil {
 		return nil, err
 	}
 	key, err := s.use(ctx, r, id)
@@ -190,14 +190,14 @@ func (m *message) seal(iv, body []byte, n int) ([]byte, error) {
 // Decrypt opens what Encrypt made.
 func (s *Service) Decrypt(ctx context.Context, in DecryptInput) (*DecryptOutput, error) {
 	return run(ctx, s, policy.OpDecryptData, func(ctx context.Context, r *request) (*DecryptOutput, error) {
-		return s.decrypt(ctx, r, in, PurposeData, s.limits.Data)
+		return s.decrypt(ctx, r, in, PurposeData, r.limits.Data)
 	})
 }
 
 // DecryptDataKey opens what GenerateDataKey or EncryptDataKey made.
 func (s *Service) DecryptDataKey(ctx context.Context, in DecryptInput) (*DecryptOutput, error) {
 	return run(ctx, s, policy.OpDecryptDataKey, func(ctx context.Context, r *request) (*DecryptOutput, error) {
-		return s.decrypt(ctx, r, in, PurposeDataKey, s.limits.DataKey)
+		return s.decrypt(ctx, r, in, PurposeDataKey, r.limits.DataKey)
 	})
 }
 
@@ -205,7 +205,7 @@ func (s *Service) DecryptDataKey(ctx context.Context, in DecryptInput) (*Decrypt
 // keys there are by making headers up. Only the state of a key that is there has codes of its own.
 func (s *Service) decrypt(ctx context.Context, r *request, in DecryptInput, purpose Purpose, limit int) (*DecryptOutput, error) {
 	r.keyID = in.KeyID
-	if err := s.limits.checkBound(in.Context, in.AAD); err != nil {
+	if err := r.limits.checkBound(in.Context, in.AAD); err != nil {
 		return nil, err
 	}
 	h, iv, body, err := parseCiphertext(in.Ciphertext)
@@ -256,8 +256,8 @@ func (s *Service) opener(ctx context.Context, r *request, h header) (*Key, *KeyV
 
 // Random returns so many random bytes of the HSM.
 func (s *Service) Random(ctx context.Context, bytes int) ([]byte, error) {
-	return run(ctx, s, policy.OpGenRandom, func(ctx context.Context, _ *request) ([]byte, error) {
-		if err := checkLength(bytes, s.limits.Random, "length"); err != nil {
+	return run(ctx, s, policy.OpGenRandom, func(ctx context.Context, r *request) ([]byte, error) {
+		if err := checkLength(bytes, r.limits.Random, "length"); err != nil {
 			return nil, err
 		}
 		random, err := s.hsm.Random(ctx, bytes)

@@ -40,11 +40,11 @@ type KeyPage struct {
 // there, and its maker was told that the creation failed.
 func (s *Service) CreateKey(ctx context.Context, in CreateKeyInput) (*Key, error) {
 	return run(ctx, s, policy.OpCreateKey, func(ctx context.Context, r *request) (*Key, error) {
-		key, err := s.draft(in)
+		key, err := s.draft(r, in)
 		if err != nil {
 			return nil, err
 		}
-		if err := s.store.CheckNew(ctx, key.Alias, s.limits.Keys); err != nil {
+		if err := s.store.CheckNew(ctx, key.Alias, r.limits.Keys); err != nil {
 			return nil, err
 		}
 		if key.Origin == OriginKMS {
@@ -55,7 +55,7 @@ func (s *Service) CreateKey(ctx context.Context, in CreateKeyInput) (*Key, error
 			key.Versions, key.State = []KeyVersion{*version}, Enabled
 			r.version = &key.Versions[0]
 		}
-		if err := s.store.CreateKey(ctx, key, s.limits.Keys); err != nil {
+		if err := s.store.CreateKey(ctx, key, r.limits.Keys); err != nil {
 			return nil, err
 		}
 		r.keyID = &key.ID
@@ -64,17 +64,17 @@ func (s *Service) CreateKey(ctx context.Context, in CreateKeyInput) (*Key, error
 }
 
 // draft checks the input and returns the key without material.
-func (s *Service) draft(in CreateKeyInput) (*Key, error) {
+func (s *Service) draft(r *request, in CreateKeyInput) (*Key, error) {
 	if in.Spec == "" {
 		in.Spec = AES256
 	}
 	if in.Origin == "" {
 		in.Origin = OriginKMS
 	}
-	if err := s.limits.checkAlias(in.Alias); err != nil {
+	if err := r.limits.checkAlias(in.Alias); err != nil {
 		return nil, err
 	}
-	if err := s.limits.checkDescription(in.Description); err != nil {
+	if err := r.limits.checkDescription(in.Description); err != nil {
 		return nil, err
 	}
 	usage, err := s.checkSpec(in.Spec, in.Usage)
@@ -169,12 +169,12 @@ func (s *Service) DescribeKey(ctx context.Context, id KeyID) (*Key, error) {
 
 // ListKeys returns a page of keys.
 func (s *Service) ListKeys(ctx context.Context, in ListKeysInput) (*KeyPage, error) {
-	return run(ctx, s, policy.OpListKeys, func(ctx context.Context, _ *request) (*KeyPage, error) {
+	return run(ctx, s, policy.OpListKeys, func(ctx context.Context, r *request) (*KeyPage, error) {
 		if in.Limit == 0 {
-			in.Limit = s.limits.Page
+			in.Limit = r.limits.Page
 		}
-		if in.Limit < 0 || in.Limit > s.limits.Page {
-			return nil, Errorf(CodeInvalidLimit, "limit must be 1 to %d", s.limits.Page).In("limit")
+		if in.Limit < 0 || in.Limit > r.limits.Page {
+			return nil, Errorf(CodeInvalidLimit, "limit must be 1 to %d", r.limits.Page).In("limit")
 		}
 		if in.Offset < 0 {
 			return nil, Errorf(CodeInvalidMarker, "marker must not be negative").In("marker")

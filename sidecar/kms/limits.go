@@ -6,7 +6,8 @@ import (
 	"unicode/utf8"
 )
 
-// Limits bounds what the core accepts. A zero field takes its value from DefaultLimits.
+// Limits bounds what the core accepts. In a configuration a zero field stands for that of
+// DefaultLimits, or in a dialect's own limits for the service's.
 type Limits struct {
 	Keys        int `yaml:"keys"`        // keys that a tenant may have
 	Data        int `yaml:"data"`        // bytes of plaintext of one encryption, and of one decryption
@@ -32,22 +33,17 @@ var DefaultLimits = Limits{
 	Description: 255, Page: 2000, Tags: 20, TagKey: 36, TagValue: 43, Aliases: 50, Grants: 100, Credentials: 1000,
 }
 
-// withDefaults returns l with its zero fields filled.
-func (l Limits) withDefaults() Limits {
-	for _, f := range []struct {
-		field   *int
-		initial int
-	}{
-		{&l.Keys, DefaultLimits.Keys}, {&l.Data, DefaultLimits.Data}, {&l.Message, DefaultLimits.Message},
-		{&l.AAD, DefaultLimits.AAD}, {&l.Context, DefaultLimits.Context}, {&l.DataKey, DefaultLimits.DataKey},
-		{&l.Random, DefaultLimits.Random}, {&l.Alias, DefaultLimits.Alias},
-		{&l.Description, DefaultLimits.Description}, {&l.Page, DefaultLimits.Page},
-		{&l.Tags, DefaultLimits.Tags}, {&l.TagKey, DefaultLimits.TagKey}, {&l.TagValue, DefaultLimits.TagValue},
-		{&l.Aliases, DefaultLimits.Aliases}, {&l.Grants, DefaultLimits.Grants},
-		{&l.Credentials, DefaultLimits.Credentials},
+// Over returns l with its zero fields taken from base.
+func (l Limits) Over(base Limits) Limits {
+	for _, f := range []struct{ field, from *int }{
+		{&l.Keys, &base.Keys}, {&l.Data, &base.Data}, {&l.Message, &base.Message}, {&l.AAD, &base.AAD},
+		{&l.Context, &base.Context}, {&l.DataKey, &base.DataKey}, {&l.Random, &base.Random}, {&l.Alias, &base.Alias},
+		{&l.Description, &base.Description}, {&l.Page, &base.Page}, {&l.Tags, &base.Tags}, {&l.TagKey, &base.TagKey},
+		{&l.TagValue, &base.TagValue}, {&l.Aliases, &base.Aliases}, {&l.Grants, &base.Grants},
+		{&l.Credentials, &base.Credentials},
 	} {
 		if *f.field == 0 {
-			*f.field = f.initial
+			*f.field = *f.from
 		}
 	}
 	return l

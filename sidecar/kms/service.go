@@ -56,7 +56,7 @@ func New(cfg Config) (*Service, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Service{
-		store: cfg.Store, hsm: cfg.HSM, auditor: cfg.Auditor, tenant: cfg.Tenant, limits: cfg.Limits.withDefaults(),
+		store: cfg.Store, hsm: cfg.HSM, auditor: cfg.Auditor, tenant: cfg.Tenant, limits: cfg.Limits.Over(DefaultLimits),
 		clock: cfg.Clock, log: cfg.Logger, tracer: cfg.Tracer, messages: messages{store: cfg.Store},
 	}, nil
 }
@@ -65,13 +65,14 @@ func New(cfg Config) (*Service, error) {
 // before the store is closed, and costs nothing but numbers if it is not.
 func (s *Service) Close(ctx context.Context) error { return s.messages.release(ctx) }
 
-// Limits returns the limits in force.
+// Limits returns the limits in force for calls that have none of their own.
 func (s *Service) Limits() Limits { return s.limits }
 
 // request is one operation under way.
 type request struct {
 	op       policy.Operation
 	call     *Call
+	limits   *Limits
 	decision policy.Decision
 	start    time.Time
 	span     trace.Span // nil without a tracer
@@ -83,7 +84,10 @@ type request struct {
 // run is the one pipeline of all operations. It refuses what has no caller and what policy does not allow, runs do, and
 // hands out do's answer only after the audit record is durable.
 func run[T any](ctx context.Context, s *Service, op policy.Operation, do func(context.Context, *request) (T, error)) (T, error) {
-	r := request{op: op, call: CallFrom(ctx), start: s.clock.Now()}
+	r := request{op: op, call: CallFrom(ctx), limits: &s.limits, start: s.clock.Now()}
+	if r.call != nil && r.call.Limits != nil {
+		r.limits = r.call.Limits
+	}
 	if s.tracer != nil {
 		ctx, r.span = s.tracer.Start(ctx, "kms."+string(op), trace.WithTimestamp(r.start))
 		defer r.span.End()

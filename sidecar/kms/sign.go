@@ -102,8 +102,8 @@ func (s *Service) signer(ctx context.Context, r *request, in SignInput) (*Key, [
 	switch {
 	case len(in.Message) == 0:
 		return nil, nil, Errorf(CodeInvalidRequest, "message is empty").In("message")
-	case len(in.Message) > s.limits.Message:
-		return nil, nil, Errorf(CodeDataTooLong, "message has more than %d bytes", s.limits.Message).In("message")
+	case len(in.Message) > r.limits.Message:
+		return nil, nil, Errorf(CodeDataTooLong, "message has more than %d bytes", r.limits.Message).In("message")
 	}
 	key, err := s.use(ctx, r, in.KeyID)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 // calls. On localhost nobody has, and every operation is refused until requests can be signed.
 func (d *Dialect) authenticate(ctx context.Context, requestID string) (context.Context, error) {
 	caller := dialect.CallerFrom(ctx)
-	call := &kms.Call{RequestID: requestID, Dialect: Name, Caller: caller}
+	call := &kms.Call{RequestID: requestID, Dialect: Name, Caller: caller, Limits: d.cfg.Limits}
 	if caller.Known {
 		call.Principal = d.cfg.Principal(caller)
 	}

@@ -59,7 +59,7 @@ var routes = []route{
 	{http.MethodPost, base + "get-publickey", policy.OpGetPublicKey, (*Dialect).getPublicKey, controlBody},
 }
 
-// Config is what the dialect needs. All fields but Recorder are required.
+// Config is what the dialect needs. All fields but Limits and Recorder are required.
 type Config struct {
 	Core      dialect.Core
 	Region    string                               // answered as realm
@@ -67,6 +67,7 @@ type Config struct {
 	DomainID  string                               // answered as domain_id
 	Principal func(policy.Caller) policy.Principal // who a caller is taken to be
 	Timeout   time.Duration                        // of one operation
+	Limits    *kms.Limits                          // of calls through this dialect; nil: the core's
 	Recorder  dialect.Recorder
 }
 
