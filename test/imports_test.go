@@ -21,6 +21,7 @@ type importRule struct {
 // importers: what is named here is imported by nobody else. "" is the main package.
 var importers = []importRule{
 	{"github.com/dgraph-io/badger/v4/...", []string{"sidecar/store"}},
+	{"github.com/RoaringBitmap/roaring/v2/...", []string{"sidecar/store"}},
 	{"github.com/gorilla/mux/...", []string{"sidecar/dialect/..."}},
 	{"github.com/miekg/pkcs11/...", []string{"plugins/pkcs11", "test/..."}},
 	{"github.com/hashicorp/go-plugin/...", []string{"plugins", "plugins/driver"}},

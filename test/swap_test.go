@@ -23,7 +23,8 @@ func cmdSwapSeals(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	byAlias := map[string]*kms.Key{}
 	for _, k := range keys {
-		byAlias[k.Alias] = k
+		byAlias[k.Alias], err = s.Key(ctx, k.ID)
+		ts.Check(err)
 	}
 	a, b := byAlias[args[1]], byAlias[args[2]]
 	put := func(id kms.KeyID, sealed []byte) {

@@ -59,6 +59,17 @@ func (c *cache) put(key *kms.Key) {
 	c.set(key)
 }
 
+// remove forgets a key that was destroyed.
+func (c *cache) remove(id kms.KeyID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.generation++
+	if e, ok := c.keys[id]; ok {
+		c.recent.Remove(e)
+		delete(c.keys, id)
+	}
+}
+
 func (c *cache) set(key *kms.Key) {
 	if e, ok := c.keys[key.ID]; ok {
 		e.Value = key

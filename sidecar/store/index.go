@@ -1,139 +1,384 @@
 package store
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
+	"iter"
+	"math"
 	"slices"
-	"sort"
+	"strings"
 	"sync"
+	"time"
 
+	"github.com/RoaringBitmap/roaring/v2"
 	"github.com/dgraph-io/badger/v4"
 
 	"github.com/keyside/keyside/sidecar/kms"
 )
 
-// index knows all keys in order of creation, with what lists are filtered by, so that a page costs the same wherever it
-// is. It takes 32 bytes a key and is read from the database's own index at start.
+// index knows all keys in order of creation with what lists are filtered by, and when each is due. It is made from the
+// records at start and changes when they do. A page costs the same wherever it is and however many keys there are, except
+// where names are searched.
 type index struct {
 	mu      sync.RWMutex
-	entries []entry // by sequence
-	words   []string
-	codes   map[string]uint8 // of words
+	entries []entry                   // by sequence
+	facets  map[facet]*roaring.Bitmap // sequences of the keys that have it; none is empty
+	due     []deadline                // earliest first
 }
 
-// entry is one key. Specs and states are numbers here, good for this process only.
+// entry is one key.
 type entry struct {
-	sequence    uint64
-	id          kms.KeyID
-	spec, state uint8
+	sequence uint32
+	id       kms.KeyID
+	name     string // its alias in lower case
 }
 
-func (x *index) len() int {
+// facet is something that a key has and that lists are filtered by. What key and value are depends on the kind.
+type facet struct {
+	kind       facetKind
+	key, value string
+}
+
+type facetKind uint8
+
+const (
+	hasSpec facetKind = iota
+	hasState
+	isDefault
+	hasTag      // with any value
+	hasTagValue // with that value
+)
+
+// facetsOf returns what a key can be found by.
+func facetsOf(k *kms.Key) []facet {
+	fs := make([]facet, 0, 3+2*len(k.Tags))
+	fs = append(fs, facet{hasSpec, "", string(k.Spec)}, facet{hasState, "", string(k.State)})
+	if k.IsDefault() {
+		fs = append(fs, facet{kind: isDefault})
+	}
+	for _, t := range k.Tags {
+		fs = append(fs, facet{hasTag, t.Key, ""}, facet{hasTagValue, t.Key, t.Value})
+	}
+	return fs
+}
+
+// deadline is when the scheduler has to act on a key.
+type deadline struct {
+	at       int64 // nanoseconds since 1970
+	sequence uint32
+	id       kms.KeyID
+}
+
+func (d deadline) compare(other deadline) int {
+	return cmp.Or(cmp.Compare(d.at, other.at), cmp.Compare(d.sequence, other.sequence))
+}
+
+func deadlineOf(r record) (deadline, bool) {
+	due := r.key.Due()
+	return deadline{due.UnixNano(), r.sequence, r.key.ID}, !due.IsZero()
+}
+
+// count returns how many keys there are besides default keys, and how many default keys.
+func (x *index) count() (keys, defaults int) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	return len(x.entries)
+	if set := x.facets[facet{kind: isDefault}]; set != nil {
+		defaults = int(set.GetCardinality())
+	}
+	return len(x.entries) - defaults, defaults
 }
 
-// code returns the number of a spec or state; x.mu is held for writing.
-func (x *index) code(word string) uint8 {
-	if c, ok := x.codes[word]; ok {
-		return c
+// next returns the sequence number of a key that is about to be created. Writers take turns.
+func (x *index) next() (uint32, error) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	switch n := len(x.entries); {
+	case n == 0:
+		return 1, nil
+	case x.entries[n-1].sequence == math.MaxUint32:
+		return 0, errors.New("all sequence numbers are used up")
+	default:
+		return x.entries[n-1].sequence + 1, nil
 	}
-	if x.codes == nil {
-		x.codes = make(map[string]uint8)
-	}
-	if len(x.words) > 255 {
-		panic("store: more specs and states than there can be")
-	}
-	c := uint8(len(x.words))
-	x.words = append(x.words, word)
-	x.codes[word] = c
-	return c
 }
 
-// next returns the entry of a key that is about to be created.
-func (x *index) next(key *kms.Key) entry {
+// add takes in a key that was created after all others.
+func (x *index) add(r record) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	e := entry{sequence: 1, id: key.ID, spec: x.code(string(key.Spec)), state: x.code(string(key.State))}
-	if n := len(x.entries); n > 0 {
-		e.sequence = x.entries[n-1].sequence + 1
+	x.append(r)
+	if d, ok := deadlineOf(r); ok {
+		x.schedule(d)
 	}
-	return e
 }
 
-func (x *index) add(e entry) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.entries = append(x.entries, e)
+func (x *index) append(r record) {
+	x.entries = append(x.entries, entry{r.sequence, r.key.ID, strings.ToLower(r.key.Alias)})
+	for _, f := range facetsOf(r.key) {
+		x.mark(f, r.sequence)
+	}
 }
 
-// update takes over what an update of a key changed.
-func (x *index) update(sequence uint64, key *kms.Key) {
+func (x *index) mark(f facet, sequence uint32) {
+	set := x.facets[f]
+	if set == nil {
+		set = roaring.New()
+		x.facets[f] = set
+	}
+	set.Add(sequence)
+}
+
+func (x *index) unmark(f facet, sequence uint32) {
+	set := x.facets[f]
+	set.Remove(sequence)
+	if set.IsEmpty() {
+		delete(x.facets, f)
+	}
+}
+
+func (x *index) schedule(d deadline) {
+	i, _ := slices.BinarySearchFunc(x.due, d, deadline.compare)
+	x.due = slices.Insert(x.due, i, d)
+}
+
+// update takes over what an update changed in a key.
+func (x *index) update(before, after record) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	i := sort.Search(len(x.entries), func(i int) bool { return x.entries[i].sequence >= sequence })
-	if i < len(x.entries) && x.entries[i].id == key.ID {
-		x.entries[i].state = x.code(string(key.State))
+	x.entries[x.find(before.sequence)].name = strings.ToLower(after.key.Alias)
+	was, is := facetsOf(before.key), facetsOf(after.key)
+	for _, f := range was {
+		if !slices.Contains(is, f) {
+			x.unmark(f, before.sequence)
+		}
 	}
+	for _, f := range is {
+		if !slices.Contains(was, f) {
+			x.mark(f, before.sequence)
+		}
+	}
+	old, wasDue := deadlineOf(before)
+	now, isDue := deadlineOf(after)
+	if wasDue == isDue && old == now {
+		return
+	}
+	if wasDue {
+		if i, found := slices.BinarySearchFunc(x.due, old, deadline.compare); found {
+			x.due = slices.Delete(x.due, i, i+1)
+		}
+	}
+	if isDue {
+		x.schedule(now)
+	}
+}
+
+// remove forgets keys, however many, in one pass.
+func (x *index) remove(gone []record) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	sequences := roaring.New()
+	for _, r := range gone {
+		sequences.Add(r.sequence)
+		for _, f := range facetsOf(r.key) {
+			x.unmark(f, r.sequence)
+		}
+	}
+	x.entries = slices.DeleteFunc(x.entries, func(e entry) bool { return sequences.Contains(e.sequence) })
+	x.due = slices.DeleteFunc(x.due, func(d deadline) bool { return sequences.Contains(d.sequence) })
+}
+
+// find returns where the entry with that sequence number is, or would be.
+func (x *index) find(sequence uint32) int {
+	i, _ := slices.BinarySearchFunc(x.entries, sequence, func(e entry, s uint32) int { return cmp.Compare(e.sequence, s) })
+	return i
 }
 
 // page returns the ids of up to limit keys that filter accepts, after the first offset of them, and how many there are.
 func (x *index) page(filter kms.KeyFilter, offset, limit int) (ids []kms.KeyID, total int) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	if filter.Spec == "" && filter.State == "" {
-		from := min(offset, len(x.entries))
-		for _, e := range x.entries[from:min(from+limit, len(x.entries))] {
-			ids = append(ids, e.id)
+	set := x.matching(filter)
+	switch {
+	case filter.Name != "":
+		name := strings.ToLower(filter.Name)
+		for e := range x.among(set, 0) {
+			if !strings.Contains(e.name, name) {
+				continue
+			}
+			if total >= offset && len(ids) < limit {
+				ids = append(ids, e.id)
+			}
+			total++
 		}
-		return ids, len(x.entries)
+		return ids, total
+	case set == nil:
+		total = len(x.entries)
+	default:
+		total = int(set.GetCardinality())
 	}
-	spec, specKnown := x.codes[string(filter.Spec)]
-	state, stateKnown := x.codes[string(filter.State)]
-	if (filter.Spec != "" && !specKnown) || (filter.State != "" && !stateKnown) {
-		return nil, 0 // no key ever had it
+	if offset >= total || limit <= 0 {
+		return nil, total
 	}
-	for i := range x.entries {
-		e := &x.entries[i]
-		if (filter.Spec != "" && e.spec != spec) || (filter.State != "" && e.state != state) {
-			continue
+	ids = make([]kms.KeyID, 0, min(limit, total-offset))
+	for e := range x.among(set, offset) {
+		if len(ids) == limit {
+			break
 		}
-		if total >= offset && len(ids) < limit {
-			ids = append(ids, e.id)
-		}
-		total++
+		ids = append(ids, e.id)
 	}
 	return ids, total
 }
 
-// load reads the index from the database and checks that it is whole.
+// matching returns the keys that have the spec, state and tags that filter wants; nil stands for all keys.
+func (x *index) matching(filter kms.KeyFilter) *roaring.Bitmap {
+	var sets []*roaring.Bitmap
+	want := func(fs ...facet) {
+		var any []*roaring.Bitmap
+		for _, f := range fs {
+			if set := x.facets[f]; set != nil {
+				any = append(any, set)
+			}
+		}
+		switch len(any) {
+		case 1:
+			sets = append(sets, any[0])
+		default:
+			sets = append(sets, roaring.FastOr(any...))
+		}
+	}
+	if filter.Spec != "" {
+		want(facet{hasSpec, "", string(filter.Spec)})
+	}
+	if filter.State != "" {
+		want(facet{hasState, "", string(filter.State)})
+	}
+	for _, t := range filter.Tags {
+		values := []facet{{hasTag, t.Key, ""}}
+		if len(t.Values) > 0 {
+			values = nil
+		}
+		for _, v := range t.Values {
+			values = append(values, facet{hasTagValue, t.Key, v})
+		}
+		want(values...)
+	}
+	switch len(sets) {
+	case 0:
+		return nil
+	case 1:
+		return sets[0]
+	default:
+		return roaring.FastAnd(sets...)
+	}
+}
+
+// among yields the entries of a set in order, after the first offset of them; nil stands for all entries.
+func (x *index) among(set *roaring.Bitmap, offset int) iter.Seq[*entry] {
+	return func(yield func(*entry) bool) {
+		if set == nil {
+			for i := offset; i < len(x.entries) && yield(&x.entries[i]); i++ {
+			}
+			return
+		}
+		first, err := set.Select(uint32(offset))
+		if err != nil {
+			return // there are fewer
+		}
+		it := set.Iterator()
+		it.AdvanceIfNeeded(first)
+		for it.HasNext() && yield(&x.entries[x.find(it.Next())]) {
+		}
+	}
+}
+
+// tags returns the tags that keys have, sorted, with their values.
+func (x *index) tags() []kms.TagValues {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	values := make(map[string][]string)
+	for f := range x.facets {
+		if f.kind == hasTagValue {
+			values[f.key] = append(values[f.key], f.value)
+		}
+	}
+	tags := make([]kms.TagValues, 0, len(values))
+	for key, vs := range values {
+		slices.Sort(vs)
+		tags = append(tags, kms.TagValues{Key: key, Values: vs})
+	}
+	slices.SortFunc(tags, func(a, b kms.TagValues) int { return cmp.Compare(a.Key, b.Key) })
+	return tags
+}
+
+// dueBy returns up to limit keys that are due at now, and when the first of the others is.
+func (x *index) dueBy(now time.Time, limit int) (ids []kms.KeyID, next time.Time) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	for _, d := range x.due {
+		if d.at > now.UnixNano() || len(ids) >= limit {
+			return ids, time.Unix(0, d.at).UTC()
+		}
+		ids = append(ids, d.id)
+	}
+	return ids, time.Time{}
+}
+
+// load makes the index from the database's records and checks that none is missing.
 func (x *index) load(txn *badger.Txn) error {
 	count, err := readUint64(txn, countKey())
 	if err != nil {
 		return fmt.Errorf("read the number of keys: %w", err)
 	}
+	records, err := x.readAll(txn)
+	if err != nil {
+		return err
+	}
+	if uint64(len(records)) != count {
+		return fmt.Errorf("it has %d keys where %d were written: it is damaged, restore it from a backup", len(records), count)
+	}
+	slices.SortFunc(records, func(a, b record) int { return cmp.Compare(a.sequence, b.sequence) })
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.entries = slices.Grow(x.entries, int(min(count, 1<<20)))
+	x.facets = make(map[facet]*roaring.Bitmap)
+	for i, r := range records {
+		if i > 0 && r.sequence == records[i-1].sequence {
+			return fmt.Errorf("keys %s and %s have one place in the order: it is damaged, restore it from a backup",
+				records[i-1].key.ID, r.key.ID)
+		}
+		x.append(r)
+		if d, ok := deadlineOf(r); ok {
+			x.due = append(x.due, d)
+		}
+	}
+	slices.SortFunc(x.due, deadline.compare)
+	return nil
+}
+
+func (x *index) readAll(txn *badger.Txn) (records []record, err error) {
 	opts := badger.DefaultIteratorOptions
-	opts.Prefix = orderPrefix()
+	opts.Prefix = recordPrefix()
 	it := txn.NewIterator(opts)
 	defer it.Close()
 	for it.Rewind(); it.Valid(); it.Next() {
-		err := it.Item().Value(func(value []byte) error {
-			sequence, id, spec, state, err := decodeOrder(it.Item().Key(), value)
-			if err == nil {
-				x.entries = append(x.entries, entry{sequence, id, x.code(spec), x.code(state)})
+		id, err := idOf(it.Item().Key())
+		if err != nil {
+			return nil, err
+		}
+		err = it.Item().Value(func(value []byte) error {
+			r, err := decodeRecord(id, value)
+			if err != nil {
+				return fmt.Errorf("key %s: %w: restore the database from a backup", id, err)
 			}
-			return err
+			for i := range r.key.Versions {
+				r.key.Versions[i].Sealed = nil
+			}
+			records = append(records, r)
+			return nil
 		})
 		if err != nil {
-			return err
+			return nil, err
 		}
 	}
-	if uint64(len(x.entries)) != count {
-		return fmt.Errorf("index has %d keys where %d were written: the database is damaged, restore it from a backup",
-			len(x.entries), count)
-	}
-	return nil
+	return records, nil
 }

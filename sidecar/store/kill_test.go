@@ -130,6 +130,9 @@ func checkSaid(t *testing.T, s *Store, said map[string]acknowledged) {
 	}
 	found := 0
 	for _, k := range keys {
+		if k, err = s.Key(ctx, k.ID); err != nil {
+			t.Fatal(err)
+		}
 		want := newKey(k.Alias)
 		want.ID, want.State = k.ID, k.State
 		if !equal(k, want) {

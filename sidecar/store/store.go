@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -179,9 +180,14 @@ func (s *Store) CheckNew(_ context.Context, alias string, quota int) error {
 }
 
 func (s *Store) checkNew(txn *badger.Txn, alias string, quota int) error {
-	if s.index.len() >= quota {
+	if n, _ := s.index.count(); n >= quota {
 		return kms.Errorf(kms.CodeQuotaExceeded, "the limit of %d keys is reached", quota)
 	}
+	return checkAlias(txn, alias)
+}
+
+// checkAlias refuses the alias of another key.
+func checkAlias(txn *badger.Txn, alias string) error {
 	switch _, err := txn.Get(aliasKey(alias)); {
 	case err == nil:
 		return kms.Errorf(kms.CodeAliasExists, "another key has this alias").In("alias")
@@ -193,53 +199,69 @@ func (s *Store) checkNew(txn *badger.Txn, alias string, quota int) error {
 
 // CreateKey implements kms.Store.
 func (s *Store) CreateKey(ctx context.Context, key *kms.Key, quota int) error {
-	var at entry
-	return s.change(ctx, func(txn *badger.Txn) error {
+	if key.IsDefault() {
+		quota = math.MaxInt
+	}
+	created := record{key: key}
+	return s.change(ctx, func(txn *badger.Txn) (err error) {
 		if err := s.checkNew(txn, key.Alias, quota); err != nil {
 			return err
 		}
 		if _, err := txn.Get(recordKey(key.ID)); !errors.Is(err, badger.ErrKeyNotFound) {
 			return fmt.Errorf("new key %s: its id is taken, or cannot be looked up: %w", key.ID, err)
 		}
-		at = s.index.next(key)
+		if created.sequence, err = s.index.next(); err != nil {
+			return err
+		}
+		keys, defaults := s.index.count()
 		return errors.Join(
-			writeKey(txn, key, at.sequence),
+			writeKey(txn, created),
 			txn.Set(aliasKey(key.Alias), key.ID[:]),
-			txn.Set(countKey(), appendUint64(nil, uint64(s.index.len()+1))),
+			txn.Set(countKey(), appendUint64(nil, uint64(keys+defaults+1))),
 		)
 	}, func() {
-		s.index.add(at)
+		s.index.add(created)
 		s.cache.put(key)
 	})
 }
 
 // UpdateKey implements kms.Store.
 func (s *Store) UpdateKey(ctx context.Context, id kms.KeyID, change func(*kms.Key) error) (*kms.Key, error) {
-	var updated *kms.Key
-	var sequence uint64
-	err := s.change(ctx, func(txn *badger.Txn) error {
-		record, err := readRecord(txn, id)
-		if err != nil {
+	var before, after record
+	err := s.change(ctx, func(txn *badger.Txn) (err error) {
+		if before, err = readRecord(txn, id); err != nil {
 			return err
 		}
-		k := *record.key
-		k.Versions = slices.Clone(k.Versions)
+		k := *before.key
+		k.Versions, k.Tags = slices.Clone(k.Versions), slices.Clone(k.Tags)
 		if err := change(&k); err != nil {
 			return err
 		}
-		if k.ID != id || k.Alias != record.key.Alias {
-			return fmt.Errorf("key %s: its id and alias cannot be changed", id)
+		if k.ID != id {
+			return fmt.Errorf("key %s: its id cannot be changed", id)
 		}
-		updated, sequence = &k, record.sequence
-		return writeKey(txn, updated, sequence)
+		if k.Alias != before.key.Alias {
+			if err := moveOwnAlias(txn, id, before.key.Alias, k.Alias); err != nil {
+				return err
+			}
+		}
+		after = record{&k, before.sequence}
+		return writeKey(txn, after)
 	}, func() {
-		s.index.update(sequence, updated)
-		s.cache.put(updated)
+		s.index.update(before, after)
+		s.cache.put(after.key)
 	})
 	if err != nil {
 		return nil, err
 	}
-	return updated, nil
+	return after.key, nil
+}
+
+func moveOwnAlias(txn *badger.Txn, id kms.KeyID, from, to string) error {
+	if err := checkAlias(txn, to); err != nil {
+		return err
+	}
+	return errors.Join(txn.Delete(aliasKey(from)), txn.Set(aliasKey(to), id[:]))
 }
 
 // ListKeys implements kms.Store.
@@ -259,7 +281,7 @@ func (s *Store) ListKeys(ctx context.Context, filter kms.KeyFilter, offset, limi
 					return err
 				}
 			}
-			keys = append(keys, key)
+			keys = append(keys, withoutMaterial(key))
 		}
 		return nil
 	})
@@ -269,9 +291,29 @@ func (s *Store) ListKeys(ctx context.Context, filter kms.KeyFilter, offset, limi
 	return keys, total, nil
 }
 
+// withoutMaterial returns the key as lists show it.
+func withoutMaterial(key *kms.Key) *kms.Key {
+	k := *key
+	k.Versions = slices.Clone(key.Versions)
+	for i := range k.Versions {
+		k.Versions[i].Sealed = nil
+	}
+	return &k
+}
+
 // CountKeys implements kms.Store.
 func (s *Store) CountKeys(context.Context) (keys, defaults int, err error) {
-	return s.index.len(), 0, nil
+	keys, defaults = s.index.count()
+	return keys, defaults, nil
+}
+
+// ListTags implements kms.Store.
+func (s *Store) ListTags(context.Context) ([]kms.TagValues, error) { return s.index.tags(), nil }
+
+// DueKeys implements kms.Store.
+func (s *Store) DueKeys(_ context.Context, now time.Time, limit int) ([]kms.KeyID, time.Time, error) {
+	ids, next := s.index.dueBy(now, limit)
+	return ids, next, nil
 }
 
 // ReserveMessages implements kms.Store.
@@ -297,6 +339,9 @@ func (s *Store) ReleaseMessages(ctx context.Context, unused []kms.MessageRange) 
 		err := s.change(ctx, func(txn *badger.Txn) error {
 			for _, r := range batch {
 				next, err := readUint64(txn, messagesKey(r.ID, r.Version))
+				if errors.Is(err, badger.ErrKeyNotFound) {
+					continue // the key was destroyed
+				}
 				if err != nil {
 					return fmt.Errorf("read message count: %w", err)
 				}
