@@ -60,6 +60,10 @@ const (
 	OpDeleteCredential Operation = "delete-credential"
 	OpCreateToken      Operation = "create-token"
 
+	// What a cloud's SDK asks before its first operation, to learn where it is.
+	OpListProjects Operation = "list-projects"
+	OpListDomains  Operation = "list-domains"
+
 	// What the scheduler does by itself, on record like everything else. No caller may ask for them.
 	OpRotateKey  Operation = "rotate-key"
 	OpDestroyKey Operation = "destroy-key"
@@ -74,7 +78,7 @@ var Operations = []Operation{
 	OpEnableRotation, OpUpdateRotation, OpDisableRotation, OpGetRotation,
 	OpTagKey, OpUntagKey, OpListKeyTags, OpListTags, OpFindKeys,
 	OpCreateAlias, OpListAliases, OpDeleteAlias, OpAssociateAlias, OpGetInstances, OpGetQuotas,
-	OpCreateCredential, OpListCredentials, OpDeleteCredential, OpCreateToken,
+	OpCreateCredential, OpListCredentials, OpDeleteCredential, OpCreateToken, OpListProjects, OpListDomains,
 }
 
 // Scheduled lists what the scheduler does by itself; no caller can ask for it.
@@ -96,17 +100,16 @@ type Principal struct {
 	Service       string // the cloud service that it stands for (obs, evs, ims, …), or empty
 }
 
-// Owner maps callers to principals while there are no grants: the owner's uid is the administrator, everyone else nobody.
-type Owner struct {
-	UID uint32
-}
+// Users maps the uids of callers to principals while there are no grants. Every other caller is nobody, and so is one
+// that no kernel vouches for.
+type Users map[uint32]Principal
 
 // Principal returns who the caller is.
-func (o Owner) Principal(c Caller) Principal {
-	if c.Known && c.UID == o.UID {
-		return Principal{Name: "owner", Administrator: true}
+func (u Users) Principal(c Caller) Principal {
+	if !c.Known {
+		return Principal{}
 	}
-	return Principal{}
+	return u[c.UID]
 }
 
 // Decision is the answer of Decide.
@@ -114,18 +117,38 @@ type Decision struct {
 	Allow  bool
 	By     string // the grant or policy that decided
 	Reason string // for a refusal: what is missing
+	// Service limits what is allowed to the default master key of this cloud service; On says what that means for a
+	// key. Empty: there is no limit.
+	Service string
 }
 
-// known is Operations as a set.
-var known = func() map[Operation]bool {
-	m := make(map[Operation]bool, len(Operations))
-	for _, op := range Operations {
+// On returns the decision for one key, where service is the cloud service whose default master key it is, or empty.
+func (d Decision) On(service string) Decision {
+	if d.Allow && d.Service != "" && d.Service != service {
+		return Decision{Reason: "not the default key of " + d.Service}
+	}
+	return d
+}
+
+func set(ops ...Operation) map[Operation]bool {
+	m := make(map[Operation]bool, len(ops))
+	for _, op := range ops {
 		m[op] = true
 	}
 	return m
-}()
+}
 
-// Decide answers whether a principal may do an operation. What no rule allows is refused.
+var (
+	known = set(Operations...)
+	// ofAnybody is what every principal may do: it tells nothing that GET /healthz does not.
+	ofAnybody = set(OpListProjects, OpListDomains)
+	// ofServices is what a cloud service does with its default master key.
+	ofServices = set(OpDescribeKey, OpEncryptData, OpDecryptData, OpCreateDataKey, OpCreateDataKeyNoText,
+		OpEncryptDataKey, OpDecryptDataKey)
+)
+
+// Decide answers whether a principal may do an operation. What no rule allows is refused. A decision with a Service
+// holds only for the keys that On accepts.
 func Decide(p Principal, op Operation) Decision {
 	switch {
 	case !known[op]:
@@ -134,6 +157,10 @@ func Decide(p Principal, op Operation) Decision {
 		return Decision{Reason: "no principal for this caller"}
 	case p.Administrator:
 		return Decision{Allow: true, By: "administrator"}
+	case ofAnybody[op]:
+		return Decision{Allow: true, By: "any principal"}
+	case p.Service != "" && ofServices[op]:
+		return Decision{Allow: true, By: "service", Service: p.Service}
 	default:
 		return Decision{Reason: "missing permission " + string(op)}
 	}

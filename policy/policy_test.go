@@ -12,6 +12,14 @@ import (
 	"github.com/keyside/keyside/policy"
 )
 
+var (
+	ofAnybody  = []policy.Operation{policy.OpListProjects, policy.OpListDomains}
+	ofServices = []policy.Operation{
+		policy.OpDescribeKey, policy.OpEncryptData, policy.OpDecryptData, policy.OpCreateDataKey, policy.OpCreateDataKeyNoText,
+		policy.OpEncryptDataKey, policy.OpDecryptDataKey,
+	}
+)
+
 // TestDecide holds the answer for every operation and every kind of principal.
 func TestDecide(t *testing.T) {
 	for _, op := range append(slices.Concat(policy.Operations, policy.Scheduled), "delete-everything", "") {
@@ -23,7 +31,8 @@ func TestDecide(t *testing.T) {
 		}{
 			{"nobody", policy.Principal{}, false},
 			{"nobody who says he is administrator", policy.Principal{Administrator: true}, false},
-			{"application", policy.Principal{Name: "app"}, false},
+			{"application", policy.Principal{Name: "app"}, slices.Contains(ofAnybody, op)},
+			{"service", policy.Principal{Name: "obs", Service: "obs"}, slices.Contains(append(ofServices, ofAnybody...), op)},
 			{"administrator", policy.Principal{Name: "owner", Administrator: true}, known},
 		} {
 			d := policy.Decide(c.who, op)
@@ -37,18 +46,40 @@ func TestDecide(t *testing.T) {
 	}
 }
 
-// TestOwner holds that only a uid that the kernel vouches for makes the owner.
-func TestOwner(t *testing.T) {
-	owner := policy.Owner{UID: 0}
+// TestServiceKey holds that what a service may do, it may do with its own default key and with no other key, and that an
+// administrator's decision is about all keys.
+func TestServiceKey(t *testing.T) {
+	for _, op := range ofServices {
+		d := policy.Decide(policy.Principal{Name: "disks", Service: "evs"}, op)
+		for service, allow := range map[string]bool{"evs": true, "obs": false, "": false} {
+			on := d.On(service)
+			if on.Allow != allow || on.Allow == (on.Reason != "") {
+				t.Errorf("evs may %s with the default key of %q: %+v", op, service, on)
+			}
+		}
+		if all := policy.Decide(policy.Principal{Name: "owner", Administrator: true}, op); !all.On("").Allow || !all.On("obs").Allow {
+			t.Errorf("an administrator may not %s with every key", op)
+		}
+	}
+	if d := policy.Decide(policy.Principal{}, policy.OpEncryptData); d.On("").Allow {
+		t.Error("a refusal became a permission")
+	}
+}
+
+// TestUsers holds that only a uid that the kernel vouches for makes somebody.
+func TestUsers(t *testing.T) {
+	users := policy.Users{0: {Name: "owner", Administrator: true}, 5: {Name: "obs", Service: "obs"}}
 	for _, c := range []struct {
 		caller policy.Caller
-		admin  bool
+		name   string
 	}{
-		{policy.Caller{UID: 0, Known: true}, true},
-		{policy.Caller{UID: 0}, false}, // the zero Caller must not be root
-		{policy.Caller{UID: 1, Known: true}, false},
+		{policy.Caller{UID: 0, Known: true}, "owner"},
+		{policy.Caller{UID: 0}, ""}, // the zero Caller must not be root
+		{policy.Caller{UID: 1, Known: true}, ""},
+		{policy.Caller{UID: 5, Known: true}, "obs"},
+		{policy.Caller{UID: 5}, ""},
 	} {
-		if p := owner.Principal(c.caller); p.Administrator != c.admin || (p.Name != "") != c.admin {
+		if p := users.Principal(c.caller); p.Name != c.name || p.Administrator != (c.name == "owner") {
 			t.Errorf("%+v is taken to be %+v", c.caller, p)
 		}
 	}

@@ -139,7 +139,8 @@ func (p *process) openCore(context.Context) (err error) {
 		tracer = otel.Tracer(telemetry.Scope)
 	}
 	p.core, err = kms.New(kms.Config{
-		Store: p.store, HSM: p.hsm, Auditor: p.audit, Tenant: p.cfg.Tenant, Limits: p.cfg.Limits, Logger: p.log, Tracer: tracer,
+		Store: p.store, HSM: p.hsm, Auditor: p.audit, Tenant: p.cfg.Tenant, Credentials: p.store, Limits: p.cfg.Limits,
+		Logger: p.log, Tracer: tracer,
 	})
 	if err == nil {
 		p.closer(p.core.Close)
@@ -160,7 +161,7 @@ func (p *process) openHealth(ctx context.Context) error {
 
 // handler is everything that the sidecar serves.
 func (p *process) handler() (http.Handler, error) {
-	owner := policy.Owner{UID: uint32(p.cfg.Owner)}
+	users := policy.Users{uint32(p.cfg.Owner): {Name: "owner", Administrator: true}}
 	var recorder dialect.Recorder
 	if p.cfg.Telemetry.Enabled() {
 		r, err := newRecorder()
@@ -172,8 +173,7 @@ func (p *process) handler() (http.Handler, error) {
 	limits := p.cfg.Huawei.Limits.Over(p.core.Limits())
 	cloud := huawei.New(huawei.Config{
 		Core: p.core, Region: p.cfg.Huawei.Region, ProjectID: p.cfg.Huawei.ProjectID, DomainID: p.cfg.Huawei.DomainID,
-		Principal: owner.Principal, Timeout: p.cfg.RequestTimeout, Limits: &limits,
-		Recorder: recorder,
+		Principal: users.Principal, Timeout: p.cfg.RequestTimeout, Limits: &limits, Recorder: recorder,
 	})
 	router := dialect.NewRouter(http.HandlerFunc(cloud.NotFound))
 	router.Add(cloud)
@@ -181,7 +181,7 @@ func (p *process) handler() (http.Handler, error) {
 		Region: p.cfg.Huawei.Region, ProjectID: p.cfg.Huawei.ProjectID, DomainID: p.cfg.Huawei.DomainID,
 	}})
 	router.Handle(http.MethodGet, client.HSMStatusPath, &statusRoute{
-		backend: p.backend, auditor: p.audit, principal: owner.Principal, tenant: p.cfg.Tenant, timeout: p.cfg.RequestTimeout,
+		backend: p.backend, auditor: p.audit, principal: users.Principal, tenant: p.cfg.Tenant, timeout: p.cfg.RequestTimeout,
 	})
 	return guard(router), nil
 }

@@ -21,7 +21,7 @@ func sample(id string) *kms.AuditRecord {
 		Time: time.Date(2026, 1, 2, 3, 4, 5, 678000, time.UTC), RequestID: id, Operation: policy.OpEncryptData, Dialect: "huawei",
 		Tenant: "default", Principal: "owner", Caller: policy.Caller{UID: 1000, GID: 100, PID: 4242, Known: true},
 		KeyID: "0d0466b0-e727-4d9c-b35d-f84bb474a37f", Version: 1, Decision: "allow", By: "administrator", Outcome: "ok",
-		Latency: 123, Protect: kms.ProtectionHSM,
+		Latency: 123, Protect: kms.ProtectionHSM, AccessKey: "AKEXAMPLE", Target: "app",
 	}
 }
 

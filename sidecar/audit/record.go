@@ -20,6 +20,7 @@ func appendRecord(b []byte, r *kms.AuditRecord) []byte {
 	b = appendText(b, `,"dialect":`, r.Dialect)
 	b = appendText(b, `,"tenant":`, r.Tenant)
 	b = appendOptional(b, `,"principal":`, r.Principal)
+	b = appendOptional(b, `,"access_key":`, r.AccessKey)
 	b = append(b, `,"caller":{"uid":`...)
 	b = strconv.AppendUint(b, uint64(r.Caller.UID), 10)
 	b = append(b, `,"gid":`...)
@@ -41,6 +42,7 @@ func appendRecord(b []byte, r *kms.AuditRecord) []byte {
 	b = strconv.AppendInt(b, r.Latency, 10)
 	b = appendOptional(b, `,"warning":`, r.Warning)
 	b = appendOptional(b, `,"protection":`, string(r.Protect))
+	b = appendOptional(b, `,"target":`, r.Target)
 	return append(b, '}', '\n')
 }
 

@@ -16,6 +16,7 @@ type Call struct {
 	Caller    policy.Caller
 	Principal policy.Principal
 	Limits    *Limits // that the dialect has of its own, every field set; nil: the service's
+	AccessKey string  // that signed the request, or was said to have; empty where none did
 }
 
 type callKey struct{}

@@ -238,7 +238,7 @@ func (s *Service) decrypt(ctx context.Context, r *request, in DecryptInput, purp
 func (s *Service) opener(ctx context.Context, r *request, h header) (*Key, *KeyVersion, error) {
 	key, err := s.load(ctx, r, h.KeyID)
 	if err != nil {
-		if AsError(err).Code == CodeNotFound {
+		if AsError(err).Code == CodeNotFound && r.administrator() {
 			return nil, nil, invalidCiphertext().Because(err)
 		}
 		return nil, nil, err

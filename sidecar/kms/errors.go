@@ -61,6 +61,8 @@ const (
 	CodeNotMACKey         Code = "NotMACKey"         // operation needs an HMAC key
 	CodeNotAgreementKey   Code = "NotAgreementKey"   // operation needs a key for key agreement
 	CodeInvalidPublicKey  Code = "InvalidPublicKey"  // peer's public key: not one, or of another curve
+	CodeUnauthenticated   Code = "Unauthenticated"   // no signature or token, or one that does not verify
+	CodeTokenExpired      Code = "TokenExpired"      // token's time is over
 	CodeBusy              Code = "Busy"              // shed; RetryAfter says when to come back
 	CodeDeadline          Code = "Deadline"          // the request's time ended
 	CodeInternal          Code = "Internal"          // cause in the log only
@@ -75,7 +77,8 @@ var Codes = []Code{
 	CodeAlgorithmMismatch, CodeDigestLength, CodeDataTooLong, CodeInvalidCiphertext, CodeDefaultKey, CodeInvalidWait,
 	CodeAlreadyPending, CodeNotPending, CodeExternalKey, CodeInvalidInterval, CodeRotationEnabled, CodeRotationDisabled,
 	CodeInvalidTagKey, CodeInvalidTagValue, CodeTagKeyLength, CodeTagValueLength, CodeTooManyTags, CodeTagNotFound,
-	CodeUsageIsAgreement, CodeNotMACKey, CodeNotAgreementKey, CodeInvalidPublicKey, CodeBusy, CodeDeadline, CodeInternal,
+	CodeUsageIsAgreement, CodeNotMACKey, CodeNotAgreementKey, CodeInvalidPublicKey, CodeUnauthenticated, CodeTokenExpired,
+	CodeBusy, CodeDeadline, CodeInternal,
 }
 
 // Error is a refusal or failure of the core. Message is fit for a client; the cause is for the log only.

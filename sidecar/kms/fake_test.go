@@ -321,7 +321,7 @@ func newWorld(t testing.TB, limits kms.Limits) *world {
 func (w *world) restart(t testing.TB, limits kms.Limits) *kms.Service {
 	t.Helper()
 	s, err := kms.New(kms.Config{
-		Store: w.store, HSM: w.hsm, Auditor: w.audit, Tenant: "test", Limits: limits,
+		Store: w.store, HSM: w.hsm, Auditor: w.audit, Tenant: "test", Limits: limits, Credentials: w.store,
 		Clock: &fakeClock{now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)},
 	})
 	if err != nil {

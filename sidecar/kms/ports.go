@@ -112,9 +112,9 @@ type CredentialStore interface {
 	Credential(ctx context.Context, accessKey string) (*Credential, error)
 	// ListCredentials returns all access keys in order of creation.
 	ListCredentials(ctx context.Context) ([]*Credential, error)
-	// DeleteCredential removes an access key (CodeNotFound).
+	// DeleteCredential removes an access key (CodeNotFound), and with it all tokens of its user.
 	DeleteCredential(ctx context.Context, accessKey string) error
-	// CreateToken stores a token, and removes those that ended before now.
+	// CreateToken stores a new token, and removes those that ended before now.
 	CreateToken(ctx context.Context, t *Token, now time.Time) error
 	// Token returns the token with that SHA-256 (CodeNotFound).
 	Token(ctx context.Context, hash [32]byte) (*Token, error)
@@ -182,6 +182,7 @@ type AuditRecord struct {
 	Dialect   string           `json:"dialect"`
 	Tenant    string           `json:"tenant"`
 	Principal string           `json:"principal,omitempty"`
+	AccessKey string           `json:"access_key,omitempty"` // that signed the request, or was said to have
 	Caller    policy.Caller    `json:"caller"`
 	KeyID     string           `json:"key_id,omitempty"`
 	Version   uint32           `json:"version,omitempty"`
@@ -191,4 +192,5 @@ type AuditRecord struct {
 	Latency   int64            `json:"latency_us"`        // microseconds
 	Warning   string           `json:"warning,omitempty"` // something an auditor should look at
 	Protect   Protection       `json:"protection,omitempty"`
+	Target    string           `json:"target,omitempty"` // what the operation is about where that is no key: an access key, a user
 }

@@ -17,7 +17,7 @@ var (
 	withoutKey = []policy.Operation{
 		policy.OpCreateKey, policy.OpListKeys, policy.OpGenRandom, policy.OpHSMStatus, policy.OpListTags, policy.OpFindKeys,
 		policy.OpListAliases, policy.OpGetInstances, policy.OpGetQuotas, policy.OpCreateCredential, policy.OpListCredentials,
-		policy.OpDeleteCredential, policy.OpCreateToken,
+		policy.OpDeleteCredential, policy.OpCreateToken, policy.OpListProjects, policy.OpListDomains,
 	}
 	// ofAnyKind are the operations on a key that have nothing to do with its material.
 	ofAnyKind = []policy.Operation{

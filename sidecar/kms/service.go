@@ -16,28 +16,30 @@ import (
 
 // Config is what a Service is made of. Store, HSM, Auditor and Tenant are required.
 type Config struct {
-	Store   Store
-	HSM     HSM
-	Auditor Auditor
-	Tenant  string
-	Limits  Limits       // zero fields: DefaultLimits
-	Clock   Clock        // nil: the system's
-	Logger  *slog.Logger // nil: none
-	Tracer  trace.Tracer // nil: no spans and no cost
+	Store       Store
+	HSM         HSM
+	Auditor     Auditor
+	Tenant      string
+	Credentials CredentialStore // nil: there are no access keys and no tokens
+	Limits      Limits          // zero fields: DefaultLimits
+	Clock       Clock           // nil: the system's
+	Logger      *slog.Logger    // nil: none
+	Tracer      trace.Tracer    // nil: no spans and no cost
 }
 
 // Service does the operations of the KMS for one tenant. Every operation goes through [run]: caller, decision,
 // checks, HSM, audit, answer. It is safe for concurrent use.
 type Service struct {
-	store    Store
-	hsm      HSM
-	auditor  Auditor
-	tenant   string
-	limits   Limits
-	clock    Clock
-	log      *slog.Logger
-	tracer   trace.Tracer
-	messages messages
+	store      Store
+	hsm        HSM
+	auditor    Auditor
+	tenant     string
+	limits     Limits
+	clock      Clock
+	log        *slog.Logger
+	tracer     trace.Tracer
+	messages   messages
+	identities *identities
 }
 
 type systemClock struct{}
@@ -58,6 +60,7 @@ func New(cfg Config) (*Service, error) {
 	return &Service{
 		store: cfg.Store, hsm: cfg.HSM, auditor: cfg.Auditor, tenant: cfg.Tenant, limits: cfg.Limits.Over(DefaultLimits),
 		clock: cfg.Clock, log: cfg.Logger, tracer: cfg.Tracer, messages: messages{store: cfg.Store},
+		identities: newIdentities(cfg.Credentials),
 	}, nil
 }
 
@@ -77,6 +80,8 @@ type request struct {
 	start    time.Time
 	span     trace.Span // nil without a tracer
 	keyID    *KeyID     // that the caller named, known or not
+	decided  bool       // decision is about the key, too
+	target   string     // what the operation is about where that is no key
 	version  *KeyVersion
 	warning  string
 }
@@ -96,6 +101,9 @@ func run[T any](ctx context.Context, s *Service, op policy.Operation, do func(co
 	err := s.admit(ctx, &r)
 	if err == nil {
 		out, err = do(ctx, &r)
+	}
+	if err == nil && r.decision.Service != "" && !r.decided {
+		err = denied() // allowed for some keys, and no key was looked at
 	}
 	if e := s.finish(ctx, &r, err); e != nil {
 		if secret, ok := any(out).(interface{ wipe() }); ok {
@@ -158,14 +166,14 @@ func (r *request) administrator() bool { return r.call != nil && r.call.Principa
 func (s *Service) record(r *request, outcome string) *AuditRecord {
 	rec := &AuditRecord{
 		Time: r.start, Operation: r.op, Tenant: s.tenant, Decision: "deny", By: r.decision.Reason, Outcome: outcome,
-		Latency: s.clock.Now().Sub(r.start).Microseconds(), Warning: r.warning,
+		Latency: s.clock.Now().Sub(r.start).Microseconds(), Warning: r.warning, Target: r.target,
 	}
 	if r.decision.Allow {
 		rec.Decision, rec.By = "allow", r.decision.By
 	}
 	if r.call != nil {
-		rec.RequestID, rec.Dialect, rec.Caller, rec.Principal =
-			r.call.RequestID, r.call.Dialect, r.call.Caller, r.call.Principal.Name
+		rec.RequestID, rec.Dialect, rec.Caller, rec.Principal, rec.AccessKey =
+			r.call.RequestID, r.call.Dialect, r.call.Caller, r.call.Principal.Name, r.call.AccessKey
 	}
 	if r.keyID != nil {
 		rec.KeyID = r.keyID.String()
@@ -227,10 +235,18 @@ func (s *Service) use(ctx context.Context, r *request, id KeyID) (*Key, error) {
 	return key, nil
 }
 
-// load reads the key that an operation is about.
+// load reads the key that an operation is about, if the principal may do the operation with it.
 func (s *Service) load(ctx context.Context, r *request, id KeyID) (*Key, error) {
 	r.keyID = &id
-	return s.store.Key(ctx, id)
+	key, err := s.store.Key(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	r.decided = true
+	if r.decision = r.decision.On(key.Service); !r.decision.Allow {
+		return nil, denied()
+	}
+	return key, nil
 }
 
 // hostile is the error for an answer of the HSM that cannot be right.

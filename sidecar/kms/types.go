@@ -179,12 +179,12 @@ type Alias struct {
 
 // Credential is an access key with which requests are signed. Its secret is kept sealed by the HSM.
 type Credential struct {
-	AccessKey     string // 20 characters
+	AccessKey     string // 20 characters of A-Z and 0-9
 	User          string // the principal's name
 	Administrator bool
 	Service       string // the cloud service that the user stands for, or empty
 	CreatedAt     time.Time
-	Sealed        []byte // the secret, encrypted under the tenant's credential key
+	Sealed        []byte // the secret, encrypted under the tenant's credential key, which also authenticates the rest
 }
 
 // Token is what a short-lived token stands for. The token itself is not kept, only its SHA-256.
@@ -194,6 +194,7 @@ type Token struct {
 	Administrator bool
 	Service       string
 	ExpiresAt     time.Time
+	Sealed        []byte // the hash, encrypted under the tenant's credential key, which also authenticates the rest
 }
 
 // Current returns the newest version, or nil for a key without material.

@@ -50,6 +50,8 @@ var answers = map[kms.Code]answer{
 	kms.CodeDigestLength:      {http.StatusBadRequest, "KMS.0329"},
 	kms.CodeDataTooLong:       {http.StatusBadRequest, "KMS.0308"},
 	kms.CodeInvalidCiphertext: {http.StatusBadRequest, "KMS.2201"},
+	kms.CodeUnauthenticated:   {http.StatusUnauthorized, "APIGW.0301"},
+	kms.CodeTokenExpired:      {http.StatusForbidden, "KMS.0303"},
 	kms.CodeBusy:              {http.StatusServiceUnavailable, "KMS.0104"},
 	kms.CodeDeadline:          {http.StatusGatewayTimeout, "KMS.0101"},
 	kms.CodeInternal:          {http.StatusInternalServerError, "KMS.0103"},

@@ -47,7 +47,7 @@ func newServer(t testing.TB, owner int) *server {
 		t.Fatal(err)
 	}
 	d := New(Config{
-		Core: s.core, Region: "local", ProjectID: testProject, DomainID: "dom", Principal: policy.Owner{UID: uint32(owner)}.Principal,
+		Core: s.core, Region: "local", ProjectID: testProject, DomainID: "dom", Principal: policy.Users{uint32(owner): {Name: "owner", Administrator: true}}.Principal,
 		Timeout: 10 * time.Second,
 	})
 	s.router = dialect.NewRouter(http.HandlerFunc(d.NotFound))

@@ -1,0 +1,245 @@
+package kms
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"regexp"
+	"time"
+
+	"github.com/keyside/keyside/policy"
+)
+
+// Sizes of what is made here. Access keys and secrets have the form of Huawei Cloud's.
+const (
+	accessKeySize = 20 // characters of A-Z and 0-9: 103 bits
+	secretSize    = 40 // characters of A-Z, a-z and 0-9: 238 bits
+	tokenSize     = 32 // bytes, 43 characters of base64url
+
+	upperAndDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+	alphanumerics  = upperAndDigits + "abcdefghijklmnopqrstuvwxyz"
+
+	defaultTokenTime = time.Hour
+	maxTokenTime     = 24 * time.Hour
+)
+
+var (
+	userForm    = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._@-]{0,63}$`)
+	serviceForm = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
+)
+
+// CheckUser says what is wrong with the name of a user, which records show.
+func CheckUser(name string) error {
+	if !userForm.MatchString(name) {
+		return Errorf(CodeInvalidRequest, "user must be 1 to 64 letters, digits and any of . _ @ -, the first a letter or digit").In("user")
+	}
+	return nil
+}
+
+// CheckService says what is wrong with the name of a cloud service, whose default master key is called NAME/default.
+func CheckService(name string) error {
+	if !serviceForm.MatchString(name) {
+		return Errorf(CodeInvalidRequest, "service must be 1 to 32 of a-z, 0-9 and -, the first a letter").In("service")
+	}
+	return nil
+}
+
+// CreateCredentialInput says for whom to make an access key: an administrator, a cloud service, or, with neither, a
+// user that has no rights yet.
+type CreateCredentialInput struct {
+	User          string
+	Administrator bool
+	Service       string
+}
+
+// NewCredential is a new access key with its secret, which is told this once and is the caller's to clear.
+type NewCredential struct {
+	Credential
+	Secret []byte
+}
+
+func (n *NewCredential) wipe() {
+	if n != nil {
+		clear(n.Secret)
+	}
+}
+
+// CreateCredential makes an access key.
+func (s *Service) CreateCredential(ctx context.Context, in CreateCredentialInput) (*NewCredential, error) {
+	return run(ctx, s, policy.OpCreateCredential, func(ctx context.Context, r *request) (*NewCredential, error) {
+		r.target = in.User
+		if err := in.check(); err != nil {
+			return nil, err
+		}
+		if err := s.identities.ready(); err != nil {
+			return nil, err
+		}
+		n := &NewCredential{
+			Credential: Credential{
+				AccessKey: string(randomText(accessKeySize, upperAndDigits)), User: in.User, Administrator: in.Administrator,
+				Service: in.Service, CreatedAt: s.now(),
+			},
+			Secret: randomText(secretSize, alphanumerics),
+		}
+		r.target = n.AccessKey
+		var err error
+		if n.Sealed, err = s.seal(ctx, n.Secret, n.bound()); err == nil {
+			err = s.identities.store.CreateCredential(ctx, &n.Credential, s.limits.Credentials)
+		}
+		if err != nil {
+			n.wipe()
+			return nil, err
+		}
+		return n, nil
+	})
+}
+
+func (in CreateCredentialInput) check() error {
+	if err := CheckUser(in.User); err != nil {
+		return err
+	}
+	if in.Service == "" {
+		return nil
+	}
+	if in.Administrator {
+		return Errorf(CodeInvalidRequest, "a service is no administrator").In("service")
+	}
+	return CheckService(in.Service)
+}
+
+// randomText returns n characters, each as likely as the others.
+func randomText(n int, alphabet string) []byte {
+	out := make([]byte, 0, n)
+	var random [64]byte
+	defer clear(random[:])
+	most := byte(256 - 256%len(alphabet)) // above it the first letters would come more often
+	for len(out) < n {
+		rand.Read(random[:]) // never fails
+		for _, b := range random {
+			if b < most && len(out) < n {
+				out = append(out, alphabet[int(b)%len(alphabet)])
+			}
+		}
+	}
+	return out
+}
+
+// ListCredentials returns the access keys in order of creation, without their secrets.
+func (s *Service) ListCredentials(ctx context.Context) ([]*Credential, error) {
+	return run(ctx, s, policy.OpListCredentials, func(ctx context.Context, _ *request) ([]*Credential, error) {
+		if err := s.identities.ready(); err != nil {
+			return nil, err
+		}
+		return s.identities.store.ListCredentials(ctx)
+	})
+}
+
+// DeleteCredential takes an access key away, and the tokens of its user with it: the next request that shows either is
+// refused.
+func (s *Service) DeleteCredential(ctx context.Context, accessKey string) error {
+	_, err := run(ctx, s, policy.OpDeleteCredential, func(ctx context.Context, r *request) (struct{}, error) {
+		r.target = shown(accessKey)
+		if err := s.identities.ready(); err != nil {
+			return struct{}{}, err
+		}
+		return struct{}{}, s.identities.remove(ctx, accessKey)
+	})
+	return err
+}
+
+// CreateTokenInput asks for a token of a user, by default the caller itself, that lives so long, by default an hour and at
+// most a day.
+type CreateTokenInput struct {
+	User string
+	TTL  time.Duration
+}
+
+// NewToken is a new token, which is told this once. Text is the caller's to clear.
+type NewToken struct {
+	Token
+	Text []byte // base64url, 43 characters
+}
+
+func (n *NewToken) wipe() {
+	if n != nil {
+		clear(n.Text)
+	}
+}
+
+// CreateToken makes a token that has the rights of its user.
+func (s *Service) CreateToken(ctx context.Context, in CreateTokenInput) (*NewToken, error) {
+	return run(ctx, s, policy.OpCreateToken, func(ctx context.Context, r *request) (*NewToken, error) {
+		if in.TTL == 0 {
+			in.TTL = defaultTokenTime
+		}
+		if in.TTL < time.Second || in.TTL > maxTokenTime {
+			return nil, Errorf(CodeInvalidRequest, "a token lives a second to %s", maxTokenTime).In("ttl")
+		}
+		if err := s.identities.ready(); err != nil {
+			return nil, err
+		}
+		generation := s.identities.deletions()
+		who, err := s.rightsOf(ctx, r, in.User)
+		if err != nil {
+			return nil, err
+		}
+		r.target = who.Name
+		var random [tokenSize]byte
+		rand.Read(random[:]) // never fails
+		defer clear(random[:])
+		n := &NewToken{Text: base64.RawURLEncoding.AppendEncode(nil, random[:])}
+		n.Token = Token{
+			Hash: sha256.Sum256(n.Text), User: who.Name, Administrator: who.Administrator, Service: who.Service,
+			ExpiresAt: s.now().Add(in.TTL),
+		}
+		if n.Sealed, err = s.seal(ctx, n.Hash[:], n.bound()); err == nil {
+			err = s.identities.add(ctx, &n.Token, s.now(), generation)
+		}
+		if err != nil {
+			n.wipe()
+			return nil, err
+		}
+		return n, nil
+	})
+}
+
+// rightsOf returns the principal that a user's access keys stand for, or the caller where no user is named.
+func (s *Service) rightsOf(ctx context.Context, r *request, user string) (policy.Principal, error) {
+	if user == "" || user == r.call.Principal.Name {
+		return r.call.Principal, nil
+	}
+	if err := CheckUser(user); err != nil {
+		return policy.Principal{}, err
+	}
+	r.target = user
+	credentials, err := s.identities.store.ListCredentials(ctx)
+	if err != nil {
+		return policy.Principal{}, err
+	}
+	var found policy.Principal
+	for _, c := range credentials {
+		if c.User != user {
+			continue
+		}
+		secret, err := s.unseal(ctx, c.Sealed, c.bound()) // what the record says counts only if it is authentic
+		clear(secret)
+		if err != nil {
+			return policy.Principal{}, err
+		}
+		if found.Name != "" && found != c.principal() {
+			return policy.Principal{}, Errorf(CodeInvalidRequest, "access keys of this user have different roles").In("user")
+		}
+		found = c.principal()
+	}
+	if found.Name == "" {
+		return policy.Principal{}, Errorf(CodeNotFound, "user has no access key").In("user")
+	}
+	return found, nil
+}
+
+// Admit decides and records an operation in which the core has no further part: its caller answers from what it knows.
+func (s *Service) Admit(ctx context.Context, op policy.Operation) error {
+	_, err := run(ctx, s, op, func(context.Context, *request) (struct{}, error) { return struct{}{}, nil })
+	return err
+}

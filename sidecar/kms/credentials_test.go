@@ -1,0 +1,378 @@
+package kms_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/keyside/keyside/policy"
+	"github.com/keyside/keyside/sidecar/kms"
+)
+
+func (w *world) credential(t testing.TB, in kms.CreateCredentialInput) *kms.NewCredential {
+	t.Helper()
+	n, err := w.CreateCredential(admin, in)
+	wantCode(t, err, "ok")
+	return n
+}
+
+// signedBy says whether an access key's secret is what the service verifies with.
+func signedBy(s *kms.Service, accessKey string, secret []byte) (policy.Principal, error) {
+	return s.Authenticate(context.Background(), accessKey, func(b []byte) bool { return bytes.Equal(b, secret) })
+}
+
+// TestCredential makes an access key, uses it, in another process too, and takes it away.
+func TestCredential(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	for _, who := range []policy.Principal{
+		{Name: "terraform", Administrator: true}, {Name: "obs", Service: "obs"}, {Name: "someone@example.com"},
+	} {
+		n := w.credential(t, kms.CreateCredentialInput{User: who.Name, Administrator: who.Administrator, Service: who.Service})
+		if !regexp.MustCompile(`^[A-Z0-9]{20}$`).MatchString(n.AccessKey) || !regexp.MustCompile(`^[A-Za-z0-9]{40}$`).Match(n.Secret) {
+			t.Errorf("access key %q, secret of %d characters", n.AccessKey, len(n.Secret))
+		}
+		if rec := w.audit.last(t); rec.Operation != policy.OpCreateCredential || rec.Target != n.AccessKey || rec.Outcome != "ok" {
+			t.Errorf("audited as %+v", rec)
+		}
+		if bytes.Contains(n.Sealed, n.Secret) {
+			t.Error("the secret is stored in the clear")
+		}
+		for _, s := range []*kms.Service{w.Service, w.Service, w.restart(t, kms.Limits{})} {
+			if p, err := signedBy(s, n.AccessKey, n.Secret); err != nil || p != who {
+				t.Errorf("%+v signs as %+v, %v", who, p, err)
+			}
+			wrong := slices.Clone(n.Secret)
+			wrong[0]++
+			_, err := signedBy(s, n.AccessKey, wrong)
+			wantCode(t, err, kms.CodeUnauthenticated)
+		}
+		wantCode(t, w.DeleteCredential(admin, n.AccessKey), "ok")
+		if rec := w.audit.last(t); rec.Target != n.AccessKey {
+			t.Errorf("audited as %+v", rec)
+		}
+		for _, s := range []*kms.Service{w.Service, w.restart(t, kms.Limits{})} {
+			_, err := signedBy(s, n.AccessKey, n.Secret)
+			wantCode(t, err, kms.CodeUnauthenticated)
+		}
+		wantCode(t, w.DeleteCredential(admin, n.AccessKey), kms.CodeNotFound)
+	}
+}
+
+// TestUnknownAndWrongAreOne holds that nobody can tell an access key that is not there from a wrong signature: the answer
+// is the same, and a verification with a secret takes place for both.
+func TestUnknownAndWrongAreOne(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	n := w.credential(t, kms.CreateCredentialInput{User: "app", Administrator: true})
+	var answers []string
+	for _, accessKey := range []string{n.AccessKey, "AAAAAAAAAAAAAAAAAAAA", "", "short", strings.Repeat("A", 5000), "<script>%%%%%%%%%%%%"} {
+		verified := 0
+		_, err := w.Authenticate(context.Background(), accessKey, func(secret []byte) bool {
+			verified++
+			return len(secret) != len(n.Secret)
+		})
+		wantCode(t, err, kms.CodeUnauthenticated)
+		if verified != 1 {
+			t.Errorf("%.20q: verified %d times", accessKey, verified)
+		}
+		answers = append(answers, err.Error())
+	}
+	if len(slices.Compact(answers)) != 1 {
+		t.Errorf("answers differ: %q", answers)
+	}
+	if _, err := w.Authenticate(context.Background(), "AAAAAAAAAAAAAAAAAAAA", func([]byte) bool { return true }); err == nil {
+		t.Error("an access key that is not there was verified")
+	}
+}
+
+// TestCredentialInput refuses what cannot be recorded, and what makes no sense.
+func TestCredentialInput(t *testing.T) {
+	w := newWorld(t, kms.Limits{Credentials: 2})
+	for _, in := range []kms.CreateCredentialInput{
+		{}, {User: "-x"}, {User: "a b"}, {User: "a\nb"}, {User: strings.Repeat("a", 65)}, {User: "ü"},
+		{User: "a", Service: "OBS"}, {User: "a", Service: "obs/x"}, {User: "a", Service: "1"}, {User: "a", Service: strings.Repeat("a", 33)},
+		{User: "a", Service: "obs", Administrator: true},
+	} {
+		_, err := w.CreateCredential(admin, in)
+		wantCode(t, err, kms.CodeInvalidRequest)
+	}
+	w.credential(t, kms.CreateCredentialInput{User: "a"})
+	w.credential(t, kms.CreateCredentialInput{User: "b"})
+	_, err := w.CreateCredential(admin, kms.CreateCredentialInput{User: "c"})
+	wantCode(t, err, kms.CodeQuotaExceeded)
+	list, err := w.ListCredentials(admin)
+	if wantCode(t, err, "ok"); len(list) != 2 || list[0].User != "a" || list[1].User != "b" {
+		t.Errorf("listed %+v", list)
+	}
+	if n, defaults, _ := w.store.CountKeys(admin); n != 0 || defaults != 0 {
+		t.Errorf("the credential key is counted as one of the customers'")
+	}
+	bare, err := kms.New(kms.Config{Store: w.store, HSM: w.hsm, Auditor: w.audit, Tenant: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = bare.CreateCredential(admin, kms.CreateCredentialInput{User: "a"})
+	wantCode(t, err, kms.CodeInternal)
+	_, err = signedBy(bare, list[0].AccessKey, nil)
+	wantCode(t, err, kms.CodeUnauthenticated)
+}
+
+// TestChangedRecords holds that whoever can write the database can neither raise rights, nor swap secrets, nor make a token
+// live longer: each record opens only as it was made.
+func TestChangedRecords(t *testing.T) {
+	other := []byte("keyside")
+	for name, change := range map[string]func(a, b *kms.Credential){
+		"administrator":  func(a, _ *kms.Credential) { a.Administrator = true },
+		"user":           func(a, _ *kms.Credential) { a.User = "root" },
+		"service":        func(a, _ *kms.Credential) { a.Service = "evs" },
+		"moved letters":  func(a, _ *kms.Credential) { a.User, a.Service = "appo", "bs" },
+		"creation":       func(a, _ *kms.Credential) { a.CreatedAt = a.CreatedAt.Add(time.Millisecond) },
+		"other's secret": func(a, b *kms.Credential) { a.Sealed = b.Sealed },
+		"cut":            func(a, _ *kms.Credential) { a.Sealed = a.Sealed[:20] },
+		"empty":          func(a, _ *kms.Credential) { a.Sealed = nil },
+		"another format": func(a, _ *kms.Credential) { a.Sealed[0]++ },
+		"no version":     func(a, _ *kms.Credential) { a.Sealed[4]++ },
+		"garbage":        func(a, _ *kms.Credential) { a.Sealed = append(a.Sealed, other...) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, kms.Limits{})
+			a := w.credential(t, kms.CreateCredentialInput{User: "app", Service: "obs"})
+			b := w.credential(t, kms.CreateCredentialInput{User: "root", Administrator: true})
+			changed := a.Credential
+			change(&changed, &b.Credential)
+			if err := errors.Join(w.store.DeleteCredential(admin, a.AccessKey), w.store.CreateCredential(admin, &changed, 10)); err != nil {
+				t.Fatal(err)
+			}
+			s := w.restart(t, kms.Limits{})
+			for _, secret := range [][]byte{a.Secret, b.Secret} {
+				_, err := signedBy(s, a.AccessKey, secret)
+				wantCode(t, err, kms.CodeUnauthenticated)
+			}
+			if changed.User == "app" {
+				_, err := s.CreateToken(admin, kms.CreateTokenInput{User: "app"})
+				wantCode(t, err, kms.CodeInvalidCiphertext)
+			}
+		})
+	}
+	for name, change := range map[string]func(a *kms.Token){
+		"administrator": func(a *kms.Token) { a.Administrator = true },
+		"user":          func(a *kms.Token) { a.User = "root" },
+		"service":       func(a *kms.Token) { a.Service = "evs" },
+		"expiry":        func(a *kms.Token) { a.ExpiresAt = a.ExpiresAt.Add(time.Hour) },
+		"another token": func(a *kms.Token) { a.Hash = sha256.Sum256(bytes.Repeat([]byte("t"), 43)) },
+	} {
+		t.Run("token "+name, func(t *testing.T) {
+			w := newWorld(t, kms.Limits{})
+			n, err := w.CreateToken(admin, kms.CreateTokenInput{})
+			wantCode(t, err, "ok")
+			changed := n.Token
+			changed.Administrator = false
+			change(&changed)
+			if err := w.store.CreateToken(admin, &changed, time.Time{}); err != nil {
+				t.Fatal(err)
+			}
+			text := string(n.Text)
+			if changed.Hash != n.Hash {
+				text = strings.Repeat("t", 43)
+			}
+			_, err = w.restart(t, kms.Limits{}).AuthenticateToken(context.Background(), text)
+			if name == "administrator" {
+				wantCode(t, err, "ok") // it was one before, and says so again
+				return
+			}
+			wantCode(t, err, kms.CodeUnauthenticated)
+		})
+	}
+}
+
+// TestEncryptedDataIsNoCredential holds that what a caller has encrypted for itself does not pass for a secret, even under
+// the same key.
+func TestEncryptedDataIsNoCredential(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	key := w.create(t, kms.CreateKeyInput{})
+	if _, err := w.store.CreateCredentialKey(admin, key); err != nil { // as a writer of the database would
+		t.Fatal(err)
+	}
+	secret := bytes.Repeat([]byte("s"), 40)
+	c := kms.Credential{AccessKey: strings.Repeat("A", 20), User: "x", Administrator: true, CreatedAt: time.UnixMilli(1)}
+	out, err := w.Encrypt(admin, kms.EncryptInput{
+		KeyID: key.ID, Plaintext: secret, AAD: []byte("keyside credential v1\x00"),
+	})
+	wantCode(t, err, "ok")
+	c.Sealed = append([]byte{1, 0, 0, 0, 1}, out.Ciphertext[112:]...)
+	if err := w.store.CreateCredential(admin, &c, 10); err != nil {
+		t.Fatal(err)
+	}
+	_, err = signedBy(w.Service, c.AccessKey, secret)
+	wantCode(t, err, kms.CodeUnauthenticated)
+}
+
+// TestHSMAway tells an HSM that cannot open a secret from a wrong signature, and needs it only once for each.
+func TestHSMAway(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	n := w.credential(t, kms.CreateCredentialInput{User: "app"})
+	token, err := w.CreateToken(admin, kms.CreateTokenInput{})
+	wantCode(t, err, "ok")
+	for _, down := range []*kms.Error{
+		kms.Errorf(kms.CodeKeyUnavailable, "away"), kms.Errorf(kms.CodeDeadline, "too late"),
+	} {
+		w.hsm.down = down
+		_, err := signedBy(w.Service, n.AccessKey, n.Secret)
+		wantCode(t, err, kms.CodeKeyUnavailable)
+		_, err = w.AuthenticateToken(context.Background(), string(token.Text))
+		wantCode(t, err, kms.CodeKeyUnavailable)
+		_, err = signedBy(w.Service, "AAAAAAAAAAAAAAAAAAAA", n.Secret)
+		wantCode(t, err, kms.CodeUnauthenticated)
+	}
+	w.hsm.down = nil
+	_, err = signedBy(w.Service, n.AccessKey, n.Secret)
+	wantCode(t, err, "ok")
+	_, err = w.AuthenticateToken(context.Background(), string(token.Text))
+	wantCode(t, err, "ok")
+	w.hsm.down = errors.New("away again")
+	_, err = signedBy(w.Service, n.AccessKey, n.Secret)
+	wantCode(t, err, "ok")
+	_, err = w.AuthenticateToken(context.Background(), string(token.Text))
+	wantCode(t, err, "ok")
+}
+
+// TestToken holds whose rights a token has, how long it lives, and what ends it early.
+func TestToken(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	clock := &fakeClock{now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
+	s, err := kms.New(kms.Config{
+		Store: w.store, HSM: w.hsm, Auditor: w.audit, Tenant: "test", Credentials: w.store, Clock: clock,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	who := func(n *kms.NewToken) policy.Principal {
+		t.Helper()
+		p, err := s.AuthenticateToken(context.Background(), string(n.Text))
+		wantCode(t, err, "ok")
+		return p
+	}
+	own, err := s.CreateToken(admin, kms.CreateTokenInput{})
+	wantCode(t, err, "ok")
+	if p := who(own); p.Name != "owner" || !p.Administrator {
+		t.Errorf("the caller's own token makes %+v", p)
+	}
+	if life := own.ExpiresAt.Sub(clock.Now()); life < 59*time.Minute || life > time.Hour {
+		t.Errorf("it lives %s", life)
+	}
+	credential := w.credential(t, kms.CreateCredentialInput{User: "disks", Service: "evs"})
+	others, err := s.CreateToken(admin, kms.CreateTokenInput{User: "disks", TTL: 24 * time.Hour})
+	wantCode(t, err, "ok")
+	if p := who(others); p != (policy.Principal{Name: "disks", Service: "evs"}) {
+		t.Errorf("another's token makes %+v", p)
+	}
+	if rec := w.audit.last(t); rec.Operation != policy.OpCreateToken || rec.Target != "disks" {
+		t.Errorf("audited as %+v", rec)
+	}
+	clock.now = own.ExpiresAt.Add(-2 * time.Millisecond)
+	who(own)
+	clock.now = own.ExpiresAt
+	for range 2 {
+		_, err = s.AuthenticateToken(context.Background(), string(own.Text))
+		wantCode(t, err, kms.CodeTokenExpired)
+	}
+	who(others)
+	wantCode(t, s.DeleteCredential(admin, credential.AccessKey), "ok")
+	_, err = s.AuthenticateToken(context.Background(), string(others.Text))
+	wantCode(t, err, kms.CodeUnauthenticated)
+
+	for _, token := range []string{"", "x", strings.Repeat("A", 43), strings.Repeat("A", 5000)} {
+		_, err = s.AuthenticateToken(context.Background(), token)
+		wantCode(t, err, kms.CodeUnauthenticated)
+	}
+	for _, in := range []kms.CreateTokenInput{
+		{TTL: 24*time.Hour + 1}, {TTL: -time.Hour}, {TTL: 1}, {User: "a b"},
+	} {
+		_, err = s.CreateToken(admin, in)
+		wantCode(t, err, kms.CodeInvalidRequest)
+	}
+	_, err = s.CreateToken(admin, kms.CreateTokenInput{User: "stranger"})
+	wantCode(t, err, kms.CodeNotFound)
+	w.credential(t, kms.CreateCredentialInput{User: "two", Service: "evs"})
+	w.credential(t, kms.CreateCredentialInput{User: "two", Service: "obs"})
+	_, err = s.CreateToken(admin, kms.CreateTokenInput{User: "two"})
+	wantCode(t, err, kms.CodeInvalidRequest)
+}
+
+// TestDeletedMeanwhile holds that a request that was opening a secret while it was deleted does not bring it back.
+func TestDeletedMeanwhile(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	n := w.credential(t, kms.CreateCredentialInput{User: "app"})
+	w.hsm.hook = func(a *answer) {
+		if a.op == "decrypt" {
+			w.hsm.hook = nil
+			wantCode(t, w.DeleteCredential(admin, n.AccessKey), "ok")
+		}
+	}
+	_, err := signedBy(w.Service, n.AccessKey, n.Secret)
+	wantCode(t, err, "ok") // it had begun before
+	_, err = signedBy(w.Service, n.AccessKey, n.Secret)
+	wantCode(t, err, kms.CodeUnauthenticated)
+
+	n = w.credential(t, kms.CreateCredentialInput{User: "app"})
+	w.hsm.hook = func(a *answer) {
+		if a.op == "encrypt" {
+			w.hsm.hook = nil
+			wantCode(t, w.DeleteCredential(admin, n.AccessKey), "ok")
+		}
+	}
+	_, err = w.CreateToken(admin, kms.CreateTokenInput{User: "app"})
+	wantCode(t, err, kms.CodeBusy)
+}
+
+// TestServicePrincipal holds that a service does what it may with its own default key, and nothing with any other, nor
+// anything else.
+func TestServicePrincipal(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	obs := callAs(policy.Principal{Name: "storage", Service: "obs"})
+	may := []policy.Operation{
+		policy.OpDescribeKey, policy.OpEncryptData, policy.OpDecryptData, policy.OpCreateDataKey, policy.OpCreateDataKeyNoText,
+		policy.OpEncryptDataKey, policy.OpDecryptDataKey,
+	}
+	for _, service := range []string{"obs", "evs", ""} {
+		key := w.create(t, kms.CreateKeyInput{Alias: "key-of-" + service})
+		data, dataKey := w.ciphertexts(t, key)
+		w.set(key.ID, func(k *kms.Key) { k.Service = service })
+		for op, do := range w.everyCall(key, data, dataKey) {
+			if slices.Contains(ofAnybody, op) {
+				continue
+			}
+			want := kms.CodeDenied
+			if service == "obs" && slices.Contains(may, op) {
+				want = "ok"
+			}
+			if err := do(obs); codeOf(err) != want {
+				t.Errorf("%s with the default key of %q: %v, want %s", op, service, err, want)
+			}
+			rec := w.audit.last(t)
+			if rec.Operation != op || (rec.Decision == "allow") != (want == "ok") || rec.By == "" {
+				t.Errorf("%s with the default key of %q is audited as %+v", op, service, rec)
+			}
+		}
+		unknown := &kms.Key{ID: uuid.New()}
+		copy(data[8:24], unknown.ID[:])
+		copy(dataKey[8:24], unknown.ID[:])
+		for op, do := range w.everyCall(unknown, data, dataKey) {
+			if slices.Contains(may, op) {
+				wantCode(t, do(obs), kms.CodeDenied)
+			}
+		}
+	}
+	wantCode(t, w.Admit(obs, policy.OpEncryptData), kms.CodeDenied) // no key was looked at
+	wantCode(t, w.Admit(obs, policy.OpListProjects), "ok")
+	if rec := w.audit.last(t); rec.Operation != policy.OpListProjects || rec.Decision != "allow" {
+		t.Errorf("audited as %+v", rec)
+	}
+}

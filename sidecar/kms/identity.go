@@ -1,0 +1,355 @@
+package kms
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/keyside/keyside/policy"
+)
+
+// maxIdentities bounds how many opened secrets and how many tokens are held in memory, each.
+const maxIdentities = 4096
+
+// identities are the access keys and tokens that were shown lately. What is opened here was authenticated by the HSM, and
+// stays until something is deleted: a deletion forgets all, so that no request that was under way brings one back.
+type identities struct {
+	store CredentialStore
+	decoy [secretSize]byte // stands in for the secret of an access key that is not there
+
+	making   sync.Mutex // held while the credential key is made
+	changing sync.Mutex // held while something is deleted, and while a token is stored
+
+	mu         sync.Mutex
+	generation uint64 // counts the deletions
+	key        *Key   // the tenant's credential key, once it was needed
+	secrets    map[string]identity
+	tokens     map[[32]byte]identity
+}
+
+// identity is who an access key or a token stands for.
+type identity struct {
+	principal policy.Principal
+	secret    [secretSize]byte // of an access key
+	expires   time.Time        // of a token
+}
+
+func newIdentities(store CredentialStore) *identities {
+	i := &identities{store: store, secrets: map[string]identity{}, tokens: map[[32]byte]identity{}}
+	rand.Read(i.decoy[:]) // never fails
+	return i
+}
+
+func (i *identities) ready() error {
+	if i.store == nil {
+		return Errorf(CodeInternal, "internal error").Because(errors.New("service has no credential store"))
+	}
+	return nil
+}
+
+// remove deletes an access key and drops what is held in memory.
+func (i *identities) remove(ctx context.Context, accessKey string) error {
+	i.changing.Lock()
+	defer i.changing.Unlock()
+	err := i.store.DeleteCredential(ctx, accessKey)
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.generation++
+	clear(i.secrets)
+	clear(i.tokens)
+	return err
+}
+
+// add stores a token, unless something was deleted since generation: it may have been the user's access key.
+func (i *identities) add(ctx context.Context, t *Token, now time.Time, generation uint64) error {
+	i.changing.Lock()
+	defer i.changing.Unlock()
+	if generation != i.deletions() {
+		return Errorf(CodeBusy, "an access key was deleted meanwhile")
+	}
+	return i.store.CreateToken(ctx, t, now)
+}
+
+func (i *identities) deletions() uint64 {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.generation
+}
+
+// lookup returns what is held under a key of one of the maps, and else the generation with which keep may bring it.
+func lookup[K comparable](i *identities, in map[K]identity, at K) (held identity, ok bool, generation uint64) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	held, ok = in[at]
+	return held, ok, i.generation
+}
+
+// keep holds what was read, unless something was deleted since.
+func keep[K comparable](i *identities, in map[K]identity, at K, what identity, generation uint64) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if generation != i.generation {
+		return
+	}
+	if len(in) >= maxIdentities {
+		for other := range in { // any will do: it is opened again when it is needed
+			delete(in, other)
+			break
+		}
+	}
+	in[at] = what
+}
+
+func unauthenticated() *Error { return Errorf(CodeUnauthenticated, "signature or token is not valid") }
+
+// Authenticate finds out whether a request was signed with an access key's secret, and who that makes its sender. verify
+// gets the secret, which is good during the call only, and says whether the signature is right. There is one answer,
+// CodeUnauthenticated, for an access key that is not there and for a wrong signature, and verify runs for both. That the HSM
+// cannot open the secret now is CodeKeyUnavailable.
+func (s *Service) Authenticate(ctx context.Context, accessKey string, verify func(secret []byte) bool) (policy.Principal, error) {
+	who, err := s.credential(ctx, accessKey)
+	known := err == nil
+	if !known {
+		if AsError(err).Code != CodeUnauthenticated {
+			return policy.Principal{}, err
+		}
+		who.secret = s.identities.decoy
+	}
+	secret := who.secret[:]
+	defer clear(secret)
+	if !verify(secret) || !known {
+		return policy.Principal{}, unauthenticated()
+	}
+	return who.principal, nil
+}
+
+// credential opens an access key.
+func (s *Service) credential(ctx context.Context, accessKey string) (identity, error) {
+	i := s.identities
+	if i.store == nil || len(accessKey) != accessKeySize {
+		return identity{}, unauthenticated()
+	}
+	who, ok, generation := lookup(i, i.secrets, accessKey)
+	if ok {
+		return who, nil
+	}
+	c, err := i.store.Credential(ctx, accessKey)
+	if err != nil {
+		return identity{}, unknownIdentity(err)
+	}
+	secret, err := s.unseal(ctx, c.Sealed, c.bound())
+	defer clear(secret)
+	if err == nil && len(secret) != secretSize {
+		err = hostile("secret of %d bytes", len(secret))
+	}
+	if err != nil {
+		return identity{}, s.unopened(ctx, err, slog.String("access_key", accessKey))
+	}
+	who = identity{principal: c.principal(), secret: [secretSize]byte(secret)}
+	keep(i, i.secrets, accessKey, who, generation)
+	return who, nil
+}
+
+// AuthenticateToken returns who a token stands for: CodeUnauthenticated for one that is not there, CodeTokenExpired,
+// CodeKeyUnavailable if the HSM cannot say now whether its record is authentic.
+func (s *Service) AuthenticateToken(ctx context.Context, token string) (policy.Principal, error) {
+	i := s.identities
+	if i.store == nil || len(token) != base64.RawURLEncoding.EncodedLen(tokenSize) {
+		return policy.Principal{}, unauthenticated()
+	}
+	hash := sha256.Sum256([]byte(token))
+	who, ok, generation := lookup(i, i.tokens, hash)
+	if !ok {
+		t, err := i.store.Token(ctx, hash)
+		if err != nil {
+			return policy.Principal{}, unknownIdentity(err)
+		}
+		sealed, err := s.unseal(ctx, t.Sealed, t.bound())
+		if err == nil && string(sealed) != string(hash[:]) {
+			err = invalidCiphertext()
+		}
+		if err != nil {
+			return policy.Principal{}, s.unopened(ctx, err, slog.String("token_user", t.User))
+		}
+		who = identity{principal: t.principal(), expires: t.ExpiresAt}
+		keep(i, i.tokens, hash, who, generation)
+	}
+	if !s.clock.Now().Before(who.expires) {
+		return policy.Principal{}, Errorf(CodeTokenExpired, "token has expired")
+	}
+	return who.principal, nil
+}
+
+// unknownIdentity makes one that is not there unauthenticated.
+func unknownIdentity(err error) error {
+	if AsError(err).Code == CodeNotFound {
+		return unauthenticated().Because(err)
+	}
+	return err
+}
+
+// unopened is the answer where a record did not open. One that is not authentic was changed by somebody who can write the
+// database; everything else is the HSM being away.
+func (s *Service) unopened(ctx context.Context, err error, which slog.Attr) error {
+	e := AsError(err)
+	switch e.Code {
+	case CodeInvalidCiphertext:
+		s.log.LogAttrs(ctx, slog.LevelError, "credential record is not authentic", which)
+		return unauthenticated().Because(err)
+	case CodeBusy, CodeInternal:
+		return err
+	}
+	return Errorf(CodeKeyUnavailable, "the HSM is not available").Because(err)
+}
+
+// shown is an access key as records may show it: nothing where it cannot be one.
+func shown(accessKey string) string {
+	if len(accessKey) != accessKeySize {
+		return ""
+	}
+	for _, c := range []byte(accessKey) {
+		if (c < 'A' || c > 'Z') && (c < '0' || c > '9') {
+			return ""
+		}
+	}
+	return accessKey
+}
+
+func (c *Credential) principal() policy.Principal {
+	return policy.Principal{Name: c.User, Administrator: c.Administrator, Service: c.Service}
+}
+
+func (t *Token) principal() policy.Principal {
+	return policy.Principal{Name: t.User, Administrator: t.Administrator, Service: t.Service}
+}
+
+// What secrets and tokens are bound to: a domain, then every field of the record, so that none can be changed and no
+// secret moved to another. The domains differ from a ciphertext's, so that no data encrypted for a caller can pass.
+const (
+	credentialDomain = "keyside credential v1\x00"
+	tokenDomain      = "keyside token v1\x00"
+)
+
+func (c *Credential) bound() []byte {
+	b := appendText([]byte(credentialDomain), c.AccessKey)
+	return appendRights(b, c.principal(), c.CreatedAt)
+}
+
+func (t *Token) bound() []byte {
+	b := append([]byte(tokenDomain), t.Hash[:]...)
+	return appendRights(b, t.principal(), t.ExpiresAt)
+}
+
+func appendRights(b []byte, p policy.Principal, at time.Time) []byte {
+	b = appendText(b, p.Name)
+	b = appendText(b, p.Service)
+	if p.Administrator {
+		b = append(b, 1)
+	} else {
+		b = append(b, 0)
+	}
+	return binary.BigEndian.AppendUint64(b, uint64(at.UnixMilli()))
+}
+
+// A sealed secret is the format's number, 1, the version of the credential key (4 bytes, big-endian), a 12-byte IV, and
+// the encrypted secret with its 16-byte tag.
+const (
+	sealFormat = 1
+	sealHeader = 1 + 4 + ivSize
+)
+
+// seal encrypts a secret under the tenant's credential key, which it makes if there is none.
+func (s *Service) seal(ctx context.Context, secret, bound []byte) ([]byte, error) {
+	key, err := s.makeCredentialKey(ctx)
+	if err != nil {
+		return nil, err
+	}
+	version := key.Current()
+	_, counter, err := s.messages.take(ctx, key.ID, version.Number)
+	if err != nil {
+		return nil, err
+	}
+	iv, body, err := s.hsm.Encrypt(ctx, key.Ref(version), secret, bound)
+	if err != nil {
+		return nil, err
+	}
+	if err := counter.checkIV(iv); err != nil {
+		return nil, err
+	}
+	if len(body) != len(secret)+tagSize {
+		return nil, hostile("%d bytes of ciphertext for %d bytes of plaintext", len(body), len(secret))
+	}
+	b := binary.BigEndian.AppendUint32([]byte{sealFormat}, version.Number)
+	return append(append(b, iv...), body...), nil
+}
+
+// unseal opens what seal made; CodeInvalidCiphertext if it is anything else.
+func (s *Service) unseal(ctx context.Context, sealed, bound []byte) ([]byte, error) {
+	if len(sealed) < sealHeader+tagSize || sealed[0] != sealFormat {
+		return nil, invalidCiphertext()
+	}
+	key, err := s.credentialKey(ctx)
+	if err != nil {
+		if AsError(err).Code == CodeNotFound {
+			return nil, invalidCiphertext().Because(err)
+		}
+		return nil, err
+	}
+	version := key.Version(binary.BigEndian.Uint32(sealed[1:]))
+	if version == nil {
+		return nil, invalidCiphertext()
+	}
+	return s.hsm.Decrypt(ctx, key.Ref(version), sealed[5:sealHeader], sealed[sealHeader:], bound)
+}
+
+// credentialKey returns the tenant's credential key; CodeNotFound where there is none.
+func (s *Service) credentialKey(ctx context.Context) (*Key, error) {
+	i := s.identities
+	i.mu.Lock()
+	key := i.key
+	i.mu.Unlock()
+	if key != nil {
+		return key, nil
+	}
+	key, err := i.store.CredentialKey(ctx)
+	if err != nil {
+		return nil, err
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.key = key
+	return key, nil
+}
+
+// makeCredentialKey returns the tenant's credential key, a new one where there is none.
+func (s *Service) makeCredentialKey(ctx context.Context) (*Key, error) {
+	i := s.identities
+	i.making.Lock()
+	defer i.making.Unlock()
+	key, err := s.credentialKey(ctx)
+	if err == nil || AsError(err).Code != CodeNotFound {
+		return key, err
+	}
+	id, err := uuid.NewRandom()
+	if err != nil {
+		return nil, fmt.Errorf("make a key id: %w", err)
+	}
+	key = &Key{
+		ID: id, Alias: "credentials", Spec: AES256, Usage: EncryptDecrypt, Origin: OriginKMS, State: Enabled, CreatedAt: s.now(),
+	}
+	version, err := s.makeVersion(ctx, key, 1)
+	if err != nil {
+		return nil, err
+	}
+	key.Versions = []KeyVersion{*version}
+	return i.store.CreateCredentialKey(ctx, key)
+}

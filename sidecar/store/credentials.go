@@ -1,0 +1,278 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/go-json-experiment/json"
+
+	"github.com/keyside/keyside/sidecar/kms"
+)
+
+// Access keys and tokens lie beside the customers' keys, under letters of their own:
+//
+//	c access-key       an access key, as JSON
+//	t hash             a token by its SHA-256 (32 bytes), as JSON
+//	x                  the tenant's credential key: its id (16 bytes), then a key's record
+//
+// The rights in a record are authenticated by the core, not here: whoever writes the database can change them, and then the
+// record opens no more.
+const (
+	credentialLetter    = 'c'
+	tokenLetter         = 't'
+	credentialKeyLetter = 'x'
+)
+
+// expiredBatch is how many tokens that have ended one transaction removes, far below what badger takes in one.
+const expiredBatch = 1000
+
+var _ kms.CredentialStore = (*Store)(nil)
+
+// storedCredential is an access key as it is stored. Its names are the format, as storedKey's are.
+type storedCredential struct {
+	User          string `json:"user"`
+	Administrator bool   `json:"administrator,omitzero"`
+	Service       string `json:"service,omitzero"`
+	CreatedMS     int64  `json:"created"`
+	Sealed        []byte `json:"sealed"`
+}
+
+type storedToken struct {
+	User          string `json:"user"`
+	Administrator bool   `json:"administrator,omitzero"`
+	Service       string `json:"service,omitzero"`
+	ExpiresMS     int64  `json:"expires"`
+	Sealed        []byte `json:"sealed"`
+}
+
+func credentialName(accessKey string) []byte { return append([]byte{credentialLetter}, accessKey...) }
+func tokenName(hash [32]byte) []byte         { return append([]byte{tokenLetter}, hash[:]...) }
+
+// CredentialKey implements kms.CredentialStore.
+func (s *Store) CredentialKey(context.Context) (key *kms.Key, err error) {
+	err = s.db.View(func(txn *badger.Txn) error {
+		key, err = readCredentialKey(txn)
+		return err
+	})
+	return key, err
+}
+
+func readCredentialKey(txn *badger.Txn) (*kms.Key, error) {
+	var r record
+	err := read(txn, []byte{credentialKeyLetter}, "credential key", func(value []byte) (err error) {
+		var id kms.KeyID
+		if len(value) < len(id) {
+			return errRecord
+		}
+		copy(id[:], value)
+		r, err = decodeRecord(id, value[len(id):])
+		return err
+	})
+	return r.key, err
+}
+
+// CreateCredentialKey implements kms.CredentialStore.
+func (s *Store) CreateCredentialKey(ctx context.Context, key *kms.Key) (*kms.Key, error) {
+	err := s.change(ctx, func(txn *badger.Txn) error {
+		have, err := readCredentialKey(txn)
+		if err == nil {
+			key = have
+			return nil
+		}
+		if !notFound(err) {
+			return err
+		}
+		value, err := encodeRecord(record{key: key, sequence: 1}) // it has no place in the order, and a record needs one
+		if err != nil {
+			return fmt.Errorf("encode credential key: %w", err)
+		}
+		return txn.Set([]byte{credentialKeyLetter}, append(key.ID[:], value...))
+	}, func() {})
+	if err != nil {
+		return nil, err
+	}
+	return key, nil
+}
+
+// CreateCredential implements kms.CredentialStore.
+func (s *Store) CreateCredential(ctx context.Context, c *kms.Credential, quota int) error {
+	return s.change(ctx, func(txn *badger.Txn) error {
+		n := 0
+		for range each(txn, credentialLetter) {
+			n++
+		}
+		if n >= quota {
+			return kms.Errorf(kms.CodeQuotaExceeded, "the limit of %d access keys is reached", quota)
+		}
+		if _, err := txn.Get(credentialName(c.AccessKey)); !errors.Is(err, badger.ErrKeyNotFound) {
+			return fmt.Errorf("new access key is taken, or cannot be looked up: %w", err)
+		}
+		return write(txn, credentialName(c.AccessKey), storedCredential{
+			User: c.User, Administrator: c.Administrator, Service: c.Service, CreatedMS: c.CreatedAt.UnixMilli(), Sealed: c.Sealed,
+		})
+	}, func() {})
+}
+
+// Credential implements kms.CredentialStore.
+func (s *Store) Credential(_ context.Context, accessKey string) (c *kms.Credential, err error) {
+	err = s.db.View(func(txn *badger.Txn) error {
+		c, err = readCredential(txn, accessKey)
+		return err
+	})
+	return c, err
+}
+
+func readCredential(txn *badger.Txn, accessKey string) (*kms.Credential, error) {
+	var stored storedCredential
+	if err := readJSON(txn, credentialName(accessKey), "access key", &stored); err != nil {
+		return nil, err
+	}
+	return &kms.Credential{
+		AccessKey: accessKey, User: stored.User, Administrator: stored.Administrator, Service: stored.Service,
+		CreatedAt: time.UnixMilli(stored.CreatedMS).UTC(), Sealed: stored.Sealed,
+	}, nil
+}
+
+// ListCredentials implements kms.CredentialStore.
+func (s *Store) ListCredentials(ctx context.Context) (list []*kms.Credential, err error) {
+	err = s.db.View(func(txn *badger.Txn) error {
+		for name := range each(txn, credentialLetter) {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			c, err := readCredential(txn, string(name[1:]))
+			if err != nil {
+				return err
+			}
+			list = append(list, c)
+		}
+		return nil
+	})
+	slices.SortStableFunc(list, func(a, b *kms.Credential) int { return a.CreatedAt.Compare(b.CreatedAt) })
+	return list, err
+}
+
+// DeleteCredential implements kms.CredentialStore.
+func (s *Store) DeleteCredential(ctx context.Context, accessKey string) error {
+	return s.change(ctx, func(txn *badger.Txn) error {
+		c, err := readCredential(txn, accessKey)
+		if err != nil {
+			return err
+		}
+		err = removeTokens(txn, func(t *kms.Token) bool { return t.User == c.User })
+		return errors.Join(err, txn.Delete(credentialName(accessKey)))
+	}, func() {})
+}
+
+// removeTokens puts the removal of some tokens into a transaction, and of those that cannot be read and so let nobody in.
+func removeTokens(txn *badger.Txn, doomed func(*kms.Token) bool) error {
+	for name := range each(txn, tokenLetter) {
+		t, err := readTokenNamed(txn, name)
+		if err == nil && !doomed(t) {
+			continue
+		}
+		if err := txn.Delete(name); err != nil {
+			return fmt.Errorf("remove a token: %w", err)
+		}
+	}
+	return nil
+}
+
+// CreateToken implements kms.CredentialStore.
+func (s *Store) CreateToken(ctx context.Context, t *kms.Token, now time.Time) error {
+	return s.change(ctx, func(txn *badger.Txn) error {
+		expired := 0
+		err := removeTokens(txn, func(t *kms.Token) bool {
+			if expired == expiredBatch || !t.ExpiresAt.Before(now) {
+				return false
+			}
+			expired++
+			return true
+		})
+		if err != nil {
+			return err
+		}
+		return write(txn, tokenName(t.Hash), storedToken{
+			User: t.User, Administrator: t.Administrator, Service: t.Service, ExpiresMS: t.ExpiresAt.UnixMilli(), Sealed: t.Sealed,
+		})
+	}, func() {})
+}
+
+// Token implements kms.CredentialStore.
+func (s *Store) Token(_ context.Context, hash [32]byte) (t *kms.Token, err error) {
+	err = s.db.View(func(txn *badger.Txn) error {
+		t, err = readToken(txn, hash)
+		return err
+	})
+	return t, err
+}
+
+func readTokenNamed(txn *badger.Txn, name []byte) (*kms.Token, error) {
+	var hash [32]byte
+	if copy(hash[:], name[1:]) != len(hash) || len(name) != len(tokenName(hash)) {
+		return nil, fmt.Errorf("%w: name of a token has %d bytes", errRecord, len(name))
+	}
+	return readToken(txn, hash)
+}
+
+func readToken(txn *badger.Txn, hash [32]byte) (*kms.Token, error) {
+	var stored storedToken
+	if err := readJSON(txn, tokenName(hash), "token", &stored); err != nil {
+		return nil, err
+	}
+	return &kms.Token{
+		Hash: hash, User: stored.User, Administrator: stored.Administrator, Service: stored.Service,
+		ExpiresAt: time.UnixMilli(stored.ExpiresMS).UTC(), Sealed: stored.Sealed,
+	}, nil
+}
+
+// each yields the names of the entries under a letter.
+func each(txn *badger.Txn, letter byte) func(func([]byte) bool) {
+	return func(yield func([]byte) bool) {
+		it := txn.NewIterator(badger.IteratorOptions{Prefix: []byte{letter}})
+		defer it.Close()
+		for it.Rewind(); it.Valid() && yield(it.Item().KeyCopy(nil)); it.Next() {
+		}
+	}
+}
+
+// read hands a value to decode; CodeNotFound where there is none.
+func read(txn *badger.Txn, name []byte, what string, decode func([]byte) error) error {
+	item, err := txn.Get(name)
+	switch {
+	case errors.Is(err, badger.ErrKeyNotFound):
+		return kms.Errorf(kms.CodeNotFound, "%s does not exist", what)
+	case err == nil:
+		err = item.Value(decode)
+	}
+	if err != nil {
+		return fmt.Errorf("read %s: %w", what, err)
+	}
+	return nil
+}
+
+func readJSON(txn *badger.Txn, name []byte, what string, out any) error {
+	return read(txn, name, what, func(value []byte) error {
+		if err := json.Unmarshal(value, out, json.RejectUnknownMembers(true)); err != nil {
+			return fmt.Errorf("%w: %w", errRecord, err)
+		}
+		return nil
+	})
+}
+
+func write(txn *badger.Txn, name []byte, stored any) error {
+	value, err := json.Marshal(stored)
+	if err != nil {
+		return fmt.Errorf("encode a record: %w", err)
+	}
+	return txn.Set(name, value)
+}
+
+func notFound(err error) bool {
+	var e *kms.Error
+	return errors.As(err, &e) && e.Code == kms.CodeNotFound
+}
