@@ -63,7 +63,7 @@ type process struct {
 // before it has touched the HSM.
 func (p *process) open(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		p.openTelemetry, p.openStore, p.openAudit, p.openHSM, p.openCore, p.openHealth,
+		p.openTelemetry, p.openStore, p.openAudit, p.openHSM, p.openCore, p.openHealth, p.openScheduler,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -156,6 +156,27 @@ func (p *process) openHealth(ctx context.Context) error {
 	}, p.log)
 	p.health.check(ctx)
 	p.closer(p.health.start())
+	return nil
+}
+
+// openScheduler lets the core destroy and rotate keys as they come due, also what came due while nothing ran. It ends
+// before the core is closed.
+func (p *process) openScheduler(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.core.Schedule(ctx)
+	}()
+	p.closer(func(closing context.Context) error {
+		cancel()
+		select {
+		case <-done:
+			return nil
+		case <-closing.Done():
+			return fmt.Errorf("scheduler did not end: %w", closing.Err())
+		}
+	})
 	return nil
 }
 

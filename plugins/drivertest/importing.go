@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/rsa"
 	"crypto/x509"
-	"maps"
 	"slices"
 
 	"github.com/keyside/keyside/plugins/driver"
@@ -35,17 +34,19 @@ func (s *suite) wrappingKey(p *probe) (*testKey, *rsa.PublicKey) {
 	return key, pub
 }
 
-// importKinds returns what the kit imports: every announced kind that is quick to make in Go, RSA by the smallest of each
-// usage.
+// importKinds returns what the kit imports: every announced kind that is quick to make in Go, RSA by its smallest.
 func (s *suite) importKinds() []kind {
-	smallest := map[driver.KeyUsage]kind{}
+	var smallest *kind
 	kinds := slices.DeleteFunc(s.kinds(), func(k kind) bool {
-		if has, there := smallest[k.usage]; isRSA(k.spec) && (!there || k.spec < has.spec) {
-			smallest[k.usage] = k
+		if isRSA(k.spec) && k.usage == driver.SignVerify && (smallest == nil || k.spec < smallest.spec) {
+			smallest = &k
 		}
 		return isRSA(k.spec) || symmetricSize(k.spec) == 0 && curveOf(k.spec) == nil
 	})
-	return append(kinds, slices.Collect(maps.Values(smallest))...)
+	if smallest != nil {
+		kinds = append(kinds, *smallest)
+	}
+	return kinds
 }
 
 func importRequest(s *suite, id *driver.KeyIdentity, with *testKey, a driver.Algorithm, w *wrapped) *driver.ImportKeyRequest {

@@ -2,29 +2,77 @@ package kms
 
 import (
 	"context"
+	"slices"
+	"strings"
 
 	"github.com/keyside/keyside/policy"
 )
 
-// Resolve returns the id of the key that an alias names, for an operation that is about to be asked for: CodeNotFound if
-// there is none. A service's default key is made when the service first names it, as SERVICE/default.
-func (s *Service) Resolve(ctx context.Context, op policy.Operation, name string) (KeyID, error) {
-	return KeyID{}, errPending
-}
-
 // CreateAlias gives a key another name.
 func (s *Service) CreateAlias(ctx context.Context, id KeyID, name string) (*Alias, error) {
-	return nil, errPending
+	return run(ctx, s, policy.OpCreateAlias, func(ctx context.Context, r *request) (*Alias, error) {
+		r.keyID = &id
+		if err := r.limits.checkAlias(name); err != nil {
+			return nil, err
+		}
+		r.target = name
+		if err := s.aliasTarget(ctx, r, id); err != nil {
+			return nil, err
+		}
+		now := s.now()
+		alias := &Alias{Name: name, KeyID: id, CreatedAt: now, UpdatedAt: now}
+		if err := s.store.CreateAlias(ctx, *alias, r.limits.Aliases); err != nil {
+			return nil, err
+		}
+		return alias, nil
+	})
 }
 
 // AssociateAlias makes an alias name another key.
 func (s *Service) AssociateAlias(ctx context.Context, name string, target KeyID) (*Alias, error) {
-	return nil, errPending
+	return run(ctx, s, policy.OpAssociateAlias, func(ctx context.Context, r *request) (*Alias, error) {
+		r.keyID = &target
+		if err := DefaultLimits.checkAlias(name); err != nil { // one made under a higher limit can be moved, too
+			return nil, err
+		}
+		r.target = name
+		if err := s.aliasTarget(ctx, r, target); err != nil {
+			return nil, err
+		}
+		return s.store.MoveAlias(ctx, name, target, s.now(), r.limits.Aliases)
+	})
 }
 
 // DeleteAliases takes names away from a key, all or none.
 func (s *Service) DeleteAliases(ctx context.Context, id KeyID, names []string) error {
-	return errPending
+	_, err := run(ctx, s, policy.OpDeleteAlias, func(ctx context.Context, r *request) (struct{}, error) {
+		r.keyID = &id
+		names = slices.Compact(slices.Sorted(slices.Values(names)))
+		if most := max(DefaultLimits.Aliases, r.limits.Aliases); len(names) == 0 || len(names) > most {
+			return struct{}{}, Errorf(CodeInvalidRequest, "1 to %d aliases must be given", most).In("aliases")
+		}
+		for _, name := range names {
+			if err := DefaultLimits.checkAlias(name); err != nil { // one made under a higher limit must go, too
+				return struct{}{}, err
+			}
+		}
+		r.target = strings.Join(names, " ")
+		if err := s.aliasTarget(ctx, r, id); err != nil {
+			return struct{}{}, err
+		}
+		return struct{}{}, s.store.DeleteAliases(ctx, id, names)
+	})
+	return err
+}
+
+// aliasTarget checks that the key is one whose aliases may be changed. An alias is no part of its key's record,
+// so a key that is being scheduled for deletion at the same moment may get one; it goes with the key.
+func (s *Service) aliasTarget(ctx context.Context, r *request, id KeyID) error {
+	key, err := s.load(ctx, r, id)
+	if err != nil {
+		return err
+	}
+	return checkKey(r.op, key)
 }
 
 // ListAliasesInput selects a page of aliases in the byte order of their names.
@@ -34,6 +82,12 @@ type ListAliasesInput struct {
 	Limit int    // 0: 50; at most 1000
 }
 
+// Aliases on one page.
+const (
+	defaultAliases = 50
+	maxAliases     = 1000
+)
+
 // AliasPage is a page of aliases. Next is what to give as After for the next one, empty on the last.
 type AliasPage struct {
 	Aliases []*Alias
@@ -42,5 +96,26 @@ type AliasPage struct {
 
 // ListAliases returns a page of aliases.
 func (s *Service) ListAliases(ctx context.Context, in ListAliasesInput) (*AliasPage, error) {
-	return nil, errPending
+	return run(ctx, s, policy.OpListAliases, func(ctx context.Context, r *request) (*AliasPage, error) {
+		if in.Limit == 0 {
+			in.Limit = defaultAliases
+		}
+		if in.Limit < 0 || in.Limit > maxAliases {
+			return nil, Errorf(CodeInvalidLimit, "limit must be 1 to %d", maxAliases).In("limit")
+		}
+		if in.KeyID != nil {
+			if _, err := s.load(ctx, r, *in.KeyID); err != nil {
+				return nil, err
+			}
+		}
+		aliases, more, err := s.store.ListAliases(ctx, in.KeyID, in.After, in.Limit)
+		if err != nil {
+			return nil, err
+		}
+		page := &AliasPage{Aliases: aliases}
+		if n := len(aliases); more && n > 0 {
+			page.Next = aliases[n-1].Name
+		}
+		return page, nil
+	})
 }

@@ -123,7 +123,7 @@ func (s *Service) makeVersion(ctx context.Context, key *Key, number uint32) (*Ke
 		return nil, err
 	}
 	return &KeyVersion{
-		Number: number, CreatedAt: key.CreatedAt, Sealed: sealed.Sealed, Root: sealed.Root,
+		Number: number, CreatedAt: s.now(), Sealed: sealed.Sealed, Root: sealed.Root,
 		Protection: sealed.Protection, PublicKey: sealed.PublicKey,
 	}, nil
 }
@@ -158,12 +158,17 @@ func (s *Service) now() time.Time { return s.clock.Now().UTC().Truncate(time.Mil
 
 // DescribeKey returns a key in whatever state.
 func (s *Service) DescribeKey(ctx context.Context, id KeyID) (*Key, error) {
-	return run(ctx, s, policy.OpDescribeKey, func(ctx context.Context, r *request) (*Key, error) {
+	return s.look(ctx, policy.OpDescribeKey, id)
+}
+
+// look does an operation that does nothing but look at a key.
+func (s *Service) look(ctx context.Context, op policy.Operation, id KeyID) (*Key, error) {
+	return run(ctx, s, op, func(ctx context.Context, r *request) (*Key, error) {
 		key, err := s.load(ctx, r, id)
 		if err != nil {
 			return nil, err
 		}
-		return key, checkKey(r.op, key)
+		return key, checkKey(op, key)
 	})
 }
 
@@ -183,33 +188,15 @@ func (s *Service) ListKeys(ctx context.Context, in ListKeysInput) (*KeyPage, err
 		if err != nil {
 			return nil, err
 		}
-		page := &KeyPage{Keys: keys, Total: total}
-		if next := in.Offset + len(keys); len(keys) > 0 && next < total {
-			page.Next = next
-		}
-		return page, nil
+		return newPage(keys, total, in.Offset), nil
 	})
 }
 
-// EnableKey makes a disabled key usable again.
-func (s *Service) EnableKey(ctx context.Context, id KeyID) (*Key, error) {
-	return s.setState(ctx, policy.OpEnableKey, id, Enabled)
-}
-
-// DisableKey makes an enabled key unusable until it is enabled again.
-func (s *Service) DisableKey(ctx context.Context, id KeyID) (*Key, error) {
-	return s.setState(ctx, policy.OpDisableKey, id, Disabled)
-}
-
-func (s *Service) setState(ctx context.Context, op policy.Operation, id KeyID, state KeyState) (*Key, error) {
-	return run(ctx, s, op, func(ctx context.Context, r *request) (*Key, error) {
-		r.keyID = &id
-		return s.store.UpdateKey(ctx, id, func(key *Key) error {
-			if err := checkKey(op, key); err != nil {
-				return err
-			}
-			key.State = state
-			return nil
-		})
-	})
+// newPage returns the page that begins at an offset.
+func newPage(keys []*Key, total, offset int) *KeyPage {
+	page := &KeyPage{Keys: keys, Total: total}
+	if next := offset + len(keys); len(keys) > 0 && next < total {
+		page.Next = next
+	}
+	return page
 }

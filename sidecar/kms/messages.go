@@ -64,6 +64,13 @@ func (m *messages) take(ctx context.Context, id KeyID, version uint32) (uint64, 
 	return n, c, nil
 }
 
+// forget drops the counters of a destroyed key, whose numbers nobody needs any more.
+func (m *messages) forget(key *Key) {
+	for _, v := range key.Versions {
+		m.counters.Delete(versionID{key.ID, v.Number})
+	}
+}
+
 // release gives back what is left of the blocks, so that only kills waste numbers: 3840 restarts that each left a block
 // behind would use a key up. What is encrypted later takes a new block.
 func (m *messages) release(ctx context.Context) error {

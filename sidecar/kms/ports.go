@@ -55,6 +55,8 @@ type SealedKey struct {
 type Store interface {
 	// Key returns the key with that id. The result is shared: nobody changes it.
 	Key(ctx context.Context, id KeyID) (*Key, error)
+	// Named returns the id of the key whose own Alias this is (CodeNotFound).
+	Named(ctx context.Context, alias string) (KeyID, error)
 	// CheckNew says whether CreateKey would refuse a new key of that alias now. Only CreateKey's own answer counts; this
 	// one spares the HSM a key pair that has no future.
 	CheckNew(ctx context.Context, alias string, quota int) error
@@ -188,9 +190,9 @@ type AuditRecord struct {
 	Version   uint32           `json:"version,omitempty"`
 	Decision  string           `json:"decision"`          // "allow" or "deny"
 	By        string           `json:"by,omitempty"`      // the grant or policy that decided
-	Outcome   string           `json:"outcome"`           // "ok" or the core's code
+	Outcome   string           `json:"outcome"`           // "ok", the core's code, or "begun" before what cannot be taken back
 	Latency   int64            `json:"latency_us"`        // microseconds
 	Warning   string           `json:"warning,omitempty"` // something an auditor should look at
 	Protect   Protection       `json:"protection,omitempty"`
-	Target    string           `json:"target,omitempty"` // what the operation is about where that is no key: an access key, a user
+	Target    string           `json:"target,omitempty"` // what the operation is about where that is no key: an access key, a user, an alias
 }

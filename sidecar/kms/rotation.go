@@ -1,23 +1,89 @@
 package kms
 
-import "context"
+import (
+	"context"
+	"time"
 
-// EnableRotation has a key rotated every interval days; 0: the default, 365.
+	"github.com/keyside/keyside/policy"
+)
+
+// Days from one rotation of a key to the next (user guide, 2.7.2).
+const (
+	minInterval     = 30
+	maxInterval     = 365
+	defaultInterval = 365
+)
+
+// EnableRotation has a key rotated every interval days; 0: the default, 365. The first period starts now.
 func (s *Service) EnableRotation(ctx context.Context, id KeyID, interval int) (*Key, error) {
-	return nil, errPending
+	if interval == 0 {
+		interval = defaultInterval
+	}
+	return s.plan(ctx, policy.OpEnableRotation, id, interval, func(p *Rotation) error {
+		if p.Enabled {
+			return refusal(CodeRotationEnabled)
+		}
+		p.Enabled, p.Interval, p.Next = true, interval, s.now().Add(days(interval))
+		return nil
+	})
 }
 
 // UpdateRotation changes the interval, in days, of a key that is rotated. The new period starts now.
 func (s *Service) UpdateRotation(ctx context.Context, id KeyID, interval int) (*Key, error) {
-	return nil, errPending
+	return s.plan(ctx, policy.OpUpdateRotation, id, interval, func(p *Rotation) error {
+		if !p.Enabled {
+			return refusal(CodeRotationDisabled)
+		}
+		p.Interval, p.Next = interval, s.now().Add(days(interval))
+		return nil
+	})
 }
 
-// DisableRotation ends the rotation of a key. Its versions stay.
+// DisableRotation ends the rotation of a key. Its versions stay, and so does what its Rotation says of the past.
 func (s *Service) DisableRotation(ctx context.Context, id KeyID) (*Key, error) {
-	return nil, errPending
+	return s.plan(ctx, policy.OpDisableRotation, id, minInterval, func(p *Rotation) error {
+		if !p.Enabled {
+			return refusal(CodeRotationDisabled)
+		}
+		p.Enabled, p.Next = false, time.Time{}
+		return nil
+	})
+}
+
+// done returns the plan after a rotation. Due times keep their distance; of several that passed during a long absence
+// one rotation makes up for all.
+func (p Rotation) done(now time.Time) Rotation {
+	interval := days(max(p.Interval, minInterval))
+	p.Last, p.Count, p.Next = now, p.Count+1, p.Next.Add(interval)
+	if !p.Next.After(now) {
+		p.Next = now.Add(interval)
+	}
+	return p
+}
+
+// plan does an operation that changes a key's plan of rotation. Only symmetric keys whose material was made here have one
+// (table 2-12).
+func (s *Service) plan(
+	ctx context.Context, op policy.Operation, id KeyID, interval int, set func(*Rotation) error,
+) (*Key, error) {
+	return s.change(ctx, op, id, func(*request) error {
+		if interval < minInterval || interval > maxInterval {
+			return Errorf(CodeInvalidInterval, "rotation interval must be %d to %d days", minInterval, maxInterval).
+				In("rotation_interval")
+		}
+		return nil
+	}, func(_ *request, key *Key) error {
+		if key.Origin != OriginKMS {
+			return refusal(CodeExternalKey)
+		}
+		if err := checkKind(op, key.Spec, key.Usage); err != nil {
+			return err
+		}
+		return set(&key.Rotation)
+	})
 }
 
 // RotationStatus returns a key for its Rotation. A key that cannot be rotated is shown as not rotated.
 func (s *Service) RotationStatus(ctx context.Context, id KeyID) (*Key, error) {
-	return nil, errPending
+	return s.look(ctx, policy.OpGetRotation, id)
 }

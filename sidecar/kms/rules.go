@@ -24,9 +24,10 @@ var (
 	forDescribing = map[KeyState]Code{
 		Enabled: allowed, Disabled: allowed, PendingImport: allowed, PendingDeletion: CodeKeyPendingDelete, Unavailable: allowed,
 	}
-	// forPlanning is for changes of a rotation's plan, which is made for keys in use.
+	// forPlanning is for changes of a rotation's plan, which is made for keys in use. Only an external key waits for an
+	// import, and none of those is rotated.
 	forPlanning = map[KeyState]Code{
-		Enabled: allowed, Disabled: CodeKeyDisabled, PendingImport: CodeKeyPendingImport,
+		Enabled: allowed, Disabled: CodeKeyDisabled, PendingImport: CodeExternalKey,
 		PendingDeletion: CodeKeyPendingDelete, Unavailable: allowed,
 	}
 )
@@ -212,6 +213,9 @@ var refusals = map[Code]string{
 	CodeDefaultKey:        "a default master key cannot be changed",
 	CodeAlreadyPending:    "key is scheduled for deletion already",
 	CodeNotPending:        "key is not scheduled for deletion",
+	CodeExternalKey:       "a key with imported material is not rotated",
+	CodeRotationEnabled:   "rotation is on already",
+	CodeRotationDisabled:  "rotation is not on",
 	CodeAlgorithmMismatch: "algorithm is not for this key",
 }
 

@@ -39,7 +39,10 @@ type Service struct {
 	log        *slog.Logger
 	tracer     trace.Tracer
 	messages   messages
+	scheduler  scheduler
 	identities *identities
+
+	makingDefault chan struct{} // holds one: who makes a default key
 }
 
 type systemClock struct{}
@@ -61,6 +64,7 @@ func New(cfg Config) (*Service, error) {
 		store: cfg.Store, hsm: cfg.HSM, auditor: cfg.Auditor, tenant: cfg.Tenant, limits: cfg.Limits.Over(DefaultLimits),
 		clock: cfg.Clock, log: cfg.Logger, tracer: cfg.Tracer, messages: messages{store: cfg.Store},
 		identities: newIdentities(cfg.Credentials),
+		scheduler:  scheduler{retries: make(map[KeyID]*retry)}, makingDefault: make(chan struct{}, 1),
 	}, nil
 }
 
@@ -89,14 +93,9 @@ type request struct {
 // run is the one pipeline of all operations. It refuses what has no caller and what policy does not allow, runs do, and
 // hands out do's answer only after the audit record is durable.
 func run[T any](ctx context.Context, s *Service, op policy.Operation, do func(context.Context, *request) (T, error)) (T, error) {
-	r := request{op: op, call: CallFrom(ctx), limits: &s.limits, start: s.clock.Now()}
-	if r.call != nil && r.call.Limits != nil {
-		r.limits = r.call.Limits
-	}
-	if s.tracer != nil {
-		ctx, r.span = s.tracer.Start(ctx, "kms."+string(op), trace.WithTimestamp(r.start))
-		defer r.span.End()
-	}
+	r := s.newRequest(ctx, op)
+	ctx, end := s.trace(ctx, &r)
+	defer end()
 	var out T
 	err := s.admit(ctx, &r)
 	if err == nil {
@@ -115,10 +114,36 @@ func run[T any](ctx context.Context, s *Service, op policy.Operation, do func(co
 	return out, nil
 }
 
-// admit decides whether the operation may begin.
-func (s *Service) admit(ctx context.Context, r *request) error {
+// newRequest begins an operation of the context's call.
+func (s *Service) newRequest(ctx context.Context, op policy.Operation) request {
+	r := request{op: op, call: CallFrom(ctx), limits: &s.limits, start: s.clock.Now()}
+	if r.call != nil && r.call.Limits != nil {
+		r.limits = r.call.Limits
+	}
+	return r
+}
+
+// trace gives the operation a span, where there is a tracer.
+func (s *Service) trace(ctx context.Context, r *request) (_ context.Context, end func()) {
+	if s.tracer == nil {
+		return ctx, func() {}
+	}
+	ctx, r.span = s.tracer.Start(ctx, "kms."+string(r.op), trace.WithTimestamp(r.start))
+	return ctx, func() { r.span.End() }
+}
+
+// ready reports whether what is about to happen can be recorded.
+func (s *Service) ready(ctx context.Context) error {
 	if err := s.auditor.Ready(ctx); err != nil {
 		return Errorf(CodeInternal, "internal error").Because(fmt.Errorf("audit is not ready: %w", err))
+	}
+	return nil
+}
+
+// admit decides whether the operation may begin.
+func (s *Service) admit(ctx context.Context, r *request) error {
+	if err := s.ready(ctx); err != nil {
+		return err
 	}
 	if r.call == nil {
 		r.decision = policy.Decision{Reason: "no caller"}
@@ -131,6 +156,20 @@ func (s *Service) admit(ctx context.Context, r *request) error {
 }
 
 func denied() *Error { return Errorf(CodeDenied, "not allowed") }
+
+// outcomeBegun is what the audit log says of an act that cannot be taken back, before it is done.
+const outcomeBegun = "begun"
+
+// intend makes durable in the audit log that the operation begins.
+func (s *Service) intend(ctx context.Context, r *request) error {
+	if err := s.ready(ctx); err != nil {
+		return err
+	}
+	if err := s.auditor.Record(ctx, s.record(r, outcomeBegun)); err != nil {
+		return Errorf(CodeInternal, "internal error").Because(fmt.Errorf("audit: %w", err))
+	}
+	return nil
+}
 
 // finish makes the operation's end durable in the audit log and returns what to answer: nil for success.
 func (s *Service) finish(ctx context.Context, r *request, err error) error {
@@ -212,7 +251,7 @@ func (s *Service) report(ctx context.Context, r *request, e *Error) {
 // Refuse audits a request that a dialect refused before the core saw it, and returns what to answer: err, or
 // CodeInternal if the refusal could not be recorded.
 func (s *Service) Refuse(ctx context.Context, op policy.Operation, err error) error {
-	r := request{op: op, call: CallFrom(ctx), start: s.clock.Now()}
+	r := s.newRequest(ctx, op)
 	r.decision = policy.Decision{Reason: "refused by dialect"}
 	return s.finish(ctx, &r, AsError(err))
 }

@@ -2,12 +2,15 @@ package kms_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -22,7 +25,7 @@ func (w *world) operations(key *kms.Key, data, dataKey []byte) map[policy.Operat
 		sign.Algorithm = kms.RSAPSSSHA256
 	}
 	encrypt := kms.EncryptInput{KeyID: key.ID, Plaintext: []byte("secret")}
-	return map[policy.Operation]func(context.Context) error{
+	calls := map[policy.Operation]func(context.Context) error{
 		policy.OpDescribeKey: func(ctx context.Context) error { _, err := w.DescribeKey(ctx, key.ID); return err },
 		policy.OpEnableKey:   func(ctx context.Context) error { _, err := w.EnableKey(ctx, key.ID); return err },
 		policy.OpDisableKey:  func(ctx context.Context) error { _, err := w.DisableKey(ctx, key.ID); return err },
@@ -52,6 +55,43 @@ func (w *world) operations(key *kms.Key, data, dataKey []byte) map[policy.Operat
 			return err
 		},
 		policy.OpGetPublicKey: func(ctx context.Context) error { _, err := w.PublicKey(ctx, key.ID); return err },
+	}
+	maps.Copy(calls, w.changes(key.ID))
+	return calls
+}
+
+// changes does each operation on a key once that has nothing to do with its material.
+func (w *world) changes(id kms.KeyID) map[policy.Operation]func(context.Context) error {
+	withAlias := func(do func() error) error {
+		now := time.Now()
+		_ = w.store.Store.CreateAlias(context.Background(), kms.Alias{Name: "other", KeyID: id, CreatedAt: now, UpdatedAt: now}, 10)
+		return do()
+	}
+	return map[policy.Operation]func(context.Context) error{
+		policy.OpScheduleDeletion:  func(ctx context.Context) error { _, err := w.ScheduleKeyDeletion(ctx, id, 7); return err },
+		policy.OpCancelDeletion:    func(ctx context.Context) error { _, err := w.CancelKeyDeletion(ctx, id); return err },
+		policy.OpUpdateAlias:       func(ctx context.Context) error { _, err := w.UpdateAlias(ctx, id, "renamed"); return err },
+		policy.OpUpdateDescription: func(ctx context.Context) error { _, err := w.UpdateDescription(ctx, id, "text"); return err },
+		policy.OpEnableRotation:    func(ctx context.Context) error { _, err := w.EnableRotation(ctx, id, 0); return err },
+		policy.OpUpdateRotation:    func(ctx context.Context) error { _, err := w.UpdateRotation(ctx, id, 30); return err },
+		policy.OpDisableRotation:   func(ctx context.Context) error { _, err := w.DisableRotation(ctx, id); return err },
+		policy.OpGetRotation:       func(ctx context.Context) error { _, err := w.RotationStatus(ctx, id); return err },
+		policy.OpTagKey: func(ctx context.Context) error {
+			_, err := w.SetTags(ctx, id, []kms.Tag{{Key: "a", Value: "b"}})
+			return err
+		},
+		policy.OpUntagKey:    func(ctx context.Context) error { _, err := w.DeleteTags(ctx, id, []string{"a"}, false); return err },
+		policy.OpListKeyTags: func(ctx context.Context) error { _, err := w.KeyTags(ctx, id); return err },
+		policy.OpCreateAlias: func(ctx context.Context) error {
+			_, err := w.CreateAlias(ctx, id, "alias-"+uuid.NewString())
+			return err
+		},
+		policy.OpAssociateAlias: func(ctx context.Context) error {
+			return withAlias(func() error { _, err := w.AssociateAlias(ctx, "other", id); return err })
+		},
+		policy.OpDeleteAlias: func(ctx context.Context) error {
+			return withAlias(func() error { return w.DeleteAliases(ctx, id, []string{"other"}) })
+		},
 	}
 }
 
@@ -85,12 +125,30 @@ func TestOperationsByStateAndKind(t *testing.T) {
 			want[op][spec] = all("InvalidCiphertext")
 		}
 	}
+	rotation := func(spec kms.KeySpec, symmetric string) string {
+		code := map[kms.KeySpec]string{kms.AES256: symmetric, kms.HMAC256: "MACKey"}[spec]
+		return cmp.Or(code, "AsymmetricKey") + " KeyDisabled ExternalKey KeyPendingDelete"
+	}
 	states := []kms.KeyState{kms.Enabled, kms.Disabled, kms.PendingImport, kms.PendingDeletion}
 	for _, spec := range []kms.KeySpec{kms.AES256, kms.RSA2048, kms.ECP256, kms.HMAC256} {
 		anyKind := map[policy.Operation]string{
 			policy.OpDescribeKey: all("ok"),
 			policy.OpEnableKey:   "NotDisabled ok NotDisabled NotDisabled",
 			policy.OpDisableKey:  "ok NotEnabled NotEnabled NotEnabled",
+
+			policy.OpScheduleDeletion: "ok ok ok AlreadyPending",
+			policy.OpCancelDeletion:   "NotPending NotPending NotPending ok",
+			policy.OpGetRotation:      all("ok"),
+			policy.OpListKeyTags:      all("ok"),
+			policy.OpEnableRotation:   rotation(spec, "ok"),
+			policy.OpUpdateRotation:   rotation(spec, "RotationDisabled"),
+			policy.OpDisableRotation:  rotation(spec, "RotationDisabled"),
+		}
+		for _, op := range []policy.Operation{
+			policy.OpUpdateAlias, policy.OpUpdateDescription, policy.OpTagKey, policy.OpUntagKey, policy.OpCreateAlias,
+			policy.OpAssociateAlias, policy.OpDeleteAlias,
+		} {
+			anyKind[op] = "ok ok ok KeyPendingDelete"
 		}
 		for i, state := range states {
 			w := newWorld(t, kms.Limits{})
@@ -101,7 +159,7 @@ func TestOperationsByStateAndKind(t *testing.T) {
 				if row == "" {
 					row = want[op][spec]
 				}
-				w.set(key.ID, func(k *kms.Key) { k.State = state })
+				w.set(key.ID, func(k *kms.Key) { k.State, k.Rotation = state, kms.Rotation{} })
 				t.Run(fmt.Sprintf("%s/%s/%s", spec, state, op), func(t *testing.T) {
 					code := kms.Code(strings.Fields(row)[i])
 					wantCode(t, do(admin), code)
@@ -166,6 +224,14 @@ func (w *world) everyCall(key *kms.Key, data, dataKey []byte) map[policy.Operati
 		return err
 	}
 	calls[policy.OpListKeys] = func(ctx context.Context) error { _, err := w.ListKeys(ctx, kms.ListKeysInput{}); return err }
+	calls[policy.OpListTags] = func(ctx context.Context) error { _, err := w.ListTags(ctx); return err }
+	calls[policy.OpFindKeys] = func(ctx context.Context) error { _, err := w.FindKeys(ctx, kms.FindKeysInput{}); return err }
+	calls[policy.OpListAliases] = func(ctx context.Context) error {
+		_, err := w.ListAliases(ctx, kms.ListAliasesInput{KeyID: &key.ID})
+		return err
+	}
+	calls[policy.OpGetQuotas] = func(ctx context.Context) error { _, err := w.Quotas(ctx); return err }
+	calls[policy.OpGetInstances] = func(ctx context.Context) error { _, err := w.CountKeys(ctx); return err }
 	calls[policy.OpGenRandom] = func(ctx context.Context) error { _, err := w.Random(ctx, 16); return err }
 	calls[policy.OpCreateCredential] = func(ctx context.Context) error {
 		_, err := w.CreateCredential(ctx, kms.CreateCredentialInput{User: "app"})

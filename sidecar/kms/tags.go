@@ -1,22 +1,73 @@
 package kms
 
-import "context"
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
-// SetTags gives a key tags; one whose key it has already gets the new value.
+	"github.com/keyside/keyside/policy"
+)
+
+// SetTags gives a key tags; one whose key it has already gets the new value. Of two with one key the last one counts.
 func (s *Service) SetTags(ctx context.Context, id KeyID, tags []Tag) (*Key, error) {
-	return nil, errPending
+	return s.change(ctx, policy.OpTagKey, id, func(r *request) error {
+		return r.limits.checkTags(tags)
+	}, func(r *request, key *Key) error {
+		merged := merge(key.Tags, tags)
+		if len(merged) > r.limits.Tags {
+			return Errorf(CodeTooManyTags, "key would have more than %d tags", r.limits.Tags).In("tags")
+		}
+		key.Tags = merged
+		return nil
+	})
+}
+
+// merge returns old with the tags of more, in the byte order of their keys.
+func merge(old, more []Tag) []Tag {
+	values := make(map[string]string, len(old)+len(more))
+	for _, t := range slices.Concat(old, more) {
+		values[t.Key] = t.Value
+	}
+	merged := make([]Tag, 0, len(values))
+	for key, value := range values {
+		merged = append(merged, Tag{key, value})
+	}
+	slices.SortFunc(merged, func(a, b Tag) int { return cmp.Compare(a.Key, b.Key) })
+	return merged
 }
 
 // DeleteTags takes tags away from a key. With strict, one that it does not have is CodeTagNotFound and nothing changes.
 func (s *Service) DeleteTags(ctx context.Context, id KeyID, keys []string, strict bool) (*Key, error) {
-	return nil, errPending
+	return s.change(ctx, policy.OpUntagKey, id, func(*request) error {
+		if len(keys) == 0 {
+			return Errorf(CodeInvalidRequest, "no tags are given").In("tags")
+		}
+		return nil
+	}, func(_ *request, key *Key) error {
+		for _, k := range keys {
+			if strict && !slices.ContainsFunc(key.Tags, func(t Tag) bool { return t.Key == k }) {
+				return Errorf(CodeTagNotFound, "key has no such tag").In("tags")
+			}
+		}
+		key.Tags = slices.DeleteFunc(slices.Clone(key.Tags), func(t Tag) bool { return slices.Contains(keys, t.Key) })
+		return nil
+	})
 }
 
 // KeyTags returns a key for its Tags.
-func (s *Service) KeyTags(ctx context.Context, id KeyID) (*Key, error) { return nil, errPending }
+func (s *Service) KeyTags(ctx context.Context, id KeyID) (*Key, error) {
+	return s.look(ctx, policy.OpListKeyTags, id)
+}
 
 // ListTags returns the tags of all keys.
-func (s *Service) ListTags(ctx context.Context) ([]TagValues, error) { return nil, errPending }
+func (s *Service) ListTags(ctx context.Context) ([]TagValues, error) {
+	return run(ctx, s, policy.OpListTags, func(ctx context.Context, _ *request) ([]TagValues, error) {
+		return s.store.ListTags(ctx)
+	})
+}
 
 // FindKeysInput selects keys by their tags and names. CountOnly leaves the keys out.
 type FindKeysInput struct {
@@ -27,7 +78,87 @@ type FindKeysInput struct {
 	CountOnly bool
 }
 
+// Keys on one page of FindKeys.
+const (
+	defaultFound = 10
+	maxFound     = 1000
+)
+
 // FindKeys returns the keys that have all of the tags.
 func (s *Service) FindKeys(ctx context.Context, in FindKeysInput) (*KeyPage, error) {
-	return nil, errPending
+	return run(ctx, s, policy.OpFindKeys, func(ctx context.Context, r *request) (*KeyPage, error) {
+		if in.Limit == 0 {
+			in.Limit = defaultFound
+		}
+		switch {
+		case in.Limit < 0 || in.Limit > maxFound:
+			return nil, Errorf(CodeInvalidLimit, "limit must be 1 to %d", maxFound).In("limit")
+		case in.Offset < 0:
+			return nil, Errorf(CodeInvalidMarker, "offset must not be negative").In("offset")
+		}
+		if err := r.limits.checkSearch(in.Tags); err != nil {
+			return nil, err
+		}
+		if in.CountOnly {
+			in.Offset, in.Limit = 0, 0
+		}
+		keys, total, err := s.store.ListKeys(ctx, KeyFilter{Tags: in.Tags, Name: in.Name}, in.Offset, in.Limit)
+		if err != nil {
+			return nil, err
+		}
+		return newPage(keys, total, in.Offset), nil
+	})
+}
+
+// checkSearch checks the conditions of a search by tag. A value that no tag can have finds nothing.
+func (l Limits) checkSearch(tags []TagValues) error {
+	if len(tags) > l.Tags {
+		return Errorf(CodeTooManyTags, "search has more than %d tags", l.Tags).In("tags")
+	}
+	for _, t := range tags {
+		if len(t.Values) > l.Tags {
+			return Errorf(CodeTooManyTags, "tag of a search has more than %d values", l.Tags).In("values")
+		}
+		if err := l.checkTagKey(t.Key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l Limits) checkTags(tags []Tag) error {
+	if len(tags) == 0 {
+		return Errorf(CodeInvalidRequest, "no tags are given").In("tags")
+	}
+	for _, t := range tags {
+		if err := l.checkTagKey(t.Key); err != nil {
+			return err
+		}
+		switch {
+		case utf8.RuneCountInString(t.Value) > l.TagValue:
+			return Errorf(CodeTagValueLength, "value of a tag has more than %d characters", l.TagValue).In("value")
+		case !isTagText(t.Value):
+			return Errorf(CodeInvalidTagValue, "value of a tag has characters that are not allowed").In("value")
+		}
+	}
+	return nil
+}
+
+func (l Limits) checkTagKey(key string) error {
+	switch n := utf8.RuneCountInString(key); {
+	case n < 1 || n > l.TagKey:
+		return Errorf(CodeTagKeyLength, "key of a tag must have 1 to %d characters", l.TagKey).In("key")
+	case !isTagText(key):
+		return Errorf(CodeInvalidTagKey, "key of a tag has characters that are not allowed").In("key")
+	}
+	return nil
+}
+
+// notInTags are the printable characters that the cloud's API forbids in tags.
+const notInTags = `*<>\=,`
+
+// isTagText reports whether a tag's key or value is printable text without forbidden characters. Space is allowed inside.
+func isTagText(s string) bool {
+	return utf8.ValidString(s) && s == strings.TrimSpace(s) && !strings.ContainsAny(s, notInTags) &&
+		!strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }

@@ -174,6 +174,27 @@ func (s *Store) Key(_ context.Context, id kms.KeyID) (*kms.Key, error) {
 	return key, nil
 }
 
+// Named implements kms.Store.
+func (s *Store) Named(_ context.Context, alias string) (id kms.KeyID, err error) {
+	err = s.db.View(func(txn *badger.Txn) error {
+		item, err := txn.Get(aliasKey(alias))
+		switch {
+		case errors.Is(err, badger.ErrKeyNotFound):
+			return kms.Errorf(kms.CodeNotFound, "key does not exist")
+		case err != nil:
+			return fmt.Errorf("read alias: %w", err)
+		}
+		return item.Value(func(value []byte) error {
+			if len(value) != len(id) {
+				return errors.New("own alias of a key is damaged")
+			}
+			copy(id[:], value)
+			return nil
+		})
+	})
+	return id, err
+}
+
 // CheckNew implements kms.Store.
 func (s *Store) CheckNew(_ context.Context, alias string, quota int) error {
 	return s.db.View(func(txn *badger.Txn) error { return s.checkNew(txn, alias, quota) })

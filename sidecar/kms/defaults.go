@@ -1,0 +1,99 @@
+package kms
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/keyside/keyside/policy"
+)
+
+// aliasPrefix may stand before an alias wherever a key is named by one.
+const aliasPrefix = "alias/"
+
+// Resolve returns the id of the key that an alias names, for an operation that is about to be asked for: CodeNotFound if
+// there is none. It takes the alias as it was created, and with or without the prefix "alias/". SERVICE/default names the
+// default master key of a cloud service, which is made when the service itself first names it.
+//
+// A refusal is recorded as that of the operation; otherwise the operation will be.
+func (s *Service) Resolve(ctx context.Context, op policy.Operation, name string) (KeyID, error) {
+	r := s.newRequest(ctx, op)
+	if len(name) <= len(aliasPrefix)+DefaultLimits.Alias {
+		r.target = name
+	}
+	err := s.admit(ctx, &r)
+	var id KeyID
+	if err == nil {
+		id, err = s.resolve(ctx, &r, name)
+	}
+	if err != nil {
+		return KeyID{}, s.finish(ctx, &r, err)
+	}
+	return id, nil
+}
+
+func (s *Service) resolve(ctx context.Context, r *request, name string) (KeyID, error) {
+	bare, prefixed := strings.CutPrefix(name, aliasPrefix)
+	if service, ok := strings.CutSuffix(bare, reservedAlias); ok {
+		return s.defaultKey(ctx, r, service)
+	}
+	other := bare
+	if !prefixed {
+		other = aliasPrefix + name
+	}
+	alias, err := s.store.Alias(ctx, name)
+	if err != nil && AsError(err).Code == CodeNotFound {
+		alias, err = s.store.Alias(ctx, other)
+	}
+	if err != nil {
+		return KeyID{}, err
+	}
+	return alias.KeyID, nil
+}
+
+// defaultKey returns the default master key of a service.
+func (s *Service) defaultKey(ctx context.Context, r *request, service string) (KeyID, error) {
+	id, err := s.store.Named(ctx, service+reservedAlias)
+	if err == nil || AsError(err).Code != CodeNotFound || service == "" || r.call.Principal.Service != service {
+		return id, err
+	}
+	// One at a time: two first uses at once must not ask the HSM for two keys.
+	select {
+	case s.makingDefault <- struct{}{}:
+		defer func() { <-s.makingDefault }()
+	case <-ctx.Done():
+		return KeyID{}, ctx.Err()
+	}
+	if id, err = s.store.Named(ctx, service+reservedAlias); err == nil || AsError(err).Code != CodeNotFound {
+		return id, err
+	}
+	return s.makeDefaultKey(ctx, service)
+}
+
+// makeDefaultKey makes the default master key of a service, on record as a creation of its own.
+func (s *Service) makeDefaultKey(ctx context.Context, service string) (KeyID, error) {
+	r := s.newRequest(ctx, policy.OpCreateKey)
+	r.decision = policy.Decision{Allow: true, By: "first use by service " + service}
+	key := &Key{
+		Alias: service + reservedAlias, Spec: AES256, Usage: EncryptDecrypt, Origin: OriginKMS, State: Enabled,
+		CreatedAt: s.now(), Service: service,
+	}
+	err := func() (err error) {
+		if key.ID, err = uuid.NewRandom(); err != nil {
+			return fmt.Errorf("make a key id: %w", err)
+		}
+		version, err := s.makeVersion(ctx, key, 1)
+		if err != nil {
+			return err
+		}
+		key.Versions = []KeyVersion{*version}
+		if err := s.store.CreateKey(ctx, key, r.limits.Keys); err != nil {
+			return err
+		}
+		r.keyID, r.version = &key.ID, &key.Versions[0]
+		return nil
+	}()
+	return key.ID, s.finish(ctx, &r, err)
+}

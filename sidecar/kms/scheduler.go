@@ -1,0 +1,287 @@
+package kms
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/keyside/keyside/policy"
+)
+
+const (
+	// lookEvery is how often the scheduler reads the clock, which somebody may set in the meantime.
+	lookEvery = time.Second
+	// dueBatch is how many keys are taken up, and at most destroyed, at once. Destroying keeps other changes waiting.
+	dueBatch = 16
+	// hsmTimeout bounds what the scheduler asks of the HSM for one key.
+	hsmTimeout = 30 * time.Second
+	// What fails is tried again after minRetry, then twice as late every time, and at least every maxRetry.
+	minRetry = time.Second
+	maxRetry = 5 * time.Minute
+	// After each act the scheduler leaves the processors, the HSM and the database to the requests for restFactor times
+	// as long as the act took, but for no longer than maxRest.
+	restFactor = 4
+	maxRest    = 2 * time.Second
+)
+
+// scheduler is what is remembered from one look at the due keys to the next. The plans themselves are in the store: they
+// outlive the process, and whatever fails.
+type scheduler struct {
+	mu      sync.Mutex
+	retries map[KeyID]*retry // of due keys that have to wait
+	common  retry            // of all rotations, while the HSM or the database fails
+}
+
+// retry says when something that failed is tried again.
+type retry struct {
+	at   time.Time
+	wait time.Duration
+}
+
+// again puts the next try off, longer every time.
+func (r *retry) again(now time.Time) {
+	r.wait = min(max(minRetry, 2*r.wait), maxRetry)
+	r.at = now.Add(r.wait)
+}
+
+// waits reports whether the next try is still to come. If it is farther away than any wait, the clock was set back.
+func (r *retry) waits(now time.Time) bool { return now.Before(r.at) && r.at.Sub(now) <= maxRetry }
+
+// of returns a key's retry.
+func (m *scheduler) of(id KeyID) *retry {
+	r := m.retries[id]
+	if r == nil {
+		r = new(retry)
+		m.retries[id] = r
+	}
+	return r
+}
+
+// Schedule destroys and rotates keys when they are due, until ctx ends. After each act it rests in proportion.
+func (s *Service) Schedule(ctx context.Context) {
+	for ctx.Err() == nil {
+		next := s.runDue(ctx, func(took time.Duration) { sleep(ctx, min(restFactor*took, maxRest)) })
+		wait := lookEvery
+		if !next.IsZero() {
+			wait = max(lookEvery/100, min(next.Sub(s.clock.Now()), lookEvery))
+		}
+		sleep(ctx, wait)
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// RunDue destroys and rotates all keys that are due, without rest, and returns when the next act is due: zero for never.
+func (s *Service) RunDue(ctx context.Context) (next time.Time) {
+	return s.runDue(ctx, func(time.Duration) {})
+}
+
+func (s *Service) runDue(ctx context.Context, rest func(took time.Duration)) (next time.Time) {
+	m := &s.scheduler
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for {
+		now := s.now()
+		ids, next, err := s.dueNow(ctx, now)
+		if err != nil {
+			s.log.LogAttrs(ctx, slog.LevelError, "due keys cannot be listed", slog.String("error", err.Error()))
+			return now.Add(minRetry)
+		}
+		if len(ids) == 0 || ctx.Err() != nil {
+			return next
+		}
+		var doomed []*Key
+		for _, id := range ids {
+			key, err := s.store.Key(ctx, id)
+			switch {
+			case ctx.Err() != nil:
+				return next
+			case err != nil || key.Due().IsZero() || key.Due().After(now):
+				m.of(id).again(now) // it changed just now, or cannot be read
+				if err != nil && AsError(err).Code != CodeNotFound {
+					s.log.LogAttrs(ctx, slog.LevelError, "due key cannot be read",
+						slog.String("key_id", id.String()), slog.String("error", err.Error()))
+				}
+			case key.State == PendingDeletion:
+				doomed = append(doomed, key)
+			case m.common.waits(now):
+				m.of(id).at = m.common.at
+			default:
+				s.timed(rest, func() { s.rotateDue(ctx, key) })
+			}
+		}
+		if len(doomed) > 0 {
+			s.timed(rest, func() { s.destroyDue(ctx, doomed) })
+		}
+	}
+}
+
+func (s *Service) timed(rest func(took time.Duration), act func()) {
+	start := s.clock.Now()
+	act()
+	rest(max(0, s.clock.Now().Sub(start)))
+}
+
+// dueNow returns some keys that are due and do not wait for another try, and when there will be more.
+func (s *Service) dueNow(ctx context.Context, now time.Time) (ids []KeyID, next time.Time, err error) {
+	m := &s.scheduler
+	limit := dueBatch + len(m.retries) // so that those that wait hide no other
+	due, next, err := s.store.DueKeys(ctx, now, limit)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	if len(due) < limit {
+		m.keep(due)
+	}
+	for _, id := range due {
+		r := m.retries[id]
+		switch {
+		case r == nil || !r.waits(now):
+			if len(ids) < dueBatch {
+				ids = append(ids, id)
+			}
+		case next.IsZero() || r.at.Before(next):
+			next = r.at
+		}
+	}
+	return ids, next, nil
+}
+
+// keep forgets the retries of keys that are not due any more, where due are all that are.
+func (m *scheduler) keep(due []KeyID) {
+	if len(m.retries) == 0 {
+		return
+	}
+	kept := make(map[KeyID]*retry)
+	for _, id := range due {
+		if r := m.retries[id]; r != nil {
+			kept[id] = r
+		}
+	}
+	m.retries = kept
+}
+
+// errNotDue ends an act whose reason has gone: the key was changed since it was found due.
+var errNotDue = errors.New("not due any more")
+
+// rotateDue rotates one key, or puts it off.
+func (s *Service) rotateDue(ctx context.Context, key *Key) {
+	r := s.scheduled(ctx, policy.OpRotateKey, key.ID)
+	ctx, end := s.trace(ctx, &r)
+	defer end()
+	common, err := s.rotate(ctx, &r, key)
+	m := &s.scheduler
+	if err == nil {
+		m.common = retry{}
+		delete(m.retries, key.ID)
+	} else {
+		m.of(key.ID).again(s.now())
+	}
+	if common {
+		m.common.again(s.now())
+	}
+	if !errors.Is(err, errNotDue) { // then nothing was done
+		_ = s.finish(ctx, &r, err)
+	}
+}
+
+// rotate gives a key a new version: the HSM makes it first, and the one transaction that stores it looks whether the key
+// is still due, so that no period brings two. common means that other keys would fare no better.
+func (s *Service) rotate(ctx context.Context, r *request, key *Key) (common bool, err error) {
+	if err := s.ready(ctx); err != nil {
+		return true, err
+	}
+	current := key.Current()
+	if current == nil {
+		return false, Errorf(CodeInternal, "internal error").Because(fmt.Errorf("key %s is enabled without material", key.ID))
+	}
+	making, cancel := context.WithTimeout(ctx, hsmTimeout)
+	defer cancel()
+	version, err := s.makeVersion(making, key, current.Number+1)
+	if err != nil {
+		code := AsError(err).Code
+		return code == CodeKeyUnavailable || code == CodeBusy || code == CodeDeadline, err
+	}
+	_, err = s.store.UpdateKey(ctx, key.ID, func(k *Key) error {
+		if k.State != Enabled || !k.Rotation.Enabled || !k.Rotation.Next.Equal(key.Rotation.Next) {
+			return errNotDue
+		}
+		k.Versions = append(slices.Clip(k.Versions), *version)
+		k.Rotation = k.Rotation.done(version.CreatedAt)
+		return nil
+	})
+	if err != nil {
+		return !errors.Is(err, errNotDue), err
+	}
+	r.version = version
+	return false, nil
+}
+
+// destroyDue destroys keys, or puts them off. That cannot be taken back: without an intent on record it is not begun.
+func (s *Service) destroyDue(ctx context.Context, keys []*Key) {
+	due := make(map[KeyID]*request, len(keys))
+	planned := make(map[KeyID]time.Time, len(keys))
+	var ids []KeyID
+	for _, key := range keys {
+		r := s.scheduled(ctx, policy.OpDestroyKey, key.ID)
+		if err := s.intend(ctx, &r); err != nil {
+			s.report(ctx, &r, AsError(err))
+			s.scheduler.of(key.ID).again(s.now())
+			continue
+		}
+		ids = append(ids, key.ID)
+		due[key.ID], planned[key.ID] = &r, key.DeletionAt
+	}
+	if len(ids) == 0 {
+		return
+	}
+	destroyed, err := s.store.DestroyKeys(ctx, ids, func(key *Key) bool {
+		return key.State == PendingDeletion && key.DeletionAt.Equal(planned[key.ID]) && !key.IsDefault()
+	})
+	for _, key := range destroyed {
+		s.forget(ctx, key)
+		_ = s.finish(ctx, due[key.ID], nil)
+		delete(due, key.ID)
+		delete(s.scheduler.retries, key.ID)
+	}
+	if err == nil {
+		err = refusal(CodeNotPending) // what is left was taken back in the last moment
+	}
+	for id, r := range due {
+		_ = s.finish(ctx, r, err)
+		s.scheduler.of(id).again(s.now())
+	}
+}
+
+// forget drops what this process and the layers below hold of a destroyed key.
+func (s *Service) forget(ctx context.Context, key *Key) {
+	s.messages.forget(key)
+	ctx, cancel := context.WithTimeout(ctx, hsmTimeout)
+	defer cancel()
+	for i := range key.Versions {
+		if err := s.hsm.DestroyKey(ctx, key.Ref(&key.Versions[i])); err != nil {
+			s.log.LogAttrs(ctx, slog.LevelWarn, "HSM was not told that a key is destroyed",
+				slog.String("key_id", key.ID.String()), slog.String("error", err.Error()))
+		}
+	}
+}
+
+// scheduled begins an act of the scheduler.
+func (s *Service) scheduled(ctx context.Context, op policy.Operation, id KeyID) request {
+	r := s.newRequest(WithCall(ctx, &Call{RequestID: uuid.NewString(), Principal: policy.Principal{Name: "scheduler"}}), op)
+	r.decision, r.keyID = policy.Decision{Allow: true, By: "schedule"}, &id
+	return r
+}
