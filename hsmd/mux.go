@@ -38,7 +38,7 @@ type Mux struct {
 	idle     chan struct{} // closed when draining and nothing is left
 	timer    *time.Timer   // sweep
 	sweepAt  time.Time
-	stats    [driver.Derive + 1]latency
+	stats    [driver.LastOp + 1]latency
 	watchers map[chan *driver.Event]struct{}
 	closeCtx context.Context // bounds the drain of members at Close
 }

@@ -52,7 +52,7 @@ type tenant struct {
 type queue struct {
 	active [lanes][]*tenant
 	level  [lanes]float64 // used of the tenant served last
-	cost   [driver.Derive + 1]float64
+	cost   [driver.LastOp + 1]float64
 	count  int
 	// struck holds what was in flight at a driver's death. It goes first, and alone: see Mux.take.
 	struck []*call

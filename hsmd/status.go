@@ -62,7 +62,7 @@ func (l *latency) quantile(q float64) uint32 {
 }
 
 func statOf(kind driver.OpKind) int {
-	if kind < 0 || kind > driver.Derive {
+	if kind < 0 || kind > driver.LastOp {
 		return 0
 	}
 	return int(kind)

@@ -191,7 +191,7 @@ func TestEveryOperation(t *testing.T) {
 	if got := must(c.Random(ctx, 100)); len(got) != 100 {
 		t.Errorf("%d random bytes", len(got))
 	}
-	if err := c.DisableKey(ctx, aes); err != nil {
+	if _, err := c.DisableKey(ctx, aes); err != nil {
 		t.Error(err)
 	}
 	if _, err := c.Encrypt(ctx, client.EncryptRequest{KeyID: aes, Plaintext: "x"}); !errors.Is(err, client.ErrKeyDisabled) {
@@ -201,7 +201,7 @@ func TestEveryOperation(t *testing.T) {
 	if key.State != client.Disabled || key.Description != "for tests" || key.Protection != "driver" || time.Since(key.Created.Time()) > time.Hour {
 		t.Errorf("described as %+v", key)
 	}
-	if err := c.EnableKey(ctx, aes); err != nil {
+	if _, err := c.EnableKey(ctx, aes); err != nil {
 		t.Error(err)
 	}
 	page := must(c.ListKeys(ctx, client.ListKeysRequest{Limit: 1}))

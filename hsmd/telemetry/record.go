@@ -50,7 +50,7 @@ func NewRecorder(driverName string, kind trace.SpanKind) (*Recorder, error) {
 	r.session, errs[3] = histogram(MetricSessionDuration)
 	r.hsm, errs[4] = histogram(MetricHSMDuration)
 	r.sets = map[setKey]metric.MeasurementOption{}
-	for kind := range driver.Derive + 1 {
+	for kind := range driver.LastOp + 1 {
 		for code := range driver.Internal + 1 {
 			set := attribute.NewSet(AttrOperation.String(kind.String()), AttrDriver.String(driverName), AttrCode.String(code.String()))
 			r.sets[setKey{kind, code}] = metric.WithAttributeSet(set)

@@ -76,16 +76,20 @@ type (
 
 // Operations of Execute; driver.proto says what each takes and gives.
 const (
-	Encrypt   = driverv1.OpKind_ENCRYPT
-	Decrypt   = driverv1.OpKind_DECRYPT
-	Sign      = driverv1.OpKind_SIGN
-	MAC       = driverv1.OpKind_MAC
-	VerifyMAC = driverv1.OpKind_VERIFY_MAC
-	Random    = driverv1.OpKind_RANDOM
-	DataKey   = driverv1.OpKind_DATA_KEY
-	TenantMAC = driverv1.OpKind_TENANT_MAC
-	AuditSign = driverv1.OpKind_AUDIT_SIGN
-	Derive    = driverv1.OpKind_DERIVE
+	Encrypt    = driverv1.OpKind_ENCRYPT
+	Decrypt    = driverv1.OpKind_DECRYPT
+	Sign       = driverv1.OpKind_SIGN
+	MAC        = driverv1.OpKind_MAC
+	VerifyMAC  = driverv1.OpKind_VERIFY_MAC
+	Random     = driverv1.OpKind_RANDOM
+	DataKey    = driverv1.OpKind_DATA_KEY
+	TenantMAC  = driverv1.OpKind_TENANT_MAC
+	AuditSign  = driverv1.OpKind_AUDIT_SIGN
+	Derive     = driverv1.OpKind_DERIVE
+	DecryptRSA = driverv1.OpKind_DECRYPT_RSA
+
+	// LastOp is the highest of them, for tables that have one place for each.
+	LastOp = DecryptRSA
 )
 
 // Key specs.
@@ -165,5 +169,5 @@ const (
 // Slow reports whether an operation belongs to the slow lane: asymmetric work, which takes a driver hundreds of
 // microseconds, must not stand in front of operations that take ten.
 func Slow(kind OpKind) bool {
-	return kind == Sign || kind == Derive || kind == AuditSign
+	return kind == Sign || kind == Derive || kind == AuditSign || kind == DecryptRSA
 }

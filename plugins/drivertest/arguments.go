@@ -1,6 +1,8 @@
 package drivertest
 
 import (
+	"slices"
+
 	"github.com/keyside/keyside/plugins/driver"
 )
 
@@ -13,20 +15,18 @@ var argumentChecks = []check{
 // checkOpArguments sends operations with a part missing or out of range.
 func (s *suite) checkOpArguments(p *probe) {
 	bad := only(driver.InvalidArgument, driver.Unsupported)
-	for _, number := range []driver.OpKind{0, 11, 99, 255} {
+	for _, number := range []driver.OpKind{0, driver.LastOp + 1, 99, 255} {
 		_, err := s.do(p.ctx, &driver.Op{Kind: number, Data: []byte("x")})
 		p.refused(err, bad, "operation %d", number)
 	}
-	for _, number := range []driver.OpKind{
-		driver.Encrypt, driver.Decrypt, driver.Sign, driver.MAC, driver.VerifyMAC, driver.DataKey, driver.Derive,
-	} {
+	for _, number := range keyed {
 		op := &driver.Op{Kind: number, Data: make([]byte, 32), Iv: make([]byte, driver.GCMIVSize), Length: 16}
 		_, err := s.do(p.ctx, op)
 		p.refused(err, bad, "%s without a key", number)
 	}
 	for _, k := range s.samples() {
 		key := s.mustShare(p, k)
-		op, err := s.plainest(k)
+		op, err := s.plainest(key.id)
 		p.must(err, "an operation of %s", k)
 		op.Sealed = key.sealed.GetSealed()
 		_, err = s.do(p.ctx, op)
@@ -61,26 +61,44 @@ func (s *suite) checkIdentityArguments(p *probe) {
 	p.refused(err, bad, "make a key without identity")
 }
 
+// keyed are the operations that take a key.
+var keyed = []driver.OpKind{
+	driver.Encrypt, driver.Decrypt, driver.DataKey, driver.DecryptRSA, driver.Sign, driver.MAC, driver.VerifyMAC, driver.Derive,
+}
+
+// fits reports whether an operation is for a kind of key.
+func fits(number driver.OpKind, k kind) bool {
+	switch number {
+	case driver.Encrypt, driver.Decrypt, driver.DataKey:
+		return k.usage == driver.EncryptDecrypt && !k.decryptsRSA()
+	case driver.DecryptRSA:
+		return k.decryptsRSA()
+	case driver.Sign:
+		return k.usage == driver.SignVerify
+	case driver.MAC, driver.VerifyMAC:
+		return k.usage == driver.GenerateVerifyMAC
+	case driver.Derive:
+		return k.usage == driver.KeyAgreement
+	}
+	return false
+}
+
 // checkUsage uses each key for what it is not for.
 func (s *suite) checkUsage(p *probe) {
-	ops := map[driver.OpKind]driver.KeyUsage{
-		driver.Encrypt: driver.EncryptDecrypt, driver.Decrypt: driver.EncryptDecrypt, driver.DataKey: driver.EncryptDecrypt,
-		driver.Sign: driver.SignVerify, driver.MAC: driver.GenerateVerifyMAC, driver.VerifyMAC: driver.GenerateVerifyMAC,
-		driver.Derive: driver.KeyAgreement,
-	}
 	kinds := s.samples()
-	if wrapping := s.wrappingKinds(); len(wrapping) > 0 {
-		kinds = append(kinds, wrapping[0])
+	for _, rest := range [][]kind{s.wrappingKinds(), slices.DeleteFunc(s.kinds(), func(k kind) bool { return !k.decryptsRSA() })} {
+		kinds = append(kinds, rest[:min(len(rest), 1)]...)
 	}
 	for _, k := range kinds {
 		key := s.mustShare(p, k)
-		for number, usage := range ops {
-			if usage == k.usage {
+		size := max(rsaBits(k.spec)/8, 32) // what an RSA key could open, or what could be a digest
+		for _, number := range keyed {
+			if fits(number, k) {
 				continue
 			}
 			for _, a := range append([]driver.Algorithm{0}, s.algorithms(k)...) {
 				op := key.op(number, func(op *driver.Op) {
-					op.Algorithm, op.Data, op.Iv, op.Length = a, make([]byte, 32), make([]byte, driver.GCMIVSize), 16
+					op.Algorithm, op.Data, op.Iv, op.Length = a, make([]byte, size), make([]byte, driver.GCMIVSize), 16
 				})
 				_, err := s.do(p.ctx, op)
 				p.refused(err, only(driver.InvalidArgument, driver.Unsupported), "%s with a key %s", number, k)

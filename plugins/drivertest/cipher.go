@@ -35,7 +35,7 @@ func decryptOp(key *testKey, from *driver.Result, aad []byte) *driver.Op {
 
 func (s *suite) checkRoundTrip(p *probe) {
 	s.secret([]byte(marker))
-	for _, k := range s.with(p, driver.EncryptDecrypt) {
+	for _, k := range s.ciphers(p) {
 		key := s.mustShare(p, k)
 		for _, n := range []int{0, 1, 15, 16, 17, 1000, int(s.desc.GetMaxData())} {
 			n = min(n, int(s.desc.GetMaxData()))
@@ -57,7 +57,7 @@ func (s *suite) checkRoundTrip(p *probe) {
 
 // checkIVs looks for a repeated IV: with one, GCM is broken.
 func (s *suite) checkIVs(p *probe) {
-	k := s.with(p, driver.EncryptDecrypt)[0]
+	k := s.ciphers(p)[0]
 	key := s.mustShare(p, k)
 	seen := map[string]bool{}
 	for range 256 {
@@ -72,7 +72,7 @@ func (s *suite) checkIVs(p *probe) {
 
 func (s *suite) checkBadCiphertext(p *probe) {
 	bad := only(driver.BadCiphertext)
-	for _, k := range s.with(p, driver.EncryptDecrypt) {
+	for _, k := range s.ciphers(p) {
 		key := s.mustShare(p, k)
 		aad := []byte("context")
 		out := s.mustDo(p, encryptOp(key, []byte(marker), aad))
@@ -109,7 +109,7 @@ func (s *suite) checkBadCiphertext(p *probe) {
 }
 
 func (s *suite) checkCipherLimits(p *probe) {
-	key := s.mustShare(p, s.with(p, driver.EncryptDecrypt)[0])
+	key := s.mustShare(p, s.ciphers(p)[0])
 	over := make([]byte, s.desc.GetMaxData()+1)
 	_, err := s.do(p.ctx, encryptOp(key, over, nil))
 	p.refused(err, only(driver.InvalidArgument), "encrypt more than max_data")
@@ -123,7 +123,7 @@ func dataKeyOp(key *testKey, n uint32, aad []byte) *driver.Op {
 }
 
 func (s *suite) checkDataKeys(p *probe) {
-	for _, k := range s.with(p, driver.EncryptDecrypt) {
+	for _, k := range s.ciphers(p) {
 		key := s.mustShare(p, k)
 		for _, n := range []uint32{1, 16, 32, 64, s.desc.GetMaxDataKey()} {
 			n = min(n, s.desc.GetMaxDataKey())
@@ -147,7 +147,7 @@ func (s *suite) checkDataKeys(p *probe) {
 }
 
 func (s *suite) checkDataKeyLimits(p *probe) {
-	key := s.mustShare(p, s.with(p, driver.EncryptDecrypt)[0])
+	key := s.mustShare(p, s.ciphers(p)[0])
 	for _, n := range []uint32{0, s.desc.GetMaxDataKey() + 1, 1<<32 - 1} {
 		_, err := s.do(p.ctx, dataKeyOp(key, n, nil))
 		p.refused(err, only(driver.InvalidArgument), "data key of %d bytes", n)

@@ -56,7 +56,7 @@ func (s *suite) checkDescription(p *probe) {
 	}
 }
 
-// usagesOf says which usages a family of specs can have, and with which algorithms.
+// allowed says with which algorithms a kind of key can be announced.
 func allowed(k kind) []driver.Algorithm {
 	switch name := k.spec.String(); {
 	case strings.HasPrefix(name, "AES") && k.usage == driver.EncryptDecrypt:
@@ -67,6 +67,8 @@ func allowed(k kind) []driver.Algorithm {
 		return []driver.Algorithm{
 			driver.PKCS1v15SHA256, driver.PKCS1v15SHA384, driver.PKCS1v15SHA512, driver.PSSSHA256, driver.PSSSHA384, driver.PSSSHA512,
 		}
+	case k.decryptsRSA():
+		return []driver.Algorithm{driver.OAEPSHA1, driver.OAEPSHA256}
 	case strings.HasPrefix(name, "EC") && k.usage == driver.SignVerify:
 		return []driver.Algorithm{driver.ECDSASHA256, driver.ECDSASHA384, driver.ECDSASHA512}
 	case strings.HasPrefix(name, "EC") && k.usage == driver.KeyAgreement:
@@ -88,7 +90,7 @@ func (s *suite) checkCapability(p *probe, c *driver.Capability) {
 			p.Errorf("%s cannot have algorithm %s", k, a)
 		}
 	}
-	if k.usage == driver.EncryptDecrypt && s.desc.GetMaxDataKey() == 0 {
+	if k.usage == driver.EncryptDecrypt && !k.decryptsRSA() && s.desc.GetMaxDataKey() == 0 {
 		p.Errorf("max_data_key missing, although there are keys that encrypt")
 	}
 }

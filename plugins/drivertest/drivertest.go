@@ -68,7 +68,8 @@ type suite struct {
 
 	mu      sync.Mutex
 	keys    map[kind]*pendingKey
-	secrets [][]byte // what no error text may hold
+	publics map[string][]byte // SubjectPublicKeyInfo of what the driver made, by key id
+	secrets [][]byte          // what no error text may hold
 }
 
 // check is one named part of the kit.
@@ -85,14 +86,14 @@ func Check(ctx context.Context, cfg Config) *Report {
 	if cfg.UnknownTenant == "" {
 		cfg.UnknownTenant = "drivertest-unknown"
 	}
-	s := &suite{Config: cfg, report: &Report{}, keys: map[kind]*pendingKey{}}
+	s := &suite{Config: cfg, report: &Report{}, keys: map[kind]*pendingKey{}, publics: map[string][]byte{}}
 	if !s.run(ctx, check{"start", (*suite).start}) {
 		return s.report
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	made := s.makeKeysAhead(ctx)
-	for _, c := range slices.Concat(describeChecks, tenantChecks, keyChecks, cipherChecks, signChecks, macChecks,
+	for _, c := range slices.Concat(describeChecks, tenantChecks, keyChecks, cipherChecks, decryptChecks, signChecks, macChecks,
 		randomChecks, sealChecks, argumentChecks, importChecks, lifeChecks) {
 		s.run(ctx, c)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -16,6 +17,7 @@ import (
 // faulty is the soft driver with a fault. It announces few kinds of keys, so that each run of the kit is short.
 type faulty struct {
 	driver.Driver
+	also     []*driver.Capability // announced beside few
 	describe func(*driver.Description)
 	// before may change an operation, after what came of it.
 	before  func(tenant string, op *driver.Op) string
@@ -28,8 +30,14 @@ type faulty struct {
 
 var few = []*driver.Capability{
 	{Spec: driver.AES256, Usage: driver.EncryptDecrypt, Algorithms: []driver.Algorithm{driver.AESGCM}},
-	{Spec: driver.ECP256, Usage: driver.SignVerify, Algorithms: []driver.Algorithm{driver.ECDSASHA256}},
+	{Spec: driver.ECP256, Usage: driver.SignVerify, Algorithms: []driver.Algorithm{driver.ECDSASHA256, driver.ECDSASHA384, driver.ECDSASHA512}},
+	{Spec: driver.ECP256, Usage: driver.KeyAgreement, Algorithms: []driver.Algorithm{driver.ECDH}},
 	{Spec: driver.HMAC256, Usage: driver.GenerateVerifyMAC, Algorithms: []driver.Algorithm{driver.HMACSHA256}},
+}
+
+// decrypter takes time to make, so it is announced only where the fault is about it.
+var decrypter = []*driver.Capability{
+	{Spec: driver.RSA2048, Usage: driver.EncryptDecrypt, Algorithms: []driver.Algorithm{driver.OAEPSHA256, driver.OAEPSHA1}},
 }
 
 func (f *faulty) Describe(ctx context.Context) (*driver.Description, error) {
@@ -38,15 +46,15 @@ func (f *faulty) Describe(ctx context.Context) (*driver.Description, error) {
 		return nil, err
 	}
 	d = proto.CloneOf(d)
-	d.Keys, d.WrappingSpecs = few, []driver.KeySpec{driver.RSA2048}
+	d.Keys, d.WrappingSpecs = slices.Concat(few, f.also), []driver.KeySpec{driver.RSA2048}
 	if f.describe != nil {
 		f.describe(d)
 	}
 	return d, nil
 }
 
-func announced(id *driver.KeyIdentity) bool {
-	for _, c := range few {
+func (f *faulty) announced(id *driver.KeyIdentity) bool {
+	for _, c := range slices.Concat(few, f.also) {
 		if c.GetSpec() == id.GetSpec() && c.GetUsage() == id.GetUsage() {
 			return true
 		}
@@ -55,7 +63,7 @@ func announced(id *driver.KeyIdentity) bool {
 }
 
 func (f *faulty) MakeKey(ctx context.Context, req *driver.MakeKeyRequest) (*driver.SealedKey, error) {
-	if driver.CheckIdentity(req.GetKey()) == nil && !announced(req.GetKey()) {
+	if driver.CheckIdentity(req.GetKey()) == nil && !f.announced(req.GetKey()) {
 		return nil, driver.Errorf(driver.Unsupported, "keys: %s", req.GetKey().GetSpec())
 	}
 	if f.makeKey != nil && ctx.Err() == nil {

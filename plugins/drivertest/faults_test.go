@@ -2,6 +2,10 @@ package drivertest_test
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"errors"
 	"sync"
 
@@ -18,7 +22,7 @@ type fault struct {
 
 func faults() map[string]fault {
 	all := map[string]fault{"none": {"", &faulty{}}}
-	for _, some := range []map[string]fault{operationFaults(), errorFaults(), keyFaults(), describeFaults()} {
+	for _, some := range []map[string]fault{operationFaults(), asymmetricFaults(), errorFaults(), keyFaults(), describeFaults()} {
 		for what, f := range some {
 			all[what] = f
 		}
@@ -77,6 +81,65 @@ func operationFaults() map[string]fault {
 			}
 			return tenant
 		}}},
+	}
+}
+
+func asymmetricFaults() map[string]fault {
+	peer, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	good, _ := x509.MarshalPKIXPublicKey(peer.Public())
+	return map[string]fault{
+		"another shared secret": {"derive/agrees", &faulty{after: changing(driver.Derive, func(res *driver.Result) { res.Data[0] ^= 1 })}},
+		"points off the curve": {"derive/agrees", &faulty{before: func(tenant string, op *driver.Op) string {
+			if _, err := x509.ParsePKIXPublicKey(op.GetData()); err != nil && op.GetKind() == driver.Derive {
+				op.Data = good
+			}
+			return tenant
+		}}},
+		"no fault of blocks": {"", &faulty{also: decrypter}},
+		"another plaintext":  {"decrypt-rsa/opens", &faulty{also: decrypter, after: changing(driver.DecryptRSA, func(res *driver.Result) { res.Data = res.GetData()[:1] })}},
+		"a block of another length has an answer of its own": {"decrypt-rsa/bad-blocks", &faulty{
+			also: decrypter,
+			after: func(op *driver.Op, _ *driver.Result, err error) error {
+				if op.GetKind() == driver.DecryptRSA && len(op.GetData()) != 256 && driver.CodeOf(err) == driver.BadCiphertext {
+					return driver.Errorf(driver.BadCiphertext, "block has %d bytes", len(op.GetData()))
+				}
+				return err
+			},
+		}},
+		"a padding oracle by a module's code": {"decrypt-rsa/bad-blocks", &faulty{
+			also: decrypter,
+			after: func(op *driver.Op, _ *driver.Result, err error) error {
+				if e := driver.AsError(err); op.GetKind() == driver.DecryptRSA && e.Code == driver.BadCiphertext && op.GetData()[0]&1 == 1 {
+					return &driver.Error{Code: e.Code, CKR: "CKR_ENCRYPTED_DATA_INVALID", Function: "C_Decrypt", Message: e.Message}
+				}
+				return err
+			},
+		}},
+		"any algorithm opens blocks": {"decrypt-rsa/arguments", &faulty{also: decrypter, before: func(tenant string, op *driver.Op) string {
+			if op.GetKind() == driver.DecryptRSA && op.GetAlgorithm() != driver.OAEPSHA1 {
+				op.Algorithm = driver.OAEPSHA256
+			}
+			return tenant
+		}}},
+		"keys for agreement that sign": {"seal/bound-to-usage", signingAgreements(good)},
+	}
+}
+
+// signingAgreements makes a driver whose keys for agreement answer also when they are to sign.
+func signingAgreements(peer []byte) *faulty {
+	var made sync.Map // key id → usage
+	return &faulty{
+		makeKey: func(next driver.Driver, req *driver.MakeKeyRequest) (*driver.SealedKey, error) {
+			made.Store(string(req.GetKey().GetKeyId()), req.GetKey().GetUsage())
+			return next.MakeKey(context.Background(), req)
+		},
+		before: func(tenant string, op *driver.Op) string {
+			if usage, _ := made.Load(string(op.GetKey().GetKeyId())); usage == driver.KeyAgreement && op.GetKind() == driver.Sign {
+				op.Kind, op.Algorithm, op.Data = driver.Derive, driver.ECDH, peer
+				op.Key.Usage = driver.KeyAgreement
+			}
+			return tenant
+		},
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rsa"
 	"crypto/x509"
+	"maps"
 	"slices"
 
 	"github.com/keyside/keyside/plugins/driver"
@@ -34,19 +35,17 @@ func (s *suite) wrappingKey(p *probe) (*testKey, *rsa.PublicKey) {
 	return key, pub
 }
 
-// importKinds returns what the kit imports: every announced kind that is quick to make in Go, RSA by its smallest.
+// importKinds returns what the kit imports: every announced kind that is quick to make in Go, RSA by the smallest of each
+// usage.
 func (s *suite) importKinds() []kind {
-	var smallest *kind
+	smallest := map[driver.KeyUsage]kind{}
 	kinds := slices.DeleteFunc(s.kinds(), func(k kind) bool {
-		if isRSA(k.spec) && k.usage == driver.SignVerify && (smallest == nil || k.spec < smallest.spec) {
-			smallest = &k
+		if has, there := smallest[k.usage]; isRSA(k.spec) && (!there || k.spec < has.spec) {
+			smallest[k.usage] = k
 		}
 		return isRSA(k.spec) || symmetricSize(k.spec) == 0 && curveOf(k.spec) == nil
 	})
-	if smallest != nil {
-		kinds = append(kinds, *smallest)
-	}
-	return kinds
+	return append(kinds, slices.Collect(maps.Values(smallest))...)
 }
 
 func importRequest(s *suite, id *driver.KeyIdentity, with *testKey, a driver.Algorithm, w *wrapped) *driver.ImportKeyRequest {

@@ -25,6 +25,9 @@ type kind struct {
 
 func (k kind) String() string { return k.spec.String() + " for " + k.usage.String() }
 
+// decryptsRSA reports RSA keys that decrypt; the other keys for ENCRYPT_DECRYPT are symmetric.
+func (k kind) decryptsRSA() bool { return isRSA(k.spec) && k.usage == driver.EncryptDecrypt }
+
 // identity returns a new key identity of the kind.
 func (k kind) identity() *driver.KeyIdentity {
 	id := make([]byte, driver.KeyIDSize)
@@ -76,6 +79,11 @@ func (s *suite) make(ctx context.Context, k kind) (key *testKey, err error) {
 		key.sealed, err = s.Driver.MakeWrappingKey(ctx, &driver.MakeWrappingKeyRequest{Tenant: s.Tenant, Key: key.id})
 	} else {
 		key.sealed, err = s.Driver.MakeKey(ctx, &driver.MakeKeyRequest{Tenant: s.Tenant, Key: key.id})
+	}
+	if err == nil {
+		s.mu.Lock()
+		s.publics[string(key.id.GetKeyId())] = key.sealed.GetPublicKey()
+		s.mu.Unlock()
 	}
 	return key, err
 }
@@ -169,9 +177,18 @@ func (s *suite) samples() []kind {
 	return list
 }
 
+// ciphers returns the announced kinds of symmetric keys that encrypt, or ends the check.
+func (s *suite) ciphers(p *probe) []kind {
+	list := slices.DeleteFunc(s.with(p, driver.EncryptDecrypt), kind.decryptsRSA)
+	if len(list) == 0 {
+		p.Skipf("describe announces no symmetric key for %s", driver.EncryptDecrypt)
+	}
+	return list
+}
+
 // exercise does the plainest operation that a key is for.
 func (s *suite) exercise(ctx context.Context, tenant string, id *driver.KeyIdentity, sealed []byte) error {
-	op, err := s.plainest(kind{id.GetSpec(), id.GetUsage()})
+	op, err := s.plainest(id)
 	if err != nil {
 		return err
 	}
@@ -180,32 +197,53 @@ func (s *suite) exercise(ctx context.Context, tenant string, id *driver.KeyIdent
 	return err
 }
 
-// plainest returns the plainest operation of a kind of key, but for the key.
-func (s *suite) plainest(k kind) (*driver.Op, error) {
+// plainest returns the plainest operation of a key, but for the key itself.
+func (s *suite) plainest(id *driver.KeyIdentity) (*driver.Op, error) {
+	k := kind{id.GetSpec(), id.GetUsage()}
 	op := &driver.Op{Data: []byte(marker)}
 	if algorithms := s.algorithms(k); len(algorithms) > 0 {
 		op.Algorithm = algorithms[0]
 	}
-	switch k.usage {
-	case driver.EncryptDecrypt:
+	var err error
+	switch {
+	case k.decryptsRSA():
+		op.Kind = driver.DecryptRSA
+		op.Data, err = s.blockFor(id, op.GetAlgorithm())
+	case k.usage == driver.EncryptDecrypt:
 		op.Kind, op.Algorithm = driver.Encrypt, 0
-	case driver.SignVerify:
+	case k.usage == driver.SignVerify:
 		op.Kind, op.Data = driver.Sign, make([]byte, digestSize(op.GetAlgorithm()))
-	case driver.GenerateVerifyMAC:
+	case k.usage == driver.GenerateVerifyMAC:
 		op.Kind = driver.MAC
-	case driver.KeyAgreement:
-		peer, err := ecdsa.GenerateKey(cmp.Or(curveOf(k.spec), elliptic.P256()), rand.Reader)
-		if err != nil {
-			return nil, err
-		}
-		if op.Data, err = x509.MarshalPKIXPublicKey(peer.Public()); err != nil {
-			return nil, err
-		}
+	case k.usage == driver.KeyAgreement:
 		op.Kind = driver.Derive
+		op.Data, err = peerFor(k.spec)
 	default:
-		return nil, fmt.Errorf("no operation is for %s", k)
+		err = fmt.Errorf("no operation is for %s", k)
 	}
-	return op, nil
+	return op, err
+}
+
+func peerFor(spec driver.KeySpec) ([]byte, error) {
+	peer, err := ecdsa.GenerateKey(cmp.Or(curveOf(spec), elliptic.P256()), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	return x509.MarshalPKIXPublicKey(peer.Public())
+}
+
+// blockFor encrypts the marker for an RSA key that the driver made, even if id gives it another usage. For a key of another
+// size, or that nobody made, it is a block of the length that the spec wants.
+func (s *suite) blockFor(id *driver.KeyIdentity, a driver.Algorithm) ([]byte, error) {
+	s.mu.Lock()
+	spki := s.publics[string(id.GetKeyId())]
+	s.mu.Unlock()
+	if parsed, err := x509.ParsePKIXPublicKey(spki); err == nil {
+		if pub, ok := parsed.(*rsa.PublicKey); ok && pub.N.BitLen() == rsaBits(id.GetSpec()) {
+			return encryptRSA(a, pub, []byte(marker))
+		}
+	}
+	return make([]byte, rsaBits(id.GetSpec())/8), nil
 }
 
 func isRSA(spec driver.KeySpec) bool { return rsaBits(spec) > 0 }

@@ -3,6 +3,8 @@ package drivertest
 import (
 	"bytes"
 	"context"
+	"crypto/rsa"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"slices"
@@ -78,7 +80,11 @@ func (s *suite) checkDeadlineHonoured(p *probe) {
 func (s *suite) checkConcurrency(p *probe) {
 	const goroutines, rounds = 32, 12
 	var keys []*testKey
-	for _, k := range s.samples() {
+	kinds := s.samples()
+	if i := slices.IndexFunc(s.kinds(), kind.decryptsRSA); i >= 0 {
+		kinds = append(kinds, s.kinds()[i])
+	}
+	for _, k := range kinds {
 		keys = append(keys, s.mustShare(p, k))
 	}
 	parallel(p, goroutines, func(g int) error {
@@ -112,10 +118,12 @@ func patiently(ctx context.Context, fn func() error) error {
 func (s *suite) mixed(ctx context.Context, key *testKey, n int) error {
 	return patiently(ctx, func() error {
 		k := kind{key.id.GetSpec(), key.id.GetUsage()}
-		switch k.usage {
-		case driver.EncryptDecrypt:
+		switch {
+		case k.decryptsRSA():
+			return s.mixedRSA(ctx, key, n)
+		case k.usage == driver.EncryptDecrypt:
 			return s.mixedCipher(ctx, key, n)
-		case driver.GenerateVerifyMAC:
+		case k.usage == driver.GenerateVerifyMAC:
 			data, a := fmt.Appendf(nil, "%s %d", marker, n), s.algorithms(k)[0]
 			out, err := s.do(ctx, macOp(key, a, data))
 			if err != nil {
@@ -126,7 +134,7 @@ func (s *suite) mixed(ctx context.Context, key *testKey, n int) error {
 				err = errors.New("a mac does not verify while others are made")
 			}
 			return err
-		case driver.SignVerify:
+		case k.usage == driver.SignVerify:
 			a := s.algorithms(k)[0]
 			d := digest(a, fmt.Sprint(n))
 			out, err := s.do(ctx, signOp(key, a, d))
@@ -137,6 +145,28 @@ func (s *suite) mixed(ctx context.Context, key *testKey, n int) error {
 		}
 		return s.exercise(ctx, s.Tenant, key.id, key.sealed.GetSealed())
 	})
+}
+
+func (s *suite) mixedRSA(ctx context.Context, key *testKey, n int) error {
+	a := s.algorithms(kind{key.id.GetSpec(), key.id.GetUsage()})[0]
+	data := fmt.Appendf(nil, "%s %d", marker, n)
+	parsed, err := x509.ParsePKIXPublicKey(key.sealed.GetPublicKey())
+	if err != nil {
+		return err
+	}
+	pub, ok := parsed.(*rsa.PublicKey)
+	if !ok {
+		return fmt.Errorf("public key is a %T", parsed)
+	}
+	block, err := encryptRSA(a, pub, data)
+	if err != nil {
+		return err
+	}
+	res, err := s.do(ctx, decryptRSAOp(key, a, block))
+	if err == nil && !bytes.Equal(res.GetData(), data) {
+		err = errors.New("another's plaintext came back")
+	}
+	return err
 }
 
 func (s *suite) mixedCipher(ctx context.Context, key *testKey, n int) error {

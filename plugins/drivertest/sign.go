@@ -132,30 +132,57 @@ func (s *suite) checkAuditSign(p *probe) {
 
 func (s *suite) checkDerive(p *probe) {
 	for _, k := range s.with(p, driver.KeyAgreement) {
-		curve := curveOf(k.spec)
-		if curve == nil {
+		if curveOf(k.spec) == nil {
 			continue // Go has no such curve to agree with
 		}
 		key := s.mustShare(p, k)
-		peer, err := ecdsa.GenerateKey(curve, rand.Reader)
-		p.must(err, "make a peer's key")
-		spki, err := x509.MarshalPKIXPublicKey(peer.Public())
-		p.must(err, "encode a peer's key")
-		op := func(data []byte) *driver.Op {
-			return key.op(driver.Derive, func(op *driver.Op) { op.Algorithm, op.Data = driver.ECDH, data })
+		for range 8 {
+			s.checkAgreement(p, key)
 		}
-		got := s.secret(s.mustDo(p, op(spki)).GetData())
-		p.equal(got, agreed(p, peer, key.sealed.GetPublicKey()), k.String()+": shared secret")
+		s.checkBadPeers(p, key)
+	}
+}
 
-		other, err := ecdsa.GenerateKey(otherCurve(curve), rand.Reader)
-		p.must(err, "make a peer's key")
-		foreign, err := x509.MarshalPKIXPublicKey(other.Public())
-		p.must(err, "encode a peer's key")
-		off := bytes.Clone(spki)
-		off[len(off)-1] ^= 1 // not on the curve any more
-		for what, data := range map[string][]byte{"nothing": nil, "no key": []byte("x"), "another curve's": foreign, "a point off the curve": off} {
-			_, err := s.do(p.ctx, op(data))
-			p.refused(err, only(driver.InvalidArgument), "%s: derive with %s", k, what)
+func deriveOp(key *testKey, peer []byte) *driver.Op {
+	return key.op(driver.Derive, func(op *driver.Op) { op.Algorithm, op.Data = driver.ECDH, peer })
+}
+
+// checkAgreement agrees with a new peer, in the driver and in Go.
+func (s *suite) checkAgreement(p *probe, key *testKey) {
+	peer, err := ecdsa.GenerateKey(curveOf(key.id.GetSpec()), rand.Reader)
+	p.must(err, "make a peer's key")
+	spki, err := x509.MarshalPKIXPublicKey(peer.Public())
+	p.must(err, "encode a peer's key")
+	got := s.secret(s.mustDo(p, deriveOp(key, spki)).GetData())
+	p.equal(got, agreed(p, peer, key.sealed.GetPublicKey()), key.id.GetSpec().String()+": shared secret")
+}
+
+// checkBadPeers sends what is no point of the key's curve.
+func (s *suite) checkBadPeers(p *probe, key *testKey) {
+	curve := curveOf(key.id.GetSpec())
+	spki, err := peerFor(key.id.GetSpec())
+	p.must(err, "make a peer's key")
+	other, err := ecdsa.GenerateKey(otherCurve(curve), rand.Reader)
+	p.must(err, "make a peer's key")
+	foreign, err := x509.MarshalPKIXPublicKey(other.Public())
+	p.must(err, "encode a peer's key")
+	off := bytes.Clone(spki)
+	off[len(off)-1] ^= 1 // not on the curve any more
+	zero := bytes.Clone(spki)
+	clear(zero[len(zero)-2*((curve.Params().BitSize+7)/8):])
+	for what, data := range map[string][]byte{
+		"nothing": nil, "no key": []byte("x"), "another curve's": foreign, "a point off the curve": off, "the point 0, 0": zero,
+		"the bare point": spki[len(spki)-2*((curve.Params().BitSize+7)/8)-1:],
+	} {
+		_, err := s.do(p.ctx, deriveOp(key, data))
+		p.refused(err, only(driver.InvalidArgument), "%s: derive with %s", key.id.GetSpec(), what)
+	}
+	for number := range driverv1.Algorithm_name {
+		if a := driver.Algorithm(number); a != driver.ECDH {
+			op := deriveOp(key, spki)
+			op.Algorithm = a
+			_, err := s.do(p.ctx, op)
+			p.refused(err, only(driver.InvalidArgument, driver.Unsupported), "%s: derive with %s", key.id.GetSpec(), a)
 		}
 	}
 }

@@ -338,6 +338,7 @@ const (
 	OpKind_TENANT_MAC     OpKind = 8  // data → data (32 bytes): HMAC-SHA-256 with the tenant's mac key under the label of TenantMACLabel; no key
 	OpKind_AUDIT_SIGN     OpKind = 9  // data (a SHA-256 digest) → data (ASN.1 DER ECDSA): the tenant's audit key; no key
 	OpKind_DERIVE         OpKind = 10 // algorithm ECDH, data (DER SubjectPublicKeyInfo of the peer) → data (shared secret, X coordinate)
+	OpKind_DECRYPT_RSA    OpKind = 11 // algorithm RSAES_OAEP_…, data (one block as long as the modulus) → data; a kind of its own, since it is slow
 )
 
 // Enum value maps for OpKind.
@@ -354,6 +355,7 @@ var (
 		8:  "TENANT_MAC",
 		9:  "AUDIT_SIGN",
 		10: "DERIVE",
+		11: "DECRYPT_RSA",
 	}
 	OpKind_value = map[string]int32{
 		"OP_UNSPECIFIED": 0,
@@ -367,6 +369,7 @@ var (
 		"TENANT_MAC":     8,
 		"AUDIT_SIGN":     9,
 		"DERIVE":         10,
+		"DECRYPT_RSA":    11,
 	}
 )
 
@@ -403,7 +406,7 @@ const (
 	ErrorCode_OK               ErrorCode = 0
 	ErrorCode_INVALID_ARGUMENT ErrorCode = 1 // the caller's mistake: a field missing, out of range or contradictory
 	ErrorCode_UNSUPPORTED      ErrorCode = 2 // this driver cannot do it; message names the capability
-	ErrorCode_BAD_CIPHERTEXT   ErrorCode = 3 // the data does not decrypt or verify under this key
+	ErrorCode_BAD_CIPHERTEXT   ErrorCode = 3 // the data does not decrypt or verify under this key; of DECRYPT_RSA in one text for every fault
 	ErrorCode_BAD_MATERIAL     ErrorCode = 4 // import: the material cannot be opened or is not what it should be
 	ErrorCode_SEAL_INVALID     ErrorCode = 5 // the sealed key fails its MAC, or is another key than the caller says
 	ErrorCode_KEY_UNAVAILABLE  ErrorCode = 6 // the tenant's keys or the sealed key's root cannot be found now
@@ -921,6 +924,8 @@ func (x *Description) GetOpenedInHsm() []Algorithm {
 	return nil
 }
 
+// Capability is one sort of key: a spec with a usage, and what such keys can do. The keys of two usages of one spec are
+// not interchangeable, since a seal binds both.
 type Capability struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Spec          KeySpec                `protobuf:"varint,1,opt,name=spec,proto3,enum=driver.v1.KeySpec" json:"spec,omitempty"`
@@ -2669,7 +2674,7 @@ const file_driver_proto_rawDesc = "" +
 	"\fHMAC_SHA_256\x10(\x12\x10\n" +
 	"\fHMAC_SHA_384\x10)\x12\x10\n" +
 	"\fHMAC_SHA_512\x10*\x12\b\n" +
-	"\x04ECDH\x102*\x9f\x01\n" +
+	"\x04ECDH\x102*\xb0\x01\n" +
 	"\x06OpKind\x12\x12\n" +
 	"\x0eOP_UNSPECIFIED\x10\x00\x12\v\n" +
 	"\aENCRYPT\x10\x01\x12\v\n" +
@@ -2687,7 +2692,8 @@ const file_driver_proto_rawDesc = "" +
 	"AUDIT_SIGN\x10\t\x12\n" +
 	"\n" +
 	"\x06DERIVE\x10\n" +
-	"*\x86\x02\n" +
+	"\x12\x0f\n" +
+	"\vDECRYPT_RSA\x10\v*\x86\x02\n" +
 	"\tErrorCode\x12\x06\n" +
 	"\x02OK\x10\x00\x12\x14\n" +
 	"\x10INVALID_ARGUMENT\x10\x01\x12\x0f\n" +

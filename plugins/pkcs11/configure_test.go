@@ -93,7 +93,7 @@ func TestEveryProfileResolves(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		if p.Name != name || len(p.specs) == 0 || p.Limits.Data == 0 || p.Workers.Fast == 0 || p.Workers.Slow == 0 {
+		if p.Name != name || len(p.keys) == 0 || p.Limits.Data == 0 || p.Workers.Fast == 0 || p.Workers.Slow == 0 {
 			t.Errorf("%s is incomplete", name)
 		}
 	}

@@ -47,8 +47,10 @@ func (x *Direct) makeKeys() (err error) {
 	if err != nil {
 		return err
 	}
-	for spec, into := range map[driver.KeySpec]*handle{driver.AES256: &x.aes, driver.RSA2048: &x.rsa, driver.ECP256: &x.ec} {
-		if *into, err = x.makeKey(kek, specs[spec]); err != nil {
+	for k, into := range map[keyKind]*handle{
+		{driver.AES256, driver.EncryptDecrypt}: &x.aes, {driver.RSA2048, driver.SignVerify}: &x.rsa, {driver.ECP256, driver.SignVerify}: &x.ec,
+	} {
+		if *into, err = x.makeKey(kek, specs[k.spec], k.usage); err != nil {
 			return err
 		}
 	}
@@ -56,7 +58,7 @@ func (x *Direct) makeKeys() (err error) {
 }
 
 // makeKey makes a key the way Keyside's working keys come to be: generated, wrapped, unwrapped.
-func (x *Direct) makeKey(kek handle, spec keySpec) (handle, error) {
+func (x *Direct) makeKey(kek handle, spec keySpec, usage driver.KeyUsage) (handle, error) {
 	temp, _, err := generateKey(x.owner, spec)
 	if err != nil {
 		return 0, err
@@ -66,7 +68,7 @@ func (x *Direct) makeKey(kek handle, spec keySpec) (handle, error) {
 	if err != nil {
 		return 0, err
 	}
-	work := spec.template(workUses(spec.usage, spec.class), false, x.d.sessionOnly(false)...)
+	work := spec.template(workUses(usage, spec.class), false, x.d.sessionOnly(false)...)
 	h, err := x.owner.unwrap(mechanism{id: mech}, kek, wrapped, work)
 	return h, errors.Join(err, x.owner.destroy(temp))
 }

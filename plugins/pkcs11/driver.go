@@ -241,13 +241,13 @@ func (d *Driver) Describe(context.Context) (*driver.Description, error) {
 		Name: d.profile.Name, Version: d.lib.version, Vendor: d.info.ManufacturerID + " " + d.info.Model, Protection: d.profile.protection,
 		SealFormat: d.profile.Wrap.Format, MaxData: uint32(d.profile.Limits.Data), MaxDataKey: uint32(d.profile.Limits.DataKey),
 		MaxRandom: uint32(d.profile.Limits.Random), FastWorkers: uint32(d.settings.FastWorkers), SlowWorkers: uint32(d.settings.SlowWorkers),
-		SessionLimit: uint32(d.sessionLimit), OpenedInHsm: d.profile.inHSM,
-		ImportAlgorithms: append(append([]driver.Algorithm(nil), d.profile.inHSM...), d.profile.inProcess...),
+		SessionLimit: uint32(d.sessionLimit), OpenedInHsm: d.profile.Import.inHSM, ImportAlgorithms: d.profile.Import.all(),
 	}
-	for _, spec := range d.profile.specs {
-		desc.Keys = append(desc.Keys, capability(spec))
-		if specs[spec].rsa() && len(desc.ImportAlgorithms) > 0 {
-			desc.WrappingSpecs = append(desc.WrappingSpecs, spec)
+	for _, k := range d.profile.order {
+		if k.usage == driver.Unwrap {
+			desc.WrappingSpecs = append(desc.WrappingSpecs, k.spec)
+		} else {
+			desc.Keys = append(desc.Keys, &driver.Capability{Spec: k.spec, Usage: k.usage, Algorithms: d.profile.keys[k]})
 		}
 	}
 	return desc, nil

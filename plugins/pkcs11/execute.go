@@ -11,10 +11,11 @@ import (
 	"github.com/keyside/keyside/plugins/driver"
 )
 
-// operation is one OpKind: the usage that its key must have (0: no key), what is checked before anything is touched, and
-// what is done.
+// operation is one OpKind: the usage that its key must have (0: no key) and the class, where a usage has keys of two; what is
+// checked before anything is touched, and what is done.
 type operation struct {
 	usage driver.KeyUsage
+	class uint
 	check func(*Driver, *driver.Op) error
 	run   func(*job) (*driver.Result, error)
 }
@@ -29,15 +30,17 @@ type job struct {
 }
 
 var operations = map[driver.OpKind]*operation{
-	driver.Encrypt:   {driver.EncryptDecrypt, checkData, (*job).encrypt},
-	driver.Decrypt:   {driver.EncryptDecrypt, checkCiphertext, (*job).decrypt},
-	driver.DataKey:   {driver.EncryptDecrypt, checkDataKey, (*job).dataKey},
-	driver.Sign:      {driver.SignVerify, checkDigest, (*job).sign},
-	driver.MAC:       {driver.GenerateVerifyMAC, checkData, (*job).mac},
-	driver.VerifyMAC: {driver.GenerateVerifyMAC, checkData, (*job).verifyMAC},
-	driver.Random:    {0, checkRandom, (*job).random},
-	driver.TenantMAC: {0, checkData, (*job).tenantMAC},
-	driver.AuditSign: {0, checkAuditDigest, (*job).auditSign},
+	driver.Encrypt:    {driver.EncryptDecrypt, secretKey, checkData, (*job).encrypt},
+	driver.Decrypt:    {driver.EncryptDecrypt, secretKey, checkCiphertext, (*job).decrypt},
+	driver.DataKey:    {driver.EncryptDecrypt, secretKey, checkDataKey, (*job).dataKey},
+	driver.DecryptRSA: {driver.EncryptDecrypt, privateKey, checkBlock, (*job).decryptRSA},
+	driver.Sign:       {driver.SignVerify, 0, checkDigest, (*job).sign},
+	driver.MAC:        {driver.GenerateVerifyMAC, 0, checkData, (*job).mac},
+	driver.VerifyMAC:  {driver.GenerateVerifyMAC, 0, checkData, (*job).verifyMAC},
+	driver.Derive:     {driver.KeyAgreement, 0, checkData, (*job).derive},
+	driver.Random:     {0, 0, checkRandom, (*job).random},
+	driver.TenantMAC:  {0, 0, checkData, (*job).tenantMAC},
+	driver.AuditSign:  {0, 0, checkAuditDigest, (*job).auditSign},
 }
 
 // Execute implements driver.Driver.
@@ -49,7 +52,7 @@ func (d *Driver) Execute(ctx context.Context, tenant string, op *driver.Op) (*dr
 	if o == nil {
 		return nil, driver.Errorf(driver.Unsupported, "operation %s", op.GetKind())
 	}
-	if err := o.checkKey(op); err != nil {
+	if err := d.checkOpKey(o, op); err != nil {
 		return nil, err
 	}
 	if err := o.check(d, op); err != nil {
@@ -98,7 +101,7 @@ func (d *Driver) once(ctx context.Context, o *operation, op *driver.Op, f *failu
 	return res, err
 }
 
-func (o *operation) checkKey(op *driver.Op) error {
+func (d *Driver) checkOpKey(o *operation, op *driver.Op) error {
 	if o.usage == 0 {
 		if op.GetKey() != nil || len(op.GetSealed()) > 0 {
 			return driver.Errorf(driver.InvalidArgument, "%s takes no key", op.GetKind())
@@ -111,11 +114,14 @@ func (o *operation) checkKey(op *driver.Op) error {
 	if op.GetKey().GetUsage() != o.usage {
 		return driver.Errorf(driver.InvalidArgument, "%s needs a key for %s", op.GetKind(), o.usage)
 	}
-	alg := op.GetAlgorithm()
-	if alg == 0 && o.usage == driver.EncryptDecrypt {
-		return nil // there is but one
+	if o.class != 0 && specs[op.GetKey().GetSpec()].class != o.class {
+		return driver.Errorf(driver.InvalidArgument, "%s is not for %s keys", op.GetKind(), op.GetKey().GetSpec())
 	}
-	if spec := specs[op.GetKey().GetSpec()]; spec.usage != o.usage || !slices.Contains(spec.algs, alg) {
+	alg := op.GetAlgorithm()
+	if alg == 0 && o.usage == driver.EncryptDecrypt && o.class == secretKey {
+		alg = driver.AESGCM // there is but one
+	}
+	if !slices.Contains(d.profile.keys[keyKind{op.GetKey().GetSpec(), o.usage}], alg) {
 		return driver.Errorf(driver.InvalidArgument, "algorithm %s is not for %s keys", alg, op.GetKey().GetSpec())
 	}
 	return nil
@@ -136,6 +142,14 @@ func checkCiphertext(d *Driver, op *driver.Op) error {
 	}
 	if len(op.GetIv()) != driver.GCMIVSize || len(op.GetData()) < driver.GCMTagSize {
 		return driver.Errorf(driver.BadCiphertext, badCiphertext)
+	}
+	return nil
+}
+
+// checkBlock wants a block as long as the modulus. Another length is a fault like any other.
+func checkBlock(_ *Driver, op *driver.Op) error {
+	if len(op.GetData()) != specs[op.GetKey().GetSpec()].bits/8 {
+		return errBadBlock
 	}
 	return nil
 }
@@ -169,6 +183,10 @@ func checkAuditDigest(_ *Driver, op *driver.Op) error {
 }
 
 const badCiphertext = "ciphertext does not decrypt"
+
+// errBadBlock is the one answer to every fault of an RSA block: what differs would let its sender decrypt other people's
+// messages (Bleichenbacher 1998, Manger 2001).
+var errBadBlock = &driver.Error{Code: driver.BadCiphertext, Message: badCiphertext}
 
 func (j *job) encrypt() (*driver.Result, error) {
 	iv, sealed, err := j.s.seal(j.key.handle, j.op.GetAad(), j.op.GetData(), 0)
@@ -204,6 +222,49 @@ func (j *job) decrypt() (*driver.Result, error) {
 		return nil, driver.Errorf(driver.Device, "module made a plaintext of %d bytes from %d", len(plain), len(j.op.GetData()))
 	}
 	return &driver.Result{Data: plain}, nil
+}
+
+// decryptRSA opens a block where the profile says: inside the HSM, or by raw RSA there and decoding here.
+func (j *job) decryptRSA() (*driver.Result, error) {
+	how, block := rsaBlocks[j.op.GetAlgorithm()], j.op.GetData()
+	var plain []byte
+	var err error
+	opened := true
+	if slices.Contains(j.d.profile.Decrypt.inHSM, j.op.GetAlgorithm()) {
+		plain, err = j.s.decryptRSA(how.mech, j.key.handle, block)
+	} else {
+		plain, opened, err = j.s.openOAEP(how.hash, j.key.handle, block)
+	}
+	if err != nil {
+		if err = j.d.blame(j.s, err, driver.BadCiphertext, badCiphertext); driver.CodeOf(err) != driver.BadCiphertext {
+			return nil, err
+		}
+		opened = false
+	}
+	if !opened {
+		return nil, errBadBlock
+	}
+	if len(plain) > len(block)-2*how.hash.Size()-2 {
+		clear(plain)
+		return nil, driver.Errorf(driver.Device, "module made a plaintext of %d bytes from a block of %d", len(plain), len(block))
+	}
+	return &driver.Result{Data: plain}, nil
+}
+
+// derive does ECDH. The peer's point is checked here, whatever the module does: one that is not on the curve gives the key
+// away bit by bit (Biehl, Meyer, Mueller 2000).
+func (j *job) derive() (*driver.Result, error) {
+	point, err := peerPoint(j.key.spec, j.op.GetData())
+	if err != nil {
+		return nil, err
+	}
+	size := j.key.spec.fieldSize()
+	secret, err := j.s.ecdh(j.key.handle, point, size)
+	if err == nil && len(secret) != size {
+		clear(secret)
+		return nil, driver.Errorf(driver.Device, "module made a shared secret of %d bytes", len(secret))
+	}
+	return result(secret, err)
 }
 
 func (j *job) sign() (*driver.Result, error) {
@@ -280,8 +341,7 @@ func signEC(s *session, key handle, spec keySpec, digest []byte) ([]byte, error)
 }
 
 func rawSignEC(s *session, key handle, spec keySpec, digest []byte) ([]byte, error) {
-	bits := spec.curve.Params().BitSize
-	size := (bits + 7) / 8
+	size := spec.fieldSize()
 	// Whole bytes are enough: no digest is longer than the one curve whose order has a broken byte.
 	out, err := s.sign(callSign, size, signatures[driver.ECDSASHA256].mech, key, digest[:min(len(digest), size)], make([]byte, 2*size))
 	if err == nil && len(out) != 2*size {

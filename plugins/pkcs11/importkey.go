@@ -38,16 +38,16 @@ type importJob struct {
 
 // ImportKey implements driver.Driver.
 func (d *Driver) ImportKey(ctx context.Context, req *driver.ImportKeyRequest) (*driver.SealedKey, error) {
-	spec, err := d.checkKey(req.GetKey(), specs[req.GetKey().GetSpec()].usage)
+	spec, err := d.checkKey(req.GetKey())
 	if err != nil {
 		return nil, err
 	}
-	wrapper, err := d.checkKey(req.GetWrappingKey(), driver.Unwrap)
+	wrapper, err := d.checkWrappingKey(req.GetWrappingKey())
 	if err != nil {
 		return nil, err
 	}
-	inHSM := slices.Contains(d.profile.inHSM, req.GetAlgorithm())
-	if !inHSM && !slices.Contains(d.profile.inProcess, req.GetAlgorithm()) {
+	inHSM := slices.Contains(d.profile.Import.inHSM, req.GetAlgorithm())
+	if !inHSM && !slices.Contains(d.profile.Import.inProcess, req.GetAlgorithm()) {
 		return nil, driver.Errorf(driver.Unsupported, "import algorithm %s", req.GetAlgorithm())
 	}
 	j := importJob{d: d, req: req, spec: spec, wrapper: wrapper, inHSM: inHSM}
@@ -78,7 +78,7 @@ func (d *Driver) ImportKey(ctx context.Context, req *driver.ImportKeyRequest) (*
 // parts splits the material into the RSA block and what follows under RFC 5649, nil where the block is the key itself.
 func (j *importJob) parts() (block, rest []byte, err error) {
 	material, private := j.req.GetEncryptedMaterial(), j.req.GetEncryptedPrivateKey()
-	keyed := importMechanisms[j.req.GetAlgorithm()].keyed
+	keyed := rsaBlocks[j.req.GetAlgorithm()].keyed
 	size := j.wrapper.bits / 8
 	switch {
 	case len(private) > 0 && (keyed || j.spec.class == secretKey):
@@ -146,19 +146,15 @@ func (j *importJob) open(wrapping handle) (handle, error) {
 
 // openBlock makes a secret key of what the RSA block holds: inside the HSM, or by way of this process's memory.
 func (j *importJob) openBlock(wrapping handle, block []byte, template []*p11.Attribute, sizes []int) (handle, error) {
-	how := importMechanisms[j.req.GetAlgorithm()]
+	how := rsaBlocks[j.req.GetAlgorithm()]
 	if j.inHSM {
-		return j.keep(j.s.unwrap(how.unwrap, wrapping, block, template))
+		return j.keep(j.s.unwrap(how.mech, wrapping, block, template))
 	}
-	raw, err := j.s.rawDecrypt(wrapping, block)
+	secret, ok, err := j.s.openOAEP(how.hash, wrapping, block)
 	if err != nil {
 		return 0, err
 	}
-	em := make([]byte, len(block)) // modules may leave out leading zeros
-	copy(em[len(em)-len(raw):], raw)
-	clear(raw)
-	defer clear(em)
-	secret, ok := oaepDecode(how.hash, em)
+	defer clear(secret)
 	if !ok || !slices.Contains(sizes, len(secret)) {
 		return 0, errBadMaterial
 	}
@@ -219,7 +215,7 @@ func (j *importJob) proveSecret(t *tenantKeys, h handle) ([]byte, error) {
 	}
 	mech, size := mechanism{id: p11.CKM_AES_CMAC}, 16
 	if j.spec.keyType != p11.CKK_AES {
-		a := signatures[j.spec.algs[0]]
+		a := signatures[j.spec.usages[driver.GenerateVerifyMAC][0]]
 		mech, size = a.mech, a.hash.Size()
 	}
 	check, err := j.s.sign(callMAC, 0, mech, h, []byte(checkLabel), make([]byte, size))

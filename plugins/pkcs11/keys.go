@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/subtle"
 	"errors"
-	"slices"
 
 	p11 "github.com/miekg/pkcs11"
 
@@ -89,39 +88,50 @@ func control[T any](ctx context.Context, d *Driver, tenant string, places chan s
 	})
 }
 
-// checkKey refuses an identity that no key of this driver can have.
-func (d *Driver) checkKey(id *driver.KeyIdentity, usage driver.KeyUsage) (keySpec, error) {
+// checkKey refuses an identity that no working key of this driver can have.
+func (d *Driver) checkKey(id *driver.KeyIdentity) (keySpec, error) {
 	if err := driver.CheckIdentity(id); err != nil {
 		return keySpec{}, err
 	}
-	spec := specs[id.GetSpec()]
-	if !slices.Contains(d.profile.specs, id.GetSpec()) {
-		return spec, driver.Errorf(driver.Unsupported, "key spec %s", id.GetSpec())
+	if _, made := d.profile.keys[keyKind{id.GetSpec(), id.GetUsage()}]; !made || id.GetUsage() == driver.Unwrap {
+		return keySpec{}, driver.Errorf(driver.Unsupported, "keys: %s for %s", id.GetSpec(), id.GetUsage())
 	}
-	switch {
-	case usage == driver.Unwrap && id.GetUsage() != usage:
-		return spec, driver.Errorf(driver.InvalidArgument, "a wrapping key has usage %s", driver.Unwrap)
-	case usage == driver.Unwrap && !spec.rsa(), id.GetUsage() != usage:
-		return spec, driver.Errorf(driver.Unsupported, "usage %s of %s keys", id.GetUsage(), id.GetSpec())
+	return specs[id.GetSpec()], nil
+}
+
+// checkWrappingKey does it for keys that open imports.
+func (d *Driver) checkWrappingKey(id *driver.KeyIdentity) (keySpec, error) {
+	if err := driver.CheckIdentity(id); err != nil {
+		return keySpec{}, err
 	}
-	return spec, nil
+	if id.GetUsage() != driver.Unwrap {
+		return keySpec{}, driver.Errorf(driver.InvalidArgument, "a wrapping key has usage %s", driver.Unwrap)
+	}
+	if _, made := d.profile.keys[keyKind{id.GetSpec(), driver.Unwrap}]; !made {
+		return keySpec{}, driver.Errorf(driver.Unsupported, "wrapping_specs: %s", id.GetSpec())
+	}
+	return specs[id.GetSpec()], nil
 }
 
 // MakeKey implements driver.Driver.
 func (d *Driver) MakeKey(ctx context.Context, req *driver.MakeKeyRequest) (*driver.SealedKey, error) {
-	return d.makeKey(ctx, req.GetTenant(), req.GetKey(), specs[req.GetKey().GetSpec()].usage)
+	spec, err := d.checkKey(req.GetKey())
+	if err != nil {
+		return nil, err
+	}
+	return d.makeKey(ctx, req.GetTenant(), req.GetKey(), spec)
 }
 
 // MakeWrappingKey implements driver.Driver.
 func (d *Driver) MakeWrappingKey(ctx context.Context, req *driver.MakeWrappingKeyRequest) (*driver.SealedKey, error) {
-	return d.makeKey(ctx, req.GetTenant(), req.GetKey(), driver.Unwrap)
-}
-
-func (d *Driver) makeKey(ctx context.Context, tenant string, id *driver.KeyIdentity, usage driver.KeyUsage) (*driver.SealedKey, error) {
-	spec, err := d.checkKey(id, usage)
+	spec, err := d.checkWrappingKey(req.GetKey())
 	if err != nil {
 		return nil, err
 	}
+	return d.makeKey(ctx, req.GetTenant(), req.GetKey(), spec)
+}
+
+func (d *Driver) makeKey(ctx context.Context, tenant string, id *driver.KeyIdentity, spec keySpec) (*driver.SealedKey, error) {
 	var places chan struct{}
 	if spec.rsa() {
 		places = d.making

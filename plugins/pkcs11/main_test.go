@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	p11 "github.com/miekg/pkcs11"
+
 	"github.com/keyside/keyside/plugins/driver"
 )
 
@@ -132,7 +134,19 @@ var nextKey atomic.Uint32
 // newKey makes a key and returns its identity and its sealed form.
 func newKey(t testing.TB, d *Driver, tenant string, spec driver.KeySpec) (*driver.KeyIdentity, *driver.SealedKey) {
 	t.Helper()
-	id := identity(spec, specs[spec].usage)
+	usage := driver.SignVerify
+	switch specs[spec].keyType {
+	case p11.CKK_AES:
+		usage = driver.EncryptDecrypt
+	case p11.CKK_GENERIC_SECRET:
+		usage = driver.GenerateVerifyMAC
+	}
+	return newKeyFor(t, d, tenant, spec, usage)
+}
+
+func newKeyFor(t testing.TB, d *Driver, tenant string, spec driver.KeySpec, usage driver.KeyUsage) (*driver.KeyIdentity, *driver.SealedKey) {
+	t.Helper()
+	id := identity(spec, usage)
 	key, err := d.MakeKey(context.Background(), &driver.MakeKeyRequest{Tenant: tenant, Key: id})
 	if err != nil {
 		t.Fatal(err)

@@ -20,7 +20,8 @@ const (
 	callRandom
 	callUnwrap
 	callWrap
-	callRawDecrypt
+	callDecryptRSA
+	callDerive
 	callGenerate
 	callObject // create, copy, destroy, read and write attributes
 	callFind
@@ -30,8 +31,8 @@ const (
 	kinds
 )
 
-var kindNames = [kinds]string{"encrypt", "decrypt", "datakey", "sign", "mac", "random", "unwrap", "wrap", "raw-decrypt",
-	"generate", "object", "find", "session", "login", "info"}
+var kindNames = [kinds]string{"encrypt", "decrypt", "datakey", "sign", "mac", "random", "unwrap", "wrap", "decrypt-rsa",
+	"derive", "generate", "object", "find", "session", "login", "info"}
 
 // sizeClasses split each kind: the time of a call depends on how much it works on. For data that is a power of 64
 // bytes; for signatures the key's bits come in as its bytes.

@@ -64,6 +64,18 @@ func rsaPublicKey(s *session, h handle, spec keySpec) ([]byte, error) {
 	return marshalPublic(&rsa.PublicKey{N: n, E: int(e.Int64())})
 }
 
+// peerPoint reads a peer's SubjectPublicKeyInfo and returns its point, which is on the key's curve and not at infinity, in
+// the uncompressed form.
+func peerPoint(spec keySpec, spki []byte) ([]byte, error) {
+	parsed, err := x509.ParsePKIXPublicKey(spki)
+	if err == nil {
+		if pub, ok := parsed.(*ecdsa.PublicKey); ok && pub.Curve == spec.curve {
+			return pub.Bytes()
+		}
+	}
+	return nil, driver.Errorf(driver.InvalidArgument, "peer's public key is none of this key's curve")
+}
+
 func marshalPublic(pub any) ([]byte, error) {
 	der, err := x509.MarshalPKIXPublicKey(pub)
 	if err != nil {
@@ -76,7 +88,7 @@ func marshalPublic(pub any) ([]byte, error) {
 // private key. A signature (r, s) of the digest 0 by the nonce's point R has Q = (s/r)·R; r is R's X coordinate, and
 // Diffie-Hellman with s/r gives Q's. Which of the two points of that X it is, a second signature tells.
 func ecPublicKey(s *session, h handle, spec keySpec) ([]byte, error) {
-	size := (spec.curve.Params().BitSize + 7) / 8
+	size := spec.fieldSize()
 	zero := make([]byte, min(size, 64))
 	raw, err := rawSignEC(s, h, spec, zero)
 	if err != nil {

@@ -2,6 +2,7 @@ package pkcs11
 
 import (
 	"context"
+	"crypto"
 	"errors"
 	"sync"
 
@@ -76,10 +77,41 @@ func (s *session) sign(k kind, size int, m mechanism, key handle, in []byte, out
 	return out, err
 }
 
-func (s *session) rawDecrypt(key handle, in []byte) ([]byte, error) {
-	out := make([]byte, len(in))
-	s.begin(callRawDecrypt, len(in))
-	out, err := s.lib.list.decrypt(s.h, mechanism{id: p11.CKM_RSA_X_509}, key, in, out)
+// decryptRSA decrypts a block as long as the modulus.
+func (s *session) decryptRSA(m mechanism, key handle, block []byte) ([]byte, error) {
+	out := make([]byte, len(block))
+	s.begin(callDecryptRSA, len(block))
+	out, err := s.lib.list.decrypt(s.h, m, key, block, out)
+	s.finish(err)
+	return out, err
+}
+
+// openOAEP decrypts a block with nothing but RSA inside the HSM, and takes the padding off in this process; not ok is
+// whatever may be wrong with it.
+func (s *session) openOAEP(hash crypto.Hash, key handle, block []byte) (message []byte, ok bool, err error) {
+	raw, err := s.decryptRSA(mechanism{id: p11.CKM_RSA_X_509}, key, block)
+	if err != nil {
+		return nil, false, err
+	}
+	em := make([]byte, len(block)) // modules may leave out leading zeros
+	copy(em[len(em)-len(raw):], raw)
+	clear(raw)
+	if message, ok = oaepDecode(hash, em); !ok {
+		clear(em)
+	}
+	return message, ok, nil
+}
+
+// ecdh agrees on a secret of size bytes with the point of a peer. The secret is going out, so its object may be read,
+// and it is gone before this returns.
+func (s *session) ecdh(key handle, point []byte, size int) ([]byte, error) {
+	secret := []*p11.Attribute{
+		p11.NewAttribute(p11.CKA_CLASS, uint(p11.CKO_SECRET_KEY)), p11.NewAttribute(p11.CKA_KEY_TYPE, uint(p11.CKK_GENERIC_SECRET)),
+		inSession(), p11.NewAttribute(p11.CKA_SENSITIVE, false), p11.NewAttribute(p11.CKA_EXTRACTABLE, true),
+		p11.NewAttribute(p11.CKA_VALUE_LEN, size),
+	}
+	s.begin(callDerive, size)
+	out, err := s.lib.list.ecdh(s.h, key, point, secret, make([]byte, size))
 	s.finish(err)
 	return out, err
 }

@@ -5,6 +5,7 @@ import (
 	"embed"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -56,14 +57,12 @@ const minFloor = 80 * time.Millisecond
 
 // Profile is what the driver knows about a vendor's module, as data.
 type Profile struct {
-	Name       string      `yaml:"name"`
-	Protection string      `yaml:"protection"`
-	Wrap       wrapProfile `yaml:"wrap"`
-	Specs      []string    `yaml:"specs"`
-	Import     struct {
-		InHSM     []string `yaml:"in_hsm"`
-		InProcess []string `yaml:"in_process"`
-	} `yaml:"import"`
+	Name           string              `yaml:"name"`
+	Protection     string              `yaml:"protection"`
+	Wrap           wrapProfile         `yaml:"wrap"`
+	Keys           map[string][]string `yaml:"keys"` // specs by usage
+	Decrypt        whereOpened         `yaml:"decrypt"`
+	Import         whereOpened         `yaml:"import"`
 	LoadByPath     bool                `yaml:"load_by_path"`
 	LockAttributes bool                `yaml:"lock_attributes"`
 	CopyTenantKeys bool                `yaml:"copy_tenant_keys"`
@@ -82,10 +81,27 @@ type Profile struct {
 	} `yaml:"workers"`
 
 	protection driver.Protection
-	specs      []driver.KeySpec
-	inHSM      []driver.Algorithm
-	inProcess  []driver.Algorithm
+	keys       map[keyKind][]driver.Algorithm // what can be made, and what it can do
+	order      []keyKind                      // the keys of keys, as Describe lists them
 }
+
+// keyKind is a sort of key: a spec with a usage.
+type keyKind struct {
+	spec  driver.KeySpec
+	usage driver.KeyUsage
+}
+
+// whereOpened says where the blocks of RSA algorithms are opened: inside the HSM, or by raw RSA in the HSM and decoding in
+// the driver process.
+type whereOpened struct {
+	InHSM     []string `yaml:"in_hsm"`
+	InProcess []string `yaml:"in_process"`
+
+	inHSM, inProcess []driver.Algorithm
+}
+
+// all returns the algorithms of both places.
+func (w *whereOpened) all() []driver.Algorithm { return slices.Concat(w.inHSM, w.inProcess) }
 
 type wrapProfile struct {
 	Mechanism uint   `yaml:"mechanism"`
@@ -193,30 +209,58 @@ func (p *Profile) resolve() error {
 	if p.Wrap.Format != driver.SealRFC5649.String() {
 		return fmt.Errorf("unknown wrap format %q", p.Wrap.Format)
 	}
-	for _, name := range p.Specs {
-		spec := driver.KeySpec(driverv1.KeySpec_value[name])
-		if specs[spec].class == 0 {
-			return fmt.Errorf("unknown key spec %q", name)
+	for _, w := range []*whereOpened{&p.Decrypt, &p.Import} {
+		if err := w.resolve(); err != nil {
+			return err
 		}
-		p.specs = append(p.specs, spec)
 	}
-	for _, list := range []struct {
-		names []string
-		into  *[]driver.Algorithm
-	}{{p.Import.InHSM, &p.inHSM}, {p.Import.InProcess, &p.inProcess}} {
-		for _, name := range list.names {
-			alg := driver.Algorithm(driverv1.Algorithm_value[name])
-			if _, known := importMechanisms[alg]; !known {
-				return fmt.Errorf("unknown import algorithm %q", name)
-			}
-			*list.into = append(*list.into, alg)
-		}
+	if err := p.resolveKeys(); err != nil {
+		return err
 	}
 	for function, codes := range p.BadData {
 		for _, code := range codes {
 			if !knownReturnValue(code) {
 				return fmt.Errorf("unknown return value %q of %s", code, function)
 			}
+		}
+	}
+	return nil
+}
+
+// resolveKeys turns the lists of specs into kinds with their algorithms.
+func (p *Profile) resolveKeys() error {
+	p.keys = map[keyKind][]driver.Algorithm{}
+	for _, usage := range slices.Sorted(maps.Keys(p.Keys)) {
+		for _, spec := range p.Keys[usage] {
+			k := keyKind{driver.KeySpec(driverv1.KeySpec_value[spec]), driver.KeyUsage(driverv1.KeyUsage_value[usage])}
+			algorithms, known := specs[k.spec].usages[k.usage]
+			if !known {
+				return fmt.Errorf("unknown key spec %q or usage %q of it", spec, usage)
+			}
+			if specs[k.spec].rsa() && k.usage == driver.EncryptDecrypt {
+				algorithms = slices.DeleteFunc(slices.Clone(algorithms), func(a driver.Algorithm) bool { return !slices.Contains(p.Decrypt.all(), a) })
+			}
+			if len(algorithms) == 0 && k.usage != driver.Unwrap || len(p.Import.all()) == 0 && k.usage == driver.Unwrap {
+				return fmt.Errorf("%s keys for %s have no algorithm", spec, usage)
+			}
+			p.keys[k] = algorithms
+			p.order = append(p.order, k)
+		}
+	}
+	return nil
+}
+
+func (w *whereOpened) resolve() error {
+	for _, list := range []struct {
+		names []string
+		into  *[]driver.Algorithm
+	}{{w.InHSM, &w.inHSM}, {w.InProcess, &w.inProcess}} {
+		for _, name := range list.names {
+			alg := driver.Algorithm(driverv1.Algorithm_value[name])
+			if how, known := rsaBlocks[alg]; !known || how.hash == 0 && list.into == &w.inProcess {
+				return fmt.Errorf("algorithm %q opens no blocks here", name)
+			}
+			*list.into = append(*list.into, alg)
 		}
 	}
 	return nil

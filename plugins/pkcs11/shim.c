@@ -27,6 +27,14 @@ typedef struct {
 } gcm_params_t;
 
 typedef struct {
+	ks_ulong kdf;
+	ks_ulong shared_len;
+	byte *shared;
+	ks_ulong point_len;
+	byte *point;
+} ecdh_params_t;
+
+typedef struct {
 	unsigned char version[2];
 	void *function[68];
 } function_list_t;
@@ -38,6 +46,9 @@ typedef ks_ulong (*init_f)(ks_ulong, mechanism_t *, ks_ulong);
 typedef ks_ulong (*operate_f)(ks_ulong, byte *, ks_ulong, byte *, ks_ulong *);
 typedef ks_ulong (*wrap_f)(ks_ulong, mechanism_t *, ks_ulong, ks_ulong, byte *, ks_ulong *);
 typedef ks_ulong (*unwrap_f)(ks_ulong, mechanism_t *, ks_ulong, byte *, ks_ulong, attribute_t *, ks_ulong, ks_ulong *);
+typedef ks_ulong (*derive_f)(ks_ulong, mechanism_t *, ks_ulong, attribute_t *, ks_ulong, ks_ulong *);
+typedef ks_ulong (*get_f)(ks_ulong, ks_ulong, attribute_t *, ks_ulong);
+typedef ks_ulong (*destroy_f)(ks_ulong, ks_ulong);
 typedef ks_ulong (*random_f)(ks_ulong, byte *, ks_ulong);
 
 #define CALL(list, index, type) ((type)((function_list_t *)(list))->function[index])
@@ -154,6 +165,31 @@ ks_result ks_create(void *list, ks_ulong session, ks_ulong *flat, ks_ulong flat_
 	int n = expand(flat, flat_words, attributes);
 	if (n >= 0)
 		r.rv = CALL(list, KS_CREATE_OBJECT, create_f)(session, attributes, n, &r.value);
+	return r;
+}
+
+ks_result ks_ecdh(void *list, ks_ulong session, ks_ulong key, byte *point, ks_ulong point_len, ks_ulong *flat,
+		  ks_ulong flat_words, byte *out, ks_ulong out_size)
+{
+	attribute_t attributes[MAX_ATTRIBUTES];
+	ecdh_params_t ecdh = {1 /* CKD_NULL */, 0, NULL, point_len, point};
+	mechanism_t m = {0x1050 /* CKM_ECDH1_DERIVE */, &ecdh, sizeof(ecdh)};
+	ks_ulong secret = 0;
+	ks_result r = {ARGUMENTS_BAD, 0, KS_DERIVE_KEY};
+	int n = expand(flat, flat_words, attributes);
+	if (n >= 0)
+		r.rv = CALL(list, KS_DERIVE_KEY, derive_f)(session, &m, key, attributes, n, &secret);
+	if (r.rv != 0)
+		return r;
+	attribute_t value = {0x11 /* CKA_VALUE */, out, out_size};
+	r.function = KS_GET_ATTRIBUTE_VALUE;
+	r.rv = CALL(list, KS_GET_ATTRIBUTE_VALUE, get_f)(session, secret, &value, 1);
+	r.value = value.value_len;
+	ks_ulong rv = CALL(list, KS_DESTROY_OBJECT, destroy_f)(session, secret);
+	if (r.rv == 0 && rv != 0) {
+		r.function = KS_DESTROY_OBJECT;
+		r.rv = rv;
+	}
 	return r;
 }
 

@@ -18,6 +18,8 @@ package pkcs11
 #cgo nocallback ks_unwrap
 #cgo noescape ks_create
 #cgo nocallback ks_create
+#cgo noescape ks_ecdh
+#cgo nocallback ks_ecdh
 #cgo noescape ks_login
 #cgo nocallback ks_login
 #include <stdlib.h>
@@ -58,6 +60,7 @@ var shimFunctions = map[C.ks_ulong]string{
 	C.KS_LOGIN: "C_Login", C.KS_CREATE_OBJECT: "C_CreateObject", C.KS_ENCRYPT_INIT: "C_EncryptInit", C.KS_ENCRYPT: "C_Encrypt",
 	C.KS_DECRYPT_INIT: "C_DecryptInit", C.KS_DECRYPT: "C_Decrypt", C.KS_SIGN_INIT: "C_SignInit", C.KS_SIGN: "C_Sign",
 	C.KS_WRAP_KEY: "C_WrapKey", C.KS_UNWRAP_KEY: "C_UnwrapKey", C.KS_GENERATE_RANDOM: "C_GenerateRandom",
+	C.KS_DERIVE_KEY: "C_DeriveKey", C.KS_GET_ATTRIBUTE_VALUE: "C_GetAttributeValue", C.KS_DESTROY_OBJECT: "C_DestroyObject",
 }
 
 func shimError(r C.ks_result) error {
@@ -141,6 +144,13 @@ func (f functionList) create(session handle, template []*p11.Attribute) (handle,
 	flat := flatten(template)
 	defer clear(flat)
 	return made(C.ks_create(f.p, C.ks_ulong(session), (*C.ks_ulong)(unsafe.Pointer(unsafe.SliceData(flat))), C.ks_ulong(len(flat))))
+}
+
+// ecdh agrees on a secret with the point of a peer. The object of template holds it only during the call.
+func (f functionList) ecdh(session, key handle, point []byte, template []*p11.Attribute, out []byte) ([]byte, error) {
+	flat := flatten(template)
+	return written(C.ks_ecdh(f.p, C.ks_ulong(session), C.ks_ulong(key), bytesOf(point), sizeOf(point),
+		(*C.ks_ulong)(unsafe.Pointer(unsafe.SliceData(flat))), C.ks_ulong(len(flat)), bytesOf(out), sizeOf(out)), out)
 }
 
 // login leaves no copy of the PIN behind, for the same reason.

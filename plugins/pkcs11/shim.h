@@ -16,6 +16,8 @@ typedef struct {
 enum {
 	KS_LOGIN = 18,
 	KS_CREATE_OBJECT = 20,
+	KS_DESTROY_OBJECT = 22,
+	KS_GET_ATTRIBUTE_VALUE = 24,
 	KS_ENCRYPT_INIT = 29,
 	KS_ENCRYPT = 30,
 	KS_DECRYPT_INIT = 33,
@@ -24,6 +26,7 @@ enum {
 	KS_SIGN = 43,
 	KS_WRAP_KEY = 60,
 	KS_UNWRAP_KEY = 61,
+	KS_DERIVE_KEY = 62,
 	KS_GENERATE_RANDOM = 64
 };
 
@@ -55,6 +58,11 @@ ks_result ks_unwrap(void *list, ks_ulong session, ks_ulong mechanism, void *para
 
 // ks_create makes an object of a flat template.
 ks_result ks_create(void *list, ks_ulong session, ks_ulong *flat, ks_ulong flat_words);
+
+// ks_ecdh does ECDH without a key derivation function into an object of a flat template, which allows reading, reads its
+// value into out and destroys it.
+ks_result ks_ecdh(void *list, ks_ulong session, ks_ulong key, unsigned char *point, ks_ulong point_len,
+		  ks_ulong *flat, ks_ulong flat_words, unsigned char *out, ks_ulong out_size);
 
 // ks_login logs the normal user in.
 ks_result ks_login(void *list, ks_ulong session, unsigned char *pin, ks_ulong pin_len);

@@ -26,36 +26,43 @@ type keySpec struct {
 	bits     int  // of an RSA modulus
 	curve    elliptic.Curve
 	oid      asn1.ObjectIdentifier
-	usage    driver.KeyUsage
-	algs     []driver.Algorithm
+	usages   map[driver.KeyUsage][]driver.Algorithm // what its keys can be for, and how they can do it
 }
 
 func (s keySpec) rsa() bool { return s.bits > 0 }
 
+// fieldSize is the length of a coordinate, and of half a signature, of an elliptic key.
+func (s keySpec) fieldSize() int { return (s.curve.Params().BitSize + 7) / 8 }
+
 var (
-	rsaAlgorithms = []driver.Algorithm{driver.PKCS1v15SHA256, driver.PKCS1v15SHA384, driver.PKCS1v15SHA512,
-		driver.PSSSHA256, driver.PSSSHA384, driver.PSSSHA512}
-	ecAlgorithms = []driver.Algorithm{driver.ECDSASHA256, driver.ECDSASHA384, driver.ECDSASHA512}
+	rsaUsages = map[driver.KeyUsage][]driver.Algorithm{
+		driver.SignVerify: {driver.PKCS1v15SHA256, driver.PKCS1v15SHA384, driver.PKCS1v15SHA512,
+			driver.PSSSHA256, driver.PSSSHA384, driver.PSSSHA512},
+		driver.EncryptDecrypt: {driver.OAEPSHA1, driver.OAEPSHA256},
+		driver.Unwrap:         nil, // the algorithms of an import are not the wrapping key's
+	}
+	ecUsages = map[driver.KeyUsage][]driver.Algorithm{
+		driver.SignVerify:   {driver.ECDSASHA256, driver.ECDSASHA384, driver.ECDSASHA512},
+		driver.KeyAgreement: {driver.ECDH},
+	}
 )
 
 func aesSpec(bytes int) keySpec {
 	return keySpec{class: secretKey, keyType: p11.CKK_AES, generate: p11.CKM_AES_KEY_GEN, bytes: bytes,
-		usage: driver.EncryptDecrypt, algs: []driver.Algorithm{driver.AESGCM}}
+		usages: map[driver.KeyUsage][]driver.Algorithm{driver.EncryptDecrypt: {driver.AESGCM}}}
 }
 
 func hmacSpec(bytes int, alg driver.Algorithm) keySpec {
 	return keySpec{class: secretKey, keyType: p11.CKK_GENERIC_SECRET, generate: p11.CKM_GENERIC_SECRET_KEY_GEN, bytes: bytes,
-		usage: driver.GenerateVerifyMAC, algs: []driver.Algorithm{alg}}
+		usages: map[driver.KeyUsage][]driver.Algorithm{driver.GenerateVerifyMAC: {alg}}}
 }
 
 func rsaSpec(bits int) keySpec {
-	return keySpec{class: privateKey, keyType: p11.CKK_RSA, generate: p11.CKM_RSA_PKCS_KEY_PAIR_GEN, bits: bits,
-		usage: driver.SignVerify, algs: rsaAlgorithms}
+	return keySpec{class: privateKey, keyType: p11.CKK_RSA, generate: p11.CKM_RSA_PKCS_KEY_PAIR_GEN, bits: bits, usages: rsaUsages}
 }
 
 func ecSpec(curve elliptic.Curve, oid ...int) keySpec {
-	return keySpec{class: privateKey, keyType: p11.CKK_EC, generate: p11.CKM_EC_KEY_PAIR_GEN, curve: curve, oid: oid,
-		usage: driver.SignVerify, algs: ecAlgorithms}
+	return keySpec{class: privateKey, keyType: p11.CKK_EC, generate: p11.CKM_EC_KEY_PAIR_GEN, curve: curve, oid: oid, usages: ecUsages}
 }
 
 // specs holds every key spec that the driver knows; a profile takes its own from here. secp256k1 is not among them since
@@ -119,14 +126,14 @@ func words(values ...uint64) []byte {
 	return b
 }
 
-// importMechanisms says how the RSA block of an import is opened: in one call inside the HSM where the profile says so,
-// else by a raw RSA decryption and OAEP decoding with hash.
-var importMechanisms = map[driver.Algorithm]struct {
-	unwrap mechanism
-	hash   crypto.Hash
-	keyed  bool // the block holds an AES key, and the material follows under RFC 5649
+// rsaBlocks says how a block under an RSA key is opened: in one call inside the HSM where the profile says so, else by a
+// raw RSA decryption and OAEP decoding with hash.
+var rsaBlocks = map[driver.Algorithm]struct {
+	mech  mechanism
+	hash  crypto.Hash
+	keyed bool // of imports: the block holds an AES key, and the material follows under RFC 5649
 }{
-	driver.PKCS1v15:            {unwrap: mechanism{id: p11.CKM_RSA_PKCS}},
+	driver.PKCS1v15:            {mech: mechanism{id: p11.CKM_RSA_PKCS}},
 	driver.OAEPSHA1:            {oaep(p11.CKM_SHA_1, p11.CKG_MGF1_SHA1), crypto.SHA1, false},
 	driver.OAEPSHA256:          {oaep(p11.CKM_SHA256, p11.CKG_MGF1_SHA256), crypto.SHA256, false},
 	driver.RSAAESKeyWrapSHA1:   {oaep(p11.CKM_SHA_1, p11.CKG_MGF1_SHA1), crypto.SHA1, true},
@@ -139,17 +146,19 @@ func oaep(hash, mgf uint64) mechanism {
 }
 
 // uses is a set of what a key may do.
-type uses struct{ encrypt, decrypt, sign, verify, wrap, unwrap bool }
+type uses struct{ encrypt, decrypt, sign, verify, wrap, unwrap, derive bool }
 
 // workUses returns what a working key of a usage may do, and nothing else.
 func workUses(usage driver.KeyUsage, class uint) uses {
 	switch usage {
 	case driver.EncryptDecrypt:
-		return uses{encrypt: true, decrypt: true}
+		return uses{encrypt: class == secretKey, decrypt: true}
 	case driver.SignVerify:
 		return uses{sign: true}
 	case driver.GenerateVerifyMAC:
 		return uses{sign: true, verify: class == secretKey}
+	case driver.KeyAgreement:
+		return uses{derive: true}
 	case driver.Unwrap:
 		return uses{decrypt: true, unwrap: true}
 	}
@@ -168,7 +177,7 @@ func (s keySpec) template(u uses, extractable bool, extra ...*p11.Attribute) []*
 		p11.NewAttribute(p11.CKA_DECRYPT, u.decrypt),
 		p11.NewAttribute(p11.CKA_SIGN, u.sign),
 		p11.NewAttribute(p11.CKA_UNWRAP, u.unwrap),
-		p11.NewAttribute(p11.CKA_DERIVE, false),
+		p11.NewAttribute(p11.CKA_DERIVE, u.derive),
 	}
 	if s.class == secretKey {
 		t = append(t,
@@ -196,9 +205,4 @@ func (s keySpec) publicTemplate() []*p11.Attribute {
 func (s keySpec) ecParams() []byte {
 	der, _ := asn1.Marshal(s.oid) // an OID of constants always encodes
 	return der
-}
-
-func capability(spec driver.KeySpec) *driver.Capability {
-	s := specs[spec]
-	return &driver.Capability{Spec: spec, Usage: s.usage, Algorithms: s.algs}
 }

@@ -54,16 +54,17 @@ type operation struct {
 }
 
 var operations = map[driver.OpKind]operation{
-	driver.Encrypt:   {driver.EncryptDecrypt, checkData, encrypt},
-	driver.Decrypt:   {driver.EncryptDecrypt, checkCiphertext, decrypt},
-	driver.DataKey:   {driver.EncryptDecrypt, checkDataKey, dataKey},
-	driver.Sign:      {driver.SignVerify, checkDigest, sign},
-	driver.MAC:       {driver.GenerateVerifyMAC, checkData, mac},
-	driver.VerifyMAC: {driver.GenerateVerifyMAC, checkData, verifyMAC},
-	driver.Derive:    {driver.KeyAgreement, checkData, derive},
-	driver.Random:    {0, checkRandom, random},
-	driver.TenantMAC: {0, checkData, tenantMAC},
-	driver.AuditSign: {0, checkAuditDigest, auditSign},
+	driver.Encrypt:    {driver.EncryptDecrypt, checkData, encrypt},
+	driver.Decrypt:    {driver.EncryptDecrypt, checkCiphertext, decrypt},
+	driver.DataKey:    {driver.EncryptDecrypt, checkDataKey, dataKey},
+	driver.DecryptRSA: {driver.EncryptDecrypt, checkData, decryptBlock},
+	driver.Sign:       {driver.SignVerify, checkDigest, sign},
+	driver.MAC:        {driver.GenerateVerifyMAC, checkData, mac},
+	driver.VerifyMAC:  {driver.GenerateVerifyMAC, checkData, verifyMAC},
+	driver.Derive:     {driver.KeyAgreement, checkData, derive},
+	driver.Random:     {0, checkRandom, random},
+	driver.TenantMAC:  {0, checkData, tenantMAC},
+	driver.AuditSign:  {0, checkAuditDigest, auditSign},
 }
 
 // plan finds the operation and checks everything about the request that needs no key.
@@ -97,8 +98,12 @@ func checkKey(op *driver.Op, usage driver.KeyUsage) error {
 		return err
 	}
 	a := op.GetAlgorithm()
-	if a == 0 && usage == driver.EncryptDecrypt {
-		return nil // there is only one
+	if usage == driver.EncryptDecrypt {
+		if opensBlocks := op.GetKind() == driver.DecryptRSA; opensBlocks != (rsaBits[kind.GetSpec()] > 0) {
+			return driver.Errorf(driver.InvalidArgument, "%s is not for %s keys", op.GetKind(), kind.GetSpec())
+		} else if a == 0 && !opensBlocks {
+			return nil // there is only one
+		}
 	}
 	if !slices.Contains(kind.GetAlgorithms(), a) {
 		return driver.Errorf(driver.InvalidArgument, "algorithm %s is not for %s keys", a, kind.GetSpec())
@@ -163,6 +168,15 @@ func decrypt(_ *tenant, key *workingKey, op *driver.Op) (*driver.Result, error) 
 	plain, err := key.gcm.Open(whole[:0], nil, whole, op.GetAad())
 	if err != nil {
 		return nil, driver.Errorf(bad, "ciphertext does not decrypt")
+	}
+	return &driver.Result{Data: plain}, nil
+}
+
+// decryptBlock opens an RSA block, with one answer to every fault of it.
+func decryptBlock(_ *tenant, key *workingKey, op *driver.Op) (*driver.Result, error) {
+	plain, err := decryptRSA(key.rsa, op.GetAlgorithm(), op.GetData())
+	if err != nil {
+		return nil, driver.Errorf(driver.BadCiphertext, "ciphertext does not decrypt")
 	}
 	return &driver.Result{Data: plain}, nil
 }

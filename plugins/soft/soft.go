@@ -105,12 +105,15 @@ var keyKinds = []*driver.Capability{
 	{Spec: driver.AES128, Usage: driver.EncryptDecrypt, Algorithms: []driver.Algorithm{driver.AESGCM}},
 	{Spec: driver.AES192, Usage: driver.EncryptDecrypt, Algorithms: []driver.Algorithm{driver.AESGCM}},
 	{Spec: driver.AES256, Usage: driver.EncryptDecrypt, Algorithms: []driver.Algorithm{driver.AESGCM}},
+	{Spec: driver.RSA2048, Usage: driver.EncryptDecrypt, Algorithms: rsaDecryption()},
+	{Spec: driver.RSA3072, Usage: driver.EncryptDecrypt, Algorithms: rsaDecryption()},
+	{Spec: driver.RSA4096, Usage: driver.EncryptDecrypt, Algorithms: rsaDecryption()},
 	{Spec: driver.RSA2048, Usage: driver.SignVerify, Algorithms: rsaSignatures},
 	{Spec: driver.RSA3072, Usage: driver.SignVerify, Algorithms: rsaSignatures},
 	{Spec: driver.RSA4096, Usage: driver.SignVerify, Algorithms: rsaSignatures},
-	{Spec: driver.ECP256, Usage: driver.SignVerify, Algorithms: []driver.Algorithm{driver.ECDSASHA256}},
-	{Spec: driver.ECP384, Usage: driver.SignVerify, Algorithms: []driver.Algorithm{driver.ECDSASHA384}},
-	{Spec: driver.ECP521, Usage: driver.SignVerify, Algorithms: []driver.Algorithm{driver.ECDSASHA512}},
+	{Spec: driver.ECP256, Usage: driver.SignVerify, Algorithms: ecSignatures},
+	{Spec: driver.ECP384, Usage: driver.SignVerify, Algorithms: ecSignatures},
+	{Spec: driver.ECP521, Usage: driver.SignVerify, Algorithms: ecSignatures},
 	{Spec: driver.ECP256, Usage: driver.KeyAgreement, Algorithms: []driver.Algorithm{driver.ECDH}},
 	{Spec: driver.ECP384, Usage: driver.KeyAgreement, Algorithms: []driver.Algorithm{driver.ECDH}},
 	{Spec: driver.ECP521, Usage: driver.KeyAgreement, Algorithms: []driver.Algorithm{driver.ECDH}},
@@ -119,8 +122,19 @@ var keyKinds = []*driver.Capability{
 	{Spec: driver.HMAC512, Usage: driver.GenerateVerifyMAC, Algorithms: []driver.Algorithm{driver.HMACSHA512}},
 }
 
-var rsaSignatures = []driver.Algorithm{
-	driver.PKCS1v15SHA256, driver.PKCS1v15SHA384, driver.PKCS1v15SHA512, driver.PSSSHA256, driver.PSSSHA384, driver.PSSSHA512,
+var (
+	rsaSignatures = []driver.Algorithm{
+		driver.PKCS1v15SHA256, driver.PKCS1v15SHA384, driver.PKCS1v15SHA512, driver.PSSSHA256, driver.PSSSHA384, driver.PSSSHA512,
+	}
+	ecSignatures = []driver.Algorithm{driver.ECDSASHA256, driver.ECDSASHA384, driver.ECDSASHA512}
+)
+
+// rsaDecryption leaves out what Go refuses in FIPS 140-3 only mode.
+func rsaDecryption() []driver.Algorithm {
+	if fips140.Enforced() {
+		return []driver.Algorithm{driver.OAEPSHA256}
+	}
+	return []driver.Algorithm{driver.OAEPSHA256, driver.OAEPSHA1}
 }
 
 var wrappingSpecs = []driver.KeySpec{driver.RSA2048, driver.RSA3072, driver.RSA4096}

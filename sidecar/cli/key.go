@@ -116,7 +116,7 @@ func keyDescribe() *cobra.Command {
 	})
 }
 
-func keySwitch(verb, short string, do func(*client.Client, context.Context, string) error) *cobra.Command {
+func keySwitch(verb, short string, do func(*client.Client, context.Context, string) (client.KeyState, error)) *cobra.Command {
 	cmd := &cobra.Command{Use: verb + " KEY", Short: short, Args: cobra.ExactArgs(1)}
 	return talks(cmd, func(ctx context.Context, c *client.Client, s *session, cmd *cobra.Command, args []string) error {
 		id, err := s.resolve(ctx, c, args[0])
@@ -125,7 +125,7 @@ func keySwitch(verb, short string, do func(*client.Client, context.Context, stri
 		}
 		ctx, cancel := s.request(ctx)
 		defer cancel()
-		if err := do(c, ctx, id); err != nil {
+		if _, err := do(c, ctx, id); err != nil {
 			return err
 		}
 		if s.json {

@@ -89,6 +89,7 @@ var (
 	ErrQuota             = &Error{Code: "KMS.1105"}
 	ErrKeyDisabled       = &Error{Code: "KMS.0209"}
 	ErrInvalidCiphertext = &Error{Code: "KMS.2201"}
+	ErrTagNotFound       = &Error{Code: "KMS.0416"}
 	ErrUnavailable       = &Error{Code: "KMS.0104"} // the HSM is busy or away; RetryAfter may say for how long
 )
 
@@ -105,18 +106,26 @@ func (e *ConnectError) Error() string {
 // Unwrap returns the cause.
 func (e *ConnectError) Unwrap() error { return e.err }
 
-// call does one operation of the Huawei dialect.
+// call does one operation that is a POST to its own name, as most are.
 func (c *Client) call(ctx context.Context, operation string, in, out any) error {
+	return c.operate(ctx, http.MethodPost, operation, in, out)
+}
+
+// operate does one operation of the Huawei dialect. path is what follows /kms/; in is nil where there is no body, out where
+// the answer has none that matters.
+func (c *Client) operate(ctx context.Context, method, path string, in, out any) error {
 	project, err := c.projectID(ctx)
 	if err != nil {
 		return err
 	}
-	body, err := json.Marshal(in)
-	if err != nil {
-		return fmt.Errorf("encode %s: %w", operation, err)
+	var body []byte
+	if in != nil {
+		if body, err = json.Marshal(in); err != nil {
+			return fmt.Errorf("encode %s: %w", path, err)
+		}
+		defer clear(body)
 	}
-	defer clear(body)
-	return c.do(ctx, http.MethodPost, "/v1.0/"+project+"/kms/"+operation, body, out)
+	return c.do(ctx, method, "/v1.0/"+project+"/kms/"+path, body, out)
 }
 
 // projectID returns the project that paths name.
@@ -137,20 +146,34 @@ func (c *Client) projectID(ctx context.Context) (string, error) {
 	return c.project, nil
 }
 
-// do does one request and decodes its answer into out.
+// do does one request and decodes its answer into out, unless that is nil.
 func (c *Client) do(ctx context.Context, method, path string, body []byte, out any) error {
 	status, header, answer, err := c.roundTrip(ctx, method, path, body)
 	if err != nil {
 		return err
 	}
 	defer clear(answer)
-	if status != http.StatusOK {
+	switch status {
+	case http.StatusOK, http.StatusCreated, http.StatusNoContent:
+	default:
 		return errorOf(status, header, answer)
 	}
+	if out == nil {
+		return nil
+	}
 	if err := json.Unmarshal(answer, out); err != nil {
-		return fmt.Errorf("sidecar answered what is not its format: %w", err)
+		return notItsFormat(err)
 	}
 	return nil
+}
+
+// notItsFormat says where decoding stopped. It does not quote the answer as err does, which may hold key material.
+func notItsFormat(err error) error {
+	var where *json.SemanticError
+	if errors.As(err, &where) {
+		return fmt.Errorf("sidecar answered what is not its format at %q", where.JSONPointer)
+	}
+	return errors.New("sidecar answered what is not its format")
 }
 
 func (c *Client) roundTrip(ctx context.Context, method, path string, body []byte) (int, http.Header, []byte, error) {

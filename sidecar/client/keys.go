@@ -6,20 +6,30 @@ import (
 	"time"
 )
 
-// Key is a key as describe-key and list-keys show it.
+// Key is a key as describe-key, list-keys and FindKeys show it.
 type Key struct {
 	ID          string    `json:"key_id"`
-	Alias       string    `json:"key_alias"`
+	Alias       string    `json:"key_alias"` // its own; further ones are Aliases
 	Description string    `json:"key_description"`
 	Spec        string    `json:"key_spec"`   // AES_256, RSA_2048, EC_P256, …
-	Usage       string    `json:"key_usage"`  // ENCRYPT_DECRYPT or SIGN_VERIFY
+	Usage       string    `json:"key_usage"`  // ENCRYPT_DECRYPT, SIGN_VERIFY, …
 	Origin      string    `json:"origin"`     // kms or external
 	State       KeyState  `json:"key_state"`  // a number as text
 	Protection  string    `json:"protection"` // hsm, module-unenforced or driver
 	Created     Timestamp `json:"creation_date"`
+	Deletion    Timestamp `json:"scheduled_deletion_date"` // empty: none is scheduled
+	Expiration  Timestamp `json:"expiration_time"`         // of imported material; empty: never
+	Default     Flag      `json:"default_key_flag"`        // "1": a service's default master key
+	Rotates     string    `json:"key_rotation_enabled"`    // "true" or "false"; RotationStatus says more
 	Realm       string    `json:"realm"`
 	DomainID    string    `json:"domain_id"`
 }
+
+// Flag is "1" or "0".
+type Flag string
+
+// Set reports whether the flag is "1".
+func (f Flag) Set() bool { return f == "1" }
 
 // KeyState is a key's state as the dialect numbers it.
 type KeyState string
@@ -73,11 +83,7 @@ type CreateKeyRequest struct {
 
 // CreateKey makes a key and returns its id.
 func (c *Client) CreateKey(ctx context.Context, req CreateKeyRequest) (id string, err error) {
-	var out struct {
-		Info struct {
-			ID string `json:"key_id"`
-		} `json:"key_info"`
-	}
+	var out keyInfo
 	err = c.call(ctx, "create-key", req, &out)
 	return out.Info.ID, err
 }
@@ -87,11 +93,14 @@ type keyRequest struct {
 	KeyID string `json:"key_id"`
 }
 
+// keyInfo is the answer of operations that change a key: what they changed of it, and its id.
+type keyInfo struct {
+	Info Key `json:"key_info"`
+}
+
 // DescribeKey returns a key.
 func (c *Client) DescribeKey(ctx context.Context, id string) (*Key, error) {
-	var out struct {
-		Info Key `json:"key_info"`
-	}
+	var out keyInfo
 	if err := c.call(ctx, "describe-key", keyRequest{id}, &out); err != nil {
 		return nil, err
 	}
@@ -125,14 +134,59 @@ func (c *Client) ListKeys(ctx context.Context, req ListKeysRequest) (*KeyPage, e
 	return out, nil
 }
 
-// EnableKey enables a disabled key.
-func (c *Client) EnableKey(ctx context.Context, id string) error {
-	return c.call(ctx, "enable-key", keyRequest{id}, new(struct{}))
+// EnableKey enables a disabled key and returns its state.
+func (c *Client) EnableKey(ctx context.Context, id string) (KeyState, error) {
+	var out keyInfo
+	err := c.call(ctx, "enable-key", keyRequest{id}, &out)
+	return out.Info.State, err
 }
 
-// DisableKey disables an enabled key.
-func (c *Client) DisableKey(ctx context.Context, id string) error {
-	return c.call(ctx, "disable-key", keyRequest{id}, new(struct{}))
+// DisableKey disables an enabled key and returns its state.
+func (c *Client) DisableKey(ctx context.Context, id string) (KeyState, error) {
+	var out keyInfo
+	err := c.call(ctx, "disable-key", keyRequest{id}, &out)
+	return out.Info.State, err
+}
+
+// ScheduleKeyDeletion has a key destroyed after so many days, 7 to 1096, and returns its state. It cannot be used
+// meanwhile.
+func (c *Client) ScheduleKeyDeletion(ctx context.Context, id string, days int) (KeyState, error) {
+	in := struct {
+		KeyID string `json:"key_id"`
+		Days  string `json:"pending_days"`
+	}{id, strconv.Itoa(days)}
+	var out struct {
+		State KeyState `json:"key_state"`
+	}
+	err := c.call(ctx, "schedule-key-deletion", in, &out)
+	return out.State, err
+}
+
+// CancelKeyDeletion takes a key back from its deletion and returns its state: Disabled, or PendingImport.
+func (c *Client) CancelKeyDeletion(ctx context.Context, id string) (KeyState, error) {
+	var out struct {
+		State KeyState `json:"key_state"`
+	}
+	err := c.call(ctx, "cancel-key-deletion", keyRequest{id}, &out)
+	return out.State, err
+}
+
+// UpdateKeyAlias gives a key another alias of its own.
+func (c *Client) UpdateKeyAlias(ctx context.Context, id, alias string) error {
+	in := struct {
+		KeyID string `json:"key_id"`
+		Alias string `json:"key_alias"`
+	}{id, alias}
+	return c.call(ctx, "update-key-alias", in, nil)
+}
+
+// UpdateKeyDescription gives a key another description, of at most 255 characters.
+func (c *Client) UpdateKeyDescription(ctx context.Context, id, description string) error {
+	in := struct {
+		KeyID       string `json:"key_id"`
+		Description string `json:"key_description"`
+	}{id, description}
+	return c.call(ctx, "update-key-description", in, nil)
 }
 
 // PublicKey returns the public half of an asymmetric key as PEM.

@@ -1,0 +1,154 @@
+package pkcs11
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"math/big"
+	"os"
+	"path/filepath"
+	"testing"
+
+	p11 "github.com/miekg/pkcs11"
+
+	"github.com/keyside/keyside/plugins/driver"
+)
+
+// sealedRSA puts a known private key into the HSM and seals it like a generated one.
+func sealedRSA(t *testing.T, d *Driver, tenant string, key *rsa.PrivateKey) (*driver.KeyIdentity, []byte) {
+	t.Helper()
+	public, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := identity(driver.RSA2048, driver.EncryptDecrypt)
+	sealed, err := control(context.Background(), d, tenant, nil, func(s *session, k *tenantKeys) (*driver.SealedKey, error) {
+		number := func(typ uint, n *big.Int) *p11.Attribute { return p11.NewAttribute(typ, n.Bytes()) }
+		h, err := s.create(specs[driver.RSA2048].template(uses{}, true, inSession(),
+			number(p11.CKA_MODULUS, key.N), p11.NewAttribute(p11.CKA_PUBLIC_EXPONENT, big.NewInt(int64(key.E)).Bytes()),
+			number(p11.CKA_PRIVATE_EXPONENT, key.D), number(p11.CKA_PRIME_1, key.Primes[0]), number(p11.CKA_PRIME_2, key.Primes[1]),
+			number(p11.CKA_EXPONENT_1, key.Precomputed.Dp), number(p11.CKA_EXPONENT_2, key.Precomputed.Dq),
+			number(p11.CKA_COEFFICIENT, key.Precomputed.Qinv)))
+		if err != nil {
+			return nil, err
+		}
+		sealed, err := d.seal(s, k, h, tenant, id, public)
+		return sealed, errors.Join(err, s.destroy(h))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id, sealed.GetSealed()
+}
+
+// TestDecryptRSAWycheproof sends Project Wycheproof's blocks through the HSM: OAEP with SHA-1 is decoded there, with SHA-256
+// in this process. Without the folder of vectors beside the checkout it says so; the conformance kit has its own bad blocks.
+func TestDecryptRSAWycheproof(t *testing.T) {
+	type hexBytes string
+	d := tenanted(t, "wycheproof", "")
+	for name, algorithm := range map[string]driver.Algorithm{
+		"rsa_oaep_2048_sha1_mgf1sha1_test.json":     driver.OAEPSHA1,
+		"rsa_oaep_2048_sha256_mgf1sha256_test.json": driver.OAEPSHA256,
+	} {
+		text, err := os.ReadFile(filepath.Join("..", "..", "..", "shared", "vectors", name))
+		if errors.Is(err, fs.ErrNotExist) {
+			t.Logf("shared/vectors/%s is not beside the checkout: Wycheproof's vectors are left out", name)
+			continue
+		}
+		var file struct {
+			TestGroups []struct {
+				PrivateKeyPKCS8 hexBytes
+				Tests           []struct {
+					TcID           int
+					Comment        string
+					Msg, Ct, Label hexBytes
+					Result         string
+				}
+			}
+		}
+		if err == nil {
+			err = json.Unmarshal(text, &file)
+		}
+		if err != nil || len(file.TestGroups) == 0 {
+			t.Fatalf("%s: %v", name, err)
+		}
+		unhex := func(s hexBytes) []byte {
+			b, err := hex.DecodeString(string(s))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return b
+		}
+		for _, group := range file.TestGroups {
+			parsed, err := x509.ParsePKCS8PrivateKey(unhex(group.PrivateKeyPKCS8))
+			if err != nil {
+				t.Fatal(err)
+			}
+			id, sealed := sealedRSA(t, d, "wycheproof", parsed.(*rsa.PrivateKey))
+			for _, v := range group.Tests {
+				res, err := d.Execute(t.Context(), "wycheproof", &driver.Op{
+					Kind: driver.DecryptRSA, Key: id, Sealed: sealed, Algorithm: algorithm, Data: unhex(v.Ct),
+				})
+				valid := v.Result == "valid" && v.Label == "" // the contract has no labels
+				if valid && (err != nil || !bytes.Equal(res.GetData(), unhex(v.Msg))) {
+					t.Errorf("%s %d (%s): %x, %v", name, v.TcID, v.Comment, res.GetData(), err)
+				}
+				if !valid && (driver.CodeOf(err) != driver.BadCiphertext || err.Error() != badCiphertext) {
+					t.Errorf("%s %d (%s): %v, want the one refusal", name, v.TcID, v.Comment, err)
+				}
+			}
+		}
+	}
+}
+
+// TestSharedSecretsLeaveNothing holds that what ECDH derives is not left in the module, and that leading zeros stay.
+func TestSharedSecretsLeaveNothing(t *testing.T) {
+	d := tenanted(t, "agreeing", "")
+	id, key := newKeyFor(t, d, "agreeing", driver.ECP256, driver.KeyAgreement)
+	zeros := 0
+	for range 600 { // a leading zero comes once in 256 times
+		res, err := d.Execute(t.Context(), "agreeing", &driver.Op{
+			Kind: driver.Derive, Key: id, Sealed: key.GetSealed(), Algorithm: driver.ECDH, Data: peer(t),
+		})
+		if err != nil || len(res.GetData()) != 32 {
+			t.Fatalf("%x, %v", res.GetData(), err)
+		}
+		if res.GetData()[0] == 0 {
+			zeros++
+		}
+	}
+	if zeros == 0 {
+		t.Error("no secret of 600 begins with a zero byte")
+	}
+	s, err := d.pool.get(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.pool.put(s)
+	left, err := s.find(p11.NewAttribute(p11.CKA_KEY_TYPE, uint(p11.CKK_GENERIC_SECRET)), p11.NewAttribute(p11.CKA_SENSITIVE, false))
+	if err != nil || len(left) > 0 {
+		t.Errorf("%d secrets are left, %v", len(left), err)
+	}
+}
+
+// peer returns the public key of a new key on P-256.
+func peer(t *testing.T) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spki, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return spki
+}
