@@ -68,6 +68,12 @@ type Dialect interface {
 	Matches(r *http.Request) bool
 }
 
+// Served is one operation of a dialect, as documentation shows it.
+type Served struct {
+	Method, Path string
+	Operation    policy.Operation
+}
+
 // Recorder is told of every operation that a request asks for: metrics and traces. nil records nothing.
 type Recorder interface {
 	// Begin returns the context of the operation, and what to call with its outcome, "" for success. traceparent is

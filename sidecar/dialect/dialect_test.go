@@ -2,9 +2,11 @@ package dialect
 
 import (
 	"bytes"
+	"encoding/base64"
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -20,52 +22,150 @@ func decode(t *testing.T, body string) (*Exchange, error) {
 	return x, x.Decode(r, 1<<20)
 }
 
-// TestObject reads members of every spelling.
-func TestObject(t *testing.T) {
-	x, err := decode(t, `{"t":"a\"é\u00e9\ud83d\ude00","e":"","z":null,"n":42,"m":"-7","big":"9223372036854775808",
-		"o":{"a":"1","b\n":"\t"},"s":"{\"a\":\"\\u0031\"}","bad":{"a":1},"esc\u0061pe":"name","t2":true}`)
+// read reads fields of a body that is decoded.
+func read(t *testing.T, body string, fields ...Field) (*Exchange, error) {
+	t.Helper()
+	x, err := decode(t, body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer x.End()
-	o := &x.Object
-	for name, want := range map[string]string{"t": "a\"éé😀", "e": "", "z": "", "absent": "", "escape": "name"} {
-		if v, err := o.Text(name); err != nil || string(v) != want || (v == nil) != (want == "") {
-			t.Errorf("text %s: %q %v", name, v, err)
+	r, err := http.NewRequest(http.MethodPost, "http://localhost/", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return x, x.ReadFields(fields, r, nil)
+}
+
+const body = `{"t":"a\"é\u00e9\ud83d\ude00","e":"","z":null,"n":42,"m":"-7","big":"9223372036854775808",
+	"o":{"a":"1","b\n":"\t"},"s":"{\"a\":\"\\u0031\"}","bad":{"a":1},"esc\u0061pe":"name","yes":true,"no":"false",
+	"b64":"QUJD\nRA==","hex":"41 4a\n","list":["a","\u0062"],"mixed":["a",1],"item":{"k":"v"},"items":[{"k":"v"},{"k":"w","l":null}]}`
+
+// TestFields reads values of every kind and spelling.
+func TestFields(t *testing.T) {
+	k := []Field{{Name: "k", Required: true}, {Name: "l"}}
+	for _, c := range []struct {
+		field Field
+		want  string // of what was read; "" is nothing
+	}{
+		{Field{Name: "t"}, "a\"éé😀"}, {Field{Name: "e"}, ""}, {Field{Name: "z"}, ""}, {Field{Name: "absent"}, ""},
+		{Field{Name: "escape"}, "name"}, {Field{Name: "t", Low: 10, High: 10}, "a\"éé😀"},
+		{Field{Name: "n", Kind: Number}, "42"}, {Field{Name: "m", Kind: Number}, "-7"}, {Field{Name: "e", Kind: Number}, ""},
+		{Field{Name: "z", Kind: Number}, ""}, {Field{Name: "n", Kind: Number, Low: 42, High: 42, Step: 7, Values: []string{"42"}}, "42"},
+		{Field{Name: "yes", Kind: Flag}, "true"}, {Field{Name: "no", Kind: Flag}, "false"},
+		{Field{Name: "b64", Kind: Base64}, "ABCD"}, {Field{Name: "hex", Kind: Hex}, "AJ"},
+		{Field{Name: "b64", Kind: Blob}, "ABCD"}, {Field{Name: "hex", Kind: Blob}, "AJ"},
+		{Field{Name: "o", Kind: Pairs, High: 100}, "map[a:1 b\n:\t]"}, {Field{Name: "s", Kind: Pairs, High: 100}, "map[a:1]"},
+		{Field{Name: "e", Kind: Pairs, High: 100}, ""},
+		{Field{Name: "list", Kind: Texts}, "[a b]"}, {Field{Name: "list", Kind: Texts, Low: 2, High: 2}, "[a b]"},
+		{Field{Name: "item", Kind: Item, Fields: k}, "v"}, {Field{Name: "items", Kind: Items, Fields: k}, "vw"},
+	} {
+		x, err := read(t, body, c.field)
+		if err != nil {
+			t.Errorf("%+v: %v", c.field, err)
+			continue
+		}
+		if got := show(x, c.field); got != c.want || x.Has(c.field.Name) != (c.want != "") {
+			t.Errorf("%+v is read as %q, want %q", c.field, got, c.want)
+		}
+		x.End()
+	}
+}
+
+// show renders what was read of a field.
+func show(x *Exchange, f Field) string {
+	switch {
+	case !x.Has(f.Name):
+		return ""
+	case f.Kind == Number:
+		return fmt.Sprint(x.Number(f.Name))
+	case f.Kind == Flag:
+		if v := x.Flag(f.Name, true); v == x.Flag(f.Name, false) {
+			return fmt.Sprint(v)
+		}
+		return "initial value"
+	case f.Kind == Pairs:
+		return fmt.Sprint(x.Pairs(f.Name))
+	case f.Kind == Texts:
+		return fmt.Sprintf("%s", x.Texts(f.Name))
+	case f.Kind == Item, f.Kind == Items:
+		var out string
+		for _, item := range x.Items(f.Name) {
+			out += string(item.Text("k"))
+		}
+		return out
+	}
+	return string(x.Text(f.Name))
+}
+
+// TestFieldFaults refuses what is not as the table has it, with the table's codes.
+func TestFieldFaults(t *testing.T) {
+	digits := &Form{OK: func(b []byte) bool { return len(b) == 2 }, Reason: "must be two"}
+	for _, c := range []struct {
+		field   Field
+		code    string
+		missing bool
+	}{
+		{Field{Name: "absent", Required: true}, "", true}, {Field{Name: "e", Required: true}, "", true}, {Field{Name: "z", Required: true}, "", true},
+		{Field{Name: "n"}, "C", false}, {Field{Name: "o"}, "C", false}, {Field{Name: "yes"}, "C", false}, {Field{Name: "list"}, "C", false},
+		{Field{Name: "t", Low: 1, High: 9}, "B", false}, {Field{Name: "t", Low: 11, High: 20}, "B", false},
+		{Field{Name: "escape", Values: []string{"NAME"}}, "C", false}, {Field{Name: "escape", Form: digits}, "C", false},
+		{Field{Name: "t", Kind: Number}, "C", false}, {Field{Name: "big", Kind: Number}, "C", false}, {Field{Name: "yes", Kind: Number}, "C", false},
+		{Field{Name: "o", Kind: Number}, "C", false}, {Field{Name: "n", Kind: Number, Low: 43, High: 50}, "B", false},
+		{Field{Name: "n", Kind: Number, Low: 1, High: 41}, "B", false}, {Field{Name: "n", Kind: Number, Step: 8}, "S", false},
+		{Field{Name: "n", Kind: Number, Values: []string{"0"}}, "C", false},
+		{Field{Name: "n", Kind: Flag}, "C", false}, {Field{Name: "t", Kind: Flag}, "C", false}, {Field{Name: "list", Kind: Flag}, "C", false},
+		{Field{Name: "hex", Kind: Base64}, "C", false}, {Field{Name: "n", Kind: Base64}, "C", false},
+		{Field{Name: "b64", Kind: Hex}, "C", false}, {Field{Name: "t", Kind: Blob}, "C", false},
+		{Field{Name: "bad", Kind: Pairs, High: 100}, "C", false}, {Field{Name: "t", Kind: Pairs, High: 100}, "C", false},
+		{Field{Name: "n", Kind: Pairs, High: 100}, "C", false}, {Field{Name: "o", Kind: Pairs, High: 5}, "C", false},
+		{Field{Name: "list", Kind: Pairs, High: 100}, "C", false},
+		{Field{Name: "mixed", Kind: Texts}, "C", false}, {Field{Name: "o", Kind: Texts}, "C", false}, {Field{Name: "list", Kind: Texts, Low: 3, High: 4}, "B", false},
+		{Field{Name: "list", Kind: Item}, "C", false}, {Field{Name: "list", Kind: Items}, "C", false}, {Field{Name: "item", Kind: Items}, "C", false},
+		{Field{Name: "items", Kind: Items, Fields: []Field{{Name: "l", Required: true}}}, "", true},
+		{Field{Name: "items", Kind: Items, Fields: []Field{{Name: "k", Kind: Number, Code: "I"}}}, "I", false},
+	} {
+		c.field.Code, c.field.BoundCode, c.field.StepCode = "C", "B", "S"
+		_, err := read(t, body, c.field)
+		var fault *Fault
+		if !errors.As(err, &fault) || fault.Code != c.code || fault.Missing != c.missing || fault.Reason == "" {
+			t.Errorf("%+v: %+v, want code %q, missing %v", c.field, err, c.code, c.missing)
 		}
 	}
-	for _, name := range []string{"n", "o", "t2"} {
-		if _, err := o.Text(name); !errors.Is(err, ErrType) {
-			t.Errorf("text %s: %v", name, err)
-		}
+	c := Field{Name: "n", Kind: Number, Low: 1, High: 41, Code: "C"}
+	if _, err := read(t, body, c); err.(*Fault).Code != "C" {
+		t.Errorf("without a code for bounds: %v", err)
 	}
-	for name, want := range map[string]int64{"n": 42, "m": -7} {
-		if v, ok, err := o.Integer(name); v != want || !ok || err != nil {
-			t.Errorf("integer %s: %d %v %v", name, v, ok, err)
-		}
+}
+
+// TestFieldsOutsideTheBody reads the path, the query and the header, and takes no part of the body for them.
+func TestFieldsOutsideTheBody(t *testing.T) {
+	fields := []Field{
+		{Name: "id", In: Path, Required: true}, {Name: "limit", In: Query, Kind: Number}, {Name: "marker", In: Query}, {Name: "User-Agent", In: Header},
 	}
-	for _, name := range []string{"z", "e", "absent"} {
-		if _, ok, err := o.Integer(name); ok || err != nil {
-			t.Errorf("integer %s: %v %v", name, ok, err)
+	for query, want := range map[string]string{
+		"?limit=7&marker=a%20b%22": `p|7|a b"|agent`, "?limit=&marker=": "p|0||agent", "": "p|0||agent", "?other=1&other=2": "p|0||agent",
+		"?limit=x": "limit: must be a whole number", "?limit=1&limit=1": "query has limit twice", "?marker=%zz": "query is malformed",
+		"?marker=a;b": "query is malformed",
+	} {
+		r, err := http.NewRequest(http.MethodGet, "http://localhost/"+query, strings.NewReader(`{"limit":1,"id":"b","User-Agent":"b"}`))
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	for _, name := range []string{"t", "big", "o", "t2"} {
-		if _, _, err := o.Integer(name); !errors.Is(err, ErrType) {
-			t.Errorf("integer %s: %v", name, err)
+		r.Header.Set("User-Agent", "agent")
+		x := Begin()
+		if err := x.Decode(r, 1000); err != nil {
+			t.Fatal(err)
 		}
-	}
-	for name, want := range map[string]map[string]string{"o": {"a": "1", "b\n": "\t"}, "s": {"a": "1"}, "e": nil, "z": nil} {
-		if v, err := o.Pairs(name, 100); err != nil || !maps.Equal(v, want) {
-			t.Errorf("pairs %s: %v %v", name, v, err)
+		got := ""
+		if err := x.ReadFields(fields, r, []Var{{"id", "p"}}); err != nil {
+			got = err.Error()
+		} else {
+			got = fmt.Sprintf("%s|%d|%s|%s", x.Text("id"), x.Number("limit"), x.Text("marker"), x.Text("User-Agent"))
 		}
-	}
-	for _, name := range []string{"bad", "t", "n"} {
-		if _, err := o.Pairs(name, 100); err == nil {
-			t.Errorf("pairs %s: no error", name)
+		if got != want {
+			t.Errorf("%s: %s, want %s", query, got, want)
 		}
-	}
-	if _, err := o.Pairs("o", 5); !errors.Is(err, ErrType) {
-		t.Errorf("pairs above the limit: %v", err)
+		x.End()
 	}
 }
 
@@ -102,8 +202,21 @@ func TestEndClears(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, _ := x.Object.Text("a")
-	w, _ := x.Object.Text("b")
+	b64 := base64.StdEncoding.EncodeToString([]byte(secret))
+	y, err := read(t, `{"c":"`+b64+`","d":"`+hex.EncodeToString([]byte(secret))+`","e":"`+b64+`"}`,
+		Field{Name: "c", Kind: Base64}, Field{Name: "d", Kind: Hex}, Field{Name: "e", Kind: Blob})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, d, e := y.Text("c"), y.Text("d"), y.Text("e")
+	if string(c) != secret || string(d) != secret || string(e) != secret {
+		t.Fatal("not decoded")
+	}
+	y.End()
+	if err := x.ReadFields([]Field{{Name: "a"}, {Name: "b"}}, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	v, w := x.Text("a"), x.Text("b")
 	x.Grow(100)
 	x.Out = append(x.Out, secret[:60]...)
 	first := x.Out
@@ -112,7 +225,7 @@ func TestEndClears(t *testing.T) {
 	out := x.Out
 	body, scratch := x.body[:cap(x.body)], x.Object.scratch[:cap(x.Object.scratch)]
 	x.End()
-	for name, b := range map[string][]byte{"value": v, "unquoted": w, "body": body, "scratch": scratch, "old answer": first, "answer": out} {
+	for name, b := range map[string][]byte{"base64": c, "hex": d, "blob": e, "value": v, "unquoted": w, "body": body, "scratch": scratch, "old answer": first, "answer": out} {
 		if bytes.Contains(b, []byte("cret")) || len(b) == 0 {
 			t.Errorf("%s still holds %d bytes of it", name, len(b))
 		}

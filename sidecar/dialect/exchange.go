@@ -21,13 +21,17 @@ const keep = 64 << 10
 // Exchange is one request and its answer. Its buffers are pooled, and cleared when it ends, because they hold
 // plaintext: nothing that Object returned may be used after End.
 type Exchange struct {
+	// Values are the fields of the request after ReadFields.
+	Values
 	// Object holds the members of the request's body after Decode.
 	Object Object
 	// RequestID names the exchange in the answer, the audit record and the log: 32 hexadecimal digits.
 	RequestID string
 	// Out is the answer's body, which handlers append to.
-	Out  []byte
-	body []byte
+	Out []byte
+
+	body     []byte
+	complete bool // body is all of the request's
 }
 
 var exchanges = sync.Pool{New: func() any { return new(Exchange) }}
@@ -43,8 +47,9 @@ func Begin() *Exchange {
 
 // End clears the Exchange and gives its buffers back.
 func (x *Exchange) End() {
+	x.Values.wipe()
 	x.Object.wipe()
-	x.body = wiped(x.body)
+	x.body, x.complete = wiped(x.body), false
 	x.Out = wiped(x.Out)
 	exchanges.Put(x)
 }
@@ -61,13 +66,26 @@ func wiped(b []byte) []byte {
 	return b[:0]
 }
 
-// Decode reads a request's body of at most limit bytes and finds its members. Its errors are ErrTooLong, ErrNotObject
-// and those of the connection.
+// Decode reads a request's body, if that was not done yet, and finds its members. Its errors are those of Body and
+// ErrNotObject.
 func (x *Exchange) Decode(r *http.Request, limit int64) error {
-	if err := x.read(r, limit); err != nil {
+	body, err := x.Body(r, limit)
+	if err != nil {
 		return err
 	}
-	return x.Object.parse(x.body)
+	return x.Object.parse(body)
+}
+
+// Body returns a request's body of at most limit bytes, as it came. It reads it once; the errors are ErrTooLong and those
+// of the connection.
+func (x *Exchange) Body(r *http.Request, limit int64) ([]byte, error) {
+	if !x.complete {
+		if err := x.read(r, limit); err != nil {
+			return nil, err
+		}
+		x.complete = true
+	}
+	return x.body, nil
 }
 
 // read reads the body into a buffer that is cleared whenever it has to grow.
@@ -112,12 +130,16 @@ func (x *Exchange) Grow(n int) {
 
 var jsonType = []string{"application/json"}
 
-// Send writes the answer: Out under a status.
+// Send writes the answer: Out under a status. With 204, which has no body (RFC 9110, 15.3.5), Out must be empty.
 func (x *Exchange) Send(w http.ResponseWriter, status int) {
 	h := w.Header()
+	h["X-Request-Id"] = []string{x.RequestID}
+	if status == http.StatusNoContent {
+		w.WriteHeader(status)
+		return
+	}
 	h["Content-Type"] = jsonType
 	h["Content-Length"] = []string{strconv.Itoa(len(x.Out))}
-	h["X-Request-Id"] = []string{x.RequestID}
 	w.WriteHeader(status)
 	_, _ = w.Write(x.Out) // a client that has gone away needs no answer
 }

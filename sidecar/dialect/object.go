@@ -2,6 +2,8 @@ package dialect
 
 import (
 	"bytes"
+	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"slices"
 	"strconv"
@@ -15,8 +17,8 @@ var (
 	ErrType      = errors.New("value has the wrong type")
 )
 
-// Object is a decoded JSON object: its members, found once and read by name. Values point into the body and into the
-// Object's own scratch memory, so they live as long as the Exchange that owns it.
+// Object is a decoded JSON object: its members, found once and read by name. What is read points into the body and into
+// the Object's own scratch memory, so it lives as long as the Exchange that owns it.
 //
 // A member that is null counts as absent, unknown members are ignored, and what is not JSON by RFC 8259, has a name
 // twice or holds invalid UTF-8 is refused.
@@ -24,7 +26,9 @@ type Object struct {
 	members []member
 	source  bytes.Buffer
 	decoder *jsontext.Decoder
-	scratch []byte
+	size    int    // of the body, in bytes
+	scratch []byte // of unquote
+	binary  []byte // of the decoding of base64 and hexadecimal digits
 }
 
 // member is one name and its raw JSON value.
@@ -34,7 +38,7 @@ type member struct {
 
 // parse finds the members of the object in body. An empty body is an empty object.
 func (o *Object) parse(body []byte) error {
-	o.members, o.scratch = o.members[:0], o.scratch[:0]
+	o.members, o.scratch, o.binary, o.size = o.members[:0], o.scratch[:0], o.binary[:0], len(body)
 	if len(bytes.TrimLeft(body, " \t\r\n")) == 0 {
 		return nil
 	}
@@ -46,7 +50,7 @@ func (o *Object) parse(body []byte) error {
 	}
 	defer func() { o.source = bytes.Buffer{} }()
 	if bytes.IndexByte(body, '\\') >= 0 {
-		// No escape is shorter than what it stands for, and Pairs unquotes twice at most: the scratch will not move.
+		// No escape is shorter than what it stands for, and nothing is unquoted more than twice: the scratch will not move.
 		o.scratch = slices.Grow(o.scratch, 2*len(body))
 	}
 	return o.scan(o.decoder, body, func(name, value []byte) {
@@ -101,10 +105,12 @@ func (o *Object) unquote(raw []byte) []byte {
 }
 
 // find returns the raw value of a member, nil where it is absent or null.
-func (o *Object) find(name string) []byte {
-	for i := range o.members {
-		if string(o.members[i].name) == name {
-			if v := o.members[i].value; v[0] != 'n' {
+func (o *Object) find(name string) []byte { return find(o.members, name) }
+
+func find(members []member, name string) []byte {
+	for i := range members {
+		if string(members[i].name) == name {
+			if v := members[i].value; v[0] != 'n' {
 				return v
 			}
 			return nil
@@ -113,9 +119,10 @@ func (o *Object) find(name string) []byte {
 	return nil
 }
 
-// Text returns a string member, nil where it is absent, null or empty.
-func (o *Object) Text(name string) ([]byte, error) {
-	raw := o.find(name)
+// The methods below read a raw value that find or scan returned; nil is an absent one.
+
+// text reads a string: nil where it is absent or empty.
+func (o *Object) text(raw []byte) ([]byte, error) {
 	if raw == nil {
 		return nil, nil
 	}
@@ -128,36 +135,46 @@ func (o *Object) Text(name string) ([]byte, error) {
 	return nil, nil
 }
 
-// Integer returns a member that is an integer, written as a number or as a string of one; ok is false where it is
-// absent, null or an empty string.
-func (o *Object) Integer(name string) (n int64, ok bool, err error) {
-	raw := o.find(name)
+// scalar reads a number or a boolean that may be spelt as a string: empty where it is absent or an empty string.
+func (o *Object) scalar(raw []byte) []byte {
 	if raw != nil && raw[0] == '"' {
-		raw = o.unquote(raw)
+		return o.unquote(raw)
 	}
-	if len(raw) == 0 {
-		return 0, false, nil
-	}
-	n, err = strconv.ParseInt(string(raw), 10, 64)
-	if err != nil || raw[0] == '+' {
-		return 0, false, ErrType
-	}
-	return n, true, nil
+	return raw
 }
 
-// Pairs returns a member that is an object of strings, written as an object or as a string that holds one, of at most
-// limit bytes; nil where it is absent, null or empty.
-func (o *Object) Pairs(name string, limit int) (map[string]string, error) {
-	raw := o.find(name)
-	if raw == nil {
-		return nil, nil
+// integer reads a whole number, written in digits: as a number or as a string of one.
+func integer(text []byte) (int64, error) {
+	n, err := strconv.ParseInt(string(text), 10, 64)
+	if err != nil || text[0] == '+' {
+		return 0, ErrType
 	}
-	if raw[0] == '"' {
+	return n, nil
+}
+
+// flag reads true or false, as a boolean or as a string of one.
+func flag(text []byte) (bool, error) {
+	switch string(text) {
+	case "true":
+		return true, nil
+	case "false":
+		return false, nil
+	}
+	return false, ErrType
+}
+
+// pairs reads an object of strings, written as an object or as a string that holds one, of at most limit bytes; nil where
+// it is absent or empty.
+func (o *Object) pairs(raw []byte, limit int64) (map[string]string, error) {
+	if raw != nil && raw[0] == '"' {
 		if raw = o.unquote(raw); len(bytes.TrimSpace(raw)) == 0 {
 			return nil, nil
 		}
 	}
-	if len(raw) > limit {
+	switch {
+	case raw == nil:
+		return nil, nil
+	case int64(len(raw)) > limit:
 		return nil, ErrType
 	}
 	var pairs map[string]string
@@ -181,10 +198,87 @@ func (o *Object) Pairs(name string, limit int) (map[string]string, error) {
 	return pairs, nil
 }
 
+// object reads the members of an object within the body.
+func (o *Object) object(raw []byte) ([]member, error) {
+	var members []member
+	err := o.scan(jsontext.NewDecoder(bytes.NewBuffer(raw)), raw, func(name, value []byte) {
+		members = append(members, member{name, value})
+	})
+	return members, err
+}
+
+// list calls fn for each element of an array within the body.
+func list(raw []byte, fn func(element []byte) error) error {
+	if raw[0] != '[' {
+		return ErrType
+	}
+	decoder := jsontext.NewDecoder(bytes.NewBuffer(raw))
+	if _, err := decoder.ReadToken(); err != nil {
+		return ErrType
+	}
+	for decoder.PeekKind() != ']' {
+		element, err := next(decoder, raw)
+		if err != nil {
+			return err
+		}
+		if err := fn(element); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// room returns n bytes to decode into. They are part of a buffer that does not move: it is as long as the body, and
+// nothing that is decoded is longer than its text.
+func (o *Object) room(n int) []byte {
+	start := len(o.binary)
+	if start == 0 && cap(o.binary) < o.size {
+		o.binary = make([]byte, 0, o.size)
+	}
+	o.binary = slices.Grow(o.binary, n)[:start+n]
+	return o.binary[start:]
+}
+
+// base64 decodes the standard alphabet with padding (RFC 4648, 4). Line ends count for nothing.
+func (o *Object) base64(text []byte) ([]byte, error) {
+	b := o.room(base64.StdEncoding.DecodedLen(len(text)))
+	n, err := base64.StdEncoding.Strict().Decode(b, text)
+	if err != nil {
+		return nil, ErrType
+	}
+	return b[:n], nil
+}
+
+// hex decodes hexadecimal digits of either case. White space counts for nothing: examples in clouds' documents hold some.
+func (o *Object) hex(text []byte) ([]byte, error) {
+	b := o.room(len(text))
+	digits := b[:0]
+	for _, c := range text {
+		if c != ' ' && (c < '\t' || c > '\r') {
+			digits = append(digits, c)
+		}
+	}
+	n, err := hex.Decode(b, digits)
+	if err != nil {
+		return nil, ErrType
+	}
+	return b[:n], nil
+}
+
+// blob decodes hexadecimal digits, or else base64. A ciphertext in base64 is too long to consist of such digits by chance.
+func (o *Object) blob(text []byte) ([]byte, error) {
+	start := len(o.binary)
+	if b, err := o.hex(text); err == nil {
+		return b, nil
+	}
+	o.binary = o.binary[:start]
+	return o.base64(text)
+}
+
 // wipe clears what the Object holds of a request.
 func (o *Object) wipe() {
 	clear(o.members)
-	o.members, o.scratch = o.members[:0], wiped(o.scratch)
+	o.members, o.scratch, o.binary = o.members[:0], wiped(o.scratch), wiped(o.binary)
 	if o.decoder != nil {
 		o.decoder.Reset(&o.source)
 	}

@@ -3,9 +3,12 @@ package huawei
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"net/http"
+	"runtime"
 	"strconv"
+	"strings"
 
 	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/dialect"
@@ -46,46 +49,122 @@ var answers = map[kms.Code]answer{
 	kms.CodeMACKey:            {http.StatusBadRequest, "KMS.0341"},
 	kms.CodeUsageIsEncrypt:    {http.StatusBadRequest, "KMS.0334"},
 	kms.CodeUsageIsSign:       {http.StatusBadRequest, "KMS.0335"},
+	kms.CodeUsageIsAgreement:  {http.StatusBadRequest, "KMS.0308"},
+	kms.CodeNotMACKey:         {http.StatusBadRequest, "KMS.0308"},
+	kms.CodeNotAgreementKey:   {http.StatusBadRequest, "KMS.0308"},
 	kms.CodeAlgorithmMismatch: {http.StatusBadRequest, "KMS.0332"},
 	kms.CodeDigestLength:      {http.StatusBadRequest, "KMS.0329"},
 	kms.CodeDataTooLong:       {http.StatusBadRequest, "KMS.0308"},
 	kms.CodeInvalidCiphertext: {http.StatusBadRequest, "KMS.2201"},
 	kms.CodeUnauthenticated:   {http.StatusUnauthorized, "APIGW.0301"},
 	kms.CodeTokenExpired:      {http.StatusForbidden, "KMS.0303"},
+	kms.CodeInvalidPublicKey:  {http.StatusBadRequest, "KMS.0308"},
+	kms.CodeDefaultKey:        {http.StatusBadRequest, "KMS.0211"},
+	kms.CodeInvalidWait:       {http.StatusBadRequest, "KMS.1401"},
+	kms.CodeAlreadyPending:    {http.StatusBadRequest, "KMS.1402"},
+	kms.CodeNotPending:        {http.StatusBadRequest, "KMS.1501"},
+	kms.CodeExternalKey:       {http.StatusBadRequest, "KMS.0312"},
+	kms.CodeInvalidInterval:   {http.StatusBadRequest, "KMS.3001"},
+	kms.CodeRotationEnabled:   {http.StatusBadRequest, "KMS.2901"},
+	kms.CodeRotationDisabled:  {http.StatusBadRequest, "KMS.0313"},
+	kms.CodeInvalidTagKey:     {http.StatusBadRequest, "KMS.0406"},
+	kms.CodeInvalidTagValue:   {http.StatusBadRequest, "KMS.0405"},
+	kms.CodeTagKeyLength:      {http.StatusBadRequest, "KMS.0411"},
+	kms.CodeTagValueLength:    {http.StatusBadRequest, "KMS.0410"},
+	kms.CodeTooManyTags:       {http.StatusBadRequest, "KMS.0409"},
+	kms.CodeTagNotFound:       {http.StatusNotFound, "KMS.0416"},
 	kms.CodeBusy:              {http.StatusServiceUnavailable, "KMS.0104"},
 	kms.CodeDeadline:          {http.StatusGatewayTimeout, "KMS.0101"},
 	kms.CodeInternal:          {http.StatusInternalServerError, "KMS.0103"},
 }
 
+// exception is a code of the core that has a code of its own where these hold. An empty field holds always.
+type exception struct {
+	operation policy.Operation
+	code      kms.Code
+	field     string // the core's name of the field at fault
+	algorithm string // how the encryption algorithms begin that the request names
+	answer    string
+}
+
+// rsaNames is how the names of RSA's encryption algorithms begin.
+const rsaNames = "RSA"
+
+// exceptions go before answers, the first that holds.
+var exceptions = []exception{
+	{code: kms.CodeInvalidRequest, field: "context", answer: codeContext},
+	{operation: policy.OpGenRandom, code: kms.CodeInvalidLength, answer: codeRandomLength},
+	{operation: policy.OpEncryptDataKey, code: kms.CodeInvalidLength, answer: codePlainLength},
+	{operation: policy.OpDecryptDataKey, code: kms.CodeInvalidLength, answer: codeCipherLength},
+	{operation: policy.OpReEncrypt, code: kms.CodeInvalidLength, answer: codeCipherLength},
+
+	{operation: policy.OpEncryptData, code: kms.CodeDataTooLong, algorithm: rsaNames, answer: codeRSATooLong},
+	{operation: policy.OpEncryptData, code: kms.CodeDataTooLong, answer: codePlainText},
+	{operation: policy.OpReEncrypt, code: kms.CodeDataTooLong, answer: codeRSATooLong},
+	{operation: policy.OpEncryptData, code: kms.CodeAlgorithmMismatch, algorithm: rsaNames, answer: codeNotSymmetric},
+	{operation: policy.OpEncryptData, code: kms.CodeAlgorithmMismatch, answer: codeNotRSA},
+	{operation: policy.OpDecryptData, code: kms.CodeAlgorithmMismatch, algorithm: rsaNames, answer: codeNotSymmetric},
+	{operation: policy.OpDecryptData, code: kms.CodeAlgorithmMismatch, answer: codeNotRSA},
+	{operation: policy.OpReEncrypt, code: kms.CodeAlgorithmMismatch, answer: codeNotRSA},
+	{operation: policy.OpGenerateMAC, code: kms.CodeAlgorithmMismatch, answer: codeParameter},
+	{operation: policy.OpVerifyMAC, code: kms.CodeAlgorithmMismatch, answer: codeParameter},
+
+	{operation: policy.OpEncryptData, code: kms.CodeUsageIsAgreement, answer: codeElliptic},
+	{operation: policy.OpDecryptData, code: kms.CodeUsageIsAgreement, answer: codeElliptic},
+	{operation: policy.OpReEncrypt, code: kms.CodeUsageIsAgreement, answer: codeElliptic},
+	{operation: policy.OpCreateRSAKeyPair, code: kms.CodeUnsupportedSpec, answer: codeKeyLengthSpec},
+	{operation: policy.OpCreateECKeyPair, code: kms.CodeUnsupportedSpec, answer: codeKeyLengthSpec},
+
+	{operation: policy.OpFindKeys, code: kms.CodeInvalidMarker, answer: codeOffset},
+	{operation: policy.OpFindKeys, code: kms.CodeTooManyTags, answer: codeTagCount},
+}
+
 // Codes for what the translation itself refuses.
 const (
-	codeBadJSON        = "KMS.0202"
-	codeTooLong        = "KMS.0203"
-	codeMissing        = "KMS.0204"
-	codeKeyID          = "KMS.0205"
-	codeSequence       = "KMS.0206"
-	codeContext        = "KMS.0208"
-	codeParameter      = "KMS.0308"
-	codeAlgorithm      = "KMS.0332"
-	codeKeystore       = "KMS.0340"
-	codeAlias          = "KMS.1101"
-	codeDescription    = "KMS.1103"
-	codeSpec           = "KMS.1110"
-	codeLimit          = "KMS.1601"
-	codeMarker         = "KMS.1602"
-	codeRandomLength   = "KMS.1801"
-	codeRandomMultiple = "KMS.1802"
-	codeKeyLength      = "KMS.1901"
-	codeKeyLengthSpec  = "KMS.1902"
-	codeKeyMultiple    = "KMS.1903"
-	codePlainText      = "KMS.2101"
-	codePlainLength    = "KMS.2102"
-	codePlainDigest    = "KMS.2103"
-	codePlainMismatch  = "KMS.2104"
-	codeNotSymmetric   = "KMS.2105"
-	codeCipherText     = "KMS.2201"
-	codeCipherLength   = "KMS.2202"
-	codeCipherMismatch = "KMS.2204"
+	codeURL             = "KMS.0201"
+	codeBadJSON         = "KMS.0202"
+	codeTooLong         = "KMS.0203"
+	codeMissing         = "KMS.0204"
+	codeKeyID           = "KMS.0205"
+	codeSequence        = "KMS.0206"
+	codeContext         = "KMS.0208"
+	codeParameter       = "KMS.0308"
+	codeAlgorithm       = "KMS.0332"
+	codeKeystore        = "KMS.0340"
+	codeNoTags          = "KMS.0401"
+	codeMatchValue      = "KMS.0402"
+	codeMatchKey        = "KMS.0403"
+	codeAction          = "KMS.0404"
+	codeTagValue        = "KMS.0405"
+	codeTagKey          = "KMS.0406"
+	codeTagCount        = "KMS.0407"
+	codeTags            = "KMS.0414"
+	codeMatches         = "KMS.0415"
+	codeOffset          = "KMS.0417"
+	codeOffsetUnwelcome = "KMS.0418"
+	codeAlias           = "KMS.1101"
+	codeDescription     = "KMS.1103"
+	codeSpec            = "KMS.1110"
+	codeElliptic        = "KMS.1114"
+	codePendingDays     = "KMS.1401"
+	codeLimit           = "KMS.1601"
+	codeMarker          = "KMS.1602"
+	codeRandomLength    = "KMS.1801"
+	codeRandomMultiple  = "KMS.1802"
+	codeKeyLength       = "KMS.1901"
+	codeKeyLengthSpec   = "KMS.1902"
+	codeKeyMultiple     = "KMS.1903"
+	codePlainText       = "KMS.2101"
+	codePlainLength     = "KMS.2102"
+	codePlainDigest     = "KMS.2103"
+	codePlainMismatch   = "KMS.2104"
+	codeNotSymmetric    = "KMS.2105"
+	codeNotRSA          = "KMS.2106"
+	codeRSATooLong      = "KMS.2108"
+	codeCipherText      = "KMS.2201"
+	codeCipherLength    = "KMS.2202"
+	codeCipherMismatch  = "KMS.2204"
+	codeInterval        = "KMS.3001"
 )
 
 // refusal is an error that the dialect found by itself, with the core's word for it, which the audit record gets.
@@ -132,6 +211,43 @@ func decodeError(err error) error {
 	}
 }
 
+// fieldError translates what the shared reading of fields found.
+func fieldError(err error) error {
+	var fault *dialect.Fault
+	if !errors.As(err, &fault) {
+		return err
+	}
+	switch {
+	case fault.Field == nil:
+		return refuse(codeURL, kms.CodeInvalidRequest, "", fault.Reason)
+	case fault.Missing:
+		return refuse(codeMissing, kms.CodeInvalidRequest, fault.Field.Name, fault.Reason)
+	case fault.Field.Core != "":
+		return refuse(fault.Code, fault.Field.Core, fault.Field.Name, fault.Reason)
+	default:
+		return refuse(fault.Code, kms.CodeInvalidRequest, fault.Field.Name, fault.Reason)
+	}
+}
+
+// panicked is the refusal of a request whose handling panicked. The log gets where, and no values but those of the
+// runtime's own errors, which are numbers: a request's content is none of the log's business.
+func panicked(p any) error {
+	what := fmt.Sprintf("%T", p)
+	if e, isRuntime := p.(runtime.Error); isRuntime {
+		what = e.Error()
+	}
+	var pc [32]uintptr
+	frames := runtime.CallersFrames(pc[:runtime.Callers(3, pc[:])])
+	var where []string
+	for more := true; more; {
+		var f runtime.Frame
+		f, more = frames.Next()
+		where = append(where, f.Function+":"+strconv.Itoa(f.Line))
+	}
+	cause := fmt.Errorf("panic: %s at %s", what, strings.Join(where, " < "))
+	return &refusal{answers[kms.CodeInternal], kms.Errorf(kms.CodeInternal, "internal error").Because(cause)}
+}
+
 // recordRefusal puts a refusal on record. What it returns is the answer: where the record cannot be written, that.
 func (d *Dialect) recordRefusal(ctx context.Context, op policy.Operation, err error) error {
 	var r *refusal
@@ -144,39 +260,38 @@ func (d *Dialect) recordRefusal(ctx context.Context, op policy.Operation, err er
 	return r
 }
 
-// answerTo returns the wire's form of an error. rt is nil where there was no route.
-func answerTo(rt *route, err error) (answer, *kms.Error) {
+// answerTo returns the wire's form of an error. rt is nil where there was no route, x where there were no fields.
+func answerTo(rt *route, x *dialect.Exchange, err error) (answer, *kms.Error) {
 	var r *refusal
 	if errors.As(err, &r) {
 		return r.answer, r.core
 	}
 	e := kms.AsError(err)
-	a, ok := answers[e.Code]
-	if !ok {
+	a, known := answers[e.Code]
+	if !known {
 		a = answers[kms.CodeInternal]
 	}
-	switch {
-	case rt == nil:
-	case rt.operation == policy.OpGenRandom && e.Code == kms.CodeInvalidLength:
-		a.code = codeRandomLength
-	case rt.operation == policy.OpEncryptData && e.Code == kms.CodeDataTooLong:
-		a.code = codePlainText
-	case e.Code == kms.CodeInvalidRequest && e.Field == "context":
-		a.code = codeContext
+	if rt != nil {
+		for i := range exceptions {
+			if exceptions[i].holds(rt, x, e) {
+				a.code = exceptions[i].answer
+				break
+			}
+		}
 	}
 	return a, e
 }
 
-// names are this cloud's words for the core's fields.
-var names = map[string]string{
-	"aad": "additional_authenticated_data", "alias": "key_alias", "context": "encryption_context",
-	"description": "key_description", "plaintext": "plain_text",
+func (ex *exception) holds(rt *route, x *dialect.Exchange, e *kms.Error) bool {
+	return ex.code == e.Code && (ex.operation == "" || ex.operation == rt.operation) &&
+		(ex.field == "" || ex.field == e.Field) &&
+		(ex.algorithm == "" || strings.HasPrefix(string(x.Text(encryptionAlgorithm.Name)), ex.algorithm))
 }
 
 // fail writes an error: the gateway's in the gateway's flat form, the service's in its nested one.
 func (d *Dialect) fail(w http.ResponseWriter, x *dialect.Exchange, rt *route, err error) {
 	x.Restart()
-	a, e := answerTo(rt, err)
+	a, e := answerTo(rt, x, err)
 	if e.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
 	}
@@ -187,7 +302,7 @@ func (d *Dialect) fail(w http.ResponseWriter, x *dialect.Exchange, rt *route, er
 	x.Out = append(x.Out, `{"error_code":"`...)
 	x.Out = append(x.Out, a.code...)
 	x.Out = append(x.Out, `","error_msg":`...)
-	x.Out = dialect.AppendString(x.Out, message(e))
+	x.Out = dialect.AppendString(x.Out, text(rt, e))
 	if flat {
 		x.Out = append(x.Out, `,"request_id":"`...)
 		x.Out = append(append(x.Out, x.RequestID...), '"')
@@ -198,18 +313,20 @@ func (d *Dialect) fail(w http.ResponseWriter, x *dialect.Exchange, rt *route, er
 	x.Send(w, a.status)
 }
 
-// message is what a client reads: the field at fault, if there is one, and what is wrong. All bad ciphertexts are told
-// the same.
-func message(e *kms.Error) string {
-	if e.Code == kms.CodeInvalidCiphertext {
+// text is what a client reads: the field at fault, if there is one, by the name that the operation has for it, and what
+// is wrong. All bad ciphertexts are told the same.
+func text(rt *route, e *kms.Error) string {
+	switch {
+	case e.Code == kms.CodeInvalidCiphertext:
 		return "cipher_text: is not valid"
-	}
-	switch name, renamed := names[e.Field]; {
 	case e.Field == "":
 		return e.Message
-	case renamed:
-		return name + ": " + e.Message
-	default:
-		return e.Field + ": " + e.Message
+	case rt != nil:
+		for i := range rt.fields {
+			if rt.fields[i].As == e.Field {
+				return rt.fields[i].Name + ": " + e.Message
+			}
+		}
 	}
+	return e.Field + ": " + e.Message
 }

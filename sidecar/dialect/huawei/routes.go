@@ -8,6 +8,7 @@ package huawei
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -19,13 +20,18 @@ import (
 // Name is the dialect's name in audit records.
 const Name = "huawei"
 
+// handler translates one request into a call of the core, and the core's answer into x.Out.
+type handler func(d *Dialect, ctx context.Context, op policy.Operation, x *dialect.Exchange) error
+
 // route is one operation of the API.
 type route struct {
 	method    string
-	path      string
+	path      string // below base; {key_id} and {key} are variables
 	operation policy.Operation
-	handle    func(*Dialect, context.Context, *dialect.Exchange) error
+	handle    handler
 	bodyLimit int64 // bytes
+	status    int   // of a good answer; 200 without a body is sent with {} as its body
+	fields    []dialect.Field
 }
 
 // Body limits. A plaintext of 4096 bytes may take six times as much as JSON, and a context 8192 characters.
@@ -35,28 +41,76 @@ const (
 )
 
 const (
-	pathRoot = "/v1.0/"
-	pathKMS  = "/kms/"
-	base     = pathRoot + "{project_id}" + pathKMS
+	get  = http.MethodGet
+	post = http.MethodPost
+	del  = http.MethodDelete
+)
+
+// Paths are pathRoot, the project's id, pathKMS and what the table has.
+const (
+	pathVersion = "/v1.0"
+	pathRoot    = pathVersion + "/"
+	pathKMS     = "/kms/"
 )
 
 // routes is every operation that the dialect serves.
 var routes = []route{
-	{http.MethodPost, base + "create-key", policy.OpCreateKey, (*Dialect).createKey, controlBody},
-	{http.MethodPost, base + "describe-key", policy.OpDescribeKey, (*Dialect).describeKey, controlBody},
-	{http.MethodPost, base + "list-keys", policy.OpListKeys, (*Dialect).listKeys, controlBody},
-	{http.MethodPost, base + "enable-key", policy.OpEnableKey, (*Dialect).enableKey, controlBody},
-	{http.MethodPost, base + "disable-key", policy.OpDisableKey, (*Dialect).disableKey, controlBody},
-	{http.MethodPost, base + "encrypt-data", policy.OpEncryptData, (*Dialect).encryptData, dataBody},
-	{http.MethodPost, base + "decrypt-data", policy.OpDecryptData, (*Dialect).decryptData, dataBody},
-	{http.MethodPost, base + "create-datakey", policy.OpCreateDataKey, (*Dialect).createDataKey, dataBody},
-	{http.MethodPost, base + "create-datakey-without-plaintext", policy.OpCreateDataKeyNoText, (*Dialect).createDataKeyWithoutPlaintext, dataBody},
-	{http.MethodPost, base + "encrypt-datakey", policy.OpEncryptDataKey, (*Dialect).encryptDataKey, dataBody},
-	{http.MethodPost, base + "decrypt-datakey", policy.OpDecryptDataKey, (*Dialect).decryptDataKey, dataBody},
-	{http.MethodPost, base + "gen-random", policy.OpGenRandom, (*Dialect).genRandom, controlBody},
-	{http.MethodPost, base + "sign", policy.OpSign, (*Dialect).sign, dataBody},
-	{http.MethodPost, base + "verify", policy.OpVerify, (*Dialect).verify, dataBody},
-	{http.MethodPost, base + "get-publickey", policy.OpGetPublicKey, (*Dialect).getPublicKey, controlBody},
+	{post, "create-key", policy.OpCreateKey, (*Dialect).createKey, controlBody, 200, createKeyFields},
+	{post, "describe-key", policy.OpDescribeKey, (*Dialect).describeKey, controlBody, 200, fields(namedKey)},
+	{post, "list-keys", policy.OpListKeys, (*Dialect).listKeys, controlBody, 200, listKeysFields},
+	{post, "enable-key", policy.OpEnableKey, (*Dialect).enableKey, controlBody, 200, fields(idOfKey)},
+	{post, "disable-key", policy.OpDisableKey, (*Dialect).disableKey, controlBody, 200, fields(idOfKey)},
+	{post, "schedule-key-deletion", policy.OpScheduleDeletion, (*Dialect).scheduleDeletion, controlBody, 200, fields(idOfKey, pendingDays)},
+	{post, "cancel-key-deletion", policy.OpCancelDeletion, (*Dialect).cancelDeletion, controlBody, 200, fields(idOfKey)},
+	{post, "update-key-alias", policy.OpUpdateAlias, (*Dialect).updateAlias, controlBody, 200, fields(idOfKey, keyAlias)},
+	{post, "update-key-description", policy.OpUpdateDescription, (*Dialect).updateDescription, controlBody, 200, fields(idOfKey, newDescription)},
+
+	{post, "create-datakey", policy.OpCreateDataKey, (*Dialect).createDataKey, dataBody, 200, dataKeyFields},
+	{post, "create-datakey-without-plaintext", policy.OpCreateDataKeyNoText, (*Dialect).createDataKey, dataBody, 200, dataKeyFields},
+	{post, "encrypt-datakey", policy.OpEncryptDataKey, (*Dialect).encryptDataKey, dataBody, 200, encryptDataKeyFields},
+	{post, "decrypt-datakey", policy.OpDecryptDataKey, (*Dialect).decryptDataKey, dataBody, 200, decryptDataKeyFields},
+	{post, "create-rsa-datakey-pair", policy.OpCreateRSAKeyPair, (*Dialect).createKeyPair, controlBody, 200, rsaPairFields},
+	{post, "create-ec-datakey-pair", policy.OpCreateECKeyPair, (*Dialect).createKeyPair, controlBody, 200, ecPairFields},
+
+	{post, "encrypt-data", policy.OpEncryptData, (*Dialect).encryptData, dataBody, 200, encryptDataFields},
+	{post, "decrypt-data", policy.OpDecryptData, (*Dialect).decryptData, dataBody, 200, decryptDataFields},
+	{post, "re-encrypt", policy.OpReEncrypt, (*Dialect).reEncrypt, dataBody, 200, reEncryptFields},
+	{post, "sign", policy.OpSign, (*Dialect).sign, dataBody, 200, signFields},
+	{post, "verify", policy.OpVerify, (*Dialect).verify, dataBody, 200, verifyFields},
+	{post, "get-publickey", policy.OpGetPublicKey, (*Dialect).getPublicKey, controlBody, 200, fields(namedKey)},
+	{post, "generate-mac", policy.OpGenerateMAC, (*Dialect).generateMAC, dataBody, 200, macFields},
+	{post, "verify-mac", policy.OpVerifyMAC, (*Dialect).verifyMAC, dataBody, 200, verifyMACFields},
+	{post, "derive-shared-secret", policy.OpDeriveSharedSecret, (*Dialect).deriveSharedSecret, controlBody, 200, deriveFields},
+	{post, "gen-random", policy.OpGenRandom, (*Dialect).genRandom, controlBody, 200, fields(randomLength)},
+
+	{post, "enable-key-rotation", policy.OpEnableRotation, (*Dialect).enableRotation, controlBody, 200, fields(idOfKey)},
+	{post, "update-key-rotation-interval", policy.OpUpdateRotation, (*Dialect).updateRotation, controlBody, 200, fields(idOfKey, rotationInterval)},
+	{post, "disable-key-rotation", policy.OpDisableRotation, (*Dialect).disableRotation, controlBody, 200, fields(idOfKey)},
+	{post, "get-key-rotation-status", policy.OpGetRotation, (*Dialect).rotationStatus, controlBody, 200, fields(idOfKey)},
+
+	{get, "{key_id}/tags", policy.OpListKeyTags, (*Dialect).keyTags, controlBody, 200, fields(idInPath)},
+	{post, "{key_id}/tags", policy.OpTagKey, (*Dialect).createTag, controlBody, 204, fields(idInPath, oneTag)},
+	{post, "{key_id}/tags/action", policy.OpTagKey, (*Dialect).changeTags, controlBody, 204, fields(idInPath, tagAction, someTags)},
+	{del, "{key_id}/tags/{key}", policy.OpUntagKey, (*Dialect).deleteTag, controlBody, 204, fields(idInPath, tagInPath)},
+	{get, "tags", policy.OpListTags, (*Dialect).projectTags, controlBody, 200, nil},
+	{post, "resource_instances/action", policy.OpFindKeys, (*Dialect).findKeys, dataBody, 200, findKeysFields},
+
+	{post, "aliases", policy.OpCreateAlias, (*Dialect).createAlias, controlBody, 201, fields(idOfKey, alias)},
+	{get, "aliases", policy.OpListAliases, (*Dialect).listAliases, controlBody, 200, listAliasesFields},
+	{del, "aliases", policy.OpDeleteAlias, (*Dialect).deleteAliases, dataBody, 204, fields(idOfKey, someAliases)},
+	{post, "alias/associate", policy.OpAssociateAlias, (*Dialect).associateAlias, controlBody, 200, fields(targetKey, alias)},
+
+	{get, "user-instances", policy.OpGetInstances, (*Dialect).userInstances, controlBody, 200, nil},
+	{get, "user-quotas", policy.OpGetQuotas, (*Dialect).userQuotas, controlBody, 200, nil},
+}
+
+// Served lists what the dialect serves, for documentation.
+func Served() []dialect.Served {
+	served := make([]dialect.Served, len(routes))
+	for i := range routes {
+		served[i] = dialect.Served{Method: routes[i].method, Path: routes[i].path, Operation: routes[i].operation}
+	}
+	return served
 }
 
 // Config is what the dialect needs. All fields but Limits and Recorder are required.
@@ -73,55 +127,42 @@ type Config struct {
 
 // Dialect serves the API.
 type Dialect struct {
-	cfg    Config
-	routes map[string][]*route // by what follows {project_id}, with the slash
+	cfg   Config
+	table table
+	urn   string // before an alias's name
 }
 
 // New returns the dialect.
 func New(cfg Config) *Dialect {
-	d := &Dialect{cfg: cfg, routes: make(map[string][]*route, len(routes))}
-	for i := range routes {
-		tail := strings.TrimPrefix(routes[i].path, pathRoot+"{project_id}")
-		d.routes[tail] = append(d.routes[tail], &routes[i])
-	}
-	return d
+	return &Dialect{cfg: cfg, table: newTable(), urn: "kms:" + cfg.Region + ":" + cfg.DomainID + ":alias:"}
 }
 
-// Matches implements dialect.Dialect.
-func (d *Dialect) Matches(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, pathRoot) }
-
-// find returns the route of a request and the project that its path names. The table is an exact map: no pattern is
-// tried per request.
-func (d *Dialect) find(r *http.Request) (rt *route, project string, err error) {
-	project, tail, ok := strings.Cut(strings.TrimPrefix(r.URL.Path, pathRoot), "/")
-	if !ok {
-		return nil, "", errNoRoute
-	}
-	candidates := d.routes[r.URL.Path[len(r.URL.Path)-len(tail)-1:]]
-	if len(candidates) == 0 {
-		return nil, "", errNoRoute
-	}
-	for _, rt := range candidates {
-		if rt.method == r.Method {
-			return rt, project, nil
-		}
-	}
-	return nil, "", errMethod
+// Matches implements dialect.Dialect. Of what has no version in its path it claims the plain GET / alone.
+func (d *Dialect) Matches(r *http.Request) bool {
+	return strings.HasPrefix(r.URL.Path, pathRoot) || asksVersions(r)
 }
 
 // ServeHTTP implements http.Handler.
 func (d *Dialect) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := dialect.Begin()
 	defer x.End()
-	rt, project, err := d.find(r)
+	if asksVersions(r) {
+		appendVersions(x, r)
+		x.Send(w, http.StatusOK)
+		return
+	}
+	rt, project, vars, err := d.table.find(r)
 	if err == nil {
-		err = d.serve(rt, project, r, x)
+		err = d.serve(rt, project, vars, r, x)
 	}
 	if err != nil {
 		d.fail(w, x, rt, err)
 		return
 	}
-	x.Send(w, http.StatusOK)
+	if rt.status == http.StatusOK && len(x.Out) == 0 {
+		x.Out = append(x.Out, "{}"...) // strict clients decode every answer that may have a body
+	}
+	x.Send(w, rt.status)
 }
 
 // NotFound answers a request that no dialect claims, as this cloud's gateway would.
@@ -132,7 +173,7 @@ func (d *Dialect) NotFound(w http.ResponseWriter, _ *http.Request) {
 }
 
 // serve does one operation: who calls, for which project, with what fields; then the core.
-func (d *Dialect) serve(rt *route, project string, r *http.Request, x *dialect.Exchange) (err error) {
+func (d *Dialect) serve(rt *route, project string, vars []dialect.Var, r *http.Request, x *dialect.Exchange) (err error) {
 	ctx, cancel := context.WithTimeout(r.Context(), d.cfg.Timeout)
 	defer cancel()
 	if d.cfg.Recorder != nil {
@@ -140,7 +181,12 @@ func (d *Dialect) serve(rt *route, project string, r *http.Request, x *dialect.E
 		ctx, end = d.cfg.Recorder.Begin(ctx, r.Header.Get("Traceparent"), Name, x.RequestID, rt.operation)
 		defer func() { end(outcome(err)) }()
 	}
-	ctx, err = d.authenticate(ctx, x.RequestID)
+	defer func() {
+		if p := recover(); p != nil {
+			err = d.recordRefusal(ctx, rt.operation, panicked(p))
+		}
+	}()
+	ctx, err = d.authenticate(ctx, rt, r, x)
 	if err == nil && project != d.cfg.ProjectID {
 		err = errProject
 	}
@@ -148,7 +194,10 @@ func (d *Dialect) serve(rt *route, project string, r *http.Request, x *dialect.E
 		err = decodeError(x.Decode(r, rt.bodyLimit))
 	}
 	if err == nil {
-		err = rt.handle(d, ctx, x)
+		err = fieldError(x.ReadFields(rt.fields, r, vars))
+	}
+	if err == nil {
+		err = rt.handle(d, ctx, rt.operation, x)
 	}
 	return d.recordRefusal(ctx, rt.operation, err)
 }
@@ -159,4 +208,75 @@ func outcome(err error) kms.Code {
 		return ""
 	}
 	return kms.AsError(err).Code
+}
+
+// table is the routes as requests look them up: by their path below the project, exactly. No pattern is tried per request.
+type table struct {
+	exact    map[string][]*route // paths without variables
+	variable map[string][]*route // paths as the table of routes has them
+}
+
+func newTable() table {
+	t := table{map[string][]*route{}, map[string][]*route{}}
+	for i := range routes {
+		rt := &routes[i]
+		if strings.Contains(rt.path, "{") {
+			t.variable[rt.path] = append(t.variable[rt.path], rt)
+		} else {
+			t.exact[rt.path] = append(t.exact[rt.path], rt)
+		}
+	}
+	return t
+}
+
+// find returns the route of a request, the project that its path names, and what the variables of the path stand for. A
+// slash that is percent-encoded separates nothing.
+func (t *table) find(r *http.Request) (rt *route, project string, vars []dialect.Var, err error) {
+	path, encoded := r.URL.RawPath, true
+	if path == "" { // then none of the path's own slashes was encoded
+		path, encoded = r.URL.Path, false
+	}
+	project, tail, found := strings.Cut(strings.TrimPrefix(path, pathRoot), pathKMS)
+	if !found || strings.Contains(project, "/") {
+		return nil, "", nil, errNoRoute
+	}
+	candidates := t.exact[tail]
+	if len(candidates) == 0 {
+		if candidates, vars, err = t.match(tail, encoded); err != nil {
+			return nil, "", nil, err
+		}
+	}
+	for _, rt := range candidates {
+		if rt.method == r.Method {
+			return rt, project, vars, nil
+		}
+	}
+	return nil, "", nil, errMethod
+}
+
+// match returns the routes whose path has variables and fits. A tag may be named "action", so both of its routes fit there.
+func (t *table) match(tail string, encoded bool) ([]*route, []dialect.Var, error) {
+	id, rest, found := strings.Cut(tail, "/")
+	if !found {
+		return nil, nil, errNoRoute
+	}
+	vars := []dialect.Var{{Name: "key_id", Value: id}}
+	candidates := t.variable["{key_id}/"+rest]
+	if collection, key, found := strings.Cut(rest, "/"); found && key != "" && !strings.Contains(key, "/") {
+		vars = append(vars, dialect.Var{Name: "key", Value: key})
+		candidates = append(candidates[:len(candidates):len(candidates)], t.variable["{key_id}/"+collection+"/{key}"]...)
+	}
+	if len(candidates) == 0 {
+		return nil, nil, errNoRoute
+	}
+	if encoded {
+		for i := range vars {
+			value, err := url.PathUnescape(vars[i].Value)
+			if err != nil {
+				return nil, nil, errNoRoute
+			}
+			vars[i].Value = value
+		}
+	}
+	return candidates, vars, nil
 }

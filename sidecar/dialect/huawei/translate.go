@@ -1,59 +1,91 @@
 package huawei
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
-	"encoding/base64"
-	"encoding/pem"
 	"strconv"
 
+	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/dialect"
 	"github.com/keyside/keyside/sidecar/kms"
 )
 
-func (d *Dialect) createKey(ctx context.Context, x *dialect.Exchange) error {
-	in, err := createKeyRequest(&x.Object)
-	if err != nil {
-		return err
+// key returns the id of the key that a field names. An absent optional field is the zero id.
+func (d *Dialect) key(ctx context.Context, op policy.Operation, x *dialect.Exchange, field string) (kms.KeyID, error) {
+	name := x.Text(field)
+	switch {
+	case name == nil:
+		return kms.KeyID{}, nil
+	case isKeyID(name):
+		return kms.ParseKeyID(string(name))
+	}
+	// A URN of this place stands for the alias in it; one of another place is no more than an alias that is not there.
+	alias := string(name)
+	if len(alias) > len(d.urn) && alias[:len(d.urn)] == d.urn {
+		alias = alias[len(d.urn):]
+	}
+	return d.cfg.Core.Resolve(ctx, op, alias)
+}
+
+func (d *Dialect) createKey(ctx context.Context, _ policy.Operation, x *dialect.Exchange) error {
+	in := kms.CreateKeyInput{
+		Alias:       string(x.Text("key_alias")),
+		Description: string(x.Text("key_description")),
+		Spec:        kms.KeySpec(x.Text("key_spec")),
+		Usage:       kms.KeyUsage(x.Text("key_usage")),
+		Origin:      kms.Origin(x.Text("origin")),
+	}
+	if in.Spec == "" {
+		in.Spec = kms.AES256
 	}
 	key, err := d.cfg.Core.CreateKey(ctx, in)
 	if err != nil {
 		return err
 	}
-	x.Out = append(x.Out, `{"key_info":{"key_id":"`...)
-	x.Out = append(x.Out, key.ID.String()...)
-	x.Out = appendText(x.Out, `","domain_id":`, d.cfg.DomainID)
-	x.Out = append(x.Out, "}}"...)
+	x.Out = appendKeyID(append(x.Out, `{"key_info":`...), key.ID)
+	x.Out = append(appendText(x.Out, `,"domain_id":`, d.cfg.DomainID), "}}"...)
 	return nil
 }
 
-func (d *Dialect) describeKey(ctx context.Context, x *dialect.Exchange) error {
-	id, err := keyRequest(&x.Object)
+func (d *Dialect) describeKey(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
+	return d.onKey(ctx, op, x, d.cfg.Core.DescribeKey, func(key *kms.Key) {
+		x.Out = append(d.appendKey(append(x.Out, `{"key_info":`...), key), '}')
+	})
+}
+
+// onKey does an operation that is about one key and has no further fields, and answers with what show appends.
+func (d *Dialect) onKey(
+	ctx context.Context, op policy.Operation, x *dialect.Exchange, do func(context.Context, kms.KeyID) (*kms.Key, error), show func(*kms.Key),
+) error {
+	id, err := d.key(ctx, op, x, "key_id")
 	if err != nil {
 		return err
 	}
-	key, err := d.cfg.Core.DescribeKey(ctx, id)
+	key, err := do(ctx, id)
 	if err != nil {
 		return err
 	}
-	x.Out = append(x.Out, `{"key_info":`...)
-	x.Out = append(d.appendKey(x.Out, key), '}')
+	show(key)
 	return nil
 }
 
-// keyRequest reads a request that names a key and nothing else.
-func keyRequest(o *dialect.Object) (kms.KeyID, error) {
-	f := fields{in: o}
-	id := f.key()
-	return id, f.done()
-}
+func nothing(*kms.Key) {}
 
-func (d *Dialect) listKeys(ctx context.Context, x *dialect.Exchange) error {
-	in, err := listKeysRequest(&x.Object)
-	if err != nil {
-		return err
+// listKeys lists AES_256 keys alone unless key_spec says otherwise, as this cloud does.
+func (d *Dialect) listKeys(ctx context.Context, _ policy.Operation, x *dialect.Exchange) error {
+	in := kms.ListKeysInput{
+		Spec: kms.KeySpec(x.Text("key_spec")), Limit: int(x.Number("limit")), Offset: int(x.Number("marker")),
+	}
+	switch in.Spec {
+	case "":
+		in.Spec = kms.AES256
+	case allSpecs:
+		in.Spec = ""
+	}
+	if in.Limit >= fullPage {
+		in.Limit = 0
+	}
+	if x.Has("key_state") {
+		in.State = stateNumbered(strconv.FormatInt(x.Number("key_state"), 10))
 	}
 	page, err := d.cfg.Core.ListKeys(ctx, in)
 	if err != nil {
@@ -74,282 +106,119 @@ func (d *Dialect) listKeys(ctx context.Context, x *dialect.Exchange) error {
 	}
 	x.Out = appendText(x.Out, `],"next_marker":`, next)
 	x.Out = appendText(x.Out, `,"truncated":`, truncated)
-	x.Out = append(x.Out, `,"total":`...)
-	x.Out = append(strconv.AppendInt(x.Out, int64(page.Total), 10), '}')
+	x.Out = append(appendNumber(x.Out, `,"total":`, page.Total), '}')
 	return nil
 }
 
-// separate appends the comma before every element but the first.
-func separate(b []byte, i int) []byte {
-	if i == 0 {
-		return b
-	}
-	return append(b, ',')
+// fullPage is the documented default of list-keys. Who asks for as many or more gets what the core takes for a full page.
+const fullPage = 2000
+
+func (d *Dialect) enableKey(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
+	return d.onKey(ctx, op, x, d.cfg.Core.EnableKey, func(key *kms.Key) { x.Out = appendState(x.Out, key) })
 }
 
-func (d *Dialect) enableKey(ctx context.Context, x *dialect.Exchange) error {
-	return changeState(ctx, x, d.cfg.Core.EnableKey)
+func (d *Dialect) disableKey(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
+	return d.onKey(ctx, op, x, d.cfg.Core.DisableKey, func(key *kms.Key) { x.Out = appendState(x.Out, key) })
 }
 
-func (d *Dialect) disableKey(ctx context.Context, x *dialect.Exchange) error {
-	return changeState(ctx, x, d.cfg.Core.DisableKey)
+// appendState answers enable-key and disable-key.
+func appendState(b []byte, key *kms.Key) []byte {
+	return append(appendFlatState(append(b, `{"key_info":`...), key), '}')
 }
 
-func changeState(ctx context.Context, x *dialect.Exchange, change func(context.Context, kms.KeyID) (*kms.Key, error)) error {
-	id, err := keyRequest(&x.Object)
-	if err != nil {
-		return err
-	}
-	key, err := change(ctx, id)
-	if err != nil {
-		return err
-	}
-	x.Out = append(x.Out, `{"key_info":{"key_id":"`...)
-	x.Out = append(x.Out, key.ID.String()...)
-	x.Out = appendText(x.Out, `","key_state":`, states[key.State])
-	x.Out = append(x.Out, "}}"...)
-	return nil
+// appendFlatState answers the operations on a key's deletion.
+func appendFlatState(b []byte, key *kms.Key) []byte {
+	return append(appendText(appendKeyID(b, key.ID), `,"key_state":`, states[key.State]), '}')
 }
 
-func (d *Dialect) encryptData(ctx context.Context, x *dialect.Exchange) error {
-	f := fields{in: &x.Object}
-	in := kms.EncryptInput{KeyID: f.key(), Plaintext: f.required("plain_text", codePlainText)}
-	in.Context, in.AAD = f.bound()
-	f.symmetric()
-	if err := f.done(); err != nil {
-		return err
+func (d *Dialect) scheduleDeletion(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
+	days := int(x.Number("pending_days"))
+	schedule := func(ctx context.Context, id kms.KeyID) (*kms.Key, error) {
+		return d.cfg.Core.ScheduleKeyDeletion(ctx, id, days)
 	}
-	out, err := d.cfg.Core.Encrypt(ctx, in)
-	if err != nil {
-		return err
-	}
-	x.Grow(128 + base64.StdEncoding.EncodedLen(len(out.Ciphertext)))
-	x.Out = appendKeyID(x.Out, out.KeyID)
-	x.Out = append(x.Out, `,"cipher_text":"`...)
-	x.Out = base64.StdEncoding.AppendEncode(x.Out, out.Ciphertext)
-	x.Out = append(x.Out, `"}`...)
-	return nil
+	return d.onKey(ctx, op, x, schedule, func(key *kms.Key) { x.Out = appendFlatState(x.Out, key) })
 }
 
-// appendKeyID begins an answer with the key's id.
-func appendKeyID(b []byte, id kms.KeyID) []byte {
-	b = append(b, `{"key_id":"`...)
-	b = append(b, id.String()...)
-	return append(b, '"')
+func (d *Dialect) cancelDeletion(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
+	return d.onKey(ctx, op, x, d.cfg.Core.CancelKeyDeletion, func(key *kms.Key) { x.Out = appendFlatState(x.Out, key) })
 }
 
-// Bounds of decrypt-data's cipher_text, in characters.
-const (
-	minCipherText = 128
-	maxCipherText = 5648
-)
-
-func (d *Dialect) decryptData(ctx context.Context, x *dialect.Exchange) error {
-	f := fields{in: &x.Object}
-	in := kms.DecryptInput{Ciphertext: f.cipherText()}
-	if f.text("key_id", codeKeyID) != nil {
-		id := f.key()
-		in.KeyID = &id
+func (d *Dialect) updateAlias(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
+	alias := string(x.Text("key_alias"))
+	update := func(ctx context.Context, id kms.KeyID) (*kms.Key, error) {
+		return d.cfg.Core.UpdateAlias(ctx, id, alias)
 	}
-	in.Context, in.AAD = f.bound()
-	f.symmetric()
-	if err := f.done(); err != nil {
-		return err
-	}
-	out, err := d.cfg.Core.Decrypt(ctx, in)
-	if err != nil {
-		return err
-	}
-	defer clear(out.Plaintext)
-	x.Grow(128 + 6*len(out.Plaintext) + base64.StdEncoding.EncodedLen(len(out.Plaintext)))
-	x.Out = appendKeyID(x.Out, out.KeyID)
-	x.Out = append(x.Out, `,"plain_text":`...)
-	x.Out = dialect.AppendString(x.Out, out.Plaintext)
-	x.Out = append(x.Out, `,"plain_text_base64":"`...)
-	x.Out = base64.StdEncoding.AppendEncode(x.Out, out.Plaintext)
-	x.Out = append(x.Out, `"}`...)
-	return nil
-}
-
-// cipherText reads decrypt-data's cipher_text. What has not its form is a bad ciphertext like any other.
-func (f *fields) cipherText() []byte {
-	v := f.required("cipher_text", codeCipherText)
-	b := make([]byte, base64.StdEncoding.DecodedLen(len(v)))
-	n, err := base64.StdEncoding.Strict().Decode(b, v)
-	if err != nil || len(v) < minCipherText || len(v) > maxCipherText || bytes.ContainsAny(v, "\r\n") {
-		f.refuse(codeCipherText, kms.CodeInvalidCiphertext, "cipher_text", "is not valid")
-	}
-	return b[:n]
-}
-
-func (d *Dialect) createDataKey(ctx context.Context, x *dialect.Exchange) error {
-	return d.dataKey(ctx, x, false)
-}
-
-func (d *Dialect) createDataKeyWithoutPlaintext(ctx context.Context, x *dialect.Exchange) error {
-	return d.dataKey(ctx, x, true)
-}
-
-func (d *Dialect) dataKey(ctx context.Context, x *dialect.Exchange, withoutPlaintext bool) error {
-	in, err := dataKeyRequest(&x.Object)
-	if err != nil {
-		return err
-	}
-	in.WithoutPlaintext = withoutPlaintext
-	out, err := d.cfg.Core.GenerateDataKey(ctx, in)
-	if err != nil {
-		return err
-	}
-	defer clear(out.Plaintext)
-	x.Grow(128 + 2*(len(out.Plaintext)+len(out.Ciphertext)))
-	x.Out = appendKeyID(x.Out, out.KeyID)
-	if !withoutPlaintext {
-		x.Out = appendHex(x.Out, `,"plain_text":"`, out.Plaintext)
-	}
-	x.Out = append(appendHex(x.Out, `,"cipher_text":"`, out.Ciphertext), '}')
-	return nil
-}
-
-// appendHex appends a literal, hexadecimal digits and a quote.
-func appendHex(b []byte, literal string, data []byte) []byte {
-	return append(dialect.AppendHex(append(b, literal...), data), '"')
-}
-
-// maxDataKey is the longest data key, in bytes.
-const maxDataKey = 1024
-
-// encryptDataKey encrypts a data key of the client's. What it sends is the key with its SHA-256 digest behind it; what is
-// encrypted is the key alone, so that it opens like one that create-datakey made.
-func (d *Dialect) encryptDataKey(ctx context.Context, x *dialect.Exchange) error {
-	f := fields{in: &x.Object}
-	in := kms.EncryptInput{KeyID: f.key()}
-	n := f.length("datakey_plain_length", codePlainLength, 1, maxDataKey)
-	plain := f.hex("plain_text", codePlainText, kms.CodeInvalidRequest)
-	defer clear(plain)
-	in.Context, in.AAD = f.bound()
-	switch {
-	case f.err != nil:
-	case len(plain) != n+sha256.Size:
-		f.refuse(codePlainMismatch, kms.CodeInvalidRequest, "plain_text", "must be datakey_plain_length bytes and their SHA-256 digest")
-	default:
-		in.Plaintext = plain[:n]
-		if digest := sha256.Sum256(in.Plaintext); subtle.ConstantTimeCompare(digest[:], plain[n:]) != 1 {
-			f.refuse(codePlainDigest, kms.CodeInvalidRequest, "plain_text", "digest does not match the data key")
-		}
-	}
-	if err := f.done(); err != nil {
-		return err
-	}
-	out, err := d.cfg.Core.EncryptDataKey(ctx, in)
-	if err != nil {
-		return err
-	}
-	x.Grow(128 + 2*len(out.Ciphertext))
-	x.Out = appendKeyID(x.Out, out.KeyID)
-	x.Out = appendHex(x.Out, `,"cipher_text":"`, out.Ciphertext)
-	x.Out = appendLength(x.Out, n)
-	return nil
-}
-
-// appendLength ends an answer with a data key's length in bytes.
-func appendLength(b []byte, n int) []byte {
-	b = append(b, `,"datakey_length":"`...)
-	return append(strconv.AppendInt(b, int64(n), 10), `"}`...)
-}
-
-func (d *Dialect) decryptDataKey(ctx context.Context, x *dialect.Exchange) error {
-	f := fields{in: &x.Object}
-	id := f.key()
-	in := kms.DecryptInput{KeyID: &id, Ciphertext: f.hex("cipher_text", codeCipherText, kms.CodeInvalidCiphertext)}
-	n := f.length("datakey_cipher_length", codeCipherLength, 1, maxDataKey)
-	in.Context, in.AAD = f.bound()
-	if err := f.done(); err != nil {
-		return err
-	}
-	out, err := d.cfg.Core.DecryptDataKey(ctx, in)
-	if err != nil {
-		return err
-	}
-	defer clear(out.Plaintext)
-	if len(out.Plaintext) != n {
-		return refuse(codeCipherMismatch, kms.CodeInvalidRequest, "datakey_cipher_length", "is not the length of this data key")
-	}
-	digest := sha256.Sum256(out.Plaintext)
-	x.Grow(256 + 2*n)
-	x.Out = appendHex(x.Out, `{"data_key":"`, out.Plaintext)
-	x.Out = appendHex(x.Out, `,"datakey_dgst":"`, digest[:])
-	x.Out = appendLength(x.Out, n)
-	return nil
-}
-
-func (d *Dialect) genRandom(ctx context.Context, x *dialect.Exchange) error {
-	f := fields{in: &x.Object}
-	bits := f.length("random_data_length", codeRandomLength, 8, 8192)
-	if f.err == nil && bits%8 != 0 {
-		f.refuse(codeRandomMultiple, kms.CodeInvalidLength, "random_data_length", "must be a multiple of 8")
-	}
-	if err := f.done(); err != nil {
-		return err
-	}
-	random, err := d.cfg.Core.Random(ctx, bits/8)
-	if err != nil {
-		return err
-	}
-	defer clear(random)
-	x.Grow(32 + 2*len(random))
-	x.Out = append(appendHex(x.Out, `{"random_data":"`, random), '}')
-	return nil
-}
-
-func (d *Dialect) sign(ctx context.Context, x *dialect.Exchange) error {
-	f := fields{in: &x.Object}
-	in := f.signRequest()
-	if err := f.done(); err != nil {
-		return err
-	}
-	out, err := d.cfg.Core.Sign(ctx, in)
-	if err != nil {
-		return err
-	}
-	x.Out = appendKeyID(x.Out, out.KeyID)
-	x.Out = append(x.Out, `,"signature":"`...)
-	x.Out = base64.StdEncoding.AppendEncode(x.Out, out.Signature)
-	x.Out = append(x.Out, `"}`...)
-	return nil
-}
-
-// verify answers with a string, unlike verify-mac.
-func (d *Dialect) verify(ctx context.Context, x *dialect.Exchange) error {
-	f := fields{in: &x.Object}
-	in := f.signRequest()
-	signature := f.base64("signature", codeParameter)
-	if err := f.done(); err != nil {
-		return err
-	}
-	valid, err := d.cfg.Core.Verify(ctx, kms.VerifyInput{
-		KeyID: in.KeyID, Algorithm: in.Algorithm, Message: in.Message, Digest: in.Digest, Signature: signature,
+	return d.onKey(ctx, op, x, update, func(key *kms.Key) {
+		x.Out = appendKeyID(append(x.Out, `{"key_info":`...), key.ID)
+		x.Out = append(appendText(x.Out, `,"key_alias":`, key.Alias), "}}"...)
 	})
+}
+
+func (d *Dialect) updateDescription(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
+	description := string(x.Text("key_description"))
+	update := func(ctx context.Context, id kms.KeyID) (*kms.Key, error) {
+		return d.cfg.Core.UpdateDescription(ctx, id, description)
+	}
+	return d.onKey(ctx, op, x, update, func(key *kms.Key) {
+		x.Out = appendKeyID(append(x.Out, `{"key_info":`...), key.ID)
+		x.Out = append(appendText(x.Out, `,"key_description":`, key.Description), "}}"...)
+	})
+}
+
+func (d *Dialect) enableRotation(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
+	enable := func(ctx context.Context, id kms.KeyID) (*kms.Key, error) {
+		return d.cfg.Core.EnableRotation(ctx, id, 0)
+	}
+	return d.onKey(ctx, op, x, enable, nothing)
+}
+
+func (d *Dialect) updateRotation(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
+	days := int(x.Number("rotation_interval"))
+	update := func(ctx context.Context, id kms.KeyID) (*kms.Key, error) {
+		return d.cfg.Core.UpdateRotation(ctx, id, days)
+	}
+	return d.onKey(ctx, op, x, update, nothing)
+}
+
+func (d *Dialect) disableRotation(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
+	return d.onKey(ctx, op, x, d.cfg.Core.DisableRotation, nothing)
+}
+
+// defaultInterval is what a rotation that was never planned would have, in days.
+const defaultInterval = 365
+
+// rotationStatus answers with a boolean, where describe-key has a string for the same.
+func (d *Dialect) rotationStatus(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
+	return d.onKey(ctx, op, x, d.cfg.Core.RotationStatus, func(key *kms.Key) {
+		interval := key.Rotation.Interval
+		if interval == 0 {
+			interval = defaultInterval
+		}
+		x.Out = strconv.AppendBool(append(x.Out, `{"key_rotation_enabled":`...), key.Rotation.Enabled)
+		x.Out = appendNumber(x.Out, `,"rotation_interval":`, interval)
+		x.Out = appendMillis(x.Out, `,"last_rotation_time":"`, key.Rotation.Last)
+		x.Out = append(appendNumber(x.Out, `,"number_of_rotations":`, key.Rotation.Count), '}')
+	})
+}
+
+func (d *Dialect) userInstances(ctx context.Context, _ policy.Operation, x *dialect.Exchange) error {
+	n, err := d.cfg.Core.CountKeys(ctx)
 	if err != nil {
 		return err
 	}
-	x.Out = appendKeyID(x.Out, in.KeyID)
-	x.Out = appendText(x.Out, `,"signature_valid":`, strconv.FormatBool(valid))
-	x.Out = append(x.Out, '}')
+	x.Out = append(appendNumber(x.Out, `{"instance_num":`, n), '}')
 	return nil
 }
 
-func (d *Dialect) getPublicKey(ctx context.Context, x *dialect.Exchange) error {
-	id, err := keyRequest(&x.Object)
+func (d *Dialect) userQuotas(ctx context.Context, _ policy.Operation, x *dialect.Exchange) error {
+	usage, err := d.cfg.Core.Quotas(ctx)
 	if err != nil {
 		return err
 	}
-	out, err := d.cfg.Core.PublicKey(ctx, id)
-	if err != nil {
-		return err
-	}
-	text := crlf.Replace(string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: out.DER})))
-	x.Out = appendKeyID(x.Out, out.KeyID)
-	x.Out = appendText(x.Out, `,"public_key":`, text)
-	x.Out = append(x.Out, '}')
+	x.Out = append(x.Out, `{"quotas":{"resources":[`...)
+	x.Out = appendNumber(x.Out, `{"type":"CMK","used":`, usage.Keys)
+	x.Out = appendNumber(x.Out, `,"quota":`, usage.KeyLimit)
+	x.Out = appendNumber(x.Out, `},{"type":"grant_per_CMK","used":`, usage.MaxGrants)
+	x.Out = append(appendNumber(x.Out, `,"quota":`, usage.Grants), "}]}}"...)
 	return nil
 }

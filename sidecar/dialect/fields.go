@@ -1,0 +1,354 @@
+package dialect
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/keyside/keyside/sidecar/kms"
+)
+
+// Kind is what a field's value is.
+type Kind uint8
+
+// The kinds. Numbers and flags may come as strings, and an empty string counts as an absent value in all of them: that is
+// what the clouds' own SDKs send.
+const (
+	Text   Kind = iota
+	Number      // a whole number
+	Flag        // true or false
+	Base64      // bytes, in base64
+	Hex         // bytes, in hexadecimal digits
+	Blob        // bytes, in either of them
+	Pairs       // an object of strings
+	Texts       // an array of strings
+	Item        // an object with Fields
+	Items       // an array of objects with Fields
+)
+
+// Place is where in a request a field is. Outside the body there are texts, numbers and flags only.
+type Place uint8
+
+// The places.
+const (
+	Body Place = iota
+	Path
+	Query
+	Header
+)
+
+// Field is one field of an operation's request, as data: ReadFields holds requests to it, and tests walk it.
+type Field struct {
+	Name     string
+	Kind     Kind
+	In       Place
+	Required bool
+	Empty    bool     // an empty string is a value
+	Values   []string // that a Text or a Number may be; nil: any
+	// Low and High bound a Number, the bytes of a Text, and the elements of Texts and Items. High bounds the bytes of the
+	// JSON of Pairs. With High 0 there are no bounds.
+	Low, High int64
+	Step      int64   // that a Number must be a multiple of; 0: none
+	Form      *Form   // of a Text; nil: any
+	Fields    []Field // of Item and Items
+	As        string  // the core's name of the field, where it is another
+
+	Code      string   // the dialect's code for a value that is wrong
+	BoundCode string   // for one out of bounds, if another
+	StepCode  string   // for one that is no multiple of Step, if another
+	Core      kms.Code // the core's code; empty: CodeInvalidRequest
+}
+
+// Form is what a text must look like.
+type Form struct {
+	OK     func(text []byte) bool
+	Reason string // ends a sentence about a text that is not OK
+}
+
+// Fault is what is wrong with a request's fields: the first of it, in the order of the table.
+type Fault struct {
+	Field   *Field // nil: the request's query, as a whole
+	Missing bool
+	Code    string // of the dialect; empty where Missing, or where Field is nil
+	Reason  string
+}
+
+func (f *Fault) Error() string {
+	if f.Field == nil {
+		return f.Reason
+	}
+	return f.Field.Name + ": " + f.Reason
+}
+
+// Var is a variable of a path.
+type Var struct {
+	Name, Value string
+}
+
+// Values are fields with the values that a request, or an object in it, has for them.
+type Values struct {
+	fields []Field
+	values []value
+}
+
+// value is one field's. It is set if the request has it and, unless Field.Empty says otherwise, it is not empty.
+type value struct {
+	set    bool
+	flag   bool
+	text   []byte
+	number int64
+	pairs  map[string]string
+	texts  [][]byte
+	items  []Values
+}
+
+// find returns the value of a field. Who asks for one that the operation has not is wrong himself.
+func (v *Values) find(name string) *value {
+	for i := range v.fields {
+		if v.fields[i].Name == name {
+			return &v.values[i]
+		}
+	}
+	panic("dialect: operation has no field " + name)
+}
+
+// Has reports whether the request has a field.
+func (v *Values) Has(name string) bool { return v.find(name).set }
+
+// Text returns the value of a Text, or the bytes that Base64, Hex or Blob stand for: nil where it is absent.
+func (v *Values) Text(name string) []byte { return v.find(name).text }
+
+// Number returns the value of a Number, 0 where it is absent.
+func (v *Values) Number(name string) int64 { return v.find(name).number }
+
+// Flag returns the value of a Flag, or initial where it is absent.
+func (v *Values) Flag(name string, initial bool) bool {
+	if f := v.find(name); f.set {
+		return f.flag
+	}
+	return initial
+}
+
+// Pairs returns the value of Pairs.
+func (v *Values) Pairs(name string) map[string]string { return v.find(name).pairs }
+
+// Texts returns the value of Texts.
+func (v *Values) Texts(name string) [][]byte { return v.find(name).texts }
+
+// Items returns the value of Item, which is one element long then, or of Items.
+func (v *Values) Items(name string) []Values { return v.find(name).items }
+
+func (v *Values) wipe() {
+	clear(v.values)
+	v.fields, v.values = nil, v.values[:0]
+}
+
+// ReadFields reads an operation's fields from the body, which Decode has read, the header, the query, and the variables of
+// the path. What it finds wrong is a *Fault.
+func (x *Exchange) ReadFields(fields []Field, r *http.Request, path []Var) error {
+	x.fields, x.values = fields, slices.Grow(x.values[:0], len(fields))[:len(fields)]
+	var query url.Values
+	for i := range fields {
+		f := &fields[i]
+		raw := x.Object.find(f.Name)
+		switch f.In {
+		case Path:
+			raw = outside(pathVariable(path, f.Name))
+		case Header:
+			raw = outside(r.Header.Get(f.Name))
+		case Query:
+			if query == nil {
+				var fault *Fault
+				if query, fault = parseQuery(r.URL.RawQuery, fields); fault != nil {
+					return fault
+				}
+			}
+			raw = outside(query.Get(f.Name))
+		}
+		if fault := x.Object.read(f, raw, &x.values[i]); fault != nil {
+			return fault
+		}
+	}
+	return nil
+}
+
+func pathVariable(path []Var, name string) string {
+	for _, v := range path {
+		if v.Name == name {
+			return v.Value
+		}
+	}
+	return ""
+}
+
+// outside makes a value from outside the body look like one in it.
+func outside(text string) []byte { return AppendString(nil, text) }
+
+// parseQuery refuses a query that has one of the fields twice: which of them counts is not ours to guess.
+func parseQuery(raw string, fields []Field) (url.Values, *Fault) {
+	query, err := url.ParseQuery(raw)
+	if err != nil {
+		return nil, &Fault{Reason: "query is malformed"}
+	}
+	for i := range fields {
+		if f := &fields[i]; f.In == Query && len(query[f.Name]) > 1 {
+			return nil, &Fault{Reason: "query has " + f.Name + " twice"}
+		}
+	}
+	return query, nil
+}
+
+// read reads one field's raw JSON value, nil for none.
+func (o *Object) read(f *Field, raw []byte, into *value) *Fault {
+	into.set = len(raw) > 0 && string(raw) != `""`
+	switch {
+	case !into.set && f.Empty && raw != nil:
+		into.set = true
+		return nil
+	case !into.set && f.Required:
+		return &Fault{Field: f, Missing: true, Reason: "is required"}
+	case !into.set:
+		return nil
+	}
+	switch f.Kind {
+	case Text, Base64, Hex, Blob:
+		return o.readText(f, raw, into)
+	case Number:
+		return o.readNumber(f, raw, into)
+	case Flag:
+		v, err := flag(o.scalar(raw))
+		if err != nil {
+			return f.fault("must be true or false")
+		}
+		into.flag = v
+		return nil
+	case Pairs:
+		pairs, err := o.pairs(raw, f.High)
+		if err != nil {
+			return f.fault("must be an object of strings")
+		}
+		into.pairs = pairs
+		return nil
+	default:
+		return o.readList(f, raw, into)
+	}
+}
+
+func (o *Object) readText(f *Field, raw []byte, into *value) *Fault {
+	text, err := o.text(raw)
+	switch {
+	case err != nil:
+		return f.fault("must be a string")
+	case f.High > 0 && (int64(len(text)) < f.Low || int64(len(text)) > f.High):
+		return f.outOfBounds("must have " + f.bounds() + " characters")
+	case f.Values != nil && !slices.Contains(f.Values, string(text)):
+		return f.fault("must be " + oneOf(f.Values))
+	case f.Form != nil && !f.Form.OK(text):
+		return f.fault(f.Form.Reason)
+	}
+	switch f.Kind {
+	case Base64:
+		if text, err = o.base64(text); err != nil {
+			return f.fault("is not base64")
+		}
+	case Hex:
+		if text, err = o.hex(text); err != nil {
+			return f.fault("is not hexadecimal")
+		}
+	case Blob:
+		if text, err = o.blob(text); err != nil {
+			return f.fault("is not hexadecimal and not base64")
+		}
+	}
+	into.text = text
+	return nil
+}
+
+// readList reads what is made of other values.
+func (o *Object) readList(f *Field, raw []byte, into *value) *Fault {
+	if f.Kind == Item {
+		return o.readItem(f, raw, into)
+	}
+	var fault *Fault
+	n := int64(0)
+	err := list(raw, func(element []byte) error {
+		n++
+		switch {
+		case fault != nil:
+		case f.Kind == Items:
+			fault = o.readItem(f, element, into)
+		default:
+			text, err := o.text(element)
+			into.texts = append(into.texts, text)
+			return err
+		}
+		return nil
+	})
+	switch {
+	case err != nil && f.Kind == Items:
+		return f.fault("must be an array of objects")
+	case err != nil:
+		return f.fault("must be an array of strings")
+	case fault == nil && f.High > 0 && (n < f.Low || n > f.High):
+		return f.outOfBounds("must have " + f.bounds() + " elements")
+	}
+	return fault
+}
+
+func (o *Object) readItem(f *Field, raw []byte, into *value) *Fault {
+	members, err := o.object(raw)
+	if err != nil {
+		return f.fault("must be an object")
+	}
+	item := Values{fields: f.Fields, values: make([]value, len(f.Fields))}
+	for i := range f.Fields {
+		if fault := o.read(&f.Fields[i], find(members, f.Fields[i].Name), &item.values[i]); fault != nil {
+			return fault
+		}
+	}
+	into.items = append(into.items, item)
+	return nil
+}
+
+func (o *Object) readNumber(f *Field, raw []byte, into *value) *Fault {
+	text := o.scalar(raw)
+	n, err := integer(text)
+	switch {
+	case err != nil:
+		return f.fault("must be a whole number")
+	case f.Values != nil && !slices.Contains(f.Values, string(text)):
+		return f.fault("must be " + oneOf(f.Values))
+	case f.High > 0 && (n < f.Low || n > f.High):
+		return f.outOfBounds("must be " + f.bounds())
+	case f.Step > 0 && n%f.Step != 0:
+		return &Fault{Field: f, Code: first(f.StepCode, f.Code), Reason: "must be a multiple of " + strconv.FormatInt(f.Step, 10)}
+	}
+	into.number = n
+	return nil
+}
+
+func (f *Field) fault(reason string) *Fault { return &Fault{Field: f, Code: f.Code, Reason: reason} }
+
+func (f *Field) outOfBounds(reason string) *Fault {
+	return &Fault{Field: f, Code: first(f.BoundCode, f.Code), Reason: reason}
+}
+
+func (f *Field) bounds() string {
+	return strconv.FormatInt(f.Low, 10) + " to " + strconv.FormatInt(f.High, 10)
+}
+
+func first(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+func oneOf(values []string) string {
+	if n := len(values) - 1; n > 0 {
+		return strings.Join(values[:n], ", ") + " or " + values[n]
+	}
+	return values[0]
+}

@@ -1,0 +1,339 @@
+package huawei
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/pem"
+	"strconv"
+
+	"github.com/keyside/keyside/policy"
+	"github.com/keyside/keyside/sidecar/dialect"
+	"github.com/keyside/keyside/sidecar/kms"
+)
+
+func (d *Dialect) encryptData(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
+	id, err := d.key(ctx, op, x, "key_id")
+	if err != nil {
+		return err
+	}
+	out, err := d.cfg.Core.Encrypt(ctx, kms.EncryptInput{
+		KeyID: id, Algorithm: kms.EncryptionAlgorithm(x.Text("encryption_algorithm")), Plaintext: x.Text("plain_text"),
+		Context: x.Pairs("encryption_context"), AAD: x.Text("additional_authenticated_data"),
+	})
+	if err != nil {
+		return err
+	}
+	x.Grow(128 + base64.StdEncoding.EncodedLen(len(out.Ciphertext)))
+	x.Out = appendKeyID(x.Out, out.KeyID)
+	x.Out = append(appendBase64(x.Out, `,"cipher_text":"`, out.Ciphertext), '}')
+	return nil
+}
+
+// appendBase64 appends a literal, base64 and a quote.
+func appendBase64(b []byte, literal string, data []byte) []byte {
+	return append(base64.StdEncoding.AppendEncode(append(b, literal...), data), '"')
+}
+
+func (d *Dialect) decryptData(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
+	in := kms.DecryptInput{
+		Algorithm: kms.EncryptionAlgorithm(x.Text("encryption_algorithm")), Ciphertext: x.Text("cipher_text"),
+		Context: x.Pairs("encryption_context"), AAD: x.Text("additional_authenticated_data"),
+	}
+	if err := d.opener(ctx, op, x, "key_id", &in); err != nil {
+		return err
+	}
+	out, err := d.cfg.Core.Decrypt(ctx, in)
+	if err != nil {
+		return err
+	}
+	defer clear(out.Plaintext)
+	x.Grow(128 + 6*len(out.Plaintext) + base64.StdEncoding.EncodedLen(len(out.Plaintext)))
+	x.Out = append(appendKeyID(x.Out, out.KeyID), `,"plain_text":`...)
+	x.Out = dialect.AppendString(x.Out, out.Plaintext)
+	x.Out = append(appendBase64(x.Out, `,"plain_text_base64":"`, out.Plaintext), '}')
+	return nil
+}
+
+// opener names the key that opens a ciphertext. A symmetric one names its key itself; a bare RSA block cannot.
+func (d *Dialect) opener(ctx context.Context, op policy.Operation, x *dialect.Exchange, field string, in *kms.DecryptInput) error {
+	if x.Has(field) {
+		id, err := d.key(ctx, op, x, field)
+		in.KeyID = &id
+		return err
+	}
+	if in.Algorithm != "" && in.Algorithm != kms.SymmetricDefault {
+		return refuse(codeMissing, kms.CodeInvalidRequest, field, "is required with "+string(in.Algorithm))
+	}
+	return nil
+}
+
+// reEncrypt answers in the encoding that the operations have which open the new ciphertext.
+func (d *Dialect) reEncrypt(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
+	source := kms.DecryptInput{
+		Algorithm: kms.EncryptionAlgorithm(x.Text("source_encryption_algorithm")), Ciphertext: x.Text("cipher_text"),
+		AAD: x.Text("source_additional_authenticated_data"),
+	}
+	if err := d.opener(ctx, op, x, "source_key_id", &source); err != nil {
+		return err
+	}
+	id, err := d.key(ctx, op, x, "destination_key_id")
+	if err != nil {
+		return err
+	}
+	out, err := d.cfg.Core.ReEncrypt(ctx, kms.ReEncryptInput{
+		Source: source,
+		Destination: kms.EncryptInput{
+			KeyID: id, Algorithm: kms.EncryptionAlgorithm(x.Text("destination_encryption_algorithm")),
+			AAD: x.Text("destination_additional_authenticated_data"),
+		},
+		DataKeyBytes: int(x.Number("datakey_cipher_length")),
+	})
+	if err != nil {
+		return err
+	}
+	x.Grow(512 + 2*len(out.Ciphertext))
+	x.Out = appendKeyID(x.Out, out.KeyID)
+	x.Out = appendText(x.Out, `,"source_key_id":`, out.SourceKeyID.String())
+	x.Out = appendText(x.Out, `,"source_encryption_algorithm":`, string(out.SourceAlgorithm))
+	x.Out = appendText(x.Out, `,"destination_encryption_algorithm":`, string(out.Algorithm))
+	if out.Purpose == kms.PurposeDataKey {
+		x.Out = appendHex(x.Out, `,"cipher_text":"`, out.Ciphertext)
+	} else {
+		x.Out = appendBase64(x.Out, `,"cipher_text":"`, out.Ciphertext)
+	}
+	x.Out = append(x.Out, '}')
+	return nil
+}
+
+// createDataKey makes a data key of datakey_length bits, or as long as key_spec says, which counts for nothing beside it.
+func (d *Dialect) createDataKey(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
+	in := kms.DataKeyInput{
+		Bytes: defaultDataKey, Context: x.Pairs("encryption_context"), AAD: x.Text("additional_authenticated_data"),
+		WithoutPlaintext: op == policy.OpCreateDataKeyNoText,
+	}
+	switch {
+	case x.Has("datakey_length"):
+		in.Bytes = int(x.Number("datakey_length") / 8)
+	case x.Has("key_spec"):
+		in.Bytes = dataKeySpecs[string(x.Text("key_spec"))]
+	}
+	var err error
+	if in.KeyID, err = d.key(ctx, op, x, "key_id"); err != nil {
+		return err
+	}
+	out, err := d.cfg.Core.GenerateDataKey(ctx, in)
+	if err != nil {
+		return err
+	}
+	defer clear(out.Plaintext)
+	x.Grow(128 + 2*(len(out.Plaintext)+len(out.Ciphertext)))
+	x.Out = appendKeyID(x.Out, out.KeyID)
+	if !in.WithoutPlaintext {
+		x.Out = appendHex(x.Out, `,"plain_text":"`, out.Plaintext)
+	}
+	x.Out = append(appendHex(x.Out, `,"cipher_text":"`, out.Ciphertext), '}')
+	return nil
+}
+
+// defaultDataKey is how long a data key is of which nothing is said, in bytes.
+const defaultDataKey = 32
+
+// encryptDataKey encrypts a data key of the client's. What it sends is the key with its SHA-256 digest behind it; what is
+// encrypted is the key alone, so that it opens like one that create-datakey made.
+func (d *Dialect) encryptDataKey(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
+	plain, n := x.Text("plain_text"), int(x.Number("datakey_plain_length"))
+	if len(plain) != n+sha256.Size {
+		return refuse(codePlainMismatch, kms.CodeInvalidRequest, "plain_text", "must be datakey_plain_length bytes and their SHA-256 digest")
+	}
+	if digest := sha256.Sum256(plain[:n]); subtle.ConstantTimeCompare(digest[:], plain[n:]) != 1 {
+		return refuse(codePlainDigest, kms.CodeInvalidRequest, "plain_text", "digest does not match the data key")
+	}
+	id, err := d.key(ctx, op, x, "key_id")
+	if err != nil {
+		return err
+	}
+	out, err := d.cfg.Core.EncryptDataKey(ctx, kms.EncryptInput{
+		KeyID: id, Plaintext: plain[:n], Context: x.Pairs("encryption_context"), AAD: x.Text("additional_authenticated_data"),
+	})
+	if err != nil {
+		return err
+	}
+	x.Grow(128 + 2*len(out.Ciphertext))
+	x.Out = appendHex(appendKeyID(x.Out, out.KeyID), `,"cipher_text":"`, out.Ciphertext)
+	x.Out = appendLength(x.Out, n)
+	return nil
+}
+
+// appendLength ends an answer with a data key's length in bytes.
+func appendLength(b []byte, n int) []byte {
+	b = append(b, `,"datakey_length":"`...)
+	return append(strconv.AppendInt(b, int64(n), 10), `"}`...)
+}
+
+func (d *Dialect) decryptDataKey(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
+	id, err := d.key(ctx, op, x, "key_id")
+	if err != nil {
+		return err
+	}
+	out, err := d.cfg.Core.DecryptDataKey(ctx, kms.DecryptInput{
+		KeyID: &id, Ciphertext: x.Text("cipher_text"), Context: x.Pairs("encryption_context"),
+		AAD: x.Text("additional_authenticated_data"),
+	})
+	if err != nil {
+		return err
+	}
+	defer clear(out.Plaintext)
+	n := len(out.Plaintext)
+	if int64(n) != x.Number("datakey_cipher_length") {
+		return refuse(codeCipherMismatch, kms.CodeInvalidRequest, "datakey_cipher_length", "is not the length of this data key")
+	}
+	digest := sha256.Sum256(out.Plaintext)
+	x.Grow(256 + 2*n)
+	x.Out = appendHex(x.Out, `{"data_key":"`, out.Plaintext)
+	x.Out = appendHex(x.Out, `,"datakey_dgst":"`, digest[:])
+	x.Out = appendLength(x.Out, n)
+	return nil
+}
+
+// createKeyPair makes a key pair of the client's own. Its halves come as the reference could not find documented: DER in
+// base64, SubjectPublicKeyInfo and PKCS #8, and the encrypted half in base64 too.
+func (d *Dialect) createKeyPair(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
+	id, err := d.key(ctx, op, x, "key_id")
+	if err != nil {
+		return err
+	}
+	name := string(x.Text("key_spec"))
+	in := kms.DataKeyPairInput{
+		KeyID: id, Spec: kms.KeySpec(name), AAD: x.Text("additional_authenticated_data"),
+		WithoutPlaintext: !x.Flag("with_plain_text", true),
+	}
+	if curve, known := curves[name]; known {
+		in.Spec = curve
+	}
+	out, err := d.cfg.Core.GenerateDataKeyPair(ctx, in)
+	if err != nil {
+		return err
+	}
+	defer clear(out.PrivateKey)
+	x.Grow(512 + 2*(len(out.PublicKey)+len(out.PrivateKey)+len(out.Ciphertext)))
+	x.Out = appendText(appendKeyID(x.Out, out.KeyID), `,"key_spec":`, name)
+	x.Out = appendBase64(x.Out, `,"public_key":"`, out.PublicKey)
+	x.Out = appendBase64(x.Out, `,"private_key_cipher_text":"`, out.Ciphertext)
+	if !in.WithoutPlaintext {
+		x.Out = appendBase64(x.Out, `,"private_key_plain_text":"`, out.PrivateKey)
+	}
+	x.Out = append(x.Out, '}')
+	return nil
+}
+
+func (d *Dialect) genRandom(ctx context.Context, _ policy.Operation, x *dialect.Exchange) error {
+	random, err := d.cfg.Core.Random(ctx, int(x.Number("random_data_length")/8))
+	if err != nil {
+		return err
+	}
+	defer clear(random)
+	x.Grow(32 + 2*len(random))
+	x.Out = append(appendHex(x.Out, `{"random_data":"`, random), '}')
+	return nil
+}
+
+func (d *Dialect) sign(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
+	id, err := d.key(ctx, op, x, "key_id")
+	if err != nil {
+		return err
+	}
+	out, err := d.cfg.Core.Sign(ctx, kms.SignInput{
+		KeyID: id, Algorithm: kms.SigningAlgorithm(x.Text("signing_algorithm")), Message: x.Text("message"),
+		Digest: string(x.Text("message_type")) != rawMessage,
+	})
+	if err != nil {
+		return err
+	}
+	x.Out = append(appendBase64(appendKeyID(x.Out, out.KeyID), `,"signature":"`, out.Signature), '}')
+	return nil
+}
+
+// verify answers with a string, unlike verify-mac.
+func (d *Dialect) verify(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
+	id, err := d.key(ctx, op, x, "key_id")
+	if err != nil {
+		return err
+	}
+	valid, err := d.cfg.Core.Verify(ctx, kms.VerifyInput{
+		KeyID: id, Algorithm: kms.SigningAlgorithm(x.Text("signing_algorithm")), Message: x.Text("message"),
+		Digest: string(x.Text("message_type")) != rawMessage, Signature: x.Text("signature"),
+	})
+	if err != nil {
+		return err
+	}
+	x.Out = append(appendText(appendKeyID(x.Out, id), `,"signature_valid":`, strconv.FormatBool(valid)), '}')
+	return nil
+}
+
+func (d *Dialect) getPublicKey(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
+	id, err := d.key(ctx, op, x, "key_id")
+	if err != nil {
+		return err
+	}
+	out, err := d.cfg.Core.PublicKey(ctx, id)
+	if err != nil {
+		return err
+	}
+	text := crlf.Replace(string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: out.DER})))
+	x.Out = append(appendText(appendKeyID(x.Out, out.KeyID), `,"public_key":`, text), '}')
+	return nil
+}
+
+// mac reads what generate-mac and verify-mac have in common.
+func (d *Dialect) mac(ctx context.Context, op policy.Operation, x *dialect.Exchange) (kms.MACInput, error) {
+	id, err := d.key(ctx, op, x, "key_id")
+	return kms.MACInput{KeyID: id, Algorithm: kms.MACAlgorithm(x.Text("mac_algorithm")), Message: x.Text("message")}, err
+}
+
+// generateMAC answers in lower-case digits, where the operations on data keys have upper-case ones.
+func (d *Dialect) generateMAC(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
+	in, err := d.mac(ctx, op, x)
+	if err != nil {
+		return err
+	}
+	mac, err := d.cfg.Core.GenerateMAC(ctx, in)
+	if err != nil {
+		return err
+	}
+	x.Out = appendText(appendKeyID(x.Out, in.KeyID), `,"mac_algorithm":`, string(in.Algorithm))
+	x.Out = append(hex.AppendEncode(append(x.Out, `,"mac":"`...), mac), `"}`...)
+	return nil
+}
+
+func (d *Dialect) verifyMAC(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
+	in, err := d.mac(ctx, op, x)
+	if err != nil {
+		return err
+	}
+	valid, err := d.cfg.Core.VerifyMAC(ctx, in, x.Text("mac"))
+	if err != nil {
+		return err
+	}
+	x.Out = appendText(appendKeyID(x.Out, in.KeyID), `,"mac_algorithm":`, string(in.Algorithm))
+	x.Out = append(strconv.AppendBool(append(x.Out, `,"mac_valid":`...), valid), '}')
+	return nil
+}
+
+func (d *Dialect) deriveSharedSecret(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
+	id, err := d.key(ctx, op, x, "key_id")
+	if err != nil {
+		return err
+	}
+	secret, err := d.cfg.Core.DeriveSharedSecret(ctx, kms.DeriveInput{KeyID: id, PublicKey: x.Text("public_key")})
+	if err != nil {
+		return err
+	}
+	defer clear(secret)
+	x.Grow(256)
+	x.Out = appendText(appendKeyID(x.Out, id), `,"key_agreement_algorithm":`, ecdh)
+	x.Out = append(appendBase64(x.Out, `,"shared_secret":"`, secret), '}')
+	return nil
+}
