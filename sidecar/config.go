@@ -41,6 +41,10 @@ type Config struct {
 	Telemetry      telemetry.Config `yaml:"telemetry"`
 	Procs          int              `yaml:"procs"`        // GOMAXPROCS; 0: as many as help
 	MemoryLimit    int              `yaml:"memory_limit"` // MiB at which the collector works harder
+
+	// Clock is what the process takes for the time, nil for the system's. No file sets it: it is for tests in which keys
+	// come due.
+	Clock kms.Clock `yaml:"-"`
 }
 
 // HuaweiConfig is what the Huawei dialect calls this place, and its own limits: a zero field takes the tenant's.

@@ -140,7 +140,7 @@ func (p *process) openCore(context.Context) (err error) {
 	}
 	p.core, err = kms.New(kms.Config{
 		Store: p.store, HSM: p.hsm, Auditor: p.audit, Tenant: p.cfg.Tenant, Credentials: p.store, Limits: p.cfg.Limits,
-		Logger: p.log, Tracer: tracer,
+		Clock: p.cfg.Clock, Logger: p.log, Tracer: tracer,
 	})
 	if err == nil {
 		p.closer(p.core.Close)
