@@ -10,7 +10,9 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -24,12 +26,15 @@ import (
 )
 
 // fakeHSM does with Go's cryptography what an HSM does. Its sealed keys hold their identity, and it refuses one that is
-// used as another. A hook can change any answer.
+// used as another. Symmetric material is a digest of the sealed key, so that another process opens it, too; asymmetric
+// material stays in the process. A hook can change any answer.
 type fakeHSM struct {
-	mu   sync.Mutex
-	keys map[string]any // sealed → material: []byte or crypto.Signer
-	hook func(answer *answer)
-	down error
+	mu        sync.Mutex
+	keys      map[string]any // sealed → asymmetric material
+	hook      func(answer *answer)
+	down      error
+	made      []kms.KeyRef // what it was asked for, also where it then failed
+	destroyed []kms.KeyRef
 }
 
 // answer is what a hook may change before it leaves.
@@ -61,8 +66,12 @@ var rsaKey = sync.OnceValue(func() *rsa.PrivateKey {
 })
 
 func (h *fakeHSM) MakeKey(_ context.Context, ref kms.KeyRef) (*kms.SealedKey, error) {
-	if h.down != nil {
-		return nil, h.down
+	h.mu.Lock()
+	h.made = append(h.made, ref)
+	down := h.down
+	h.mu.Unlock()
+	if down != nil {
+		return nil, down
 	}
 	var material any
 	var public []byte
@@ -78,15 +87,11 @@ func (h *fakeHSM) MakeKey(_ context.Context, ref kms.KeyRef) (*kms.SealedKey, er
 			return nil, err
 		}
 		material = key
-	default:
-		key := make([]byte, 32)
-		rand.Read(key)
-		material = key
 	}
 	if signer, ok := material.(crypto.Signer); ok {
 		public, _ = x509.MarshalPKIXPublicKey(signer.Public())
 	}
-	sealed := identity(ref)
+	sealed := append(identity(ref), rand.Text()...)
 	h.mu.Lock()
 	h.keys[string(sealed)] = material
 	h.mu.Unlock()
@@ -109,11 +114,14 @@ func (h *fakeHSM) open(ref kms.KeyRef) (any, error) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	material, ok := h.keys[string(ref.Sealed)]
-	if !ok || !bytes.Equal(ref.Sealed, identity(ref)) {
+	if !bytes.HasPrefix(ref.Sealed, identity(ref)) {
 		return nil, kms.Errorf(kms.CodeKeyUnavailable, "key is unavailable in the HSM")
 	}
-	return material, nil
+	if material := h.keys[string(ref.Sealed)]; material != nil {
+		return material, nil
+	}
+	material := sha256.Sum256(ref.Sealed)
+	return material[:], nil
 }
 
 func (h *fakeHSM) aead(ref kms.KeyRef) (cipher.AEAD, error) {
@@ -191,7 +199,12 @@ func (h *fakeHSM) Derive(context.Context, kms.KeyRef, []byte) ([]byte, error) {
 	return nil, errors.New("not here yet")
 }
 
-func (h *fakeHSM) DestroyKey(context.Context, kms.KeyRef) error { return nil }
+func (h *fakeHSM) DestroyKey(_ context.Context, ref kms.KeyRef) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.destroyed = append(h.destroyed, ref)
+	return h.down
+}
 
 func (h *fakeHSM) Random(_ context.Context, n int) ([]byte, error) {
 	if h.down != nil {
@@ -205,7 +218,8 @@ func (h *fakeHSM) Random(_ context.Context, n int) ([]byte, error) {
 // memStore is the real store, in memory, with faults that tests can set.
 type memStore struct {
 	*store.Store
-	down, noReserve error
+	down, noReserve, noDestroy error
+	beforeUpdate               func() // what happens just before a key is changed or destroyed
 }
 
 func newStore(t testing.TB) *memStore {
@@ -236,7 +250,20 @@ func (m *memStore) UpdateKey(ctx context.Context, id kms.KeyID, change func(*kms
 	if m.down != nil {
 		return nil, m.down
 	}
+	if m.beforeUpdate != nil {
+		m.beforeUpdate()
+	}
 	return m.Store.UpdateKey(ctx, id, change)
+}
+
+func (m *memStore) DestroyKeys(ctx context.Context, ids []kms.KeyID, doomed func(*kms.Key) bool) ([]*kms.Key, error) {
+	if err := errors.Join(m.noDestroy, m.down); err != nil {
+		return nil, err
+	}
+	if m.beforeUpdate != nil {
+		m.beforeUpdate()
+	}
+	return m.Store.DestroyKeys(ctx, ids, doomed)
 }
 
 func (m *memStore) ListKeys(ctx context.Context, f kms.KeyFilter, offset, limit int) ([]*kms.Key, int, error) {
@@ -295,6 +322,17 @@ type fakeClock struct {
 	now time.Time
 }
 
+func newClock() *fakeClock { return &fakeClock{now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)} }
+
+// advance moves the clock, back if d is negative.
+func (c *fakeClock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+func day(n int) time.Duration { return time.Duration(n) * 24 * time.Hour }
+
 func (c *fakeClock) Now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -308,11 +346,12 @@ type world struct {
 	hsm   *fakeHSM
 	store *memStore
 	audit *fakeAudit
+	clock *fakeClock
 }
 
 func newWorld(t testing.TB, limits kms.Limits) *world {
 	t.Helper()
-	w := &world{hsm: newHSM(), store: newStore(t), audit: new(fakeAudit)}
+	w := &world{hsm: newHSM(), store: newStore(t), audit: new(fakeAudit), clock: newClock()}
 	w.Service = w.restart(t, limits)
 	return w
 }
@@ -322,7 +361,7 @@ func (w *world) restart(t testing.TB, limits kms.Limits) *kms.Service {
 	t.Helper()
 	s, err := kms.New(kms.Config{
 		Store: w.store, HSM: w.hsm, Auditor: w.audit, Tenant: "test", Limits: limits, Credentials: w.store,
-		Clock: &fakeClock{now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)},
+		Clock: w.clock,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -341,6 +380,50 @@ func (w *world) create(t testing.TB, in kms.CreateKeyInput) *kms.Key {
 	}
 	return key
 }
+
+// stored returns a key as the store has it.
+func (w *world) stored(t testing.TB, id kms.KeyID) *kms.Key {
+	t.Helper()
+	key, err := w.store.Store.Key(context.Background(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// defaultKey has a service make its default key.
+func (w *world) defaultKey(t testing.TB, service string) kms.KeyID {
+	t.Helper()
+	id, err := w.Resolve(callAs(policy.Principal{Name: service, Service: service}), policy.OpCreateDataKey, service+"/default")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+// encrypt returns a ciphertext of the key's newest version.
+func (w *world) encrypt(t testing.TB, id kms.KeyID) []byte {
+	t.Helper()
+	out, err := w.Encrypt(admin, kms.EncryptInput{KeyID: id, Plaintext: []byte("secret")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out.Ciphertext
+}
+
+// opens holds that what encrypt returned can be decrypted.
+func (w *world) opens(t testing.TB, ciphertexts ...[]byte) {
+	t.Helper()
+	for _, c := range ciphertexts {
+		out, err := w.Decrypt(admin, kms.DecryptInput{Ciphertext: c})
+		if err != nil || string(out.Plaintext) != "secret" {
+			t.Errorf("a ciphertext of version %d opens as %v (%v)", version(c), out, err)
+		}
+	}
+}
+
+// version is the key version that a ciphertext's header names.
+func version(ciphertext []byte) uint32 { return binary.BigEndian.Uint32(ciphertext[24:28]) }
 
 var (
 	admin  = callAs(policy.Principal{Name: "owner", Administrator: true})
