@@ -198,6 +198,9 @@ func (p *process) handler() (http.Handler, error) {
 	})
 	router := dialect.NewRouter(http.HandlerFunc(cloud.NotFound))
 	router.Add(cloud)
+	for path, h := range cloud.LookUps() {
+		router.Handle(http.MethodGet, path, h)
+	}
 	router.Handle(http.MethodGet, client.HealthPath, &healthRoute{health: p.health, tenant: p.cfg.Tenant, huawei: client.Huawei{
 		Region: p.cfg.Huawei.Region, ProjectID: p.cfg.Huawei.ProjectID, DomainID: p.cfg.Huawei.DomainID,
 	}})

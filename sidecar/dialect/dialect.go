@@ -17,6 +17,12 @@ import (
 // inside. Refuse is for requests that a dialect cannot translate, so that these are on record too.
 type Core interface {
 	Refuse(ctx context.Context, op policy.Operation, err error) error
+	// Authenticate and AuthenticateToken say who stands behind an access key and a token. They are no operations, and leave
+	// it to the dialect to have a refusal recorded. Admit is for operations that the dialect answers by itself.
+	Authenticate(ctx context.Context, accessKey string, verify func(secret []byte) bool) (policy.Principal, error)
+	AuthenticateToken(ctx context.Context, token string) (policy.Principal, error)
+	Admit(ctx context.Context, op policy.Operation) error
+
 	CreateKey(ctx context.Context, in kms.CreateKeyInput) (*kms.Key, error)
 	DescribeKey(ctx context.Context, id kms.KeyID) (*kms.Key, error)
 	ListKeys(ctx context.Context, in kms.ListKeysInput) (*kms.KeyPage, error)

@@ -192,7 +192,7 @@ var (
 	errProject = &refusal{answer{http.StatusForbidden, "KMS.0321"},
 		kms.Errorf(kms.CodeDenied, "project in the path is not the caller's")}
 	errUnauthenticated = &refusal{answer{http.StatusUnauthorized, "APIGW.0301"},
-		kms.Errorf(kms.CodeDenied, "request is not authenticated")}
+		kms.Errorf(kms.CodeUnauthenticated, "request has no signature and no token")}
 	errNobody = &refusal{answers[kms.CodeDenied],
 		kms.Errorf(kms.CodeDenied, "caller has no permission")}
 )

@@ -113,7 +113,7 @@ func Served() []dialect.Served {
 	return served
 }
 
-// Config is what the dialect needs. All fields but Limits and Recorder are required.
+// Config is what the dialect needs. All fields but Limits, Recorder and Clock are required.
 type Config struct {
 	Core      dialect.Core
 	Region    string                               // answered as realm
@@ -123,6 +123,7 @@ type Config struct {
 	Timeout   time.Duration                        // of one operation
 	Limits    *kms.Limits                          // of calls through this dialect; nil: the core's
 	Recorder  dialect.Recorder
+	Clock     kms.Clock // nil: the system's
 }
 
 // Dialect serves the API.
@@ -135,6 +136,13 @@ type Dialect struct {
 // New returns the dialect.
 func New(cfg Config) *Dialect {
 	return &Dialect{cfg: cfg, table: newTable(), urn: "kms:" + cfg.Region + ":" + cfg.DomainID + ":alias:"}
+}
+
+func (d *Dialect) now() time.Time {
+	if d.cfg.Clock == nil {
+		return time.Now()
+	}
+	return d.cfg.Clock.Now()
 }
 
 // Matches implements dialect.Dialect. Of what has no version in its path it claims the plain GET / alone.
@@ -173,33 +181,45 @@ func (d *Dialect) NotFound(w http.ResponseWriter, _ *http.Request) {
 }
 
 // serve does one operation: who calls, for which project, with what fields; then the core.
-func (d *Dialect) serve(rt *route, project string, vars []dialect.Var, r *http.Request, x *dialect.Exchange) (err error) {
+func (d *Dialect) serve(rt *route, project string, vars []dialect.Var, r *http.Request, x *dialect.Exchange) error {
+	return d.operate(Name, rt.operation, r, x, func(ctx context.Context, call *kms.Call) error {
+		err := d.authenticate(ctx, call, rt.bodyLimit, r, x)
+		if err == nil && project != d.cfg.ProjectID {
+			err = errProject
+		}
+		if err == nil {
+			err = decodeError(x.Decode(r, rt.bodyLimit))
+		}
+		if err == nil {
+			err = fieldError(x.ReadFields(rt.fields, r, vars))
+		}
+		if err == nil {
+			err = rt.handle(d, ctx, rt.operation, x)
+		}
+		return err
+	})
+}
+
+// operate does one operation under the name that its record has for the API: with its time, its trace, its call, and a
+// record of whatever refuses it before the core does.
+func (d *Dialect) operate(
+	name string, op policy.Operation, r *http.Request, x *dialect.Exchange, do func(context.Context, *kms.Call) error,
+) (err error) {
 	ctx, cancel := context.WithTimeout(r.Context(), d.cfg.Timeout)
 	defer cancel()
 	if d.cfg.Recorder != nil {
 		var end func(kms.Code)
-		ctx, end = d.cfg.Recorder.Begin(ctx, r.Header.Get("Traceparent"), Name, x.RequestID, rt.operation)
+		ctx, end = d.cfg.Recorder.Begin(ctx, r.Header.Get("Traceparent"), name, x.RequestID, op)
 		defer func() { end(outcome(err)) }()
 	}
+	call := &kms.Call{RequestID: x.RequestID, Dialect: name, Caller: dialect.CallerFrom(ctx), Limits: d.cfg.Limits}
+	ctx = kms.WithCall(ctx, call)
 	defer func() {
 		if p := recover(); p != nil {
-			err = d.recordRefusal(ctx, rt.operation, panicked(p))
+			err = d.recordRefusal(ctx, op, panicked(p))
 		}
 	}()
-	ctx, err = d.authenticate(ctx, rt, r, x)
-	if err == nil && project != d.cfg.ProjectID {
-		err = errProject
-	}
-	if err == nil {
-		err = decodeError(x.Decode(r, rt.bodyLimit))
-	}
-	if err == nil {
-		err = fieldError(x.ReadFields(rt.fields, r, vars))
-	}
-	if err == nil {
-		err = rt.handle(d, ctx, rt.operation, x)
-	}
-	return d.recordRefusal(ctx, rt.operation, err)
+	return d.recordRefusal(ctx, op, do(ctx, call))
 }
 
 // outcome is the core's code for how an operation ended, "" for well.

@@ -1,0 +1,75 @@
+package huawei
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/keyside/keyside/policy"
+	"github.com/keyside/keyside/sidecar/dialect"
+	"github.com/keyside/keyside/sidecar/kms"
+)
+
+// Own returns the handler of an operation beside the API's, under the name that its record has for the API that it belongs
+// to. Who calls is found out as for the API's own operations, and errors are answered in its words. do gets an Exchange
+// whose body is decoded, leaves the answer in Out, and has the operation recorded.
+func (d *Dialect) Own(
+	name string, op policy.Operation, do func(ctx context.Context, r *http.Request, x *dialect.Exchange) error,
+) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		x := dialect.Begin()
+		defer x.End()
+		err := d.operate(name, op, r, x, func(ctx context.Context, call *kms.Call) error {
+			err := d.authenticate(ctx, call, controlBody, r, x)
+			if err == nil {
+				err = decodeError(x.Decode(r, controlBody))
+			}
+			if err == nil {
+				err = do(ctx, r, x)
+			}
+			return err
+		})
+		if err != nil {
+			d.fail(w, x, nil, err)
+			return
+		}
+		x.Send(w, http.StatusOK)
+	})
+}
+
+// Look-ups are the two requests to the cloud's identity service with which a client finds out where it is, if nobody has
+// told it. They are signed and recorded like operations: what they answer is no secret, but whoever has found an access
+// key would try it here first.
+const (
+	projectsPath = "/v3/projects"
+	domainsPath  = "/v3/auth/domains"
+)
+
+// LookUps returns the handlers of the look-ups by their paths; the method is GET.
+func (d *Dialect) LookUps() map[string]http.Handler {
+	return map[string]http.Handler{
+		projectsPath: d.lookUp(policy.OpListProjects, "projects", func(r *http.Request) (id, name string) {
+			// The one project is in every region that is asked for: clients take the one of their region.
+			if name = r.URL.Query().Get("name"); name == "" {
+				name = d.cfg.Region
+			}
+			return d.cfg.ProjectID, name
+		}),
+		domainsPath: d.lookUp(policy.OpListDomains, "domains", func(*http.Request) (id, name string) {
+			return d.cfg.DomainID, d.cfg.DomainID
+		}),
+	}
+}
+
+func (d *Dialect) lookUp(op policy.Operation, list string, find func(*http.Request) (id, name string)) http.Handler {
+	return d.Own(Name, op, func(ctx context.Context, r *http.Request, x *dialect.Exchange) error {
+		if err := d.cfg.Core.Admit(ctx, op); err != nil {
+			return err
+		}
+		id, name := find(r)
+		x.Out = append(append(append(x.Out, `{"`...), list...), `":[{"id":`...)
+		x.Out = dialect.AppendString(x.Out, id)
+		x.Out = dialect.AppendString(append(x.Out, `,"name":`...), name)
+		x.Out = append(x.Out, `}]}`...)
+		return nil
+	})
+}
