@@ -15,9 +15,10 @@ import (
 
 func checkCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "check FILE...",
-		Short: "validate configuration files, of a sidecar or of hsmd",
-		Args:  cobra.MinimumNArgs(1),
+		Use:     "check FILE...",
+		Short:   "validate configuration files, of a sidecar or of hsmd",
+		Example: `  keyside check .dev/sidecar.yaml .dev/hsmd.yaml`,
+		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			for _, path := range args {
 				kind, err := checkFile(path)

@@ -20,8 +20,9 @@ import (
 // Commands returns the verbs of this package.
 func Commands() []*cobra.Command {
 	return []*cobra.Command{
-		upCommand(), keyCommand(), encryptCommand(), decryptCommand(), dataKeyCommand(), randomCommand(), signCommand(),
-		verifyCommand(), publicKeyCommand(), fileCommand(), hsmCommand(), rootCommand(), checkCommand(), doctorCommand(),
+		upCommand(), keyCommand(), tagsCommand(), quotaCommand(), encryptCommand(), decryptCommand(), reEncryptCommand(), dataKeyCommand(),
+		randomCommand(), signCommand(), verifyCommand(), publicKeyCommand(), macCommand(), deriveCommand(), fileCommand(), hsmCommand(),
+		rootCommand(), checkCommand(), doctorCommand(),
 	}
 }
 

@@ -2,10 +2,7 @@ package cli
 
 import (
 	"context"
-	"errors"
-	"net/http"
 	"os"
-	"regexp"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -57,93 +54,4 @@ func socketPath(flag string) string {
 		return devSocket
 	}
 	return systemSocket
-}
-
-// codes maps the sidecar's answers to exit codes; the HTTP status decides the rest.
-var codes = map[string]int{
-	client.ErrInvalidCiphertext.Code: ExitBadData,
-	client.ErrAliasExists.Code:       ExitExists,
-	client.ErrQuota.Code:             ExitExists,
-	client.ErrKeyDisabled.Code:       ExitRefused,
-	"KMS.0210":                       ExitRefused, // pending deletion
-	"KMS.0320":                       ExitRefused, // used up
-	"KMS.1201":                       ExitRefused, // enable: not disabled
-	"KMS.1301":                       ExitRefused, // disable: not enabled
-}
-
-var statuses = map[int]int{
-	http.StatusUnauthorized: ExitRefused, http.StatusForbidden: ExitRefused, http.StatusNotFound: ExitNotFound,
-	http.StatusServiceUnavailable: ExitUnavailable, http.StatusGatewayTimeout: ExitUnavailable, http.StatusTooManyRequests: ExitUnavailable,
-	http.StatusBadRequest: ExitUsage,
-}
-
-// explain gives an error of a verb its exit code, and says what to do where nothing answers.
-func explain(err error) error {
-	var own *Error
-	var answered *client.Error
-	var silent *client.ConnectError
-	switch {
-	case err == nil || errors.As(err, &own):
-		return err
-	case errors.As(err, &answered):
-		if code, ok := codes[answered.Code]; ok {
-			return &Error{code, err}
-		}
-		if code, ok := statuses[answered.Status]; ok {
-			return &Error{code, err}
-		}
-	case errors.As(err, &silent):
-		return failf(ExitUnavailable, "%w; start it with keyside up, name its socket with --socket, or ask keyside doctor", err)
-	case errors.Is(err, context.DeadlineExceeded):
-		return failf(ExitUnavailable, "no answer in time: %w; keyside hsm status may say why, --timeout gives it longer", err)
-	case errors.Is(err, os.ErrNotExist):
-		return &Error{ExitNotFound, err}
-	}
-	return err
-}
-
-// keyID is the form of a key's id.
-var keyID = regexp.MustCompile(`^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$`)
-
-// resolve returns the id of a key that is named by its id or by its alias.
-func (s *session) resolve(ctx context.Context, c *client.Client, name string) (string, error) {
-	if name == "" {
-		return "", failf(ExitUsage, "--key is missing: give a key's id or alias (keyside key list shows them)")
-	}
-	if keyID.MatchString(name) {
-		return name, nil
-	}
-	for key, err := range s.keys(ctx, c, client.ListKeysRequest{}) {
-		if err != nil {
-			return "", err
-		}
-		if key.Alias == name {
-			return key.ID, nil
-		}
-	}
-	return "", failf(ExitNotFound, "no key with the alias %q (keyside key list shows them)", name)
-}
-
-// keys yields all keys of a listing, page by page.
-func (s *session) keys(ctx context.Context, c *client.Client, req client.ListKeysRequest) func(func(*client.Key, error) bool) {
-	return func(yield func(*client.Key, error) bool) {
-		for {
-			callCtx, cancel := s.request(ctx)
-			page, err := c.ListKeys(callCtx, req)
-			cancel()
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-			for i := range page.Keys {
-				if !yield(&page.Keys[i], nil) {
-					return
-				}
-			}
-			if page.Next == "" {
-				return
-			}
-			req.Marker = page.Next
-		}
-	}
 }

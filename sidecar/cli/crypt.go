@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/hex"
-	"fmt"
 	"strconv"
 	"unicode/utf8"
 
@@ -32,19 +31,28 @@ func (b *boundFlags) add(cmd *cobra.Command) {
 
 func keyFlag(cmd *cobra.Command, key *string) {
 	cmd.Flags().StringVar(key, "key", "", "the key's id or alias")
+	completeKeyFlag(cmd, "key")
+}
+
+func algorithmFlag(cmd *cobra.Command, algorithm *string, name, usage string) {
+	cmd.Flags().StringVar(algorithm, name, "", usage)
+	completeFlag(cmd, name, encryptionAlgorithms)
 }
 
 func encryptCommand() *cobra.Command {
-	var key string
+	var key, algorithm string
 	var in inputFlags
 	var out outputFlags
 	var b boundFlags
 	cmd := &cobra.Command{
 		Use:   "encrypt --key KEY",
 		Short: "encrypt a text of up to 4096 bytes; prints the ciphertext in base64",
-		Args:  cobra.NoArgs,
+		Example: `  echo 'attack at dawn' | keyside encrypt --key app --context mission=7 --out sealed
+  keyside encrypt --key mailbox --algorithm RSAES_OAEP_SHA_256 --text 'attack at dawn'`,
+		Args: cobra.NoArgs,
 	}
 	keyFlag(cmd, &key)
+	algorithmFlag(cmd, &algorithm, "algorithm", "of an RSA key: "+client.RSAOAEPSHA256)
 	in.add(cmd, "the text")
 	out.add(cmd)
 	b.add(cmd)
@@ -66,7 +74,7 @@ func encryptCommand() *cobra.Command {
 		}
 		ctx, cancel := s.request(ctx)
 		defer cancel()
-		ciphertext, err := c.Encrypt(ctx, client.EncryptRequest{KeyID: id, Plaintext: string(text), Bound: b.bound})
+		ciphertext, err := c.Encrypt(ctx, client.EncryptRequest{KeyID: id, Plaintext: string(text), Algorithm: algorithm, Bound: b.bound})
 		if err != nil {
 			return err
 		}
@@ -78,22 +86,29 @@ func encryptCommand() *cobra.Command {
 }
 
 func decryptCommand() *cobra.Command {
+	var req client.DecryptRequest
 	var key string
 	var in inputFlags
 	var out outputFlags
 	var b boundFlags
 	cmd := &cobra.Command{
 		Use:   "decrypt",
-		Short: "decrypt what encrypt made; the ciphertext names its key",
-		Args:  cobra.NoArgs,
+		Short: "decrypt what encrypt made; the ciphertext names its key, unless that is an RSA key",
+		Example: `  keyside decrypt --in sealed --context mission=7
+  keyside decrypt --key mailbox --algorithm RSAES_OAEP_SHA_256 --in letter`,
+		Args: cobra.NoArgs,
 	}
 	keyFlag(cmd, &key)
-	cmd.Flags().Lookup("key").Usage = "refuse a ciphertext of another key than this id or alias"
-	in.add(cmd, "the ciphertext")
+	cmd.Flags().Lookup("key").Usage = "the RSA key's id or alias; else: refuse a ciphertext of another key"
+	algorithmFlag(cmd, &req.Algorithm, "algorithm", "of an RSA key: "+client.RSAOAEPSHA256)
+	in.add(cmd, "the ciphertext, in base64 or as it is")
 	out.add(cmd)
 	b.add(cmd)
 	return talks(cmd, func(ctx context.Context, c *client.Client, s *session, cmd *cobra.Command, _ []string) error {
-		req := client.DecryptRequest{Bound: b.bound}
+		req.Bound = b.bound
+		if key == "" && req.Algorithm != "" && req.Algorithm != client.SymmetricDefault {
+			return failf(ExitUsage, "--key is missing: an RSA ciphertext does not say whose it is")
+		}
 		if key != "" {
 			id, err := s.resolve(ctx, c, key)
 			if err != nil {
@@ -105,7 +120,7 @@ func decryptCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		req.Ciphertext = string(bytes.TrimSpace(ciphertext))
+		req.Ciphertext = base64.StdEncoding.EncodeToString(decodeBase64(ciphertext))
 		ctx, cancel := s.request(ctx)
 		defer cancel()
 		opened, err := c.Decrypt(ctx, req)
@@ -122,95 +137,77 @@ func decryptCommand() *cobra.Command {
 	})
 }
 
-func dataKeyCommand() *cobra.Command {
-	var req client.DataKeyRequest
-	var key string
-	var withoutPlaintext bool
-	var b boundFlags
+func reEncryptCommand() *cobra.Command {
+	var req client.ReEncryptRequest
+	var from, to string
+	var in inputFlags
+	var out outputFlags
 	cmd := &cobra.Command{
-		Use:   "datakey --key KEY",
-		Short: "make a data key; prints it plain and encrypted, in hex",
-		Args:  cobra.NoArgs,
+		Use:   "reencrypt --to KEY",
+		Short: "encrypt under another key what is encrypted, without seeing it; prints it in the same form",
+		Long: `Encrypt under another key what is encrypted. The plaintext does not leave the sidecar. What encrypt made comes in base64 and
+stays that, an encrypted data key in hex likewise.`,
+		Example: `  keyside encrypt --key app --text hello | keyside reencrypt --to other
+  keyside reencrypt --from mailbox --algorithm RSAES_OAEP_SHA_256 --to app --in letter`,
+		Args: cobra.NoArgs,
 	}
-	keyFlag(cmd, &key)
-	b.add(cmd)
-	cmd.Flags().IntVar(&req.Bytes, "bytes", 32, "its length, 1 to 1024")
-	cmd.Flags().BoolVar(&withoutPlaintext, "without-plaintext", false, "print it encrypted only")
-	cmd.AddCommand(dataKeyDecrypt())
+	f := cmd.Flags()
+	f.StringVar(&to, "to", "", "the new key's id or alias")
+	f.StringVar(&from, "from", "", "the RSA key's id or alias; else: refuse a ciphertext of another key")
+	completeKeyFlag(cmd, "to")
+	completeKeyFlag(cmd, "from")
+	algorithmFlag(cmd, &req.SourceAlgorithm, "algorithm", "of the ciphertext, if it is an RSA key's: "+client.RSAOAEPSHA256)
+	algorithmFlag(cmd, &req.DestinationAlgorithm, "to-algorithm", "of the new key, if it is an RSA key: "+client.RSAOAEPSHA256)
+	f.StringVar(&req.SourceAAD, "aad", "", "additional authenticated data that the ciphertext is bound to")
+	f.StringVar(&req.DestinationAAD, "to-aad", "", "additional authenticated data to bind the new one to, at most 128 bytes")
+	in.add(cmd, "the ciphertext")
+	out.add(cmd)
 	return talks(cmd, func(ctx context.Context, c *client.Client, s *session, cmd *cobra.Command, _ []string) (err error) {
-		if req.KeyID, err = s.resolve(ctx, c, key); err != nil {
+		if to == "" {
+			return failf(ExitUsage, "--to is missing: give the new key's id or alias (keyside key list shows them)")
+		}
+		if req.DestinationKeyID, err = s.resolve(ctx, c, to); err != nil {
 			return err
 		}
-		req.Bound = b.bound
-		create := c.CreateDataKey
-		if withoutPlaintext {
-			create = c.CreateDataKeyWithoutPlaintext
+		if from != "" {
+			if req.SourceKeyID, err = s.resolve(ctx, c, from); err != nil {
+				return err
+			}
 		}
-		ctx, cancel := s.request(ctx)
-		defer cancel()
-		made, err := create(ctx, req)
+		ciphertext, err := in.read(cmd, maxCiphertext)
 		if err != nil {
 			return err
 		}
-		defer clear(made.Plaintext)
-		plaintext, ciphertext := hex.EncodeToString(made.Plaintext), hex.EncodeToString(made.Ciphertext)
-		if s.json {
-			return printJSON(cmd.OutOrStdout(), struct {
-				KeyID      string `json:"key_id"`
-				Plaintext  string `json:"plaintext,omitempty"`
-				Ciphertext string `json:"ciphertext"`
-			}{made.KeyID, plaintext, ciphertext})
-		}
-		if withoutPlaintext {
-			_, err = fmt.Fprintln(cmd.OutOrStdout(), ciphertext)
+		req.Ciphertext = ciphertextText(ciphertext)
+		made, err := once(ctx, s, func(ctx context.Context) (*client.ReEncrypted, error) { return c.ReEncrypt(ctx, req) })
+		if err != nil {
 			return err
 		}
-		return table(cmd.OutOrStdout(), [][]string{{"plaintext", plaintext}, {"ciphertext", ciphertext}})
+		if s.json {
+			return printJSON(cmd.OutOrStdout(), map[string]string{"key_id": made.KeyID, "source_key_id": made.SourceKeyID, "ciphertext": made.Ciphertext})
+		}
+		return out.write(cmd, []byte(made.Ciphertext+"\n"))
 	})
 }
 
-func dataKeyDecrypt() *cobra.Command {
-	var req client.DecryptDataKeyRequest
-	var key string
-	var in inputFlags
-	var out outputFlags
-	var b boundFlags
-	cmd := &cobra.Command{Use: "decrypt --key KEY", Short: "decrypt a data key given in hex; prints it in hex", Args: cobra.NoArgs}
-	keyFlag(cmd, &key)
-	in.add(cmd, "the encrypted data key in hex")
-	out.add(cmd)
-	b.add(cmd)
-	cmd.Flags().IntVar(&req.Bytes, "bytes", 32, "the plain key's length")
-	return talks(cmd, func(ctx context.Context, c *client.Client, s *session, cmd *cobra.Command, _ []string) (err error) {
-		if req.KeyID, err = s.resolve(ctx, c, key); err != nil {
-			return err
-		}
-		text, err := in.read(cmd, maxCiphertext)
-		if err != nil {
-			return err
-		}
-		if req.Ciphertext, err = hex.DecodeString(string(bytes.TrimSpace(text))); err != nil {
-			return failf(ExitUsage, "the encrypted data key is not hexadecimal")
-		}
-		req.Bound = b.bound
-		ctx, cancel := s.request(ctx)
-		defer cancel()
-		opened, err := c.DecryptDataKey(ctx, req)
-		if err != nil {
-			return err
-		}
-		defer clear(opened)
-		if s.json {
-			return printJSON(cmd.OutOrStdout(), map[string]string{"plaintext": hex.EncodeToString(opened)})
-		}
-		return out.write(cmd, []byte(hex.EncodeToString(opened)+"\n"))
-	})
+// ciphertextText returns a ciphertext in hex or base64 as it is, and a raw one in base64.
+func ciphertextText(b []byte) string {
+	text := string(bytes.TrimSpace(b))
+	if _, err := hex.DecodeString(text); err == nil {
+		return text
+	}
+	return base64.StdEncoding.EncodeToString(decodeBase64(b))
 }
 
 func randomCommand() *cobra.Command {
 	var out outputFlags
 	var raw bool
-	cmd := &cobra.Command{Use: "random BYTES", Short: "random bytes of the HSM, in hex", Args: cobra.ExactArgs(1)}
+	cmd := &cobra.Command{
+		Use:     "random BYTES",
+		Short:   "random bytes of the HSM, in hex",
+		Example: `  keyside random 32`,
+		Args:    cobra.ExactArgs(1),
+	}
 	out.add(cmd)
 	cmd.Flags().BoolVar(&raw, "raw", false, "the bytes themselves instead of hex")
 	return talks(cmd, func(ctx context.Context, c *client.Client, s *session, cmd *cobra.Command, args []string) error {

@@ -50,8 +50,9 @@ func doctorCommand() *cobra.Command {
 		Short: "find out why it does not work",
 		Long: `Look at everything that has to be right, from the configuration to one real operation, and say what to do about what is
 not. It works with nothing running and changes nothing. It ends with 1 when something is wrong.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return d.run(cmd.Context(), cmd.OutOrStdout()) },
+		Example: `  keyside doctor --dir .dev`,
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return d.run(cmd.Context(), cmd.OutOrStdout()) },
 	}
 	f := cmd.Flags()
 	f.StringVar(&d.dir, "dir", "", "folder of keyside up (default: that of $KEYSIDE_SOCKET, else .dev, else /etc/keyside)")

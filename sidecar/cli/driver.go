@@ -41,7 +41,8 @@ func driverCheck() *cobra.Command {
 		Long: `Run the conformance kit against a driver, as a process as hsmd would run it: a binary (--command), or one of the built-in
 drivers (--kind pkcs11, with the settings that hsmd.yaml would have; --kind soft needs nothing). The kit makes keys for
 its tenants on the token and leaves them there, so use a token for tests.`,
-		Args: cobra.NoArgs,
+		Example: `  keyside driver check --kind soft`,
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return runDriverCheck(cmd.Context(), o, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},

@@ -30,7 +30,13 @@ func fileEncrypt() *cobra.Command {
 	var key string
 	var encContext map[string]string
 	var force bool
-	cmd := &cobra.Command{Use: "encrypt --key KEY IN OUT", Short: "encrypt a file", Args: cobra.ExactArgs(2)}
+	cmd := &cobra.Command{
+		Use:   "encrypt --key KEY IN OUT",
+		Short: "encrypt a file",
+		Example: `  keyside file encrypt --key app report report.keyside
+  tar c . | keyside file encrypt --key app --context of=backup - backup.keyside`,
+		Args: cobra.ExactArgs(2),
+	}
 	keyFlag(cmd, &key)
 	cmd.Flags().StringToStringVar(&encContext, "context", nil, "encryption context, name=value[,name=value]: stored in the clear and authenticated")
 	cmd.Flags().BoolVar(&force, "force", false, "replace the output file")
@@ -56,7 +62,12 @@ func fileEncrypt() *cobra.Command {
 func fileDecrypt() *cobra.Command {
 	var want map[string]string
 	var force bool
-	cmd := &cobra.Command{Use: "decrypt IN OUT", Short: "decrypt a file that file encrypt made", Args: cobra.ExactArgs(2)}
+	cmd := &cobra.Command{
+		Use:     "decrypt IN OUT",
+		Short:   "decrypt a file that file encrypt made",
+		Example: `  keyside file decrypt report.keyside report.again`,
+		Args:    cobra.ExactArgs(2),
+	}
 	cmd.Flags().StringToStringVar(&want, "context", nil, "refuse a file whose encryption context does not have these name=value pairs")
 	cmd.Flags().BoolVar(&force, "force", false, "replace the output file")
 	return talks(cmd, func(ctx context.Context, c *client.Client, s *session, cmd *cobra.Command, args []string) error {
@@ -120,7 +131,7 @@ func transform(ctx context.Context, cmd *cobra.Command, in, out string, force bo
 // openInput opens the input; size is -1 where it is not known.
 func openInput(cmd *cobra.Command, path string) (src io.ReadCloser, size int64, err error) {
 	if path == "-" {
-		return io.NopCloser(cmd.InOrStdin()), -1, nil
+		return io.NopCloser(interruptible{cmd.Context(), cmd.InOrStdin()}), -1, nil
 	}
 	f, err := os.Open(path)
 	if err != nil {

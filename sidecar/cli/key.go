@@ -2,7 +2,9 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -11,37 +13,64 @@ import (
 )
 
 func keyCommand() *cobra.Command {
-	group := &cobra.Command{Use: "key", Short: "create, list, describe, enable and disable keys"}
-	group.AddCommand(keyCreate(), keyList(), keyDescribe(),
-		keySwitch("enable", "let a disabled key be used again", (*client.Client).EnableKey),
-		keySwitch("disable", "refuse all use of a key until it is enabled", (*client.Client).DisableKey))
+	group := &cobra.Command{
+		Use:   "key",
+		Short: "everything about keys but their use",
+		Long: `Everything about keys but their use. KEY is a key's id, its alias, or one of the further aliases that key alias gives it;
+where two keys fit, the one whose own alias it is.`,
+	}
+	group.AddCommand(keyCreate(), keyList(), keyDescribe(), keyRename(), keySetDescription(), keyEnable(), keyDisable(),
+		keyDelete(), keyCancelDeletion(), keyRotation(), keyTag(), keyAlias())
 	return group
 }
 
 func keyCreate() *cobra.Command {
 	var req client.CreateKeyRequest
-	cmd := &cobra.Command{Use: "create ALIAS", Short: "make a key in the HSM and print its id", Args: cobra.ExactArgs(1)}
+	var words []string
+	cmd := &cobra.Command{
+		Use:   "create ALIAS",
+		Short: "make a key in the HSM and print its id",
+		Long: `Make a key in the HSM and print its id. Spec and usage never change. A key of external origin waits for its material to be
+imported and can do nothing until then.`,
+		Example: `  keyside key create orders --description 'orders of the shop' --tag team=shop --tag stage=test
+  keyside key create releases --spec EC_P256
+  keyside key create mailbox --spec RSA_3072 --usage ENCRYPT_DECRYPT`,
+		Args: cobra.ExactArgs(1),
+	}
 	f := cmd.Flags()
-	f.StringVar(&req.Spec, "spec", "AES_256", "AES_128, AES_192, AES_256, RSA_2048, RSA_3072, RSA_4096, EC_P256, EC_P384, EC_P521")
-	f.StringVar(&req.Usage, "usage", "", "ENCRYPT_DECRYPT or SIGN_VERIFY (default: what goes with the spec)")
+	f.StringVar(&req.Spec, "spec", "AES_256", strings.Join(keySpecs, ", "))
+	f.StringVar(&req.Usage, "usage", "", strings.Join(keyUsages, ", ")+" (default: AES encrypts, RSA and EC sign, HMAC makes MACs)")
 	f.StringVar(&req.Description, "description", "", "for people, at most 255 characters")
+	f.StringVar(&req.Origin, "origin", "kms", "kms: the HSM makes the material; external: you import it")
+	f.StringArrayVar(&words, "tag", nil, "a tag NAME=VALUE; may be given several times")
+	completeFlag(cmd, "spec", keySpecs)
+	completeFlag(cmd, "usage", keyUsages)
+	completeFlag(cmd, "origin", []string{"kms", "external"})
 	return talks(cmd, func(ctx context.Context, c *client.Client, s *session, cmd *cobra.Command, args []string) error {
-		req.Alias = args[0]
-		ctx, cancel := s.request(ctx)
-		defer cancel()
-		id, err := c.CreateKey(ctx, req)
+		tags, err := parseTags(words)
 		if err != nil {
 			return err
 		}
+		req.Alias = args[0]
+		id, err := once(ctx, s, func(ctx context.Context) (string, error) { return c.CreateKey(ctx, req) })
+		if err != nil {
+			return err
+		}
+		var untagged error
+		if len(tags) > 0 {
+			if untagged = s.tag(ctx, c, id, tags); untagged != nil {
+				untagged = fmt.Errorf("the key is made, but it has none of its tags: %w; set them with keyside key tag add", untagged)
+			}
+		}
 		if s.json {
-			return printJSON(cmd.OutOrStdout(), map[string]string{"key_id": id})
+			return errors.Join(printJSON(cmd.OutOrStdout(), map[string]string{"key_id": id}), untagged)
 		}
 		_, err = fmt.Fprintln(cmd.OutOrStdout(), id)
-		return err
+		return errors.Join(err, untagged)
 	})
 }
 
-// keyView is a key as --json shows it.
+// keyView is a key as --json shows it. The last fields are there where the verb has asked for them.
 type keyView struct {
 	ID          string    `json:"key_id"`
 	Alias       string    `json:"alias"`
@@ -49,75 +78,141 @@ type keyView struct {
 	Usage       string    `json:"usage"`
 	State       string    `json:"state"`
 	Origin      string    `json:"origin"`
+	Default     bool      `json:"default"` // a service's default master key
 	Protection  string    `json:"protection"`
 	Created     time.Time `json:"created"`
 	Description string    `json:"description"`
+	Deletion    time.Time `json:"deletion,omitzero"` // when it is destroyed
+	Expires     time.Time `json:"expires,omitzero"`  // when imported material goes
+
+	Rotation *rotationView `json:"rotation,omitempty"`
+	Tags     []client.Tag  `json:"tags,omitzero"`
+	Aliases  []string      `json:"aliases,omitzero"` // further ones
 }
 
 func viewOf(k *client.Key) keyView {
-	return keyView{k.ID, k.Alias, k.Spec, k.Usage, k.State.String(), k.Origin, k.Protection, k.Created.Time().UTC(), k.Description}
+	return keyView{
+		ID: k.ID, Alias: k.Alias, Spec: k.Spec, Usage: k.Usage, State: k.State.String(), Origin: k.Origin, Default: k.Default.Set(),
+		Protection: k.Protection, Created: utc(k.Created), Description: k.Description, Deletion: utc(k.Deletion), Expires: utc(k.Expiration),
+	}
 }
 
-func keyList() *cobra.Command {
-	var req client.ListKeysRequest
-	var state string
-	cmd := &cobra.Command{Use: "list", Short: "list keys in order of creation"}
-	cmd.Flags().StringVar(&req.Spec, "spec", "", "only keys of this spec")
-	cmd.Flags().StringVar(&state, "state", "", "only keys in this state: enabled, disabled")
-	return talks(cmd, func(ctx context.Context, c *client.Client, s *session, cmd *cobra.Command, _ []string) error {
-		switch state {
-		case "":
-		case "enabled":
-			req.State = string(client.Enabled)
-		case "disabled":
-			req.State = string(client.Disabled)
-		default:
-			return failf(ExitUsage, "--state %q is neither enabled nor disabled", state)
-		}
-		views := []keyView{}
-		for key, err := range s.keys(ctx, c, req) {
-			if err != nil {
-				return err
-			}
-			views = append(views, viewOf(key))
-		}
-		if s.json {
-			return printJSON(cmd.OutOrStdout(), views)
-		}
-		rows := [][]string{{"KEY ID", "ALIAS", "SPEC", "STATE", "CREATED"}}
-		for _, v := range views {
-			rows = append(rows, []string{v.ID, v.Alias, v.Spec, v.State, v.Created.Format(time.RFC3339)})
-		}
-		return table(cmd.OutOrStdout(), rows)
-	})
+func utc(t client.Timestamp) time.Time {
+	if t := t.Time(); !t.IsZero() {
+		return t.UTC()
+	}
+	return time.Time{}
+}
+
+// when is a time as tables show it, "-" where there is none.
+func when(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.Format(time.RFC3339)
+}
+
+// kind is what the console has two tabs for.
+func (v *keyView) kind() string {
+	if v.Default {
+		return kindDefault
+	}
+	return kindCustom
 }
 
 func keyDescribe() *cobra.Command {
-	cmd := &cobra.Command{Use: "describe KEY", Short: "show a key, named by id or alias", Args: cobra.ExactArgs(1)}
+	cmd := &cobra.Command{
+		Use:               "describe KEY",
+		Short:             "show everything about a key: state, dates, rotation, tags, aliases",
+		Example:           `  keyside key describe app`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completeKeys(1),
+	}
 	return talks(cmd, func(ctx context.Context, c *client.Client, s *session, cmd *cobra.Command, args []string) error {
-		id, err := s.resolve(ctx, c, args[0])
-		if err != nil {
-			return err
-		}
-		ctx, cancel := s.request(ctx)
-		defer cancel()
-		key, err := c.DescribeKey(ctx, id)
+		key, err := s.lookup(ctx, c, args[0])
 		if err != nil {
 			return err
 		}
 		v := viewOf(key)
+		if err := s.detail(ctx, c, &v); err != nil {
+			return err
+		}
 		if s.json {
 			return printJSON(cmd.OutOrStdout(), v)
 		}
-		return table(cmd.OutOrStdout(), [][]string{
-			{"key id", v.ID}, {"alias", v.Alias}, {"description", v.Description}, {"spec", v.Spec}, {"usage", v.Usage},
-			{"state", v.State}, {"origin", v.Origin}, {"protection", v.Protection}, {"created", v.Created.Format(time.RFC3339)},
-		})
+		return table(cmd.OutOrStdout(), v.rows())
 	})
 }
 
-func keySwitch(verb, short string, do func(*client.Client, context.Context, string) (client.KeyState, error)) *cobra.Command {
-	cmd := &cobra.Command{Use: verb + " KEY", Short: short, Args: cobra.ExactArgs(1)}
+// detail asks for what describe-key does not say. What the caller may not know is left out.
+func (s *session) detail(ctx context.Context, c *client.Client, v *keyView) error {
+	rotation, err := once(ctx, s, func(ctx context.Context) (*client.Rotation, error) { return c.RotationStatus(ctx, v.ID) })
+	if err == nil {
+		v.Rotation = rotationOf(rotation)
+	} else if !errors.Is(err, client.ErrDenied) {
+		return err
+	}
+	tags, err := once(ctx, s, func(ctx context.Context) ([]client.Tag, error) { return c.KeyTags(ctx, v.ID) })
+	if err == nil {
+		v.Tags = append([]client.Tag{}, tags...)
+	} else if !errors.Is(err, client.ErrDenied) {
+		return err
+	}
+	aliases := []string{}
+	for a, err := range s.aliases(ctx, c, v.ID) {
+		if errors.Is(err, client.ErrDenied) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		aliases = append(aliases, a.Name)
+	}
+	v.Aliases = aliases
+	return nil
+}
+
+func (v *keyView) rows() [][]string {
+	rows := [][]string{
+		{"key id", v.ID}, {"alias", v.Alias}, {"further aliases", dash(strings.Join(v.Aliases, ", "))}, {"description", dash(v.Description)},
+		{"spec", v.Spec}, {"usage", v.Usage}, {"state", v.State}, {"origin", v.Origin}, {"type", v.kind()}, {"protection", v.Protection},
+		{"created", when(v.Created)}, {"deletion", when(v.Deletion)}, {"material expires", when(v.Expires)},
+	}
+	if r := v.Rotation; r != nil {
+		rows = append(rows, r.rows()...)
+	}
+	return append(rows, []string{"tags", dash(tagWords(v.Tags))})
+}
+
+func keyRename() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:               "rename KEY ALIAS",
+		Short:             "give a key another alias of its own; what it encrypted stays readable",
+		Example:           `  keyside key rename draft shop/draft`,
+		Args:              cobra.ExactArgs(2),
+		ValidArgsFunction: completeKeys(1),
+	}
+	return changes(cmd, func(ctx context.Context, c *client.Client, id string, args []string) error {
+		return c.UpdateKeyAlias(ctx, id, args[1])
+	})
+}
+
+func keySetDescription() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:               "set-description KEY TEXT",
+		Short:             "give a key another description, at most 255 characters; '' for none",
+		Example:           `  keyside key set-description app 'the app and its tests'`,
+		Args:              cobra.ExactArgs(2),
+		ValidArgsFunction: completeKeys(1),
+	}
+	return changes(cmd, func(ctx context.Context, c *client.Client, id string, args []string) error {
+		return c.UpdateKeyDescription(ctx, id, args[1])
+	})
+}
+
+// changes makes cmd a verb that changes one thing of the key that its first argument names, and that prints nothing but
+// its id for programs.
+func changes(cmd *cobra.Command, change func(ctx context.Context, c *client.Client, id string, args []string) error) *cobra.Command {
 	return talks(cmd, func(ctx context.Context, c *client.Client, s *session, cmd *cobra.Command, args []string) error {
 		id, err := s.resolve(ctx, c, args[0])
 		if err != nil {
@@ -125,7 +220,7 @@ func keySwitch(verb, short string, do func(*client.Client, context.Context, stri
 		}
 		ctx, cancel := s.request(ctx)
 		defer cancel()
-		if _, err := do(c, ctx, id); err != nil {
+		if err := change(ctx, c, id, args); err != nil {
 			return err
 		}
 		if s.json {

@@ -25,7 +25,8 @@ func rootCommand() *cobra.Command {
 		Long: `Make the tenant's root, mac and audit keys in the HSM that the configuration names, where they are missing; what is there
 stays as it is. A sidecar with hsm.init does the same when its database is new. Never do it on an empty token when the
 database has keys: those were sealed under the old root, so restore the token instead.`,
-		Args: cobra.NoArgs,
+		Example: `  keyside root init --generate --config .dev/sidecar.yaml`,
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !generate {
 				return failf(ExitUsage, "say where the keys come from: --generate makes them in the HSM")

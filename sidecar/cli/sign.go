@@ -7,8 +7,8 @@ import (
 	_ "crypto/sha256" // the hashes of the algorithms
 	_ "crypto/sha512"
 	"encoding/base64"
+	"encoding/pem"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -30,13 +30,30 @@ func (f *signFlags) add(cmd *cobra.Command) {
 	f.in.add(cmd, "the message")
 	cmd.Flags().StringVar(&f.algorithm, "algorithm", "", `RSASSA_PSS_SHA_n, RSASSA_PKCS1_V1_5_SHA_n or ECDSA_SHA_n with n 256, 384 or 512
 (default: RSASSA_PSS or ECDSA with the hash that fits the key)`)
-	cmd.Flags().BoolVar(&f.digest, "digest", false, "the input is the message's digest, not the message")
+	cmd.Flags().BoolVar(&f.digest, "digest", false, "the input is the message's digest, raw, and not the message")
+	completeFlag(cmd, "algorithm", algorithms)
 }
 
 // defaultAlgorithms go with a key's spec.
 var defaultAlgorithms = map[string]string{
 	"RSA_2048": "RSASSA_PSS_SHA_256", "RSA_3072": "RSASSA_PSS_SHA_256", "RSA_4096": "RSASSA_PSS_SHA_384",
-	"EC_P256": "ECDSA_SHA_256", "EC_P384": "ECDSA_SHA_384", "EC_P521": "ECDSA_SHA_512",
+	"EC_P256": "ECDSA_SHA_256", "EC_P384": "ECDSA_SHA_384", "EC_P521": "ECDSA_SHA_512", "SECP256K1": "ECDSA_SHA_256",
+}
+
+// choose returns the key's id and the algorithm, by default one that goes with the key.
+func (f *signFlags) choose(ctx context.Context, c *client.Client, s *session) (id, algorithm string, err error) {
+	if f.algorithm != "" {
+		id, err = s.resolve(ctx, c, f.key)
+		return id, f.algorithm, err
+	}
+	key, err := s.lookup(ctx, c, f.key)
+	if err != nil {
+		return "", "", err
+	}
+	if algorithm = defaultAlgorithms[key.Spec]; algorithm == "" {
+		return "", "", failf(ExitUsage, "a key of spec %s does not sign: make one with keyside key create --spec EC_P256", key.Spec)
+	}
+	return key.ID, algorithm, nil
 }
 
 // hashes are named by the end of an algorithm's name.
@@ -44,19 +61,10 @@ var hashes = map[string]crypto.Hash{"SHA_256": crypto.SHA256, "SHA_384": crypto.
 
 // request prepares the call. The message is hashed here, so it may have any size and does not travel.
 func (f *signFlags) request(ctx context.Context, c *client.Client, s *session, cmd *cobra.Command) (client.SignRequest, error) {
-	req := client.SignRequest{Algorithm: f.algorithm, Digest: true}
+	req := client.SignRequest{Digest: true}
 	var err error
-	if req.KeyID, err = s.resolve(ctx, c, f.key); err != nil {
+	if req.KeyID, req.Algorithm, err = f.choose(ctx, c, s); err != nil {
 		return req, err
-	}
-	if req.Algorithm == "" {
-		key, err := c.DescribeKey(ctx, req.KeyID)
-		if err != nil {
-			return req, err
-		}
-		if req.Algorithm = defaultAlgorithms[key.Spec]; req.Algorithm == "" {
-			return req, failf(ExitUsage, "a key of spec %s does not sign", key.Spec)
-		}
 	}
 	if f.digest {
 		req.Message, err = f.in.read(cmd, 64)
@@ -64,7 +72,7 @@ func (f *signFlags) request(ctx context.Context, c *client.Client, s *session, c
 	}
 	hash, ok := hashes[req.Algorithm[max(0, len(req.Algorithm)-len("SHA_256")):]]
 	if !ok {
-		return req, failf(ExitUsage, "unknown --algorithm %q", req.Algorithm)
+		return req, failf(ExitUsage, "--algorithm %q is none of: %s", req.Algorithm, strings.Join(algorithms, ", "))
 	}
 	message, err := f.in.open(cmd)
 	if err != nil {
@@ -82,7 +90,9 @@ func signCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sign --key KEY",
 		Short: "sign a message of any size; prints the signature in base64, or writes it raw to --out",
-		Args:  cobra.NoArgs,
+		Example: `  keyside sign --key signer --in report --out report.sig
+  keyside sign --key rsa --algorithm RSASSA_PKCS1_V1_5_SHA_512 --in report`,
+		Args: cobra.NoArgs,
 	}
 	f.add(cmd)
 	out.add(cmd)
@@ -114,7 +124,9 @@ func verifyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify --key KEY --signature FILE",
 		Short: "check a signature; ends with 6 when it is not valid",
-		Args:  cobra.NoArgs,
+		Example: `  keyside sign --key signer --in report --out report.sign
+  keyside verify --key signer --in report --signature report.sign`,
+		Args: cobra.NoArgs,
 	}
 	f.add(cmd)
 	cmd.Flags().StringVar(&signature, "signature", "", "the signature: a file, raw or base64, or the base64 itself")
@@ -133,19 +145,7 @@ func verifyCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if s.json {
-			if err := printJSON(cmd.OutOrStdout(), map[string]bool{"valid": valid}); err != nil {
-				return err
-			}
-		}
-		if !valid {
-			return failf(ExitBadData, "the signature is not valid for this message and key")
-		}
-		if s.json {
-			return nil
-		}
-		_, err = fmt.Fprintln(cmd.OutOrStdout(), "valid")
-		return err
+		return s.verdict(cmd, valid, "the signature is not valid for this message and key")
 	})
 }
 
@@ -161,34 +161,45 @@ func readSignature(arg string) ([]byte, error) {
 	case err != nil:
 		return nil, err
 	}
-	if b, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(content))); err == nil {
-		return b, nil
-	}
-	if bytes.Equal(content, []byte(arg)) {
+	signature := decodeBase64(content)
+	if bytes.Equal(signature, []byte(arg)) {
 		return nil, failf(ExitUsage, "--signature is neither a file nor base64")
 	}
-	return content, nil
+	return signature, nil
 }
 
 func publicKeyCommand() *cobra.Command {
 	var out outputFlags
-	cmd := &cobra.Command{Use: "public-key KEY", Short: "the public half of an asymmetric key, as PEM", Args: cobra.ExactArgs(1)}
+	var der bool
+	cmd := &cobra.Command{
+		Use:   "public-key KEY",
+		Short: "the public half of an asymmetric key, as PEM",
+		Example: `  keyside public-key signer --out signer.pem
+  keyside public-key signer --der --out signer.der`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completeKeys(1),
+	}
 	out.add(cmd)
+	cmd.Flags().BoolVar(&der, "der", false, "DER instead of PEM")
 	return talks(cmd, func(ctx context.Context, c *client.Client, s *session, cmd *cobra.Command, args []string) error {
 		id, err := s.resolve(ctx, c, args[0])
 		if err != nil {
 			return err
 		}
-		ctx, cancel := s.request(ctx)
-		defer cancel()
-		pem, err := c.PublicKey(ctx, id)
+		text, err := once(ctx, s, func(ctx context.Context) (string, error) { return c.PublicKey(ctx, id) })
 		if err != nil {
 			return err
 		}
-		pem = strings.ReplaceAll(pem, "\r\n", "\n")
-		if s.json {
-			return printJSON(cmd.OutOrStdout(), map[string]string{"key_id": id, "public_key": pem})
+		block, _ := pem.Decode([]byte(text))
+		if block == nil {
+			return errors.New("the sidecar answered what is not PEM")
 		}
-		return out.write(cmd, []byte(pem))
+		switch {
+		case s.json:
+			return printJSON(cmd.OutOrStdout(), map[string]string{"key_id": id, "public_key": string(publicPEM(block.Bytes))})
+		case der:
+			return out.write(cmd, block.Bytes)
+		}
+		return out.write(cmd, publicPEM(block.Bytes))
 	})
 }

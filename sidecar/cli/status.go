@@ -11,7 +11,7 @@ import (
 
 func hsmCommand() *cobra.Command {
 	group := &cobra.Command{Use: "hsm", Short: "the HSM as this sidecar sees it"}
-	cmd := &cobra.Command{Use: "status", Short: "slots, sessions, queues and latencies"}
+	cmd := &cobra.Command{Use: "status", Short: "slots, sessions, queues and latencies", Example: `  keyside hsm status`}
 	group.AddCommand(talks(cmd, func(ctx context.Context, c *client.Client, s *session, cmd *cobra.Command, _ []string) error {
 		ctx, cancel := s.request(ctx)
 		defer cancel()

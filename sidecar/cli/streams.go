@@ -1,6 +1,9 @@
 package cli
 
 import (
+	"bytes"
+	"context"
+	"encoding/base64"
 	"errors"
 	"io"
 	"os"
@@ -30,9 +33,37 @@ func (i *inputFlags) open(cmd *cobra.Command) (io.ReadCloser, error) {
 		if isTerminal(cmd.InOrStdin()) {
 			cmd.PrintErrln("reading from the terminal; end with Ctrl-D")
 		}
-		return io.NopCloser(cmd.InOrStdin()), nil
+		return io.NopCloser(interruptible{cmd.Context(), cmd.InOrStdin()}), nil
 	}
 	return os.Open(i.file)
+}
+
+// interruptible ends a Read that waits for a person or a pipe when the verb is interrupted. What is read after that is
+// lost.
+type interruptible struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (r interruptible) Read(p []byte) (int, error) {
+	type result struct {
+		n   int
+		err error
+	}
+	own := make([]byte, len(p)) // p is the caller's again after an interruption
+	done := make(chan result, 1)
+	go func() {
+		n, err := r.Reader.Read(own)
+		done <- result{n, err}
+	}()
+	select {
+	case got := <-done:
+		copy(p, own[:got.n])
+		clear(own)
+		return got.n, got.err
+	case <-r.ctx.Done():
+		return 0, r.ctx.Err()
+	}
 }
 
 // read returns the whole input, of at most limit bytes.
@@ -82,6 +113,14 @@ func (o *outputFlags) write(cmd *cobra.Command, result []byte) error {
 	return f.commit()
 }
 
+// askToShow asks before a private key goes to a terminal.
+func (o *outputFlags) askToShow(cmd *cobra.Command, yes yesFlag) error {
+	if o.file != "-" || !isTerminal(cmd.OutOrStdout()) {
+		return nil
+	}
+	return yes.confirm(cmd, confirmation{word: "yes", always: true, text: "The private key will be shown on this terminal, and stay in what it remembers. --out keeps it in a file."})
+}
+
 // printable reports whether a terminal shows b as it is: text without control characters but tab and line ends.
 func printable(b []byte) bool {
 	if !utf8.Valid(b) {
@@ -93,4 +132,14 @@ func printable(b []byte) bool {
 		}
 	}
 	return true
+}
+
+// decodeBase64 returns what base64 text stands for, or the input itself where it is none: what is binary is given either way.
+func decodeBase64(b []byte) []byte {
+	text := bytes.TrimSpace(b)
+	decoded := make([]byte, base64.StdEncoding.DecodedLen(len(text)))
+	if n, err := base64.StdEncoding.Decode(decoded, text); err == nil {
+		return decoded[:n]
+	}
+	return b
 }

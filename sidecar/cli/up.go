@@ -39,7 +39,8 @@ func upCommand() *cobra.Command {
 		Long: `Run hsmd and a sidecar as processes of their own, with all state in one folder. The first run makes it: a token (or
 the soft driver's key file), a random PIN, and the two configuration files, which are yours to edit from then on. Later
 runs carry on with the same keys. Processes that die are started again; SIGTERM drains.`,
-		Args: cobra.NoArgs,
+		Example: `  keyside up --dir .dev --driver soft`,
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.listenSet, o.modeSet = cmd.Flags().Changed("listen"), cmd.Flags().Changed("mode")
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGHUP) // its terminal is gone

@@ -1,0 +1,101 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"regexp"
+
+	"github.com/keyside/keyside/sidecar/client"
+)
+
+// keyID is the form of a key's id.
+var keyID = regexp.MustCompile(`^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$`)
+
+// findPage is how many keys the sidecar finds at once, at most.
+const findPage = 1000
+
+// resolve returns the id of a key that is named by its id, its alias or a further alias.
+func (s *session) resolve(ctx context.Context, c *client.Client, name string) (string, error) {
+	if keyID.MatchString(name) {
+		return name, nil
+	}
+	key, err := s.lookup(ctx, c, name)
+	if err != nil {
+		return "", err
+	}
+	return key.ID, nil
+}
+
+// lookup returns a key that is named by its id, its alias or a further alias. An own alias goes before a further one.
+func (s *session) lookup(ctx context.Context, c *client.Client, name string) (*client.Key, error) {
+	if name == "" {
+		return nil, failf(ExitUsage, "--key is missing: give a key's id or alias (keyside key list shows them)")
+	}
+	if !keyID.MatchString(name) {
+		for found, err := range s.find(ctx, c, client.FindKeysRequest{Alias: name}) {
+			if errors.Is(err, client.ErrDenied) {
+				break // who may not search may still name a key that he may use
+			}
+			if err != nil {
+				return nil, err
+			}
+			if found.Key.Alias == name {
+				return &found.Key, nil
+			}
+		}
+	}
+	ctx, cancel := s.request(ctx)
+	defer cancel()
+	key, err := c.DescribeKey(ctx, name)
+	if !keyID.MatchString(name) && (errors.Is(err, client.ErrNotFound) || errors.Is(err, client.ErrInvalidKeyID)) {
+		return nil, failf(ExitNotFound, "no key is called %q; keyside key list shows the keys that there are", name)
+	}
+	return key, err
+}
+
+// keys yields all keys of a listing, page by page.
+func (s *session) keys(ctx context.Context, c *client.Client, req client.ListKeysRequest) func(func(*client.Key, error) bool) {
+	return func(yield func(*client.Key, error) bool) {
+		for {
+			callCtx, cancel := s.request(ctx)
+			page, err := c.ListKeys(callCtx, req)
+			cancel()
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			for i := range page.Keys {
+				if !yield(&page.Keys[i], nil) {
+					return
+				}
+			}
+			if page.Next == "" {
+				return
+			}
+			req.Marker = page.Next
+		}
+	}
+}
+
+// find yields all keys that a search finds, page by page.
+func (s *session) find(ctx context.Context, c *client.Client, req client.FindKeysRequest) func(func(*client.FoundKey, error) bool) {
+	return func(yield func(*client.FoundKey, error) bool) {
+		for req.Limit = findPage; ; {
+			callCtx, cancel := s.request(ctx)
+			page, err := c.FindKeys(callCtx, req)
+			cancel()
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			for i := range page.Keys {
+				if !yield(&page.Keys[i], nil) {
+					return
+				}
+			}
+			if req.Offset += len(page.Keys); len(page.Keys) == 0 || req.Offset >= page.Total {
+				return
+			}
+		}
+	}
+}
