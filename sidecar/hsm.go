@@ -2,9 +2,9 @@ package sidecar
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"github.com/keyside/keyside/hsmd/telemetry"
 	"github.com/keyside/keyside/plugins/driver"
@@ -20,7 +20,7 @@ type hsm struct {
 	name      string
 	log       *slog.Logger
 	traced    bool
-	makes     map[kind]bool
+	makes     map[kind][]driver.Algorithm // and what such keys can do
 }
 
 // kind is what Supports is asked about.
@@ -31,9 +31,10 @@ type kind struct {
 
 // newHSM returns the HSM of a tenant. description is the driver's own.
 func newHSM(d driver.Driver, s driver.Submitter, description *driver.Description, tenant string, traced bool, log *slog.Logger) *hsm {
-	h := &hsm{driver: d, submitter: s, tenant: tenant, name: description.GetName(), traced: traced, log: log, makes: map[kind]bool{}}
+	h := &hsm{driver: d, submitter: s, tenant: tenant, name: description.GetName(), traced: traced, log: log, makes: map[kind][]driver.Algorithm{}}
 	for _, c := range description.GetKeys() {
-		h.makes[kind{c.GetSpec(), c.GetUsage()}] = true
+		k := kind{c.GetSpec(), c.GetUsage()}
+		h.makes[k] = append(h.makes[k], c.GetAlgorithms()...)
 	}
 	return h
 }
@@ -48,13 +49,19 @@ var (
 	}
 	driverUsages = map[kms.KeyUsage]driver.KeyUsage{
 		kms.EncryptDecrypt: driver.EncryptDecrypt, kms.SignVerify: driver.SignVerify,
-		kms.GenerateVerifyMAC: driver.GenerateVerifyMAC,
+		kms.GenerateVerifyMAC: driver.GenerateVerifyMAC, kms.KeyAgreement: driver.KeyAgreement,
 	}
-	driverAlgorithms = map[kms.SigningAlgorithm]driver.Algorithm{
+	signingAlgorithms = map[kms.SigningAlgorithm]driver.Algorithm{
 		kms.RSAPSSSHA256: driver.PSSSHA256, kms.RSAPSSSHA384: driver.PSSSHA384, kms.RSAPSSSHA512: driver.PSSSHA512,
 		kms.RSAPKCS1SHA256: driver.PKCS1v15SHA256, kms.RSAPKCS1SHA384: driver.PKCS1v15SHA384,
 		kms.RSAPKCS1SHA512: driver.PKCS1v15SHA512,
 		kms.ECDSASHA256:    driver.ECDSASHA256, kms.ECDSASHA384: driver.ECDSASHA384, kms.ECDSASHA512: driver.ECDSASHA512,
+	}
+	encryptionAlgorithms = map[kms.EncryptionAlgorithm]driver.Algorithm{
+		kms.RSAOAEPSHA1: driver.OAEPSHA1, kms.RSAOAEPSHA256: driver.OAEPSHA256,
+	}
+	macAlgorithms = map[kms.MACAlgorithm]driver.Algorithm{
+		kms.HMACSHA256: driver.HMACSHA256, kms.HMACSHA384: driver.HMACSHA384, kms.HMACSHA512: driver.HMACSHA512,
 	}
 	coreProtections = map[driver.Protection]kms.Protection{
 		driver.ProtectionHSM: kms.ProtectionHSM, driver.ModuleUnenforced: kms.ProtectionModuleUnenforced,
@@ -64,7 +71,7 @@ var (
 
 // Supports implements kms.HSM.
 func (h *hsm) Supports(spec kms.KeySpec, usage kms.KeyUsage) (ok bool, missing string) {
-	if h.makes[kind{driverSpecs[spec], driverUsages[usage]}] {
+	if _, ok := h.makes[kind{driverSpecs[spec], driverUsages[usage]}]; ok {
 		return true, ""
 	}
 	return false, fmt.Sprintf("driver %s has no %s keys for %s", h.name, spec, usage)
@@ -114,10 +121,7 @@ func (h *hsm) DataKey(ctx context.Context, key kms.KeyRef, n int, aad []byte) (p
 
 // Sign implements kms.HSM.
 func (h *hsm) Sign(ctx context.Context, key kms.KeyRef, alg kms.SigningAlgorithm, digest []byte) ([]byte, error) {
-	res, err := h.do(ctx, &driver.Op{
-		Kind: driver.Sign, Key: identity(&key), Sealed: key.Sealed, Algorithm: driverAlgorithms[alg], Data: digest,
-	})
-	return res.GetData(), err
+	return h.with(ctx, driver.Sign, &key, signingAlgorithms[alg], digest)
 }
 
 // Random implements kms.HSM.
@@ -127,22 +131,38 @@ func (h *hsm) Random(ctx context.Context, n int) ([]byte, error) {
 }
 
 // DecryptRSA implements kms.HSM.
-func (h *hsm) DecryptRSA(context.Context, kms.KeyRef, kms.EncryptionAlgorithm, []byte) ([]byte, error) {
-	return nil, errors.New("not here yet")
+func (h *hsm) DecryptRSA(ctx context.Context, key kms.KeyRef, alg kms.EncryptionAlgorithm, ciphertext []byte) ([]byte, error) {
+	return h.with(ctx, driver.DecryptRSA, &key, encryptionAlgorithms[alg], ciphertext)
 }
 
 // MAC implements kms.HSM.
-func (h *hsm) MAC(context.Context, kms.KeyRef, kms.MACAlgorithm, []byte) ([]byte, error) {
-	return nil, errors.New("not here yet")
+func (h *hsm) MAC(ctx context.Context, key kms.KeyRef, alg kms.MACAlgorithm, message []byte) ([]byte, error) {
+	return h.with(ctx, driver.MAC, &key, macAlgorithms[alg], message)
 }
 
 // Derive implements kms.HSM.
-func (h *hsm) Derive(context.Context, kms.KeyRef, []byte) ([]byte, error) {
-	return nil, errors.New("not here yet")
+func (h *hsm) Derive(ctx context.Context, key kms.KeyRef, peer []byte) ([]byte, error) {
+	return h.with(ctx, driver.Derive, &key, driver.ECDH, peer)
 }
 
 // DestroyKey implements kms.HSM.
-func (h *hsm) DestroyKey(context.Context, kms.KeyRef) error { return errors.New("not here yet") }
+func (h *hsm) DestroyKey(ctx context.Context, key kms.KeyRef) error {
+	err := h.driver.DestroyKey(h.trace(ctx), &driver.DestroyKeyRequest{Tenant: h.tenant, Key: identity(&key), Sealed: key.Sealed})
+	if err != nil {
+		return h.translate(ctx, "destroy-key", err)
+	}
+	return nil
+}
+
+// with runs an operation that takes data under an algorithm and gives data. Not every driver can do with a key all that
+// the core knows of.
+func (h *hsm) with(ctx context.Context, op driver.OpKind, key *kms.KeyRef, alg driver.Algorithm, data []byte) ([]byte, error) {
+	if !slices.Contains(h.makes[kind{driverSpecs[key.Spec], driverUsages[key.Usage]}], alg) {
+		return nil, kms.Errorf(kms.CodeUnsupportedSpec, "this HSM cannot do it: driver %s has no %s for %s keys", h.name, alg, key.Spec)
+	}
+	res, err := h.do(ctx, &driver.Op{Kind: op, Key: identity(key), Sealed: key.Sealed, Algorithm: alg, Data: data})
+	return res.GetData(), err
+}
 
 // do runs one operation.
 func (h *hsm) do(ctx context.Context, op *driver.Op) (*driver.Result, error) {

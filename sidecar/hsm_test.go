@@ -91,7 +91,7 @@ func TestHSMTranslates(t *testing.T) {
 		t.Errorf("busy became %v", err)
 	}
 	s.err = &driver.Error{Code: driver.Code(99), Message: "from a newer driver"}
-	if _, err := h.Sign(t.Context(), ref, kms.ECDSASHA256, nil); kms.AsError(err).Code != kms.CodeInternal {
+	if _, err := h.Random(t.Context(), 8); kms.AsError(err).Code != kms.CodeInternal {
 		t.Errorf("an unknown code became %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -109,5 +109,96 @@ func TestHSMTranslates(t *testing.T) {
 	}
 	if ok, _ := h.Supports(kms.SM2, kms.SignVerify); ok {
 		t.Error("a spec that the contract does not have is supported")
+	}
+}
+
+// TestHSMByAlgorithm checks the operations that name an algorithm: each asks the driver in the contract's words, and none
+// asks for what Describe does not announce.
+func TestHSMByAlgorithm(t *testing.T) {
+	keys := []*driver.Capability{
+		{Spec: driver.RSA2048, Usage: driver.EncryptDecrypt, Algorithms: []driver.Algorithm{driver.OAEPSHA256}},
+		{Spec: driver.ECP256, Usage: driver.SignVerify, Algorithms: []driver.Algorithm{driver.ECDSASHA256}},
+		{Spec: driver.ECP256, Usage: driver.KeyAgreement, Algorithms: []driver.Algorithm{driver.ECDH}},
+		{Spec: driver.HMAC384, Usage: driver.GenerateVerifyMAC, Algorithms: []driver.Algorithm{driver.HMACSHA384}},
+	}
+	s := &scripted{result: &driver.Result{Data: []byte("answer")}}
+	h := newHSM(s, s, &driver.Description{Name: "d", Keys: keys}, "acme", false, slog.New(slog.DiscardHandler))
+	ref := func(spec kms.KeySpec, usage kms.KeyUsage) kms.KeyRef {
+		return kms.KeyRef{ID: kms.KeyID{1}, Version: 1, Spec: spec, Usage: usage, Sealed: []byte("sealed")}
+	}
+	in := []byte("input")
+	for name, c := range map[string]struct {
+		do   func() ([]byte, error)
+		kind driver.OpKind
+		alg  driver.Algorithm
+	}{
+		"decrypt": {func() ([]byte, error) {
+			return h.DecryptRSA(t.Context(), ref(kms.RSA2048, kms.EncryptDecrypt), kms.RSAOAEPSHA256, in)
+		}, driver.DecryptRSA, driver.OAEPSHA256},
+		"decrypt sha-1": {func() ([]byte, error) {
+			return h.DecryptRSA(t.Context(), ref(kms.RSA2048, kms.EncryptDecrypt), kms.RSAOAEPSHA1, in)
+		}, 0, 0},
+		"sign": {func() ([]byte, error) {
+			return h.Sign(t.Context(), ref(kms.ECP256, kms.SignVerify), kms.ECDSASHA256, in)
+		}, driver.Sign, driver.ECDSASHA256},
+		"sign sha-384": {func() ([]byte, error) {
+			return h.Sign(t.Context(), ref(kms.ECP256, kms.SignVerify), kms.ECDSASHA384, in)
+		}, 0, 0},
+		"derive": {func() ([]byte, error) {
+			return h.Derive(t.Context(), ref(kms.ECP256, kms.KeyAgreement), in)
+		}, driver.Derive, driver.ECDH},
+		"derive on another curve": {func() ([]byte, error) {
+			return h.Derive(t.Context(), ref(kms.ECP384, kms.KeyAgreement), in)
+		}, 0, 0},
+		"mac": {func() ([]byte, error) {
+			return h.MAC(t.Context(), ref(kms.HMAC384, kms.GenerateVerifyMAC), kms.HMACSHA384, in)
+		}, driver.MAC, driver.HMACSHA384},
+		"mac sha-256": {func() ([]byte, error) {
+			return h.MAC(t.Context(), ref(kms.HMAC384, kms.GenerateVerifyMAC), kms.HMACSHA256, in)
+		}, 0, 0},
+	} {
+		s.op = nil
+		out, err := c.do()
+		if c.kind == 0 {
+			if kms.AsError(err).Code != kms.CodeUnsupportedSpec || !strings.Contains(err.Error(), "driver d has no") || s.op != nil {
+				t.Errorf("%s, which is not announced: %v, asked for %v", name, err, s.op)
+			}
+			continue
+		}
+		if err != nil || string(out) != "answer" || s.op.GetKind() != c.kind || s.op.GetAlgorithm() != c.alg ||
+			string(s.op.GetData()) != "input" || string(s.op.GetSealed()) != "sealed" {
+			t.Errorf("%s: %q, %v, asked for %v", name, out, err, s.op)
+		}
+	}
+	s.err = &driver.Error{Code: driver.BadCiphertext, CKR: "CKR_ENCRYPTED_DATA_INVALID", Function: "C_Decrypt"}
+	_, err := h.DecryptRSA(t.Context(), ref(kms.RSA2048, kms.EncryptDecrypt), kms.RSAOAEPSHA256, in)
+	if e := kms.AsError(err); e.Code != kms.CodeInvalidCiphertext || strings.Contains(e.Error(), "CKR") {
+		t.Errorf("a bad block became %v", err)
+	}
+}
+
+// destroyed notes what is to be forgotten.
+type destroyed struct {
+	driver.Driver
+	req *driver.DestroyKeyRequest
+	err error
+}
+
+func (d *destroyed) DestroyKey(_ context.Context, req *driver.DestroyKeyRequest) error {
+	d.req = req
+	return d.err
+}
+
+func TestHSMDestroysKeys(t *testing.T) {
+	d := new(destroyed)
+	h := newHSM(d, nil, &driver.Description{}, "acme", false, slog.New(slog.DiscardHandler))
+	ref := kms.KeyRef{ID: kms.KeyID{1}, Version: 2, Spec: kms.AES256, Usage: kms.EncryptDecrypt, Sealed: []byte("sealed")}
+	want := &driver.DestroyKeyRequest{Tenant: "acme", Sealed: []byte("sealed"), Key: identity(&ref)}
+	if err := h.DestroyKey(t.Context(), ref); err != nil || !proto.Equal(d.req, want) {
+		t.Errorf("%v, asked for %v", err, d.req)
+	}
+	d.err = driver.Errorf(driver.Lost, "gone")
+	if err := h.DestroyKey(t.Context(), ref); kms.AsError(err).Code != kms.CodeKeyUnavailable {
+		t.Errorf("a lost driver became %v", err)
 	}
 }

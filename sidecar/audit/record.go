@@ -42,6 +42,11 @@ func appendRecord(b []byte, r *kms.AuditRecord) []byte {
 	b = strconv.AppendInt(b, r.Latency, 10)
 	b = appendOptional(b, `,"warning":`, r.Warning)
 	b = appendOptional(b, `,"protection":`, string(r.Protect))
+	b = appendOptional(b, `,"source_key_id":`, r.SourceKeyID)
+	if r.SourceVersion != 0 {
+		b = append(b, `,"source_version":`...)
+		b = strconv.AppendUint(b, uint64(r.SourceVersion), 10)
+	}
 	b = appendOptional(b, `,"target":`, r.Target)
 	return append(b, '}', '\n')
 }

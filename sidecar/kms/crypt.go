@@ -88,7 +88,35 @@ func (s *Service) EncryptDataKey(ctx context.Context, in EncryptInput) (*Encrypt
 }
 
 func (s *Service) encrypt(ctx context.Context, r *request, in EncryptInput, purpose Purpose) (*EncryptOutput, error) {
-	m, err := s.begin(ctx, r, in.KeyID, purpose, in.Context, in.AAD)
+	key, err := s.encrypter(ctx, r, in)
+	if err != nil {
+		return nil, err
+	}
+	ciphertext, err := s.encryptUnder(ctx, r, key, in, purpose)
+	if err != nil {
+		return nil, err
+	}
+	return &EncryptOutput{KeyID: in.KeyID, Ciphertext: ciphertext}, nil
+}
+
+// encrypter returns the key that is to encrypt, if it can do so in the way that the input asks for.
+func (s *Service) encrypter(ctx context.Context, r *request, in EncryptInput) (*Key, error) {
+	if err := r.limits.checkBound(in.Context, in.AAD); err != nil {
+		return nil, err
+	}
+	key, err := s.use(ctx, r, in.KeyID)
+	if err != nil {
+		return nil, err
+	}
+	return key, checkEncryption(key.Spec, in.Algorithm, in.Context, in.AAD)
+}
+
+// encryptUnder encrypts the input's plaintext under the key that encrypter returned.
+func (s *Service) encryptUnder(ctx context.Context, r *request, key *Key, in EncryptInput, purpose Purpose) ([]byte, error) {
+	if in.Algorithm.rsa() {
+		return encryptRSA(key, r.version, in.Algorithm, in.Plaintext)
+	}
+	m, err := s.begin(ctx, r, key, purpose, in.Context, in.AAD)
 	if err != nil {
 		return nil, err
 	}
@@ -96,11 +124,7 @@ func (s *Service) encrypt(ctx context.Context, r *request, in EncryptInput, purp
 	if err != nil {
 		return nil, err
 	}
-	ciphertext, err := m.seal(iv, body, len(in.Plaintext))
-	if err != nil {
-		return nil, err
-	}
-	return &EncryptOutput{KeyID: in.KeyID, Ciphertext: ciphertext}, nil
+	return m.seal(iv, body, len(in.Plaintext))
 }
 
 // GenerateDataKey makes a data key and encrypts it.
@@ -119,7 +143,11 @@ func (s *Service) GenerateDataKey(ctx context.Context, in DataKeyInput) (*DataKe
 }
 
 func (s *Service) dataKey(ctx context.Context, r *request, in DataKeyInput) (*DataKeyOutput, error) {
-	m, err := s.begin(ctx, r, in.KeyID, PurposeDataKey, in.Context, in.AAD)
+	key, err := s.encrypter(ctx, r, EncryptInput{KeyID: in.KeyID, Context: in.Context, AAD: in.AAD})
+	if err != nil {
+		return nil, err
+	}
+	m, err := s.begin(ctx, r, key, PurposeDataKey, in.Context, in.AAD)
 	if err != nil {
 		return nil, err
 	}
@@ -151,25 +179,19 @@ type message struct {
 	counter *counter
 }
 
-// begin does what comes before the HSM encrypts: the key, the message's number, what the ciphertext is bound to.
+// begin does what comes before the HSM encrypts under a symmetric key: the message's number, and what the ciphertext is
+// bound to.
 func (s *Service) begin(
-	ctx context.Context, r *request, id KeyID, purpose Purpose, context map[string]string, aad []byte,
+	ctx context.Context, r *request, key *Key, purpose Purpose, context map[string]string, aad []byte,
 ) (*message, error) {
-	if err := r.limits.checkBound(context, aad); err != nil {
-		return nil, err
-	}
-	key, err := s.use(ctx, r, id)
-	if err != nil {
-		return nil, err
-	}
-	n, counter, err := s.messages.take(ctx, id, r.version.Number)
+	n, counter, err := s.messages.take(ctx, key.ID, r.version.Number)
 	if err != nil {
 		return nil, err
 	}
 	if n >= warnMessages {
 		r.warning = "half of this key version's messages are used: rotate the key"
 	}
-	h := header{Purpose: purpose, KeyID: id, Version: r.version.Number, Message: n}
+	h := header{Purpose: purpose, KeyID: key.ID, Version: r.version.Number, Message: n}
 	return &message{header: h, ref: key.Ref(r.version), aad: h.boundTo(context, aad), counter: counter}, nil
 }
 
@@ -190,48 +212,103 @@ func (m *message) seal(iv, body []byte, n int) ([]byte, error) {
 // Decrypt opens what Encrypt made.
 func (s *Service) Decrypt(ctx context.Context, in DecryptInput) (*DecryptOutput, error) {
 	return run(ctx, s, policy.OpDecryptData, func(ctx context.Context, r *request) (*DecryptOutput, error) {
-		return s.decrypt(ctx, r, in, PurposeData, r.limits.Data)
+		return s.decrypt(ctx, r, in, PurposeData)
 	})
 }
 
-// DecryptDataKey opens what GenerateDataKey or EncryptDataKey made.
+// DecryptDataKey opens what GenerateDataKey, EncryptDataKey or GenerateDataKeyPair made.
 func (s *Service) DecryptDataKey(ctx context.Context, in DecryptInput) (*DecryptOutput, error) {
 	return run(ctx, s, policy.OpDecryptDataKey, func(ctx context.Context, r *request) (*DecryptOutput, error) {
-		return s.decrypt(ctx, r, in, PurposeDataKey, r.limits.DataKey)
+		return s.decrypt(ctx, r, in, PurposeDataKey)
 	})
 }
 
-// decrypt answers CodeInvalidCiphertext for everything that is wrong with the ciphertext, so that nobody learns which
+func (s *Service) decrypt(ctx context.Context, r *request, in DecryptInput, purpose Purpose) (*DecryptOutput, error) {
+	l, err := s.locate(ctx, r, in, purpose)
+	if err != nil {
+		return nil, err
+	}
+	plaintext, err := s.open(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	return &DecryptOutput{KeyID: l.key.ID, Plaintext: plaintext}, nil
+}
+
+// locked is a ciphertext and what opens it.
+type locked struct {
+	key           *Key
+	version       *KeyVersion
+	algorithm     EncryptionAlgorithm
+	purpose       Purpose // 0 for an RSA block, which does not say
+	iv, body, aad []byte
+}
+
+// locate finds what opens a ciphertext of a purpose, or of any for 0.
+//
+// It answers CodeInvalidCiphertext for everything that is wrong with a symmetric ciphertext, so that nobody learns which
 // keys there are by making headers up. Only the state of a key that is there has codes of its own.
-func (s *Service) decrypt(ctx context.Context, r *request, in DecryptInput, purpose Purpose, limit int) (*DecryptOutput, error) {
+func (s *Service) locate(ctx context.Context, r *request, in DecryptInput, purpose Purpose) (*locked, error) {
 	r.keyID = in.KeyID
 	if err := r.limits.checkBound(in.Context, in.AAD); err != nil {
 		return nil, err
 	}
-	h, iv, body, err := parseCiphertext(in.Ciphertext)
-	if err != nil {
-		return nil, err
+	if !in.Algorithm.symmetric() {
+		return s.locateBlock(ctx, r, in)
 	}
-	if h.Purpose != purpose || len(body) > limit+tagSize || (in.KeyID != nil && *in.KeyID != h.KeyID) {
+	h, iv, body, err := parseCiphertext(in.Ciphertext)
+	switch {
+	case err != nil:
+		return nil, s.mispaired(ctx, r, in, err)
+	case purpose != 0 && h.Purpose != purpose, len(body) > r.limits.plaintext(h.Purpose)+tagSize,
+		in.KeyID != nil && *in.KeyID != h.KeyID:
 		return nil, invalidCiphertext()
 	}
 	key, version, err := s.opener(ctx, r, h)
 	if err != nil {
 		return nil, err
 	}
-	plaintext, err := s.hsm.Decrypt(ctx, key.Ref(version), iv, body, h.boundTo(in.Context, in.AAD))
+	return &locked{
+		key: key, version: version, algorithm: SymmetricDefault, purpose: h.Purpose, iv: iv, body: body,
+		aad: h.boundTo(in.Context, in.AAD),
+	}, nil
+}
+
+// open decrypts what was located.
+func (s *Service) open(ctx context.Context, l *locked) (plaintext []byte, err error) {
+	if l.algorithm.rsa() {
+		plaintext, err = s.hsm.DecryptRSA(ctx, l.key.Ref(l.version), l.algorithm, l.body)
+	} else {
+		plaintext, err = s.hsm.Decrypt(ctx, l.key.Ref(l.version), l.iv, l.body, l.aad)
+	}
 	if err != nil {
 		if AsError(err).Code == CodeInvalidCiphertext {
 			return nil, invalidCiphertext().Because(err) // in the same words, whoever found out
 		}
 		return nil, err
 	}
-	out := &DecryptOutput{KeyID: key.ID, Plaintext: plaintext}
-	if len(plaintext) != len(body)-tagSize {
-		out.wipe()
-		return nil, hostile("%d bytes of plaintext for %d bytes of ciphertext", len(plaintext), len(body))
+	if err := l.check(len(plaintext)); err != nil {
+		clear(plaintext)
+		return nil, err
 	}
-	return out, nil
+	return plaintext, nil
+}
+
+// check checks the length of a plaintext that the HSM answered.
+func (l *locked) check(n int) error {
+	if !l.algorithm.rsa() {
+		if n != len(l.body)-tagSize {
+			return hostile("%d bytes of plaintext for %d bytes of ciphertext", n, len(l.body))
+		}
+		return nil
+	}
+	switch most := mostRSA(l.key.Spec, l.algorithm); {
+	case n > most:
+		return hostile("%d bytes of plaintext in a block that holds %d", n, most)
+	case n == 0: // a block that was made elsewhere can hold nothing, and nothing is no plaintext here
+		return invalidCiphertext()
+	}
+	return nil
 }
 
 // opener finds the key and the version that a ciphertext's header names.

@@ -1,6 +1,16 @@
 package kms
 
-import "context"
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"fmt"
+
+	"github.com/keyside/keyside/policy"
+)
 
 // DataKeyPairInput asks for a new asymmetric key pair of the caller's own, its private half encrypted under a key.
 type DataKeyPairInput struct {
@@ -27,7 +37,99 @@ func (o *DataKeyPairOutput) wipe() {
 	}
 }
 
-// GenerateDataKeyPair makes a key pair and encrypts its private half. DecryptDataKey opens that.
+// maxPrivateKey has room for the longest private key of a pair, bytes: PKCS #8 of an RSA-4096 key has up to 2377.
+const maxPrivateKey = 2400
+
+// pairsAtOnce is how many RSA pairs are made at once: other requests need the processors, too.
+const pairsAtOnce = 1
+
+// GenerateDataKeyPair makes a key pair and encrypts its private half. DecryptDataKey opens that. The pair is made in this
+// process, as its private half is handed out anyway.
 func (s *Service) GenerateDataKeyPair(ctx context.Context, in DataKeyPairInput) (*DataKeyPairOutput, error) {
-	return nil, errPending
+	op := policy.OpCreateECKeyPair
+	if moduli[in.Spec] != 0 {
+		op = policy.OpCreateRSAKeyPair
+	}
+	return run(ctx, s, op, func(ctx context.Context, r *request) (*DataKeyPairOutput, error) {
+		r.keyID = &in.KeyID
+		if moduli[in.Spec] == 0 && curves[in.Spec] == nil {
+			return nil, Errorf(CodeInvalidSpec, "key pairs are RSA or elliptic").In("key_spec")
+		}
+		under := EncryptInput{KeyID: in.KeyID, Context: in.Context, AAD: in.AAD}
+		key, err := s.encrypter(ctx, r, under)
+		if err != nil {
+			return nil, err
+		}
+		out := &DataKeyPairOutput{KeyID: in.KeyID, Spec: in.Spec}
+		if out.PublicKey, out.PrivateKey, err = s.pairs.make(ctx, in.Spec); err != nil {
+			return nil, err
+		}
+		under.Plaintext = out.PrivateKey
+		out.Ciphertext, err = s.encryptUnder(ctx, r, key, under, PurposeDataKey)
+		if err != nil || in.WithoutPlaintext {
+			out.wipe()
+			out.PrivateKey = nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		return out, nil
+	})
+}
+
+// pairMaker makes key pairs, of RSA as many at once as it has places: each takes a processor for up to seconds.
+type pairMaker struct {
+	places chan struct{}
+}
+
+type pair struct {
+	public, private []byte
+	err             error
+}
+
+// make returns a new pair, PKIX and PKCS #8. It returns when the context ends, although Go cannot be kept from going on with
+// an RSA key, which holds its place until then.
+func (m pairMaker) make(ctx context.Context, spec KeySpec) (public, private []byte, err error) {
+	if moduli[spec] == 0 {
+		p := newPair(spec)
+		return p.public, p.private, p.err
+	}
+	select {
+	case m.places <- struct{}{}:
+	case <-ctx.Done():
+		return nil, nil, ctx.Err()
+	}
+	made := make(chan pair, 1)
+	go func() {
+		defer func() { <-m.places }()
+		p := newPair(spec)
+		if ctx.Err() != nil {
+			clear(p.private) // nobody is there any more
+		}
+		made <- p
+	}()
+	select {
+	case p := <-made:
+		return p.public, p.private, p.err
+	case <-ctx.Done():
+		return nil, nil, ctx.Err()
+	}
+}
+
+func newPair(spec KeySpec) pair {
+	var key crypto.Signer
+	var err error
+	if bits := moduli[spec]; bits != 0 {
+		key, err = rsa.GenerateKey(rand.Reader, bits)
+	} else {
+		key, err = ecdsa.GenerateKey(curves[spec], rand.Reader)
+	}
+	if err != nil {
+		return pair{err: fmt.Errorf("make a %s pair: %w", spec, err)}
+	}
+	var p pair
+	if p.public, p.err = x509.MarshalPKIXPublicKey(key.Public()); p.err == nil {
+		p.private, p.err = x509.MarshalPKCS8PrivateKey(key)
+	}
+	return p
 }

@@ -8,6 +8,7 @@ import (
 	"crypto/cipher"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -143,7 +144,7 @@ func (h *fakeHSM) Encrypt(_ context.Context, ref kms.KeyRef, plaintext, aad []by
 	}
 	iv := make([]byte, 12)
 	rand.Read(iv)
-	a := h.answer(answer{op: "encrypt", iv: iv, output: aead.Seal(nil, iv, plaintext, aad)})
+	a := h.answer(answer{op: "encrypt", plaintext: plaintext, iv: iv, output: aead.Seal(nil, iv, plaintext, aad)})
 	return a.iv, a.output, nil
 }
 
@@ -187,16 +188,54 @@ func (h *fakeHSM) Sign(_ context.Context, ref kms.KeyRef, alg kms.SigningAlgorit
 	return h.answer(answer{op: "sign", output: signature}).output, nil
 }
 
-func (h *fakeHSM) DecryptRSA(context.Context, kms.KeyRef, kms.EncryptionAlgorithm, []byte) ([]byte, error) {
-	return nil, errors.New("not here yet")
+func (h *fakeHSM) DecryptRSA(_ context.Context, ref kms.KeyRef, alg kms.EncryptionAlgorithm, block []byte) ([]byte, error) {
+	material, err := h.open(ref)
+	if err != nil {
+		return nil, err
+	}
+	hashes := map[kms.EncryptionAlgorithm]crypto.Hash{kms.RSAOAEPSHA1: crypto.SHA1, kms.RSAOAEPSHA256: crypto.SHA256}
+	plaintext, err := rsa.DecryptOAEP(hashes[alg].New(), nil, material.(*rsa.PrivateKey), block, nil)
+	if err != nil {
+		return nil, kms.Errorf(kms.CodeInvalidCiphertext, "ciphertext cannot be decrypted")
+	}
+	return h.answer(answer{op: "decrypt-rsa", plaintext: plaintext}).plaintext, nil
 }
 
-func (h *fakeHSM) MAC(context.Context, kms.KeyRef, kms.MACAlgorithm, []byte) ([]byte, error) {
-	return nil, errors.New("not here yet")
+func (h *fakeHSM) MAC(_ context.Context, ref kms.KeyRef, alg kms.MACAlgorithm, message []byte) ([]byte, error) {
+	material, err := h.open(ref)
+	if err != nil {
+		return nil, err
+	}
+	hashes := map[kms.MACAlgorithm]crypto.Hash{
+		kms.HMACSHA256: crypto.SHA256, kms.HMACSHA384: crypto.SHA384, kms.HMACSHA512: crypto.SHA512,
+	}
+	m := hmac.New(hashes[alg].New, material.([]byte))
+	m.Write(message)
+	return h.answer(answer{op: "mac", output: m.Sum(nil)}).output, nil
 }
 
-func (h *fakeHSM) Derive(context.Context, kms.KeyRef, []byte) ([]byte, error) {
-	return nil, errors.New("not here yet")
+func (h *fakeHSM) Derive(_ context.Context, ref kms.KeyRef, peer []byte) ([]byte, error) {
+	material, err := h.open(ref)
+	if err != nil {
+		return nil, err
+	}
+	own, err := material.(*ecdsa.PrivateKey).ECDH()
+	if err != nil {
+		return nil, err
+	}
+	parsed, err := x509.ParsePKIXPublicKey(peer)
+	if err != nil {
+		return nil, err
+	}
+	public, err := parsed.(*ecdsa.PublicKey).ECDH()
+	if err != nil {
+		return nil, err
+	}
+	shared, err := own.ECDH(public)
+	if err != nil {
+		return nil, err
+	}
+	return h.answer(answer{op: "derive", output: shared}).output, nil
 }
 
 func (h *fakeHSM) DestroyKey(_ context.Context, ref kms.KeyRef) error {

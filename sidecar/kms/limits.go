@@ -11,7 +11,7 @@ import (
 type Limits struct {
 	Keys        int `yaml:"keys"`        // keys that a tenant may have
 	Data        int `yaml:"data"`        // bytes of plaintext of one encryption, and of one decryption
-	Message     int `yaml:"message"`     // bytes of a message to sign
+	Message     int `yaml:"message"`     // bytes of a message to sign or to make a MAC of
 	AAD         int `yaml:"aad"`         // bytes of additional authenticated data
 	Context     int `yaml:"context"`     // characters of an encryption context, names and values together
 	DataKey     int `yaml:"data_key"`    // bytes of a data key
@@ -83,6 +83,26 @@ func (l Limits) checkPlaintext(p []byte) error {
 		return Errorf(CodeDataTooLong, "plaintext has more than %d bytes", l.Data).In("plaintext")
 	}
 	return nil
+}
+
+// checkMessage checks what is to be signed or to get a MAC: from 1 byte to the limit.
+func (l Limits) checkMessage(m []byte) error {
+	switch {
+	case len(m) == 0:
+		return Errorf(CodeInvalidRequest, "message is empty").In("message")
+	case len(m) > l.Message:
+		return Errorf(CodeDataTooLong, "message has more than %d bytes", l.Message).In("message")
+	}
+	return nil
+}
+
+// plaintext is the most that a ciphertext of a purpose can hold. An encrypted private key may be longer than the data keys
+// that a caller can ask for.
+func (l Limits) plaintext(p Purpose) int {
+	if p == PurposeDataKey {
+		return max(l.DataKey, maxPrivateKey)
+	}
+	return l.Data
 }
 
 // checkBound checks what a ciphertext is bound to: the encryption context and the additional authenticated data.

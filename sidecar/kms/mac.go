@@ -1,6 +1,13 @@
 package kms
 
-import "context"
+import (
+	"context"
+	"crypto/hmac"
+	_ "crypto/sha256" // the hashes of MACAlgorithm
+	_ "crypto/sha512"
+
+	"github.com/keyside/keyside/policy"
+)
 
 // MACInput says what to make a MAC of: 1 byte of message to the limit.
 type MACInput struct {
@@ -9,12 +16,47 @@ type MACInput struct {
 	Message   []byte
 }
 
+// macSizes are the lengths of the MACs, bytes.
+var macSizes = map[MACAlgorithm]int{HMACSHA256: 32, HMACSHA384: 48, HMACSHA512: 64}
+
 // GenerateMAC returns the HMAC of a message.
 func (s *Service) GenerateMAC(ctx context.Context, in MACInput) ([]byte, error) {
-	return nil, errPending
+	return run(ctx, s, policy.OpGenerateMAC, func(ctx context.Context, r *request) ([]byte, error) {
+		return s.mac(ctx, r, in)
+	})
 }
 
 // VerifyMAC reports whether mac is the HMAC of the message.
 func (s *Service) VerifyMAC(ctx context.Context, in MACInput, mac []byte) (bool, error) {
-	return false, errPending
+	return run(ctx, s, policy.OpVerifyMAC, func(ctx context.Context, r *request) (bool, error) {
+		// It is made anew and compared here, in constant time: a yes of the HSM would have to be believed.
+		right, err := s.mac(ctx, r, in)
+		if err != nil {
+			return false, err
+		}
+		defer clear(right)
+		return hmac.Equal(right, mac), nil
+	})
+}
+
+func (s *Service) mac(ctx context.Context, r *request, in MACInput) ([]byte, error) {
+	r.keyID = &in.KeyID
+	if err := r.limits.checkMessage(in.Message); err != nil {
+		return nil, err
+	}
+	key, err := s.use(ctx, r, in.KeyID)
+	if err != nil {
+		return nil, err
+	}
+	if macs[key.Spec] != in.Algorithm {
+		return nil, refusal(CodeAlgorithmMismatch).In("mac_algorithm")
+	}
+	mac, err := s.hsm.MAC(ctx, key.Ref(r.version), in.Algorithm, in.Message)
+	if err != nil {
+		return nil, err
+	}
+	if len(mac) != macSizes[in.Algorithm] || allZero(mac) {
+		return nil, hostile("mac of %d bytes, or of zeros", len(mac))
+	}
+	return mac, nil
 }

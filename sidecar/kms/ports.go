@@ -194,5 +194,8 @@ type AuditRecord struct {
 	Latency   int64            `json:"latency_us"`        // microseconds
 	Warning   string           `json:"warning,omitempty"` // something an auditor should look at
 	Protect   Protection       `json:"protection,omitempty"`
-	Target    string           `json:"target,omitempty"` // what the operation is about where that is no key: an access key, a user, an alias
+	// SourceKeyID and SourceVersion are the key that a re-encryption decrypted with; KeyID is then the one it encrypted with.
+	SourceKeyID   string `json:"source_key_id,omitempty"`
+	SourceVersion uint32 `json:"source_version,omitempty"`
+	Target        string `json:"target,omitempty"` // what the operation is about where that is no key: an access key, a user, an alias
 }

@@ -1,9 +1,15 @@
 package kms
 
-import "context"
+import (
+	"cmp"
+	"context"
+
+	"github.com/keyside/keyside/policy"
+)
 
 // ReEncryptInput says what to decrypt under one key and encrypt under another. A symmetric ciphertext names its key and
-// keeps its purpose: data stays data, a data key stays a data key.
+// keeps its purpose: data stays data, a data key stays a data key. An RSA block has no purpose, so whoever may move a data
+// key to an RSA key can read it with the right to decrypt data under that.
 type ReEncryptInput struct {
 	Source      DecryptInput
 	Destination EncryptInput // Plaintext is not used
@@ -23,5 +29,57 @@ type ReEncryptOutput struct {
 
 // ReEncrypt moves a ciphertext from one key to another. The plaintext is in the sidecar's memory meanwhile, and cleared.
 func (s *Service) ReEncrypt(ctx context.Context, in ReEncryptInput) (*ReEncryptOutput, error) {
-	return nil, errPending
+	return run(ctx, s, policy.OpReEncrypt, func(ctx context.Context, r *request) (*ReEncryptOutput, error) {
+		source, err := s.locate(ctx, r, in.Source, 0)
+		r.isSource() // whatever came of it
+		r.keyID = &in.Destination.KeyID
+		if err != nil {
+			return nil, err
+		}
+		purpose, err := in.purpose(r.limits, source)
+		if err != nil {
+			return nil, err
+		}
+		key, err := s.encrypter(ctx, r, in.Destination)
+		if err != nil {
+			return nil, err
+		}
+		ciphertext, err := s.move(ctx, r, source, key, in, purpose)
+		if err != nil {
+			return nil, err
+		}
+		return &ReEncryptOutput{
+			SourceKeyID: source.key.ID, SourceAlgorithm: source.algorithm,
+			KeyID: key.ID, Algorithm: cmp.Or(in.Destination.Algorithm, SymmetricDefault),
+			Ciphertext: ciphertext, Purpose: purpose,
+		}, nil
+	})
+}
+
+// purpose is what the plaintext is for.
+func (in *ReEncryptInput) purpose(limits *Limits, source *locked) (Purpose, error) {
+	switch {
+	case !source.algorithm.rsa():
+		return source.purpose, nil
+	case in.DataKeyBytes == 0:
+		return PurposeData, nil
+	}
+	return PurposeDataKey, checkLength(in.DataKeyBytes, limits.DataKey, "data_key_bytes")
+}
+
+// move decrypts under one key and encrypts under the other.
+func (s *Service) move(
+	ctx context.Context, r *request, source *locked, key *Key, in ReEncryptInput, purpose Purpose,
+) ([]byte, error) {
+	plaintext, err := s.open(ctx, source)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(plaintext)
+	if source.algorithm.rsa() && purpose == PurposeDataKey && len(plaintext) != in.DataKeyBytes {
+		return nil, invalidCiphertext()
+	}
+	destination := in.Destination
+	destination.Plaintext = plaintext
+	return s.encryptUnder(ctx, r, key, destination, purpose)
 }

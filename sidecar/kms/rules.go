@@ -1,8 +1,13 @@
 package kms
 
-import "github.com/keyside/keyside/policy"
+import (
+	"cmp"
+	"slices"
 
-// What may be done with which key is data: five tables that a test reads whole. An operation, state, spec or algorithm
+	"github.com/keyside/keyside/policy"
+)
+
+// What may be done with which key is data: tables that a test reads whole. An operation, state, spec or algorithm
 // that a table does not have is refused. They follow the user guide: chapter 2.4 for states, table 2-2 for specs and
 // usages, 2.6 for tags, table 2-12 for rotation, and its constraints on default master keys.
 
@@ -194,6 +199,20 @@ var algorithms = map[KeySpec][]SigningAlgorithm{
 	ECP256: ecAlgorithms, ECP384: ecAlgorithms, ECP521: ecAlgorithms,
 }
 
+var (
+	symmetricOnly = []EncryptionAlgorithm{SymmetricDefault}
+	rsaOnly       = []EncryptionAlgorithm{RSAOAEPSHA256, RSAOAEPSHA1}
+)
+
+// encryptions says how a spec can encrypt; the zero algorithm stands for SymmetricDefault.
+var encryptions = map[KeySpec][]EncryptionAlgorithm{
+	AES128: symmetricOnly, AES192: symmetricOnly, AES256: symmetricOnly,
+	RSA2048: rsaOnly, RSA3072: rsaOnly, RSA4096: rsaOnly,
+}
+
+// macs says how a spec makes MACs.
+var macs = map[KeySpec]MACAlgorithm{HMAC256: HMACSHA256, HMAC384: HMACSHA384, HMAC512: HMACSHA512}
+
 // refusals are the messages of the codes that the tables hold.
 var refusals = map[Code]string{
 	CodeKeyDisabled:       "key is disabled",
@@ -280,4 +299,17 @@ func checkAlgorithm(spec KeySpec, alg SigningAlgorithm) error {
 		}
 	}
 	return refusal(CodeAlgorithmMismatch).In("signing_algorithm")
+}
+
+// checkEncryption checks that a spec encrypts so, and that what is to be bound to the ciphertext can be: RSA binds nothing.
+func checkEncryption(spec KeySpec, alg EncryptionAlgorithm, context map[string]string, aad []byte) error {
+	switch {
+	case !slices.Contains(encryptions[spec], cmp.Or(alg, SymmetricDefault)):
+		return refusal(CodeAlgorithmMismatch).In("encryption_algorithm")
+	case alg.rsa() && len(context) > 0:
+		return Errorf(CodeInvalidRequest, "an RSA ciphertext cannot be bound to an encryption context").In("context")
+	case alg.rsa() && len(aad) > 0:
+		return Errorf(CodeInvalidRequest, "an RSA ciphertext cannot be bound to additional authenticated data").In("aad")
+	}
+	return nil
 }

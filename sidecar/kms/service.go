@@ -39,6 +39,7 @@ type Service struct {
 	log        *slog.Logger
 	tracer     trace.Tracer
 	messages   messages
+	pairs      pairMaker
 	scheduler  scheduler
 	identities *identities
 
@@ -63,6 +64,7 @@ func New(cfg Config) (*Service, error) {
 	return &Service{
 		store: cfg.Store, hsm: cfg.HSM, auditor: cfg.Auditor, tenant: cfg.Tenant, limits: cfg.Limits.Over(DefaultLimits),
 		clock: cfg.Clock, log: cfg.Logger, tracer: cfg.Tracer, messages: messages{store: cfg.Store},
+		pairs:      pairMaker{make(chan struct{}, pairsAtOnce)},
 		identities: newIdentities(cfg.Credentials),
 		scheduler:  scheduler{retries: make(map[KeyID]*retry)}, makingDefault: make(chan struct{}, 1),
 	}, nil
@@ -88,6 +90,15 @@ type request struct {
 	target   string     // what the operation is about where that is no key
 	version  *KeyVersion
 	warning  string
+
+	sourceID      *KeyID // of the key that a re-encryption decrypts with
+	sourceVersion *KeyVersion
+}
+
+// isSource makes the key that the operation had to do with so far its source.
+func (r *request) isSource() {
+	r.sourceID, r.sourceVersion = r.keyID, r.version
+	r.keyID, r.version = nil, nil
 }
 
 // run is the one pipeline of all operations. It refuses what has no caller and what policy does not allow, runs do, and
@@ -219,6 +230,12 @@ func (s *Service) record(r *request, outcome string) *AuditRecord {
 	}
 	if r.version != nil {
 		rec.Version, rec.Protect = r.version.Number, r.version.Protection
+	}
+	if r.sourceID != nil {
+		rec.SourceKeyID = r.sourceID.String()
+	}
+	if r.sourceVersion != nil {
+		rec.SourceVersion = r.sourceVersion.Number
 	}
 	return rec
 }

@@ -25,13 +25,35 @@ func (w *world) operations(key *kms.Key, data, dataKey []byte) map[policy.Operat
 		sign.Algorithm = kms.RSAPSSSHA256
 	}
 	encrypt := kms.EncryptInput{KeyID: key.ID, Plaintext: []byte("secret")}
+	decrypt := kms.DecryptInput{Ciphertext: data}
+	if key.Spec == kms.RSA2048 && key.Usage == kms.EncryptDecrypt {
+		encrypt.Algorithm = kms.RSAOAEPSHA256
+		decrypt.Algorithm, decrypt.KeyID = kms.RSAOAEPSHA256, &key.ID
+	}
+	mac := kms.MACInput{KeyID: key.ID, Algorithm: kms.HMACSHA256, Message: []byte("message")}
+	pair := func(ctx context.Context, spec kms.KeySpec) error {
+		_, err := w.GenerateDataKeyPair(ctx, kms.DataKeyPairInput{KeyID: key.ID, Spec: spec})
+		return err
+	}
 	calls := map[policy.Operation]func(context.Context) error{
 		policy.OpDescribeKey: func(ctx context.Context) error { _, err := w.DescribeKey(ctx, key.ID); return err },
 		policy.OpEnableKey:   func(ctx context.Context) error { _, err := w.EnableKey(ctx, key.ID); return err },
 		policy.OpDisableKey:  func(ctx context.Context) error { _, err := w.DisableKey(ctx, key.ID); return err },
 		policy.OpEncryptData: func(ctx context.Context) error { _, err := w.Encrypt(ctx, encrypt); return err },
 		policy.OpDecryptData: func(ctx context.Context) error {
-			_, err := w.Decrypt(ctx, kms.DecryptInput{Ciphertext: data})
+			_, err := w.Decrypt(ctx, decrypt)
+			return err
+		},
+		policy.OpReEncrypt: func(ctx context.Context) error {
+			_, err := w.ReEncrypt(ctx, kms.ReEncryptInput{Source: decrypt, Destination: encrypt})
+			return err
+		},
+		policy.OpCreateRSAKeyPair: func(ctx context.Context) error { return pair(ctx, kms.RSA2048) },
+		policy.OpCreateECKeyPair:  func(ctx context.Context) error { return pair(ctx, kms.ECP256) },
+		policy.OpGenerateMAC:      func(ctx context.Context) error { _, err := w.GenerateMAC(ctx, mac); return err },
+		policy.OpVerifyMAC:        func(ctx context.Context) error { _, err := w.VerifyMAC(ctx, mac, []byte("x")); return err },
+		policy.OpDeriveSharedSecret: func(ctx context.Context) error {
+			_, err := w.DeriveSharedSecret(ctx, kms.DeriveInput{KeyID: key.ID, PublicKey: ecPublic(kms.ECP256)})
 			return err
 		},
 		policy.OpCreateDataKey: func(ctx context.Context) error {
@@ -95,43 +117,48 @@ func (w *world) changes(id kms.KeyID) map[policy.Operation]func(context.Context)
 	}
 }
 
+// keyKind is a spec with a usage.
+type keyKind struct {
+	spec  kms.KeySpec
+	usage kms.KeyUsage
+}
+
+// keyKinds has one of each kind that the rules tell apart, and both specs that sign.
+var keyKinds = []keyKind{
+	{kms.AES256, kms.EncryptDecrypt}, {kms.RSA2048, kms.EncryptDecrypt}, {kms.RSA2048, kms.SignVerify},
+	{kms.ECP256, kms.SignVerify}, {kms.ECP256, kms.KeyAgreement}, {kms.HMAC256, kms.GenerateVerifyMAC},
+}
+
+// byKind has the answers of using an Enabled key, for keyKinds in their order.
+var byKind = map[policy.Operation]string{
+	policy.OpEncryptData:         "ok ok UsageIsSign UsageIsSign UsageIsAgreement MACKey",
+	policy.OpDecryptData:         "ok ok InvalidCiphertext InvalidCiphertext InvalidCiphertext InvalidCiphertext",
+	policy.OpReEncrypt:           "ok ok InvalidCiphertext InvalidCiphertext InvalidCiphertext InvalidCiphertext",
+	policy.OpCreateDataKey:       "ok AsymmetricKey AsymmetricKey AsymmetricKey AsymmetricKey MACKey",
+	policy.OpCreateDataKeyNoText: "ok AsymmetricKey AsymmetricKey AsymmetricKey AsymmetricKey MACKey",
+	policy.OpCreateRSAKeyPair:    "ok AsymmetricKey AsymmetricKey AsymmetricKey AsymmetricKey MACKey",
+	policy.OpCreateECKeyPair:     "ok AsymmetricKey AsymmetricKey AsymmetricKey AsymmetricKey MACKey",
+	policy.OpEncryptDataKey:      "ok AsymmetricKey AsymmetricKey AsymmetricKey AsymmetricKey MACKey",
+	policy.OpDecryptDataKey:      "ok InvalidCiphertext InvalidCiphertext InvalidCiphertext InvalidCiphertext InvalidCiphertext",
+	policy.OpSign:                "SymmetricKey UsageIsEncrypt ok ok UsageIsAgreement MACKey",
+	policy.OpVerify:              "SymmetricKey UsageIsEncrypt ok ok UsageIsAgreement MACKey",
+	policy.OpGetPublicKey:        "SymmetricKey ok ok ok ok MACKey",
+	policy.OpGenerateMAC:         "NotMACKey NotMACKey NotMACKey NotMACKey NotMACKey ok",
+	policy.OpVerifyMAC:           "NotMACKey NotMACKey NotMACKey NotMACKey NotMACKey ok",
+	policy.OpDeriveSharedSecret:  "SymmetricKey NotAgreementKey NotAgreementKey NotAgreementKey ok MACKey",
+}
+
 // TestOperationsByStateAndKind runs every operation on keys of every kind in every state. Each row has the answers for
-// Enabled, Disabled, PendingImport and PendingDeletion; "use" stands for the row of using the material.
+// Enabled, Disabled, PendingImport and PendingDeletion.
 func TestOperationsByStateAndKind(t *testing.T) {
-	use := "ok KeyDisabled KeyPendingImport KeyPendingDelete"
-	refused := func(code string) string { return code + " KeyDisabled KeyPendingImport KeyPendingDelete" }
 	all := func(code string) string { return strings.Repeat(code+" ", 4) }
-	want := map[policy.Operation]map[kms.KeySpec]string{}
-	for _, op := range []policy.Operation{policy.OpEncryptData, policy.OpDecryptData} {
-		want[op] = map[kms.KeySpec]string{
-			kms.AES256: use, kms.RSA2048: refused("UsageIsSign"), kms.ECP256: refused("UsageIsSign"), kms.HMAC256: refused("MACKey"),
-		}
-	}
-	for _, op := range []policy.Operation{
-		policy.OpCreateDataKey, policy.OpCreateDataKeyNoText, policy.OpEncryptDataKey, policy.OpDecryptDataKey,
-	} {
-		want[op] = map[kms.KeySpec]string{
-			kms.AES256: use, kms.RSA2048: refused("AsymmetricKey"), kms.ECP256: refused("AsymmetricKey"), kms.HMAC256: refused("MACKey"),
-		}
-	}
-	for _, op := range []policy.Operation{policy.OpSign, policy.OpVerify, policy.OpGetPublicKey} {
-		want[op] = map[kms.KeySpec]string{
-			kms.AES256: refused("SymmetricKey"), kms.RSA2048: use, kms.ECP256: use, kms.HMAC256: refused("MACKey"),
-		}
-	}
-	// Nothing can be decrypted by a key that encrypts nothing: a header that says so is no ciphertext, in any state.
-	for _, op := range []policy.Operation{policy.OpDecryptData, policy.OpDecryptDataKey} {
-		for _, spec := range []kms.KeySpec{kms.RSA2048, kms.ECP256, kms.HMAC256} {
-			want[op][spec] = all("InvalidCiphertext")
-		}
-	}
 	rotation := func(spec kms.KeySpec, symmetric string) string {
 		code := map[kms.KeySpec]string{kms.AES256: symmetric, kms.HMAC256: "MACKey"}[spec]
 		return cmp.Or(code, "AsymmetricKey") + " KeyDisabled ExternalKey KeyPendingDelete"
 	}
 	states := []kms.KeyState{kms.Enabled, kms.Disabled, kms.PendingImport, kms.PendingDeletion}
-	for _, spec := range []kms.KeySpec{kms.AES256, kms.RSA2048, kms.ECP256, kms.HMAC256} {
-		anyKind := map[policy.Operation]string{
+	for n, k := range keyKinds {
+		rows := map[policy.Operation]string{
 			policy.OpDescribeKey: all("ok"),
 			policy.OpEnableKey:   "NotDisabled ok NotDisabled NotDisabled",
 			policy.OpDisableKey:  "ok NotEnabled NotEnabled NotEnabled",
@@ -140,32 +167,35 @@ func TestOperationsByStateAndKind(t *testing.T) {
 			policy.OpCancelDeletion:   "NotPending NotPending NotPending ok",
 			policy.OpGetRotation:      all("ok"),
 			policy.OpListKeyTags:      all("ok"),
-			policy.OpEnableRotation:   rotation(spec, "ok"),
-			policy.OpUpdateRotation:   rotation(spec, "RotationDisabled"),
-			policy.OpDisableRotation:  rotation(spec, "RotationDisabled"),
+			policy.OpEnableRotation:   rotation(k.spec, "ok"),
+			policy.OpUpdateRotation:   rotation(k.spec, "RotationDisabled"),
+			policy.OpDisableRotation:  rotation(k.spec, "RotationDisabled"),
 		}
 		for _, op := range []policy.Operation{
 			policy.OpUpdateAlias, policy.OpUpdateDescription, policy.OpTagKey, policy.OpUntagKey, policy.OpCreateAlias,
 			policy.OpAssociateAlias, policy.OpDeleteAlias,
 		} {
-			anyKind[op] = "ok ok ok KeyPendingDelete"
+			rows[op] = "ok ok ok KeyPendingDelete"
+		}
+		for op, answers := range byKind {
+			code := strings.Fields(answers)[n]
+			if rows[op] = code + " KeyDisabled KeyPendingImport KeyPendingDelete"; code == "InvalidCiphertext" {
+				// Nothing can be decrypted by a key that encrypts nothing: a header that names it is no ciphertext, in any state.
+				rows[op] = all(code)
+			}
 		}
 		for i, state := range states {
 			w := newWorld(t, kms.Limits{})
-			key := w.create(t, kms.CreateKeyInput{Spec: spec})
+			key := w.create(t, kms.CreateKeyInput{Spec: k.spec, Usage: k.usage})
 			data, dataKey := w.ciphertexts(t, key)
 			for op, do := range w.operations(key, data, dataKey) {
-				row := anyKind[op]
-				if row == "" {
-					row = want[op][spec]
-				}
 				w.set(key.ID, func(k *kms.Key) { k.State, k.Rotation = state, kms.Rotation{} })
-				t.Run(fmt.Sprintf("%s/%s/%s", spec, state, op), func(t *testing.T) {
-					code := kms.Code(strings.Fields(row)[i])
+				t.Run(fmt.Sprintf("%s/%s/%s/%s", k.spec, k.usage, state, op), func(t *testing.T) {
+					code := kms.Code(strings.Fields(rows[op])[i])
 					wantCode(t, do(admin), code)
 					rec := w.audit.last(t)
 					if rec.Operation != op || rec.Outcome != string(code) || rec.KeyID != key.ID.String() || rec.Decision != "allow" {
-						if op == policy.OpDecryptData || op == policy.OpDecryptDataKey {
+						if (op == policy.OpDecryptData || op == policy.OpDecryptDataKey) && code == kms.CodeInvalidCiphertext {
 							return // these may not know a key
 						}
 						t.Errorf("audited as %+v", rec)
@@ -176,7 +206,8 @@ func TestOperationsByStateAndKind(t *testing.T) {
 	}
 }
 
-// ciphertexts makes data and a data key with a symmetric key, or headers that name a key of another kind.
+// ciphertexts makes data and a data key with a symmetric key, or headers that name a key of another kind. For an RSA key
+// that decrypts, the data is a block.
 func (w *world) ciphertexts(t *testing.T, key *kms.Key) (data, dataKey []byte) {
 	source := key
 	if key.Spec != kms.AES256 {
@@ -188,7 +219,20 @@ func (w *world) ciphertexts(t *testing.T, key *kms.Key) (data, dataKey []byte) {
 	wantCode(t, err, "ok")
 	copy(d.Ciphertext[8:24], key.ID[:])
 	copy(k.Ciphertext[8:24], key.ID[:])
+	if key.Spec == kms.RSA2048 && key.Usage == kms.EncryptDecrypt {
+		d, err = w.Encrypt(admin, kms.EncryptInput{KeyID: key.ID, Algorithm: kms.RSAOAEPSHA256, Plaintext: []byte("secret")})
+		wantCode(t, err, "ok")
+	}
 	return d.Ciphertext, k.Ciphertext
+}
+
+// ecPublic returns the public half of a new elliptic key.
+func ecPublic(spec kms.KeySpec) []byte {
+	made, err := newHSM().MakeKey(context.Background(), kms.KeyRef{Spec: spec})
+	if err != nil {
+		panic(err)
+	}
+	return made.PublicKey
 }
 
 // set changes a stored key behind the service's back.
@@ -351,6 +395,15 @@ func TestHostileHSM(t *testing.T) {
 		"random: zero":              func(a *answer) { clear(a.output) },
 		"sign: bit flipped":         func(a *answer) { a.output[len(a.output)/2] ^= 1 },
 		"sign: empty":               func(a *answer) { a.output = nil },
+		"decrypt-rsa: too long":     func(a *answer) { a.plaintext = make([]byte, 191) },
+		"mac: short":                func(a *answer) { a.output = a.output[1:] },
+		"mac: long":                 func(a *answer) { a.output = append(a.output, 0) },
+		"mac: zero":                 func(a *answer) { clear(a.output) },
+		"mac: none":                 func(a *answer) { a.output = nil },
+		"derive: short":             func(a *answer) { a.output = a.output[1:] },
+		"derive: long":              func(a *answer) { a.output = append(a.output, 0) },
+		"derive: zero":              func(a *answer) { clear(a.output) },
+		"derive: none":              func(a *answer) { a.output = nil },
 		"make: nothing":             func(a *answer) { a.sealed = nil },
 		"make: empty":               func(a *answer) { a.sealed.Sealed = nil },
 		"make: huge":                func(a *answer) { a.sealed.Sealed = make([]byte, 1<<20) },
@@ -364,6 +417,11 @@ func TestHostileHSM(t *testing.T) {
 			op, _, _ := strings.Cut(name, ":")
 			aes := w.create(t, kms.CreateKeyInput{Spec: kms.AES256})
 			ec := w.create(t, kms.CreateKeyInput{Spec: kms.ECP256})
+			rsa := w.create(t, kms.CreateKeyInput{Spec: kms.RSA2048, Usage: kms.EncryptDecrypt})
+			mac := w.create(t, kms.CreateKeyInput{Spec: kms.HMAC256})
+			agree := w.create(t, kms.CreateKeyInput{Alias: "agree", Spec: kms.ECP256, Usage: kms.KeyAgreement})
+			block, err := w.Encrypt(admin, kms.EncryptInput{KeyID: rsa.ID, Algorithm: kms.RSAOAEPSHA256, Plaintext: []byte("plain")})
+			wantCode(t, err, "ok")
 			c, err := w.Encrypt(admin, kms.EncryptInput{KeyID: aes.ID, Plaintext: []byte("plain")})
 			wantCode(t, err, "ok")
 			w.hsm.hook = func(a *answer) {
@@ -389,14 +447,29 @@ func TestHostileHSM(t *testing.T) {
 					_, err := w.Sign(admin, kms.SignInput{KeyID: ec.ID, Algorithm: kms.ECDSASHA256, Message: []byte("m")})
 					return err
 				},
+				"decrypt-rsa": func() error {
+					_, err := w.Decrypt(admin, kms.DecryptInput{KeyID: &rsa.ID, Algorithm: kms.RSAOAEPSHA256, Ciphertext: block.Ciphertext})
+					return err
+				},
+				"mac": func() error {
+					in := kms.MACInput{KeyID: mac.ID, Algorithm: kms.HMACSHA256, Message: []byte("m")}
+					_, err := w.VerifyMAC(admin, in, make([]byte, 32)) // the MAC that a broken HSM would give
+					wantCode(t, err, kms.CodeInternal)
+					_, err = w.GenerateMAC(admin, in)
+					return err
+				},
+				"derive": func() error {
+					_, err := w.DeriveSharedSecret(admin, kms.DeriveInput{KeyID: agree.ID, PublicKey: ecPublic(kms.ECP256)})
+					return err
+				},
 				"make": func() error {
 					_, err := w.CreateKey(admin, kms.CreateKeyInput{Alias: "new", Spec: kms.ECP256})
 					return err
 				},
 			}[op]
 			wantCode(t, do(), kms.CodeInternal)
-			if n, _, _ := w.store.CountKeys(admin); n != 2 {
-				t.Errorf("there are %d keys, want 2", n)
+			if n, _, _ := w.store.CountKeys(admin); n != 5 {
+				t.Errorf("there are %d keys, want 5", n)
 			}
 		})
 	}

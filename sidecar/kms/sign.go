@@ -99,11 +99,8 @@ func (s *Service) Verify(ctx context.Context, in VerifyInput) (bool, error) {
 // signer returns the key that signs and the digest that it signs.
 func (s *Service) signer(ctx context.Context, r *request, in SignInput) (*Key, []byte, error) {
 	r.keyID = &in.KeyID
-	switch {
-	case len(in.Message) == 0:
-		return nil, nil, Errorf(CodeInvalidRequest, "message is empty").In("message")
-	case len(in.Message) > r.limits.Message:
-		return nil, nil, Errorf(CodeDataTooLong, "message has more than %d bytes", r.limits.Message).In("message")
+	if err := r.limits.checkMessage(in.Message); err != nil {
+		return nil, nil, err
 	}
 	key, err := s.use(ctx, r, in.KeyID)
 	if err != nil {

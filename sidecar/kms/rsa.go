@@ -1,0 +1,77 @@
+package kms
+
+import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	_ "crypto/sha1" // for OAEP, where it is not known to be weak
+	"fmt"
+)
+
+// oaepHashes are the hashes of the RSA algorithms, of the padding and of its mask both.
+var oaepHashes = map[EncryptionAlgorithm]crypto.Hash{RSAOAEPSHA1: crypto.SHA1, RSAOAEPSHA256: crypto.SHA256}
+
+func (a EncryptionAlgorithm) rsa() bool { return oaepHashes[a] != 0 }
+
+func (a EncryptionAlgorithm) symmetric() bool { return a == "" || a == SymmetricDefault }
+
+// mostRSA is how many bytes a block under an RSA key can hold: two hashes and two bytes less than the modulus (RFC 8017,
+// 7.1.1).
+func mostRSA(spec KeySpec, alg EncryptionAlgorithm) int {
+	return moduli[spec]/8 - 2*oaepHashes[alg].Size() - 2
+}
+
+// encryptRSA encrypts with the public half of a key, for which it takes no HSM.
+func encryptRSA(key *Key, version *KeyVersion, alg EncryptionAlgorithm, plaintext []byte) ([]byte, error) {
+	if most := mostRSA(key.Spec, alg); len(plaintext) > most {
+		return nil, Errorf(CodeDataTooLong, "plaintext has more than the %d bytes that a key of this spec encrypts", most).In("plaintext")
+	}
+	parsed, err := parsePublicKey(key.Spec, version.PublicKey)
+	if err != nil {
+		return nil, fmt.Errorf("stored public key: %w", err)
+	}
+	public, ok := parsed.(*rsa.PublicKey)
+	if !ok {
+		return nil, fmt.Errorf("stored public key is a %T", parsed)
+	}
+	block, err := rsa.EncryptOAEP(oaepHashes[alg].New(), rand.Reader, public, plaintext, nil)
+	if err != nil {
+		return nil, fmt.Errorf("encrypt with RSA: %w", err)
+	}
+	return block, nil
+}
+
+// locateBlock finds the key of an RSA block, which the caller has to name.
+func (s *Service) locateBlock(ctx context.Context, r *request, in DecryptInput) (*locked, error) {
+	if in.KeyID == nil {
+		return nil, Errorf(CodeInvalidRequest, "an RSA ciphertext does not say which key opens it").In("key_id")
+	}
+	key, err := s.use(ctx, r, *in.KeyID)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkEncryption(key.Spec, in.Algorithm, in.Context, in.AAD); err != nil {
+		return nil, err
+	}
+	if len(in.Ciphertext) != moduli[key.Spec]/8 {
+		return nil, invalidCiphertext()
+	}
+	return &locked{key: key, version: r.version, algorithm: in.Algorithm, body: in.Ciphertext}, nil
+}
+
+// mispaired says what is wrong with a ciphertext that no symmetric key made, which is err: perhaps only the algorithm, if the
+// key that the caller names is an RSA key.
+func (s *Service) mispaired(ctx context.Context, r *request, in DecryptInput, err error) error {
+	if in.KeyID == nil {
+		return err
+	}
+	key, e := s.load(ctx, r, *in.KeyID)
+	switch {
+	case e != nil && AsError(e).Code == CodeDenied:
+		return e
+	case e == nil && kindOf(key.Spec, key.Usage) == decryptingKey:
+		return checkEncryption(key.Spec, in.Algorithm, nil, nil)
+	}
+	return err
+}
