@@ -188,8 +188,10 @@ func TestDefaultKey(t *testing.T) {
 		case w.changes(key.ID)[op] != nil && op != policy.OpGetRotation && op != policy.OpListKeyTags,
 			op == policy.OpEnableKey, op == policy.OpDisableKey:
 			want = kms.CodeDefaultKey
-		case op == policy.OpSign, op == policy.OpVerify, op == policy.OpGetPublicKey:
+		case op == policy.OpSign, op == policy.OpVerify, op == policy.OpGetPublicKey, op == policy.OpDeriveSharedSecret:
 			want = kms.CodeSymmetricKey
+		case op == policy.OpGenerateMAC, op == policy.OpVerifyMAC:
+			want = kms.CodeNotMACKey
 		}
 		wantCode(t, do(admin), want)
 	}
