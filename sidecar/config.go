@@ -20,6 +20,7 @@ import (
 	"github.com/keyside/keyside/hsmd/telemetry"
 	"github.com/keyside/keyside/plugins"
 	"github.com/keyside/keyside/plugins/driver"
+	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/kms"
 )
 
@@ -33,6 +34,7 @@ type Config struct {
 	Audit          AuditConfig      `yaml:"audit"`
 	Tenant         string           `yaml:"tenant"`
 	Owner          int64            `yaml:"owner"` // uid of the administrator
+	Principals     []Principal      `yaml:"principals"`
 	HSM            HSMConfig        `yaml:"hsm"`
 	Limits         kms.Limits       `yaml:"limits"`
 	RequestTimeout time.Duration    `yaml:"request_timeout"`
@@ -54,6 +56,58 @@ type HuaweiConfig struct {
 	DomainID  string     `yaml:"domain_id"`
 	Limits    kms.Limits `yaml:"limits"`
 }
+
+// Principal is who the processes of one user are taken to be on the Unix socket: an administrator, a cloud service, or,
+// with neither, somebody who is known by name and may do nothing.
+type Principal struct {
+	Name          string `yaml:"name"`
+	UID           int64  `yaml:"uid"`
+	Administrator bool   `yaml:"administrator"`
+	Service       string `yaml:"service"` // obs, evs, ims, …: may use its default master key, NAME/default, and nothing else
+}
+
+// UnmarshalYAML makes a missing uid a fault: it must not mean root by accident.
+func (p *Principal) UnmarshalYAML(n *yaml.Node) error {
+	type plain Principal
+	q := plain{UID: unset}
+	if err := decodeStrict(n, &q); err != nil {
+		return err
+	}
+	*p = Principal(q)
+	return nil
+}
+
+// ownerName is the owner's name in records.
+const ownerName = "owner"
+
+// users is who each uid is taken to be.
+func (c *Config) users() policy.Users {
+	users := policy.Users{}
+	for _, p := range c.Principals {
+		users[uint32(p.UID)] = policy.Principal{Name: p.Name, Administrator: p.Administrator, Service: p.Service}
+	}
+	users[uint32(c.Owner)] = policy.Principal{Name: ownerName, Administrator: true}
+	return users
+}
+
+// checkPrincipals refuses principals that could be mistaken for others.
+func (c *Config) checkPrincipals(check func(ok bool, key, format string, args ...any)) {
+	names, uids := map[string]bool{ownerName: true}, map[int64]bool{c.Owner: true}
+	for i, p := range c.Principals {
+		key := fmt.Sprintf("principals[%d].", i)
+		err := kms.CheckUser(p.Name)
+		check(err == nil, key+"name", "must be 1 to 64 letters, digits and any of . _ @ -, the first a letter or digit")
+		check(!names[p.Name], key+"name", "%q is taken", p.Name)
+		check(isUID(p.UID), key+"uid", "the uid of the principal is required")
+		check(!uids[p.UID], key+"uid", "%d is taken", p.UID)
+		check(p.Service == "" || kms.CheckService(p.Service) == nil, key+"service", "must be 1 to 32 of a-z, 0-9 and -, the first a letter")
+		check(p.Service == "" || !p.Administrator, key+"service", "a service is no administrator")
+		names[p.Name], uids[p.UID] = true, true
+	}
+}
+
+// isUID reports whether a number can be a user's: the highest one stands for none (chown(2)).
+func isUID(uid int64) bool { return uid >= 0 && uid < 1<<32-1 }
 
 // AuditConfig says where the audit log is and what acknowledged means.
 type AuditConfig struct {
@@ -189,7 +243,8 @@ func (c *Config) Validate() error {
 	check(filepath.IsAbs(c.Data), "data", "an absolute path is required")
 	check(filepath.IsAbs(c.Audit.Dir), "audit.dir", "an absolute path is required")
 	check(driver.CheckTenant(c.Tenant) == nil, "tenant", "must be 1 to 64 characters of a-z, 0-9 and -")
-	check(c.Owner >= 0 && c.Owner < 1<<32-1, "owner", "the uid of the administrator is required")
+	check(isUID(c.Owner), "owner", "the uid of the administrator is required")
+	c.checkPrincipals(check)
 	check(c.RequestTimeout > 0, "request_timeout", "must be positive")
 	check(c.DrainTimeout > 0, "drain_timeout", "must be positive")
 	check(c.Procs >= 0, "procs", "must not be negative")

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/keyside/keyside/policy"
 )
 
 const example = "../deploy/sidecar.example.yaml"
@@ -51,6 +53,13 @@ func missing(t *testing.T, n *yaml.Node, typ reflect.Type, path string) {
 	t.Helper()
 	for typ.Kind() == reflect.Pointer {
 		typ = typ.Elem()
+	}
+	if typ.Kind() == reflect.Slice && typ.Elem().Kind() == reflect.Struct {
+		all := new(yaml.Node) // the elements show every key between them
+		for _, element := range n.Content {
+			all.Content = append(all.Content, element.Content...)
+		}
+		n, typ = all, typ.Elem()
 	}
 	if typ.Kind() != reflect.Struct || typ == reflect.TypeFor[yaml.Node]() {
 		return
@@ -99,6 +108,17 @@ func TestConfigFaults(t *testing.T) {
 		{"owner: 7", "", "owner:"},
 		{"owner: 7", "owner: -1", "owner:"},
 		{"owner: 7", "owner: root", "int64"},
+		{"owner: 7", "owner: 7\nprincipals: [{name: a}]", "principals[0].uid:"},
+		{"owner: 7", "owner: 7\nprincipals: [{uid: 8}]", "principals[0].name:"},
+		{"owner: 7", "owner: 7\nprincipals: [{name: a, uid: 7}]", "principals[0].uid:"},
+		{"owner: 7", "owner: 7\nprincipals: [{name: owner, uid: 8}]", "principals[0].name:"},
+		{"owner: 7", "owner: 7\nprincipals: [{name: a, uid: 8}, {name: a, uid: 9}]", "principals[1].name:"},
+		{"owner: 7", "owner: 7\nprincipals: [{name: a, uid: 8}, {name: b, uid: 8}]", "principals[1].uid:"},
+		{"owner: 7", "owner: 7\nprincipals: [{name: a/b, uid: 8}]", "principals[0].name:"},
+		{"owner: 7", "owner: 7\nprincipals: [{name: a, uid: 8, service: OBS}]", "principals[0].service:"},
+		{"owner: 7", "owner: 7\nprincipals: [{name: a, uid: 8, service: obs, administrator: true}]", "principals[0].service:"},
+		{"owner: 7", "owner: 7\nprincipals: [{name: a, uid: 8, servce: obs}]", "servce"},
+		{"owner: 7", "owner: 7\nprincipals: [{name: a, uid: 4294967295}]", "principals[0].uid:"},
 		{"data: /var/k/db", "data: db", "data:"},
 		{"dir: /var/k/audit", "sync: false", "audit.dir:"},
 		{"uid: 3", "name: x", "hsm.via.uid:"},
@@ -132,6 +152,23 @@ func TestConfigFaults(t *testing.T) {
 		_, err := ParseConfig([]byte(text))
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%q for %q: %v, want %q", c.with, c.change, err, c.want)
+		}
+	}
+}
+
+// TestUsers maps the uids of the configuration to who may do what.
+func TestUsers(t *testing.T) {
+	cfg, err := ParseConfig([]byte(strings.Replace(minimal, "owner: 7",
+		"owner: 7\nprincipals: [{name: storage, uid: 8, service: obs}, {name: ops, uid: 9, administrator: true}, {name: guest, uid: 10}]", 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for uid, want := range map[uint32]policy.Principal{
+		7: {Name: "owner", Administrator: true}, 8: {Name: "storage", Service: "obs"}, 9: {Name: "ops", Administrator: true},
+		10: {Name: "guest"}, 0: {}, 11: {},
+	} {
+		if got := cfg.users().Principal(policy.Caller{UID: uid, Known: true}); got != want {
+			t.Errorf("uid %d is %+v, want %+v", uid, got, want)
 		}
 	}
 }

@@ -13,7 +13,6 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/keyside/keyside/hsmd/telemetry"
-	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/audit"
 	"github.com/keyside/keyside/sidecar/client"
 	"github.com/keyside/keyside/sidecar/dialect"
@@ -121,16 +120,32 @@ func (p *process) openHSM(ctx context.Context) error {
 	}
 	p.backend = b
 	p.closer(b.mux.Close)
-	keys, defaults, err := p.store.CountKeys(ctx)
+	keys, err := p.sealedKeys(ctx)
 	if err != nil {
 		return err
 	}
-	description, err := b.ready(ctx, keys+defaults)
+	description, err := b.ready(ctx, keys)
 	if err != nil {
 		return err
 	}
 	p.hsm = newHSM(b.mux, b.mux, description, p.cfg.Tenant, p.cfg.Telemetry.Enabled(), p.log)
 	return nil
+}
+
+// sealedKeys counts what in the database only the tenant's root keys can open.
+func (p *process) sealedKeys(ctx context.Context) (int, error) {
+	keys, defaults, err := p.store.CountKeys(ctx)
+	if err != nil {
+		return 0, err
+	}
+	_, err = p.store.CredentialKey(ctx)
+	switch {
+	case err == nil:
+		keys++
+	case kms.AsError(err).Code != kms.CodeNotFound:
+		return 0, err
+	}
+	return keys + defaults, nil
 }
 
 func (p *process) openCore(context.Context) (err error) {
@@ -182,7 +197,6 @@ func (p *process) openScheduler(ctx context.Context) error {
 
 // handler is everything that the sidecar serves.
 func (p *process) handler() (http.Handler, error) {
-	users := policy.Users{uint32(p.cfg.Owner): {Name: "owner", Administrator: true}}
 	var recorder dialect.Recorder
 	if p.cfg.Telemetry.Enabled() {
 		r, err := newRecorder()
@@ -194,7 +208,7 @@ func (p *process) handler() (http.Handler, error) {
 	limits := p.cfg.Huawei.Limits.Over(p.core.Limits())
 	cloud := huawei.New(huawei.Config{
 		Core: p.core, Region: p.cfg.Huawei.Region, ProjectID: p.cfg.Huawei.ProjectID, DomainID: p.cfg.Huawei.DomainID,
-		Principal: users.Principal, Timeout: p.cfg.RequestTimeout, Limits: &limits, Recorder: recorder,
+		Principal: p.cfg.users().Principal, Timeout: p.cfg.RequestTimeout, Limits: &limits, Recorder: recorder, Clock: p.cfg.Clock,
 	})
 	router := dialect.NewRouter(http.HandlerFunc(cloud.NotFound))
 	router.Add(cloud)
@@ -204,8 +218,6 @@ func (p *process) handler() (http.Handler, error) {
 	router.Handle(http.MethodGet, client.HealthPath, &healthRoute{health: p.health, tenant: p.cfg.Tenant, huawei: client.Huawei{
 		Region: p.cfg.Huawei.Region, ProjectID: p.cfg.Huawei.ProjectID, DomainID: p.cfg.Huawei.DomainID,
 	}})
-	router.Handle(http.MethodGet, client.HSMStatusPath, &statusRoute{
-		backend: p.backend, auditor: p.audit, principal: users.Principal, tenant: p.cfg.Tenant, timeout: p.cfg.RequestTimeout,
-	})
+	(&own{core: p.core, backend: p.backend, project: p.cfg.Huawei.ProjectID}).handlers(router, cloud)
 	return guard(router), nil
 }

@@ -227,8 +227,11 @@ func TestEveryOperation(t *testing.T) {
 }
 
 // audit returns the text of the audit log.
-func (n *node) audit() string {
-	files, err := filepath.Glob(filepath.Join(n.cfg.Audit.Dir, "*"))
+func (n *node) audit() string { return n.files("audit") }
+
+// files returns what is in the files of one of the node's folders.
+func (n *node) files(folder string) string {
+	files, err := filepath.Glob(filepath.Join(n.dir, folder, "*"))
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -345,17 +348,21 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// TestLoopback serves nobody on a port but healthz, and nothing at all that a web page may have sent.
-func TestLoopback(t *testing.T) {
-	n := newNode(t)
+// freePort returns an address of the loopback that nobody serves.
+func freePort(t *testing.T) string {
+	t.Helper()
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	n.cfg.Listen = free.Addr().String()
-	if err := free.Close(); err != nil {
-		t.Fatal(err)
-	}
+	defer func() { _ = free.Close() }()
+	return free.Addr().String()
+}
+
+// TestLoopback serves no unsigned request on a port but healthz, and nothing at all that a web page may have sent.
+func TestLoopback(t *testing.T) {
+	n := newNode(t)
+	n.cfg.Listen = freePort(t)
 	n.run()
 	_, port, _ := net.SplitHostPort(n.cfg.Listen)
 	for _, c := range []struct {
@@ -371,7 +378,9 @@ func TestLoopback(t *testing.T) {
 		{"GET", "/healthz", "", "http://localhost", 403, "APIGW.0304"},
 		{"POST", "/v1.0/keyside/kms/list-keys", "", "", 401, "APIGW.0301"},
 		{"POST", "/v1.0/keyside/kms/create-key", "evil", "", 403, "APIGW.0304"},
-		{"GET", "/keyside/v1/hsm/status", "", "", 403, "KMS.0307"},
+		{"GET", "/keyside/v1/hsm/status", "", "", 401, "APIGW.0301"},
+		{"GET", "/v3/projects", "", "", 401, "APIGW.0301"},
+		{"GET", "/v3/auth/domains", "", "", 401, "APIGW.0301"},
 		{"GET", "/metrics", "", "", 404, "APIGW.0101"},
 	} {
 		req, err := http.NewRequest(c.method, "http://"+n.cfg.Listen+c.path, http.NoBody)

@@ -21,7 +21,7 @@ import (
 func Commands() []*cobra.Command {
 	return []*cobra.Command{
 		upCommand(), keyCommand(), tagsCommand(), quotaCommand(), encryptCommand(), decryptCommand(), reEncryptCommand(), dataKeyCommand(),
-		randomCommand(), signCommand(), verifyCommand(), publicKeyCommand(), macCommand(), deriveCommand(), fileCommand(), hsmCommand(),
+		randomCommand(), signCommand(), verifyCommand(), publicKeyCommand(), macCommand(), deriveCommand(), fileCommand(), credentialCommand(), hsmCommand(),
 		rootCommand(), checkCommand(), doctorCommand(),
 	}
 }

@@ -11,9 +11,9 @@ import (
 
 // Own returns the handler of an operation beside the API's, under the name that its record has for the API that it belongs
 // to. Who calls is found out as for the API's own operations, and errors are answered in its words. do gets an Exchange
-// whose body is decoded, leaves the answer in Out, and has the operation recorded.
+// with the values of fields, leaves the answer in Out, and has the operation recorded.
 func (d *Dialect) Own(
-	name string, op policy.Operation, do func(ctx context.Context, r *http.Request, x *dialect.Exchange) error,
+	name string, op policy.Operation, fields []dialect.Field, do func(context.Context, *dialect.Exchange) error,
 ) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		x := dialect.Begin()
@@ -24,7 +24,10 @@ func (d *Dialect) Own(
 				err = decodeError(x.Decode(r, controlBody))
 			}
 			if err == nil {
-				err = do(ctx, r, x)
+				err = fieldError(x.ReadFields(fields, r, nil))
+			}
+			if err == nil {
+				err = do(ctx, x)
 			}
 			return err
 		})
@@ -44,32 +47,40 @@ const (
 	domainsPath  = "/v3/auth/domains"
 )
 
+// regionName is the region that a client takes itself to be in.
+var regionName = dialect.Field{Name: "name", In: dialect.Query, Low: 1, High: 64, Code: codeParameter}
+
 // LookUps returns the handlers of the look-ups by their paths; the method is GET.
 func (d *Dialect) LookUps() map[string]http.Handler {
 	return map[string]http.Handler{
-		projectsPath: d.lookUp(policy.OpListProjects, "projects", func(r *http.Request) (id, name string) {
-			// The one project is in every region that is asked for: clients take the one of their region.
-			if name = r.URL.Query().Get("name"); name == "" {
-				name = d.cfg.Region
+		projectsPath: d.lookUp(policy.OpListProjects, []dialect.Field{regionName}, func(x *dialect.Exchange) {
+			// The one project is in every region that is asked for: clients look for the one of their region's name.
+			region := x.Text(regionName.Name)
+			if region == nil {
+				region = []byte(d.cfg.Region)
 			}
-			return d.cfg.ProjectID, name
+			appendOnly(x, "projects", d.cfg.ProjectID, region)
 		}),
-		domainsPath: d.lookUp(policy.OpListDomains, "domains", func(*http.Request) (id, name string) {
-			return d.cfg.DomainID, d.cfg.DomainID
+		domainsPath: d.lookUp(policy.OpListDomains, nil, func(x *dialect.Exchange) {
+			appendOnly(x, "domains", d.cfg.DomainID, []byte(d.cfg.DomainID))
 		}),
 	}
 }
 
-func (d *Dialect) lookUp(op policy.Operation, list string, find func(*http.Request) (id, name string)) http.Handler {
-	return d.Own(Name, op, func(ctx context.Context, r *http.Request, x *dialect.Exchange) error {
+func (d *Dialect) lookUp(op policy.Operation, fields []dialect.Field, write func(*dialect.Exchange)) http.Handler {
+	return d.Own(Name, op, fields, func(ctx context.Context, x *dialect.Exchange) error {
 		if err := d.cfg.Core.Admit(ctx, op); err != nil {
 			return err
 		}
-		id, name := find(r)
-		x.Out = append(append(append(x.Out, `{"`...), list...), `":[{"id":`...)
-		x.Out = dialect.AppendString(x.Out, id)
-		x.Out = dialect.AppendString(append(x.Out, `,"name":`...), name)
-		x.Out = append(x.Out, `}]}`...)
+		write(x)
 		return nil
 	})
+}
+
+// appendOnly appends a list with one element.
+func appendOnly(x *dialect.Exchange, list, id string, name []byte) {
+	x.Out = append(append(append(x.Out, `{"`...), list...), `":[{"id":`...)
+	x.Out = dialect.AppendString(x.Out, id)
+	x.Out = dialect.AppendString(append(x.Out, `,"name":`...), name)
+	x.Out = append(x.Out, `}]}`...)
 }

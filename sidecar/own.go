@@ -1,0 +1,163 @@
+package sidecar
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/keyside/keyside/policy"
+	"github.com/keyside/keyside/sidecar/client"
+	"github.com/keyside/keyside/sidecar/dialect"
+	"github.com/keyside/keyside/sidecar/dialect/huawei"
+	"github.com/keyside/keyside/sidecar/kms"
+)
+
+// own are the operations of Keyside's own: access keys, tokens, and the state of the HSM. They are decided and recorded like
+// the KMS's, and only for callers on the Unix socket: what they show and give away never crosses a port, and a token that
+// was stolen there makes no new ones.
+type own struct {
+	core    *kms.Service
+	backend *backend
+	project string
+}
+
+// The fields of requests. What is wrong with a value is KMS.0308, as in the Huawei dialect; the core knows the forms.
+var (
+	userField      = dialect.Field{Name: "user", Required: true, Code: invalid}
+	tokenUserField = dialect.Field{Name: "user", Code: invalid}
+	roleField      = dialect.Field{Name: "role", Required: true, Form: &roleForm, Code: invalid}
+	secondsField   = dialect.Field{Name: "ttl_seconds", Kind: dialect.Number, Low: 0, High: 86400, Code: invalid}
+	accessKeyField = dialect.Field{Name: "access_key", In: dialect.Query, Required: true, Low: 1, High: 64, Code: invalid}
+
+	roleForm = dialect.Form{
+		OK:     func(text []byte) bool { _, ok := parseRole(string(text)); return ok },
+		Reason: "must be " + client.RoleAdministrator + ", " + client.RoleService + "NAME or " + client.RoleNone,
+	}
+)
+
+const invalid = "KMS.0308"
+
+// handlers registers the operations with a router. cloud says who calls, and has the words for errors.
+func (o *own) handlers(router *dialect.Router, cloud *huawei.Dialect) {
+	for _, route := range []struct {
+		method, path string
+		op           policy.Operation
+		fields       []dialect.Field
+		do           func(context.Context, *dialect.Exchange) error
+	}{
+		{http.MethodPost, client.CredentialsPath, policy.OpCreateCredential, []dialect.Field{userField, roleField}, o.createCredential},
+		{http.MethodGet, client.CredentialsPath, policy.OpListCredentials, nil, o.listCredentials},
+		{http.MethodDelete, client.CredentialsPath, policy.OpDeleteCredential, []dialect.Field{accessKeyField}, o.deleteCredential},
+		{http.MethodPost, client.TokensPath, policy.OpCreateToken, []dialect.Field{tokenUserField, secondsField}, o.createToken},
+		{http.MethodGet, client.HSMStatusPath, policy.OpHSMStatus, nil, o.hsmStatus},
+	} {
+		router.Handle(route.method, route.path, cloud.Own("keyside", route.op, route.fields,
+			func(ctx context.Context, x *dialect.Exchange) error {
+				if !dialect.CallerFrom(ctx).Known {
+					return o.core.Refuse(ctx, route.op, kms.Errorf(kms.CodeDenied, "only on the Unix socket"))
+				}
+				return route.do(ctx, x)
+			}))
+	}
+}
+
+func (o *own) createCredential(ctx context.Context, x *dialect.Exchange) error {
+	who, _ := parseRole(string(x.Text(roleField.Name)))
+	n, err := o.core.CreateCredential(ctx, kms.CreateCredentialInput{
+		User: string(x.Text(userField.Name)), Administrator: who.Administrator, Service: who.Service,
+	})
+	if err != nil {
+		return err
+	}
+	defer clear(n.Secret)
+	x.Grow(512)                                                                       // so that no copy of the secret is left where the buffer was
+	x.Out = append(append(append(x.Out, `{"secret_key":"`...), n.Secret...), `",`...) // letters and digits
+	credential := viewOf(&n.Credential)
+	credential.ProjectID = o.project
+	return appendRest(x, credential)
+}
+
+func (o *own) listCredentials(ctx context.Context, x *dialect.Exchange) error {
+	list, err := o.core.ListCredentials(ctx)
+	if err != nil {
+		return err
+	}
+	views := make([]client.Credential, len(list))
+	for i, c := range list {
+		views[i] = viewOf(c)
+	}
+	return appendJSON(x, map[string][]client.Credential{"credentials": views})
+}
+
+func (o *own) deleteCredential(ctx context.Context, x *dialect.Exchange) error {
+	if err := o.core.DeleteCredential(ctx, string(x.Text(accessKeyField.Name))); err != nil {
+		return err
+	}
+	x.Out = append(x.Out, "{}"...)
+	return nil
+}
+
+func (o *own) createToken(ctx context.Context, x *dialect.Exchange) error {
+	n, err := o.core.CreateToken(ctx, kms.CreateTokenInput{
+		User: string(x.Text(tokenUserField.Name)), TTL: time.Duration(x.Number(secondsField.Name)) * time.Second,
+	})
+	if err != nil {
+		return err
+	}
+	defer clear(n.Text)
+	x.Grow(512)
+	x.Out = append(append(append(x.Out, `{"token":"`...), n.Text...), `",`...) // base64url
+	return appendRest(x, client.Token{User: n.User, Role: roleOf(n.Administrator, n.Service), Expires: n.ExpiresAt})
+}
+
+func (o *own) hsmStatus(ctx context.Context, x *dialect.Exchange) error {
+	if err := o.core.Admit(ctx, policy.OpHSMStatus); err != nil {
+		return err
+	}
+	return appendJSON(x, o.backend.status(ctx))
+}
+
+func appendJSON(x *dialect.Exchange, v any) error {
+	b, err := json.Marshal(v)
+	x.Out = append(x.Out, b...)
+	return err
+}
+
+// appendRest appends the members of an object that has begun.
+func appendRest(x *dialect.Exchange, v any) error {
+	b, err := json.Marshal(v)
+	if err == nil {
+		x.Out = append(x.Out, b[1:]...)
+	}
+	return err
+}
+
+func viewOf(c *kms.Credential) client.Credential {
+	return client.Credential{AccessKey: c.AccessKey, User: c.User, Role: roleOf(c.Administrator, c.Service), Created: c.CreatedAt}
+}
+
+// roleOf is how a role is written.
+func roleOf(administrator bool, service string) string {
+	switch {
+	case administrator:
+		return client.RoleAdministrator
+	case service != "":
+		return client.RoleService + service
+	default:
+		return client.RoleNone
+	}
+}
+
+func parseRole(text string) (p policy.Principal, ok bool) {
+	switch service, isService := strings.CutPrefix(text, client.RoleService); {
+	case isService:
+		return policy.Principal{Service: service}, service != ""
+	case text == client.RoleAdministrator:
+		return policy.Principal{Administrator: true}, true
+	default:
+		return policy.Principal{}, text == client.RoleNone
+	}
+}

@@ -1,0 +1,94 @@
+package sidecar
+
+import (
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyside/keyside/sidecar/client"
+)
+
+// TestCredentials makes, lists and deletes access keys and tokens over the socket, and finds no secret where it does not
+// belong.
+func TestCredentials(t *testing.T) {
+	n := newNode(t)
+	c, stop := n.run()
+	ctx := t.Context()
+	made := must(c.CreateCredential(ctx, "terraform", client.RoleAdministrator))
+	if !regexp.MustCompile(`^[A-Za-z0-9]{40}$`).MatchString(made.SecretKey) || made.ProjectID != n.cfg.Huawei.ProjectID {
+		t.Errorf("made %+v", made)
+	}
+	obs := must(c.CreateCredential(ctx, "obs", client.RoleService+"obs"))
+	must(c.CreateCredential(ctx, "guest", client.RoleNone))
+	for _, role := range []string{"root", "service:", "service:OBS", "Administrator", "administrator "} {
+		if _, err := c.CreateCredential(ctx, "x", role); err == nil || !strings.Contains(err.Error(), "KMS.0308") {
+			t.Errorf("role %q: %v", role, err)
+		}
+	}
+	token := must(c.CreateToken(ctx, "", 0))
+	if life := time.Until(token.Expires); token.User != "owner" || token.Role != client.RoleAdministrator || life > time.Hour || life < 50*time.Minute {
+		t.Errorf("token %+v lives %s", token, life)
+	}
+	if others := must(c.CreateToken(ctx, "obs", time.Minute)); others.User != "obs" || others.Role != "service:obs" {
+		t.Errorf("token of another %+v", others)
+	}
+	list := must(c.ListCredentials(ctx))
+	if len(list) != 3 || list[0].AccessKey != made.AccessKey || list[0].SecretKey != "" || list[1].Role != "service:obs" || list[2].Role != client.RoleNone {
+		t.Errorf("listed %+v", list)
+	}
+	if err := c.DeleteCredential(ctx, obs.AccessKey); err != nil {
+		t.Error(err)
+	}
+	if err := c.DeleteCredential(ctx, obs.AccessKey); err == nil || !strings.Contains(err.Error(), client.ErrNotFound.Code) {
+		t.Errorf("deleted twice: %v", err)
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	for _, secret := range []string{made.SecretKey, obs.SecretKey, token.Token} {
+		if strings.Contains(n.log.String()+n.audit()+n.files("db"), secret) {
+			t.Error("a secret is in a log, in the audit log or in the database")
+		}
+	}
+	for _, access := range []string{made.AccessKey, obs.AccessKey} {
+		if !strings.Contains(n.audit(), `"target":"`+access+`"`) {
+			t.Errorf("the audit log does not name %s", access)
+		}
+	}
+}
+
+// TestManagementIsOnTheSocket holds that access keys and tokens are not to be had on a port, whoever asks.
+func TestManagementIsOnTheSocket(t *testing.T) {
+	n := newNode(t)
+	n.cfg.Listen = freePort(t)
+	c, _ := n.run()
+	token := must(c.CreateToken(t.Context(), "", 0))
+	for _, at := range []struct{ method, path, body string }{
+		{http.MethodPost, client.CredentialsPath, `{"user":"a","role":"administrator"}`}, {http.MethodGet, client.CredentialsPath, ""},
+		{http.MethodDelete, client.CredentialsPath + "?access_key=AAAAAAAAAAAAAAAAAAAA", ""},
+		{http.MethodPost, client.TokensPath, "{}"}, {http.MethodGet, client.HSMStatusPath, ""},
+	} {
+		for value, want := range map[string]int{token.Token: http.StatusForbidden, "": http.StatusUnauthorized} {
+			req, err := http.NewRequest(at.method, "http://"+n.cfg.Listen+at.path, strings.NewReader(at.body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if value != "" {
+				req.Header.Set("X-Auth-Token", value)
+			}
+			res, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = res.Body.Close()
+			if res.StatusCode != want {
+				t.Errorf("%s %s with token %t: %d", at.method, at.path, value != "", res.StatusCode)
+			}
+		}
+	}
+	if strings.Count(n.audit(), `"outcome":"Denied"`) != 5 || strings.Count(n.audit(), `"outcome":"Unauthenticated"`) != 5 {
+		t.Errorf("the audit log has not all of it:\n%s", n.audit())
+	}
+}
