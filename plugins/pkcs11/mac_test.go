@@ -1,0 +1,57 @@
+package pkcs11
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	p11 "github.com/miekg/pkcs11"
+
+	"github.com/keyside/keyside/plugins/driver"
+)
+
+// TestMACsAgreeWithOpenSSL puts known keys into the HSM, since no other MACs can be checked outside, and seals them like
+// generated ones.
+func TestMACsAgreeWithOpenSSL(t *testing.T) {
+	d := tenanted(t, "macs", "")
+	message := []byte("what is authenticated")
+	file := filepath.Join(t.TempDir(), "message")
+	if err := os.WriteFile(file, message, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for spec, hash := range map[driver.KeySpec]string{driver.HMAC256: "sha256", driver.HMAC384: "sha384", driver.HMAC512: "sha512"} {
+		value := make([]byte, specs[spec].bytes)
+		_, _ = rand.Read(value)
+		id := identity(spec, driver.GenerateVerifyMAC)
+		sealed, err := control(context.Background(), d, "macs", nil, func(s *session, k *tenantKeys) (*driver.SealedKey, error) {
+			h, err := s.create(specs[spec].template(uses{}, true, inSession(), p11.NewAttribute(p11.CKA_VALUE, value)))
+			if err != nil {
+				return nil, err
+			}
+			sealed, err := d.seal(s, k, h, "macs", id, nil)
+			return sealed, errors.Join(err, s.destroy(h))
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := d.Execute(t.Context(), "macs", &driver.Op{
+			Kind: driver.MAC, Key: id, Sealed: sealed.GetSealed(), Algorithm: specs[spec].usages[driver.GenerateVerifyMAC][0], Data: message,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.CommandContext(t.Context(), "openssl", "dgst", "-"+hash, "-mac", "HMAC", "-macopt", "hexkey:"+hex.EncodeToString(value), "-r", file).CombinedOutput()
+		if err != nil {
+			t.Fatalf("openssl: %v: %s", err, out)
+		}
+		if want, _, _ := strings.Cut(string(out), " "); hex.EncodeToString(res.GetData()) != want {
+			t.Errorf("%s: mac is %x, openssl's %s", spec, res.GetData(), want)
+		}
+	}
+}
