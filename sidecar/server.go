@@ -2,7 +2,6 @@ package sidecar
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -69,34 +68,15 @@ func (p *process) listen() ([]net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	if p.cfg.Listen == "" {
-		return []net.Listener{ln}, nil
-	}
-	port, err := p.listenPort()
-	if err != nil {
-		return nil, errors.Join(err, ln.Close())
-	}
-	return []net.Listener{ln, port}, nil
-}
-
-// listenPort opens the loopback port, with TLS where there is a certificate.
-func (p *process) listenPort() (net.Listener, error) {
-	var secure *tls.Config
-	if p.cfg.TLS.Enabled() {
-		c, err := openCertificates(p.cfg.TLS, p.log)
+	listeners := []net.Listener{ln}
+	if p.cfg.Listen != "" {
+		tcp, err := net.Listen("tcp", p.cfg.Listen)
 		if err != nil {
-			return nil, err
+			return nil, errors.Join(fmt.Errorf("listen: %w", err), ln.Close())
 		}
-		secure = c.config()
+		listeners = append(listeners, tcp)
 	}
-	port, err := net.Listen("tcp", p.cfg.Listen)
-	if err != nil {
-		return nil, fmt.Errorf("listen: %w", err)
-	}
-	if secure != nil {
-		port = tls.NewListener(port, secure)
-	}
-	return port, nil
+	return listeners, nil
 }
 
 // connContext remembers who the kernel says is at the other end. If it cannot say, the caller is nobody.

@@ -132,7 +132,7 @@ func TestFieldFaults(t *testing.T) {
 		}
 	}
 	c := Field{Name: "n", Kind: Number, Low: 1, High: 41, Code: "C"}
-	if _, err := read(t, body, c); err.(*Fault).Code != "C" {
+	if _, err := read(t, body, c); err.(*Fault).Code != "C" || err.Error() != "n: must be 1 to 41" {
 		t.Errorf("without a code for bounds: %v", err)
 	}
 }

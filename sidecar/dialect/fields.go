@@ -1,6 +1,7 @@
 package dialect
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"slices"
@@ -48,7 +49,7 @@ type Field struct {
 	Empty    bool     // an empty string is a value
 	Values   []string // that a Text or a Number may be; nil: any
 	// Low and High bound a Number, the bytes of a Text, and the elements of Texts and Items. High bounds the bytes of the
-	// JSON of Pairs. With High 0 there are no bounds.
+	// JSON of Pairs. With High 0 there are no bounds, and with Unbounded there is a lower one alone.
 	Low, High int64
 	Step      int64   // that a Number must be a multiple of; 0: none
 	Form      *Form   // of a Text; nil: any
@@ -61,6 +62,9 @@ type Field struct {
 	Core      kms.Code // the core's code; empty: CodeInvalidRequest
 }
 
+// Unbounded is beyond what numbers count here, and what a body has room for.
+const Unbounded = 1 << 30
+
 // Form is what a text must look like.
 type Form struct {
 	OK     func(text []byte) bool
@@ -70,6 +74,7 @@ type Form struct {
 // Fault is what is wrong with a request's fields: the first of it, in the order of the table.
 type Fault struct {
 	Field   *Field // nil: the request's query, as a whole
+	Name    string // of the field, after those of the fields that it is in
 	Missing bool
 	Code    string // of the dialect; empty where Missing, or where Field is nil
 	Reason  string
@@ -79,7 +84,7 @@ func (f *Fault) Error() string {
 	if f.Field == nil {
 		return f.Reason
 	}
-	return f.Field.Name + ": " + f.Reason
+	return f.Name + ": " + f.Reason
 }
 
 // Var is a variable of a path.
@@ -208,7 +213,7 @@ func (o *Object) read(f *Field, raw []byte, into *value) *Fault {
 		into.set = true
 		return nil
 	case !into.set && f.Required:
-		return &Fault{Field: f, Missing: true, Reason: "is required"}
+		return &Fault{Field: f, Name: f.Name, Missing: true, Reason: "is required"}
 	case !into.set:
 		return nil
 	}
@@ -305,6 +310,7 @@ func (o *Object) readItem(f *Field, raw []byte, into *value) *Fault {
 	item := Values{fields: f.Fields, values: make([]value, len(f.Fields))}
 	for i := range f.Fields {
 		if fault := o.read(&f.Fields[i], find(members, f.Fields[i].Name), &item.values[i]); fault != nil {
+			fault.Name = f.Name + "." + fault.Name
 			return fault
 		}
 	}
@@ -323,27 +329,29 @@ func (o *Object) readNumber(f *Field, raw []byte, into *value) *Fault {
 	case f.High > 0 && (n < f.Low || n > f.High):
 		return f.outOfBounds("must be " + f.bounds())
 	case f.Step > 0 && n%f.Step != 0:
-		return &Fault{Field: f, Code: first(f.StepCode, f.Code), Reason: "must be a multiple of " + strconv.FormatInt(f.Step, 10)}
+		fault := f.fault("must be a multiple of " + strconv.FormatInt(f.Step, 10))
+		fault.Code = cmp.Or(f.StepCode, f.Code)
+		return fault
 	}
 	into.number = n
 	return nil
 }
 
-func (f *Field) fault(reason string) *Fault { return &Fault{Field: f, Code: f.Code, Reason: reason} }
+func (f *Field) fault(reason string) *Fault {
+	return &Fault{Field: f, Name: f.Name, Code: f.Code, Reason: reason}
+}
 
 func (f *Field) outOfBounds(reason string) *Fault {
-	return &Fault{Field: f, Code: first(f.BoundCode, f.Code), Reason: reason}
+	fault := f.fault(reason)
+	fault.Code = cmp.Or(f.BoundCode, f.Code)
+	return fault
 }
 
 func (f *Field) bounds() string {
-	return strconv.FormatInt(f.Low, 10) + " to " + strconv.FormatInt(f.High, 10)
-}
-
-func first(a, b string) string {
-	if a != "" {
-		return a
+	if f.High == Unbounded {
+		return "at least " + strconv.FormatInt(f.Low, 10)
 	}
-	return b
+	return strconv.FormatInt(f.Low, 10) + " to " + strconv.FormatInt(f.High, 10)
 }
 
 func oneOf(values []string) string {

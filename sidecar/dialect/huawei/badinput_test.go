@@ -4,29 +4,53 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/keyside/keyside/sidecar/dialect"
 	"github.com/keyside/keyside/sidecar/kms"
 )
+
+// codes are the codes that a wrong value of a field is answered with, as the reference's table of errors has them: of
+// every operation, or after the operation's path.
+var codes = map[string]string{
+	"key_id": "KMS.0205", "target_key_id": "KMS.0205", "source_key_id": "KMS.0205", "destination_key_id": "KMS.0205",
+	"sequence": "KMS.0206", "encryption_context": "KMS.0208", "additional_authenticated_data": "KMS.0308",
+	"source_additional_authenticated_data": "KMS.0308", "destination_additional_authenticated_data": "KMS.0308",
+	"key_alias": "KMS.1101", "key_description": "KMS.1103", "key_spec": "KMS.1110", "key_usage": "KMS.0308", "origin": "KMS.0308",
+	"enterprise_project_id": "KMS.0308", "keystore_id": "KMS.0340", "pending_days": "KMS.1401", "limit": "KMS.1601",
+	"marker": "KMS.1602", "key_state": "KMS.0308", "rotation_interval": "KMS.3001",
+	"datakey_length": "KMS.1901", "create-datakey key_spec": "KMS.1902", "create-datakey-without-plaintext key_spec": "KMS.1902",
+	"create-rsa-datakey-pair key_spec": "KMS.1902", "create-ec-datakey-pair key_spec": "KMS.1902", "with_plain_text": "KMS.0308",
+	"plain_text": "KMS.2101", "datakey_plain_length": "KMS.2102", "cipher_text": "KMS.2201", "datakey_cipher_length": "KMS.2202",
+	"encryption_algorithm": "KMS.0308", "source_encryption_algorithm": "KMS.0308", "destination_encryption_algorithm": "KMS.0308",
+	"signing_algorithm": "KMS.0332", "message": "KMS.0308", "message_type": "KMS.0308", "signature": "KMS.0308",
+	"mac_algorithm": "KMS.0308", "mac": "KMS.0308", "key_agreement_algorithm": "KMS.0308", "public_key": "KMS.0308",
+	"random_data_length": "KMS.1801", "tag": "KMS.0414", "tags": "KMS.0414", "action": "KMS.0404", "key": "KMS.0406", "value": "KMS.0405",
+	"values": "KMS.0405", "matches": "KMS.0415", "matches key": "KMS.0403", "matches value": "KMS.0402", "offset": "KMS.0417",
+	"alias": "KMS.1101", "aliases": "KMS.1101",
+}
+
+// otherCodes are those for the bounds of a field, or for its step, where they differ.
+var otherCodes = map[string]string{
+	"datakey_length step": "KMS.1903", "random_data_length step": "KMS.1802", "tags bounds": "KMS.0401", "aliases bounds": "KMS.0308",
+}
+
+func codeOf(rt *route, f *dialect.Field) string {
+	if code, ok := codes[rt.path+" "+f.Name]; ok {
+		return code
+	}
+	return codes[f.Name]
+}
 
 // wrong is a value of a field and the code that it must be answered with.
 type wrong struct{ value, code string }
 
-// Values that are wrong for every field of a kind.
-var (
-	notText    = []string{`7`, `true`, `{}`, `["x"]`}
-	notNumber  = []string{`"seven"`, `1.5`, `1e3`, `true`, `{}`, `[8]`, `"0x10"`, `"+8"`, `"99999999999999999999"`}
-	badKeyIDs  = []wrong{{`"x"`, "KMS.0205"}, {`"00000000-0000-4000-8000-00000000000g"`, "KMS.0205"}, {`"00000000-0000-4000-8000-0000000000000"`, "KMS.0205"}, {`"00000000-0000-4000-8000-00000000000A"`, "KMS.0205"}, {`"alias/x"`, "KMS.0205"}}
-	badContext = []wrong{{`7`, "KMS.0208"}, {`["a"]`, "KMS.0208"}, {`{"a":1}`, "KMS.0208"}, {`{"a":{}}`, "KMS.0208"}, {`"a=b"`, "KMS.0208"}, {`"{\"a\":\"1\",\"a\":\"2\"}"`, "KMS.0208"}, {`{"":"x"}`, "KMS.0208"}, {`{"a":"` + strings.Repeat("x", 8192) + `"}`, "KMS.0208"}}
-	badAAD     = []wrong{{`"` + strings.Repeat("a", 129) + `"`, "KMS.0308"}}
-)
-
-func all(code string, values []string) []wrong {
+func all(code string, values ...string) []wrong {
 	var out []wrong
 	for _, v := range values {
 		out = append(out, wrong{v, code})
@@ -34,175 +58,247 @@ func all(code string, values []string) []wrong {
 	return out
 }
 
-// field is a member of a request: what is right, whether it may be absent, and what is wrong.
-type field struct {
-	right    string
-	required bool
-	wrong    []wrong
-}
-
-// badInput is every field of every operation.
-func badInput(s *server) map[string]map[string]field {
-	aes, rsa := s.create("bad/aes", "AES_256"), s.create("bad/rsa", "RSA_2048")
-	data := s.post("encrypt-data", `{"key_id":"`+aes+`","plain_text":"x"}`).field(s.t, "cipher_text")
-	dek := s.post("create-datakey", `{"key_id":"`+aes+`"}`)
-	plain := dek.field(s.t, "plain_text")
-	signature := s.post("sign", `{"key_id":"`+rsa+`","signing_algorithm":"RSASSA_PSS_SHA_256","message_type":"RAW","message":"QUJD"}`).field(s.t, "signature")
-	quote := func(v string) string { return `"` + v + `"` }
-
-	seq := field{right: `"919c82d4-8046-4722-9094-35c3c6524cff"`, wrong: append(all("KMS.0206", notText), all("KMS.0206", []string{`"x"`, `"919c82d4-8046-4722-9094-35c3c6524cf"`, `"919c82d4-8046-4722-9094135c3c6524cff"`, `"919c82d4-8046-4722-9094-35c3c6524cfé"`})...)}
-	key := func(id string) field {
-		return field{quote(id), true, append(all("KMS.0205", notText), badKeyIDs...)}
+// wrongs are the values that are wrong for a field, whatever it means: of another type, out of its bounds, and so on.
+func wrongs(rt *route, f *dialect.Field, code string) []wrong {
+	out := all(code, wrongTypes[f.Kind]...)
+	bounds, step := code, code
+	if c, ok := otherCodes[f.Name+" bounds"]; ok {
+		bounds = c
 	}
-	missingKey := wrong{`"00000000-0000-4000-8000-000000000000"`, "KMS.0207"}
-	named := func(id string) field {
-		f := key(id)
-		f.wrong = append(slices.Clone(f.wrong), missingKey)
-		return f
+	if c, ok := otherCodes[f.Name+" step"]; ok {
+		step = c
 	}
-	context := field{right: `null`, wrong: badContext}
-	aad := field{right: `""`, wrong: append(all("KMS.0308", notText), badAAD...)}
-	algorithm := field{right: `"SYMMETRIC_DEFAULT"`, wrong: append(all("KMS.0308", notText), wrong{`"X"`, "KMS.0308"}, wrong{`"SM2_ENCRYPT"`, "KMS.2105"})}
-	message := field{`"QUJD"`, true, append(all("KMS.0308", notText), wrong{`"QUJ"`, "KMS.0308"}, wrong{`"****"`, "KMS.0308"}, wrong{quote(strings.Repeat("QUJD", 1400)), "KMS.0308"})}
-	signing := field{`"RSASSA_PSS_SHA_256"`, true, append(all("KMS.0332", notText), all("KMS.0332", []string{`"X"`, `"SM2DSA_SM3"`, `"ECDSA_SHA_256"`})...)}
-	kind := field{right: `"RAW"`, wrong: append(all("KMS.0308", notText), wrong{`"raw"`, "KMS.0308"})}
-	hexes := func(right, code string) field {
-		return field{quote(right), true, append(all(code, notText), wrong{`"0"`, code}, wrong{`"zz"`, code}, wrong{`"é"`, code})}
+	if len(f.Values) > 0 {
+		out = append(out, all(code, `"no such word"`, quote(strings.ToLower(f.Values[0])+"x"))...)
 	}
-	numbers := func(right, code string, out ...string) field {
-		return field{right, true, append(all(code, notNumber), all(code, out)...)}
-	}
-	cipher := hexes(dek.field(s.t, "cipher_text"), "KMS.2201")
-	cipher.wrong = append(cipher.wrong, broken(dek.field(s.t, "cipher_text"), plain)...)
-	dataKey := map[string]field{
-		"key_id": named(aes), "sequence": seq, "encryption_context": context, "additional_authenticated_data": aad,
-		"datakey_length": {`"256"`, false, append(all("KMS.1901", notNumber), wrong{`7`, "KMS.1901"}, wrong{`-8`, "KMS.1901"}, wrong{`"8200"`, "KMS.1901"}, wrong{`9`, "KMS.1903"})},
-		"key_spec":       {`null`, false, all("KMS.1902", notText)},
-	}
-	return map[string]map[string]field{
-		"create-key": {
-			"key_alias":             {`"unused"`, true, append(all("KMS.1101", notText), wrong{`"a b"`, "KMS.1101"}, wrong{`"é"`, "KMS.1101"}, wrong{`"x/default"`, "KMS.1101"}, wrong{quote(strings.Repeat("a", 256)), "KMS.1101"}, wrong{`"bad/aes"`, "KMS.1104"})},
-			"key_description":       {`""`, false, append(all("KMS.1103", notText), wrong{quote(strings.Repeat("é", 256)), "KMS.1103"})},
-			"key_spec":              {`"AES_256"`, false, append(all("KMS.1110", notText), all("KMS.1110", []string{`"aes_256"`, `"SM4"`, `"SM2"`, `"AES_128"`, `"SECP256K1"`, `"HMAC_SM3"`})...)},
-			"key_usage":             {`""`, false, append(all("KMS.0308", notText), wrong{`"X"`, "KMS.0308"}, wrong{`"SIGN_VERIFY"`, "KMS.0308"})},
-			"origin":                {`"kms"`, false, append(all("KMS.0308", notText), wrong{`"KMS"`, "KMS.0308"})},
-			"keystore_id":           {`"0"`, false, []wrong{{`"1"`, "KMS.0340"}, {`{}`, "KMS.0340"}}},
-			"enterprise_project_id": {`"0"`, false, all("KMS.0308", notText)},
-			"sequence":              seq,
-		},
-		"describe-key":  {"key_id": named(aes), "sequence": seq},
-		"enable-key":    {"key_id": named(aes), "sequence": seq},
-		"disable-key":   {"key_id": named(aes), "sequence": seq},
-		"get-publickey": {"key_id": named(rsa), "sequence": seq},
-		"list-keys": {
-			"limit":                 {`"10"`, false, append(all("KMS.1601", notNumber), wrong{`0`, "KMS.1601"}, wrong{`"-1"`, "KMS.1601"})},
-			"marker":                {`"0"`, false, append(all("KMS.1602", notNumber), wrong{`-1`, "KMS.1602"})},
-			"key_state":             {`"2"`, false, append(all("KMS.0308", notNumber), wrong{`0`, "KMS.0308"}, wrong{`"6"`, "KMS.0308"})},
-			"key_spec":              {`"ALL"`, false, append(all("KMS.1110", notText), wrong{`"all"`, "KMS.1110"})},
-			"enterprise_project_id": {`"all"`, false, all("KMS.0308", notText)},
-			"sequence":              seq,
-		},
-		"encrypt-data": {
-			"key_id": named(aes), "sequence": seq, "encryption_context": context, "additional_authenticated_data": aad, "encryption_algorithm": algorithm,
-			"plain_text": {`"x"`, true, append(all("KMS.2101", notText), wrong{quote(strings.Repeat("a", 4097)), "KMS.2101"}, wrong{quote(strings.Repeat("é", 2049)), "KMS.2101"})},
-		},
-		"decrypt-data": {
-			"key_id":   {`null`, false, append(append(all("KMS.0205", notText), badKeyIDs...), wrong{missingKey.value, "KMS.2201"}, wrong{quote(rsa), "KMS.2201"})},
-			"sequence": seq, "encryption_context": context, "additional_authenticated_data": aad, "encryption_algorithm": algorithm,
-			"cipher_text": {quote(data), true, append(append(all("KMS.2201", notText), wrong{`"*"`, "KMS.2201"}, wrong{quote(strings.Repeat("A", 5652)), "KMS.2201"}, wrong{quote(data[:80] + `\n` + data[80:]), "KMS.2201"}), broken(data, "")...)},
-		},
-		"create-datakey":                   dataKey,
-		"create-datakey-without-plaintext": dataKey,
-		"encrypt-datakey": {
-			"key_id": named(aes), "sequence": seq, "encryption_context": context, "additional_authenticated_data": aad,
-			"plain_text":           hexes(plain+digestHex(plain), "KMS.2101"),
-			"datakey_plain_length": numbers(`"32"`, "KMS.2102", `0`, `"1025"`, `-1`),
-		},
-		"decrypt-datakey": {
-			"key_id": {quote(aes), true, append(key(aes).wrong, wrong{missingKey.value, "KMS.2201"}, wrong{quote(rsa), "KMS.2201"})}, "sequence": seq, "encryption_context": context, "additional_authenticated_data": aad,
-			"cipher_text":           cipher,
-			"datakey_cipher_length": numbers(`32`, "KMS.2202", `0`, `"1025"`),
-		},
-		"gen-random": {
-			"random_data_length": numbers(`"8"`, "KMS.1801", `0`, `7`, `"8193"`),
-			"sequence":           seq,
-		},
-		"sign":   {"key_id": named(rsa), "sequence": seq, "message": message, "signing_algorithm": signing, "message_type": kind},
-		"verify": {"key_id": named(rsa), "sequence": seq, "message": message, "signing_algorithm": signing, "message_type": kind, "signature": {quote(signature), true, append(all("KMS.0308", notText), wrong{`"*"`, "KMS.0308"})}},
-	}
-}
-
-// request renders an operation's fields, with one of them replaced, or left out for "".
-func request(fields map[string]field, name, value string) string {
-	var members []string
-	for _, n := range slices.Sorted(maps.Keys(fields)) {
-		v := fields[n].right
-		if n == name {
-			v = value
+	switch f.Kind {
+	case dialect.Number:
+		out = append(out, boundsOf(f, bounds)...)
+		if f.Step > 1 {
+			out = append(out, wrong{strconv.FormatInt(f.Low+1, 10), step}, wrong{quote(strconv.FormatInt(f.High-1, 10)), step})
 		}
-		if v != "" {
-			members = append(members, fmt.Sprintf("%q:%s", n, v))
+	case dialect.Text, dialect.Base64, dialect.Hex, dialect.Blob:
+		if f.Low > 1 {
+			out = append(out, wrong{quote(strings.Repeat("A", int(f.Low)-1)), bounds})
+		}
+		if f.High > 0 {
+			out = append(out, wrong{quote(strings.Repeat("A", int(f.High)+1)), bounds})
+		}
+	case dialect.Texts, dialect.Items:
+		if f.Low > 0 {
+			out = append(out, wrong{`[]`, bounds})
 		}
 	}
-	return "{" + strings.Join(members, ",") + "}"
+	for i := range f.Fields {
+		out = append(out, nested(rt, f, &f.Fields[i])...)
+	}
+	return out
 }
 
-// TestBadInput holds every field of every operation to its table: what is absent, of the wrong type, out of range or
+// boundsOf are the numbers beside the bounds, in both spellings, and those that are farther away.
+func boundsOf(f *dialect.Field, code string) []wrong {
+	if f.High == 0 {
+		return nil
+	}
+	var out []wrong
+	for _, n := range []int64{f.Low - 1, f.High + 1, -1 << 63, 1<<63 - 1, -f.Low - 1} {
+		number := strconv.FormatInt(n, 10)
+		out = append(out, wrong{number, code}, wrong{quote(number), code})
+	}
+	return out
+}
+
+// nested are wrong values of a field within an object: alone in it, or beside a right key.
+func nested(rt *route, parent, f *dialect.Field) []wrong {
+	code, ok := codes[parent.Name+" "+f.Name]
+	if !ok {
+		code = codes[f.Name]
+	}
+	wrap := func(member string) string {
+		if f.Name != "key" {
+			member = `"key":"k",` + member
+			if parent.Name == "matches" {
+				member = strings.Replace(member, `"k"`, `"resource_name"`, 1)
+			}
+		}
+		if parent.Kind == dialect.Items {
+			return `[{` + member + `}]`
+		}
+		return `{` + member + `}`
+	}
+	var out []wrong
+	for _, w := range wrongs(rt, f, code) {
+		out = append(out, wrong{wrap(`"` + f.Name + `":` + w.value), w.code})
+	}
+	if f.Required {
+		for _, absent := range []string{`""`, `null`} {
+			out = append(out, wrong{wrap(`"` + f.Name + `":` + absent), codeMissing})
+		}
+		out = append(out, wrong{strings.Replace(wrap(`"`+f.Name+`":""`), `"key":""`, `"other":1`, 1), codeMissing})
+	}
+	return out
+}
+
+func quote(v string) string { return `"` + v + `"` }
+
+// wrongTypes are values that are wrong for every field of a kind.
+var wrongTypes = map[dialect.Kind][]string{
+	dialect.Text:   {`7`, `true`, `{}`, `["x"]`},
+	dialect.Number: {`"seven"`, `1.5`, `"1.0"`, `1e3`, `true`, `{}`, `[8]`, `"0x10"`, `"+8"`, `" 8"`, `"99999999999999999999"`, `99999999999999999999`},
+	dialect.Flag:   {`1`, `"yes"`, `"TRUE"`, `{}`, `[true]`},
+	dialect.Base64: {`7`, `true`, `{}`, `["x"]`, `"*"`, `"QUJ"`, `"QUJD="`, `"QUJ_"`},
+	dialect.Hex:    {`7`, `true`, `{}`, `["x"]`, `"0"`, `"zz"`, `"é"`},
+	dialect.Blob:   {`7`, `true`, `{}`, `["x"]`, `"0"`, `"zz"`, `"é"`},
+	dialect.Pairs:  {`7`, `["a"]`, `{"a":1}`, `{"a":{}}`, `{"a":null}`, `"a=b"`, `"{\"a\":\"1\",\"a\":\"2\"}"`},
+	dialect.Texts:  {`7`, `"x"`, `{}`, `[7]`, `[null]`, `[["x"]]`, `["x",{}]`},
+	dialect.Item:   {`7`, `"x"`, `[]`, `[{"key":"k"}]`},
+	dialect.Items:  {`7`, `"x"`, `{"key":"k"}`, `[7]`, `[null]`, `["x"]`, `[[]]`},
+}
+
+// TestBadInput holds every field of every operation to the reference: what is absent, of the wrong type, out of range or
 // malformed is answered with the dialect's code, is on record, and changes nothing.
 func TestBadInput(t *testing.T) {
 	s := newServer(t, os.Getuid())
-	table := badInput(s)
-	for _, rt := range routes {
-		operation := string(rt.operation)
-		fields, ok := table[operation]
-		if !ok {
-			t.Fatalf("%s is in no table", operation)
-		}
-		expect := func(what, body, code string) {
+	samples := newSamples(s)
+	for i := range routes {
+		rt := &routes[i]
+		sample := samples.of(rt)
+		before := s.everything()
+		expect := func(what string, values map[string]string, code string) {
 			t.Helper()
-			_, before := s.audit.last()
-			a := s.post(operation, body)
-			if a.code() != code || a.status == http.StatusOK {
-				t.Errorf("%s with %s: %d %s, want %s", operation, what, a.status, a.body, code)
+			s.refused(rt, what, s.request(rt, values), code)
+		}
+		for j := range rt.fields {
+			f := &rt.fields[j]
+			code := codeOf(rt, f)
+			if f.In == dialect.Header {
+				continue
 			}
-			if rec, after := s.audit.last(); after != before+1 || rec.Outcome == "ok" || string(rec.Operation) != operation || rec.RequestID != a.header.Get("X-Request-Id") {
-				t.Errorf("%s with %s: %d records, last %+v", operation, what, after-before, rec)
+			if code == "" {
+				t.Fatalf("%s: no code for %s", rt.path, f.Name)
 			}
-		}
-		if a := s.post(operation, request(fields, "", "")); a.status != http.StatusOK && operation != "enable-key" {
-			t.Errorf("%s with every field right: %d %s", operation, a.status, a.body)
-		}
-		if operation == "disable-key" {
-			s.post("enable-key", request(fields, "", ""))
-		}
-		for name, f := range fields {
-			if f.required {
+			if f.Required && f.In == dialect.Body {
 				for _, absent := range []string{"", "null", `""`} {
-					expect(name+" absent as "+absent, request(fields, name, absent), codeMissing)
+					if absent != `""` || !f.Empty {
+						expect(f.Name+" absent as "+absent, sample.with(f.Name, absent), codeMissing)
+					}
 				}
 			}
-			for _, w := range f.wrong {
-				expect(name+" "+clip(w.value), request(fields, name, w.value), w.code)
+			for _, w := range append(wrongs(rt, f, code), sample.wrong[f.Name]...) {
+				if f.In == dialect.Body || w.value[0] == '"' {
+					expect(f.Name+" "+clip(w.value), sample.with(f.Name, w.value), w.code)
+				}
 			}
 		}
-		whole := request(fields, "", "")
-		for _, body := range []string{`{`, `[]`, `"x"`, `7`, `null`, `{"a":}`, `{'a':1}`, `{"a":1,}`, whole + "x", whole[:len(whole)-1], `{"a":1,"a":2}`, "{\"a\":\"\xff\"}", `{"a":"\ud800"}`, strings.Repeat(`{"a":`, 11000)} {
-			code := codeBadJSON
-			if int64(len(body)) > rt.bodyLimit {
-				code = codeTooLong
-			}
-			expect("body "+clip(body), body, code)
+		s.brokenBodies(rt, sample)
+		if after := s.everything(); after != before {
+			t.Errorf("%s: refused requests changed\n%s to\n%s", rt.path, before, after)
 		}
-		expect("oversize body", `{"a":"`+strings.Repeat("a", int(rt.bodyLimit))+`"}`, codeTooLong)
-	}
-	if page, err := s.core.ListKeys(s.context(), kms.ListKeysInput{}); err != nil || page.Total != 3 {
-		t.Errorf("there are %d keys (%v), want the two of the table and the one that was right", page.Total, err)
 	}
 }
 
+// brokenBodies sends bodies that are no objects, or hold what no object may.
+func (s *server) brokenBodies(rt *route, sample *sample) {
+	s.t.Helper()
+	whole := s.request(rt, sample.right)
+	bodies := []string{
+		`{`, `[]`, `"x"`, `7`, `null`, `{"a":}`, `{'a':1}`, `{"a":1,}`, `{"a":1}x`, `{"a":1}{}`, `{"a":1,"a":2}`, "{\"a\":\"\xff\"}",
+		`{"a":"\ud800"}`, `{"a":{"b":1,"b":2}}`, "\xef\xbb\xbf{}", strings.Repeat(`{"a":`, 1000), strings.Repeat(`[`, 11000),
+	}
+	if whole.body != "" {
+		inner := strings.TrimSuffix(strings.TrimPrefix(whole.body, "{"), "}")
+		bodies = append(bodies, whole.body[:len(whole.body)-1], whole.body+whole.body)
+		for _, member := range sample.members(rt) {
+			name, _, _ := strings.Cut(member, ":")
+			bodies = append(bodies, `{`+inner+`,`+member+`}`, `{`+inner+`,`+name+":\"\xc3\"}")
+		}
+	}
+	for _, body := range bodies {
+		code := codeBadJSON
+		if int64(len(body)) > rt.bodyLimit {
+			code = codeTooLong
+		}
+		broken := whole
+		broken.body = body
+		s.refused(rt, "body "+clip(body), broken, code)
+	}
+	whole.body = `{"a":"` + strings.Repeat("a", int(rt.bodyLimit)) + `"}`
+	s.refused(rt, "oversize body", whole, codeTooLong)
+}
+
+// refused sends a request and checks that it is refused as it should, and on record once.
+func (s *server) refused(rt *route, what string, q query, code string) {
+	s.t.Helper()
+	_, before := s.audit.last()
+	a := s.send(q.method, q.path, q.body)
+	if a.code() != code || a.status < 400 || a.status >= 500 {
+		s.t.Errorf("%s %s with %s: %d %s, want %s", rt.method, rt.path, what, a.status, a.body, code)
+	}
+	rec, after := s.audit.last()
+	if after != before+1 || rec.Outcome == "ok" || rec.RequestID != a.header.Get("X-Request-Id") {
+		s.t.Errorf("%s %s with %s: %d records, last %+v", rt.method, rt.path, what, after-before, rec)
+	}
+}
+
+// TestGoodInput sends every spelling of right values: the operations take them all, and members that they do not know.
+func TestGoodInput(t *testing.T) {
+	s := newServer(t, os.Getuid())
+	samples := newSamples(s)
+	for i := range routes {
+		rt := &routes[i]
+		accept := func(what string, change func(*sample) map[string]string) {
+			t.Helper()
+			q := s.request(rt, change(samples.of(rt)))
+			if a := s.send(q.method, q.path, q.body); a.status != rt.status {
+				t.Errorf("%s %s with %s: %d %s (%s)", rt.method, rt.path, what, a.status, a.body, q.body)
+			}
+		}
+		accept("every field right", func(m *sample) map[string]string { return m.right })
+		for j := range rt.fields {
+			f := &rt.fields[j]
+			if f.In == dialect.Path || f.In == dialect.Header {
+				continue
+			}
+			if !f.Required {
+				for _, absent := range []string{"", "null", `""`} {
+					accept(f.Name+" absent as "+absent, func(m *sample) map[string]string { return m.with(f.Name, absent) })
+				}
+			}
+			if f.Kind == dialect.Number || f.Kind == dialect.Flag {
+				accept(f.Name+" in the other spelling", func(m *sample) map[string]string {
+					v := m.right[f.Name]
+					if unquoted, quoted := strings.CutPrefix(strings.TrimSuffix(v, `"`), `"`); quoted {
+						return m.with(f.Name, unquoted)
+					}
+					return m.with(f.Name, quote(v))
+				})
+			}
+		}
+		accept("unknown members", func(m *sample) map[string]string {
+			return m.with("no such field", `{"a":[1,{"b":null}],"KEY_ID":7}`)
+		})
+	}
+}
+
+// everything is what the service shows of all its keys, tags and aliases.
+func (s *server) everything() string {
+	s.t.Helper()
+	var out []string
+	for _, q := range []query{
+		{http.MethodPost, "list-keys", `{"key_spec":"ALL"}`}, {http.MethodGet, "tags", ""}, {http.MethodGet, "aliases", ""},
+	} {
+		a := s.send(q.method, address(q.path), q.body)
+		if a.status != http.StatusOK {
+			s.t.Fatalf("%s: %d %s", q.path, a.status, a.body)
+		}
+		out = append(out, string(a.body))
+	}
+	return strings.Join(out, "\n")
+}
+
 func clip(s string) string {
-	if len(s) > 60 {
-		return s[:60] + "…"
+	if len(s) > 80 {
+		return s[:80] + "…"
 	}
 	return s
 }
@@ -218,6 +314,11 @@ func TestErrorsAreTotal(t *testing.T) {
 	if len(answers) != len(kms.Codes) {
 		t.Errorf("%d answers for %d codes", len(answers), len(kms.Codes))
 	}
+	for _, ex := range exceptions {
+		if !slices.Contains(kms.Codes, ex.code) || !strings.HasPrefix(ex.answer, "KMS.") || ex.answer == answers[ex.code].code {
+			t.Errorf("exception %+v says nothing", ex)
+		}
+	}
 	if a, e := answerTo(nil, nil, errors.New("pq: secret detail")); a.code != "KMS.0103" || strings.Contains(text(nil, e), "secret") {
 		t.Errorf("an unknown error is answered with %v %q", a, text(nil, e))
 	}
@@ -227,55 +328,30 @@ func TestErrorsAreTotal(t *testing.T) {
 // expects a string.
 func TestAnswersAreExact(t *testing.T) {
 	s := newServer(t, os.Getuid())
-	table := badInput(s)
-	strs := func(names ...string) map[string]string {
-		m := map[string]string{}
-		for _, n := range names {
-			m[n] = "string"
+	samples := newSamples(s)
+	for i := range routes {
+		rt := &routes[i]
+		name := rt.method + " " + rt.path
+		want, ok := answerTypes[name]
+		if !ok {
+			t.Fatalf("%s is in no table", name)
 		}
-		return m
-	}
-	key := strs("key_id", "domain_id", "key_alias", "realm", "key_spec", "key_usage", "key_description", "creation_date",
-		"key_state", "origin", "scheduled_deletion_date", "default_key_flag", "key_type", "expiration_time",
-		"key_rotation_enabled", "sys_enterprise_project_id", "keystore_id", "protection")
-	nested := func(name string, m map[string]string) map[string]string {
-		out := map[string]string{}
-		for n, kind := range m {
-			out[name+"."+n] = kind
-		}
-		return out
-	}
-	list := nested("key_details[]", key)
-	maps.Copy(list, map[string]string{"keys[]": "string", "next_marker": "string", "truncated": "string", "total": "number"})
-	want := map[string]map[string]string{
-		"create-key": nested("key_info", strs("key_id", "domain_id")), "describe-key": nested("key_info", key), "list-keys": list,
-		"disable-key": nested("key_info", strs("key_id", "key_state")), "enable-key": nested("key_info", strs("key_id", "key_state")),
-		"encrypt-data": strs("key_id", "cipher_text"), "decrypt-data": strs("key_id", "plain_text", "plain_text_base64"),
-		"create-datakey": strs("key_id", "plain_text", "cipher_text"), "create-datakey-without-plaintext": strs("key_id", "cipher_text"),
-		"encrypt-datakey": strs("key_id", "cipher_text", "datakey_length"), "decrypt-datakey": strs("data_key", "datakey_length", "datakey_dgst"),
-		"gen-random": strs("random_data"), "sign": strs("key_id", "signature"), "verify": strs("key_id", "signature_valid"),
-		"get-publickey": strs("key_id", "public_key"),
-	}
-	disabled := s.create("exact", "AES_256")
-	s.post("disable-key", `{"key_id":"`+disabled+`"}`)
-	for _, rt := range routes {
-		operation := string(rt.operation)
-		body := request(table[operation], "", "")
-		if operation == "enable-key" {
-			body = `{"key_id":"` + disabled + `"}`
-		}
-		a := s.post(operation, body)
-		if operation == "disable-key" {
-			s.post("enable-key", body)
-		}
-		var v any
-		if err := json.Unmarshal(a.body, &v); err != nil || a.status != http.StatusOK {
-			t.Fatalf("%s: %d %s: %v", operation, a.status, a.body, err)
+		q := s.request(rt, samples.of(rt).right)
+		a := s.send(q.method, q.path, q.body)
+		if a.status != want.status {
+			t.Errorf("%s: %d %s, want %d", name, a.status, a.body, want.status)
+			continue
 		}
 		got := map[string]string{}
-		shape("", v, got)
-		if !maps.Equal(got, want[operation]) {
-			t.Errorf("%s answers with\n%v, want\n%v", operation, got, want[operation])
+		if a.status != http.StatusNoContent {
+			var v any
+			if err := json.Unmarshal(a.body, &v); err != nil {
+				t.Fatalf("%s: %d %s: %v", name, a.status, a.body, err)
+			}
+			shape("", v, got)
+		}
+		if text := fmt.Sprint(got); text != fmt.Sprint(want.types) {
+			t.Errorf("%s answers with\n%v, want\n%v", name, text, want.types)
 		}
 	}
 }
@@ -288,6 +364,9 @@ func shape(path string, v any, into map[string]string) {
 			shape(strings.TrimPrefix(path+"."+name, "."), member, into)
 		}
 	case []any:
+		if len(v) == 0 {
+			into[path+"[]"] = "nothing"
+		}
 		for _, element := range v {
 			shape(path+"[]", element, into)
 		}

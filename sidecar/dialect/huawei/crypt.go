@@ -173,23 +173,23 @@ func appendLength(b []byte, n int) []byte {
 	return append(strconv.AppendInt(b, int64(n), 10), `"}`...)
 }
 
+// decryptDataKey says of a wrong length that it is wrong before the HSM has to do anything: the length is no secret.
 func (d *Dialect) decryptDataKey(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
+	ciphertext, n := x.Text("cipher_text"), int(x.Number("datakey_cipher_length"))
+	if len(ciphertext) != n+kms.CiphertextOverhead {
+		return refuse(codeCipherMismatch, kms.CodeInvalidLength, "datakey_cipher_length", "is not the length of this data key")
+	}
 	id, err := d.key(ctx, op, x, "key_id")
 	if err != nil {
 		return err
 	}
 	out, err := d.cfg.Core.DecryptDataKey(ctx, kms.DecryptInput{
-		KeyID: &id, Ciphertext: x.Text("cipher_text"), Context: x.Pairs("encryption_context"),
-		AAD: x.Text("additional_authenticated_data"),
+		KeyID: &id, Ciphertext: ciphertext, Context: x.Pairs("encryption_context"), AAD: x.Text("additional_authenticated_data"),
 	})
 	if err != nil {
 		return err
 	}
 	defer clear(out.Plaintext)
-	n := len(out.Plaintext)
-	if int64(n) != x.Number("datakey_cipher_length") {
-		return refuse(codeCipherMismatch, kms.CodeInvalidRequest, "datakey_cipher_length", "is not the length of this data key")
-	}
 	digest := sha256.Sum256(out.Plaintext)
 	x.Grow(256 + 2*n)
 	x.Out = appendHex(x.Out, `{"data_key":"`, out.Plaintext)

@@ -1,6 +1,7 @@
 package huawei
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -105,17 +106,18 @@ var exceptions = []exception{
 	{operation: policy.OpEncryptData, code: kms.CodeAlgorithmMismatch, answer: codeNotRSA},
 	{operation: policy.OpDecryptData, code: kms.CodeAlgorithmMismatch, algorithm: rsaNames, answer: codeNotSymmetric},
 	{operation: policy.OpDecryptData, code: kms.CodeAlgorithmMismatch, answer: codeNotRSA},
-	{operation: policy.OpReEncrypt, code: kms.CodeAlgorithmMismatch, answer: codeNotRSA},
+	{operation: policy.OpReEncrypt, code: kms.CodeAlgorithmMismatch, answer: codeParameter},
 	{operation: policy.OpGenerateMAC, code: kms.CodeAlgorithmMismatch, answer: codeParameter},
 	{operation: policy.OpVerifyMAC, code: kms.CodeAlgorithmMismatch, answer: codeParameter},
 
 	{operation: policy.OpEncryptData, code: kms.CodeUsageIsAgreement, answer: codeElliptic},
 	{operation: policy.OpDecryptData, code: kms.CodeUsageIsAgreement, answer: codeElliptic},
 	{operation: policy.OpReEncrypt, code: kms.CodeUsageIsAgreement, answer: codeElliptic},
-	{operation: policy.OpCreateRSAKeyPair, code: kms.CodeUnsupportedSpec, answer: codeKeyLengthSpec},
-	{operation: policy.OpCreateECKeyPair, code: kms.CodeUnsupportedSpec, answer: codeKeyLengthSpec},
+	{operation: policy.OpCreateRSAKeyPair, code: kms.CodeInvalidSpec, answer: codeKeyLengthSpec},
+	{operation: policy.OpCreateECKeyPair, code: kms.CodeInvalidSpec, answer: codeKeyLengthSpec},
 
 	{operation: policy.OpFindKeys, code: kms.CodeInvalidMarker, answer: codeOffset},
+	{operation: policy.OpFindKeys, code: kms.CodeTooManyTags, field: "values", answer: codeTagValues},
 	{operation: policy.OpFindKeys, code: kms.CodeTooManyTags, answer: codeTagCount},
 }
 
@@ -138,6 +140,7 @@ const (
 	codeTagValue        = "KMS.0405"
 	codeTagKey          = "KMS.0406"
 	codeTagCount        = "KMS.0407"
+	codeTagValues       = "KMS.0413"
 	codeTags            = "KMS.0414"
 	codeMatches         = "KMS.0415"
 	codeOffset          = "KMS.0417"
@@ -221,11 +224,9 @@ func fieldError(err error) error {
 	case fault.Field == nil:
 		return refuse(codeURL, kms.CodeInvalidRequest, "", fault.Reason)
 	case fault.Missing:
-		return refuse(codeMissing, kms.CodeInvalidRequest, fault.Field.Name, fault.Reason)
-	case fault.Field.Core != "":
-		return refuse(fault.Code, fault.Field.Core, fault.Field.Name, fault.Reason)
+		return refuse(codeMissing, kms.CodeInvalidRequest, fault.Name, fault.Reason)
 	default:
-		return refuse(fault.Code, kms.CodeInvalidRequest, fault.Field.Name, fault.Reason)
+		return refuse(fault.Code, cmp.Or(fault.Field.Core, kms.CodeInvalidRequest), fault.Name, fault.Reason)
 	}
 }
 

@@ -7,12 +7,15 @@ import (
 	"crypto/cipher"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/hmac"
 	"crypto/rsa"
+	"crypto/sha1"
 	"crypto/sha256"
+	"crypto/sha512"
 	"crypto/x509"
 	"encoding/binary"
 	"encoding/pem"
-	"errors"
+	"hash"
 	"os"
 	"sync"
 	"testing"
@@ -24,24 +27,29 @@ import (
 
 // fakeHSM makes the same keys, IVs and random bytes in every run, so that whole answers can be compared.
 type fakeHSM struct {
-	rsa *rsa.PrivateKey
+	rsa map[kms.KeySpec]*rsa.PrivateKey // one for all keys of a spec: making them takes seconds
 
 	mu    sync.Mutex
 	count uint64
 	fail  error // of every operation, once set
+	lacks kms.KeySpec
 }
 
 func newFakeHSM(t testing.TB) *fakeHSM {
-	text, err := os.ReadFile("testdata/rsa2048.pem")
-	if err != nil {
-		t.Fatal(err)
+	f := &fakeHSM{rsa: map[kms.KeySpec]*rsa.PrivateKey{}, lacks: kms.RSA4096}
+	for spec, file := range map[kms.KeySpec]string{kms.RSA2048: "rsa2048.pem", kms.RSA3072: "rsa3072.pem", kms.RSA4096: "rsa4096.pem"} {
+		text, err := os.ReadFile("testdata/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		block, _ := pem.Decode(text)
+		key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.rsa[spec] = key.(*rsa.PrivateKey)
 	}
-	block, _ := pem.Decode(text)
-	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &fakeHSM{rsa: key.(*rsa.PrivateKey)}
+	return f
 }
 
 func (f *fakeHSM) next() (uint64, error) {
@@ -74,31 +82,68 @@ func gcm(key kms.KeyRef) cipher.AEAD {
 	return aead
 }
 
+// elliptics are the curves that the fake has.
+var elliptics = map[kms.KeySpec]elliptic.Curve{kms.ECP256: elliptic.P256(), kms.ECP384: elliptic.P384(), kms.ECP521: elliptic.P521()}
+
 func ec(key kms.KeyRef) *ecdsa.PrivateKey {
+	curve := elliptics[key.Spec]
 	sum := sha256.Sum256(key.Sealed)
-	k, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), sum[:])
+	k, err := ecdsa.ParseRawPrivateKey(curve, append(make([]byte, (curve.Params().BitSize+7)/8-len(sum)), sum[:]...))
 	if err != nil {
 		panic(err)
 	}
 	return k
 }
 
-func (f *fakeHSM) DecryptRSA(context.Context, kms.KeyRef, kms.EncryptionAlgorithm, []byte) ([]byte, error) {
-	return nil, errors.New("not here yet")
+func (f *fakeHSM) DecryptRSA(_ context.Context, key kms.KeyRef, alg kms.EncryptionAlgorithm, block []byte) ([]byte, error) {
+	if _, err := f.next(); err != nil {
+		return nil, err
+	}
+	h := sha256.New()
+	if alg == kms.RSAOAEPSHA1 {
+		h = sha1.New()
+	}
+	plain, err := rsa.DecryptOAEP(h, nil, f.rsa[key.Spec], block, nil)
+	if err != nil {
+		return nil, kms.Errorf(kms.CodeInvalidCiphertext, "ciphertext is not valid")
+	}
+	return plain, nil
 }
 
-func (f *fakeHSM) MAC(context.Context, kms.KeyRef, kms.MACAlgorithm, []byte) ([]byte, error) {
-	return nil, errors.New("not here yet")
+func (f *fakeHSM) MAC(_ context.Context, key kms.KeyRef, alg kms.MACAlgorithm, message []byte) ([]byte, error) {
+	if _, err := f.next(); err != nil {
+		return nil, err
+	}
+	m := hmac.New(map[kms.MACAlgorithm]func() hash.Hash{
+		kms.HMACSHA256: sha256.New, kms.HMACSHA384: sha512.New384, kms.HMACSHA512: sha512.New,
+	}[alg], key.Sealed)
+	m.Write(message)
+	return m.Sum(nil), nil
 }
 
-func (f *fakeHSM) Derive(context.Context, kms.KeyRef, []byte) ([]byte, error) {
-	return nil, errors.New("not here yet")
+func (f *fakeHSM) Derive(_ context.Context, key kms.KeyRef, peer []byte) ([]byte, error) {
+	if _, err := f.next(); err != nil {
+		return nil, err
+	}
+	public, err := x509.ParsePKIXPublicKey(peer)
+	if err != nil {
+		return nil, err
+	}
+	theirs, err := public.(*ecdsa.PublicKey).ECDH()
+	if err != nil {
+		return nil, err
+	}
+	ours, err := ec(key).ECDH()
+	if err != nil {
+		return nil, err
+	}
+	return ours.ECDH(theirs)
 }
 
 func (f *fakeHSM) DestroyKey(context.Context, kms.KeyRef) error { return nil }
 
 func (f *fakeHSM) Supports(spec kms.KeySpec, _ kms.KeyUsage) (bool, string) {
-	return spec != kms.RSA4096, "no RSA_4096 here"
+	return spec != f.lacks, "no " + string(f.lacks) + " here"
 }
 
 func (f *fakeHSM) MakeKey(_ context.Context, ref kms.KeyRef) (*kms.SealedKey, error) {
@@ -108,10 +153,10 @@ func (f *fakeHSM) MakeKey(_ context.Context, ref kms.KeyRef) (*kms.SealedKey, er
 	}
 	sealed := &kms.SealedKey{Sealed: stream(n, 48), Root: 1, Protection: kms.ProtectionHSM}
 	ref.Sealed = sealed.Sealed
-	switch ref.Spec {
-	case kms.RSA2048:
-		sealed.PublicKey, err = x509.MarshalPKIXPublicKey(f.rsa.Public())
-	case kms.ECP256:
+	switch {
+	case f.rsa[ref.Spec] != nil:
+		sealed.PublicKey, err = x509.MarshalPKIXPublicKey(f.rsa[ref.Spec].Public())
+	case elliptics[ref.Spec] != nil:
 		sealed.PublicKey, err = x509.MarshalPKIXPublicKey(ec(ref).Public())
 	}
 	return sealed, err
@@ -149,14 +194,14 @@ func (f *fakeHSM) Sign(_ context.Context, key kms.KeyRef, alg kms.SigningAlgorit
 	if _, err := f.next(); err != nil {
 		return nil, err
 	}
-	hash := map[int]crypto.Hash{32: crypto.SHA256, 48: crypto.SHA384, 64: crypto.SHA512}[len(digest)]
+	digestHash := map[int]crypto.Hash{32: crypto.SHA256, 48: crypto.SHA384, 64: crypto.SHA512}[len(digest)]
 	switch alg {
 	case kms.RSAPKCS1SHA256, kms.RSAPKCS1SHA384, kms.RSAPKCS1SHA512:
-		return rsa.SignPKCS1v15(nil, f.rsa, hash, digest)
+		return rsa.SignPKCS1v15(nil, f.rsa[key.Spec], digestHash, digest)
 	case kms.RSAPSSSHA256, kms.RSAPSSSHA384, kms.RSAPSSSHA512:
-		return f.rsa.Sign(cryptoRand{}, digest, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: hash})
+		return f.rsa[key.Spec].Sign(cryptoRand{}, digest, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: digestHash})
 	default:
-		return ec(key).Sign(nil, digest, hash)
+		return ec(key).Sign(nil, digest, digestHash)
 	}
 }
 
@@ -211,7 +256,22 @@ func (a *memoryAudit) last() (kms.AuditRecord, int) {
 	return a.record, a.count
 }
 
-// fixedClock always tells the same time.
-type fixedClock struct{}
+// testClock stands still until it is told to go on.
+type testClock struct {
+	mu  sync.Mutex
+	now time.Time
+}
 
-func (fixedClock) Now() time.Time { return time.UnixMilli(1790000000123) }
+func newClock() *testClock { return &testClock{now: time.UnixMilli(1790000000123)} }
+
+func (c *testClock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *testClock) advance(days int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(time.Duration(days) * 24 * time.Hour)
+}

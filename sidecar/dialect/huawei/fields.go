@@ -73,8 +73,8 @@ var (
 	)
 	listKeysFields = fields(
 		dialect.Field{Name: "key_spec", Values: append([]string{allSpecs}, specNames...), Code: codeSpec, Core: kms.CodeInvalidSpec},
-		limitField(maxCount),
-		dialect.Field{Name: "marker", Kind: dialect.Number, Low: 0, High: maxCount, Code: codeMarker, Core: kms.CodeInvalidMarker},
+		limitField(dialect.Unbounded),
+		dialect.Field{Name: "marker", Kind: dialect.Number, Low: 0, High: dialect.Unbounded, Code: codeMarker, Core: kms.CodeInvalidMarker},
 		dialect.Field{Name: "key_state", Kind: dialect.Number, Low: 1, High: 5, Code: codeParameter},
 		enterpriseProject,
 	)
@@ -83,9 +83,6 @@ var (
 		Core: kms.CodeInvalidInterval,
 	}
 )
-
-// maxCount is beyond any number of keys.
-const maxCount = 1 << 30
 
 func limitField(high int64) dialect.Field {
 	return dialect.Field{Name: "limit", Kind: dialect.Number, Low: 1, High: high, Code: codeLimit, Core: kms.CodeInvalidLimit}
@@ -181,7 +178,7 @@ var (
 		named(encryptionAlgorithm, "destination_encryption_algorithm"),
 		named(aad, "destination_additional_authenticated_data"),
 		{
-			Name: "datakey_cipher_length", Kind: dialect.Number, Low: 1, High: maxOpened, Code: codeCipherLength,
+			Name: "datakey_cipher_length", Kind: dialect.Number, Low: 1, High: maxOpened, As: "data_key_bytes", Code: codeCipherLength,
 			Core: kms.CodeInvalidLength,
 		},
 	}
@@ -218,9 +215,6 @@ var (
 	}
 )
 
-// maxElements is beyond what a body has room for.
-const maxElements = 1 << 16
-
 // Tags. What a tag may look like and how many there may be is the core's to say.
 var (
 	tagKey   = dialect.Field{Name: "key", Required: true, Code: codeTagKey, Core: kms.CodeInvalidTagKey}
@@ -230,7 +224,7 @@ var (
 	tagInPath = placed(tagKey, dialect.Path)
 	oneTag    = dialect.Field{Name: "tag", Kind: dialect.Item, Required: true, Fields: tagItem, Code: codeTags}
 	someTags  = dialect.Field{
-		Name: "tags", Kind: dialect.Items, Required: true, Low: 1, High: maxElements, Fields: tagItem, Code: codeTags, BoundCode: codeNoTags,
+		Name: "tags", Kind: dialect.Items, Required: true, Low: 1, High: dialect.Unbounded, Fields: tagItem, Code: codeTags, BoundCode: codeNoTags,
 	}
 	tagAction      = dialect.Field{Name: "action", Required: true, Values: []string{createTags, deleteTags}, Code: codeAction}
 	findKeysFields = fields(
@@ -244,7 +238,7 @@ var (
 			{Name: "value", Code: codeMatchValue},
 		}},
 		limitField(1000),
-		dialect.Field{Name: "offset", Kind: dialect.Number, Low: 0, High: maxCount, Code: codeOffset, Core: kms.CodeInvalidMarker},
+		dialect.Field{Name: "offset", Kind: dialect.Number, Low: 0, High: dialect.Unbounded, Code: codeOffset, Core: kms.CodeInvalidMarker},
 	)
 )
 
@@ -252,7 +246,7 @@ var (
 var (
 	alias       = dialect.Field{Name: "alias", Required: true, Code: codeAlias, Core: kms.CodeInvalidAlias}
 	someAliases = dialect.Field{
-		Name: "aliases", Kind: dialect.Texts, Required: true, Low: 1, High: maxElements, Code: codeAlias, BoundCode: codeParameter,
+		Name: "aliases", Kind: dialect.Texts, Required: true, Low: 1, High: dialect.Unbounded, Code: codeAlias, BoundCode: codeParameter,
 		Core: kms.CodeInvalidAlias,
 	}
 	listAliasesFields = []dialect.Field{

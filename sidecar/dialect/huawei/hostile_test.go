@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"os"
@@ -31,27 +32,27 @@ func digestHex(plain string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// broken returns a ciphertext cut short, drawn out, and with a bit changed in every eighth byte; not hexadecimal ones
-// are base64.
-func broken(text, hexadecimal string) []wrong {
-	decode, encode := base64.StdEncoding.DecodeString, base64.StdEncoding.EncodeToString
-	if hexadecimal != "" {
-		decode, encode = hex.DecodeString, hex.EncodeToString
+// broken returns a ciphertext cut short, drawn out, and with a bit changed in every eighth byte. Data keys are
+// hexadecimal, and their length is told with them; data are base64.
+func broken(text string, dataKey bool) []wrong {
+	decode, encode, length := base64.StdEncoding.DecodeString, base64.StdEncoding.EncodeToString, "KMS.2201"
+	if dataKey {
+		decode, encode, length = hex.DecodeString, hex.EncodeToString, "KMS.2204"
 	}
 	raw, err := decode(text)
 	if err != nil {
 		panic(err)
 	}
 	var out []wrong
-	add := func(b []byte) { out = append(out, wrong{`"` + encode(b) + `"`, "KMS.2201"}) }
+	add := func(b []byte, code string) { out = append(out, wrong{`"` + encode(b) + `"`, code}) }
 	for n := 1; n < len(raw); n += 13 {
-		add(raw[:n])
+		add(raw[:n], length)
 	}
-	add(append(bytes.Clone(raw), 0))
+	add(append(bytes.Clone(raw), 0), length)
 	for i := 0; i < len(raw); i += 8 {
 		b := bytes.Clone(raw)
 		b[i] ^= 0x10
-		add(b)
+		add(b, "KMS.2201")
 	}
 	return out
 }
@@ -84,14 +85,15 @@ func TestForeignCiphertext(t *testing.T) {
 func TestNobody(t *testing.T) {
 	s := newServer(t, os.Getuid()+1)
 	for _, rt := range routes {
-		a := s.post(string(rt.operation), `{"key_id":`)
+		path := address(strings.NewReplacer("{key_id}", "x", "{key}", "y").Replace(rt.path))
+		a := s.send(rt.method, path, `{"key_id":`)
 		if a.status != http.StatusForbidden || a.code() != "KMS.0307" {
 			t.Errorf("%s as another uid: %d %s", rt.operation, a.status, a.body)
 		}
 		if rec, _ := s.audit.last(); rec.Operation != rt.operation || rec.Decision != "deny" || rec.Caller.UID != uint32(os.Getuid()) || rec.Caller.PID != int32(os.Getpid()) {
 			t.Errorf("%s as another uid is on record as %+v", rt.operation, rec)
 		}
-		unknown := s.direct(context.Background(), "POST", "/v1.0/"+testProject+"/kms/"+string(rt.operation), "{}")
+		unknown := s.direct(context.Background(), rt.method, path, "{}")
 		if unknown.status != http.StatusUnauthorized || !strings.HasPrefix(string(unknown.body), `{"error_code":"APIGW.0301","error_msg":"`) {
 			t.Errorf("%s as nobody: %d %s", rt.operation, unknown.status, unknown.body)
 		}
@@ -231,35 +233,65 @@ func (h *halfBody) Read(b []byte) (int, error) {
 	return copy(b, `{"random_data_`), nil
 }
 
-// FuzzRequest sends any body to any operation: nothing panics, every answer is whole, and only the codes of the tables
-// come back.
+// FuzzRequest sends any body to any target: nothing panics, nothing fails for a reason of its own, every answer is whole,
+// and it is a good one of the route's or an error of the tables.
 func FuzzRequest(f *testing.F) {
 	s := newServer(f, os.Getuid())
-	table := badInput(s)
-	for i, rt := range routes {
-		fields := table[string(rt.operation)]
-		f.Add(uint8(i), []byte(request(fields, "", "")))
-		for name, fd := range fields {
-			for _, w := range fd.wrong {
-				f.Add(uint8(i), []byte(request(fields, name, w.value)))
+	samples := newSamples(s)
+	known := map[string]bool{"APIGW.0101": true, "KMS.0215": true, codeURL: true, codeBadJSON: true, codeTooLong: true, codeMissing: true}
+	for i := range routes {
+		rt := &routes[i]
+		sample := samples.of(rt)
+		add := func(values map[string]string) {
+			q := s.request(rt, values)
+			f.Add(q.method, strings.TrimPrefix(q.path, address("")), []byte(q.body))
+		}
+		add(sample.right)
+		for j := range rt.fields {
+			fd := &rt.fields[j]
+			for _, code := range []string{fd.Code, fd.BoundCode, fd.StepCode} {
+				known[code] = true
+			}
+			if fd.In == dialect.Body {
+				for _, w := range append(wrongs(rt, fd, ""), sample.wrong[fd.Name]...) {
+					add(sample.with(fd.Name, w.value))
+				}
 			}
 		}
 	}
-	known := map[string]bool{}
+	for _, target := range []string{"%2F/tags/%2f", "a/tags/action", "a//tags", "/", "tags?limit=%zz", "aliases?limit=1;marker=2", "{key_id}/tags/{key}", "../../"} {
+		f.Add(http.MethodGet, target, []byte(nil))
+		f.Add(http.MethodDelete, target, []byte(`{"key_id":"x"}`))
+	}
 	for _, a := range answers {
 		known[a.code] = true
 	}
+	for _, ex := range exceptions {
+		known[ex.answer] = true
+	}
+	for _, own := range []string{codeOffsetUnwelcome, codePlainDigest, codePlainMismatch, codeCipherMismatch, codeTagKey, codeTagValue, codeMatchKey, codeMatchValue} {
+		known[own] = true
+	}
 	ctx := dialect.WithCaller(context.Background(), policy.Caller{UID: uint32(os.Getuid()), Known: true})
-	f.Fuzz(func(t *testing.T, n uint8, body []byte) {
-		rt := routes[int(n)%len(routes)]
-		s.t = t
-		a := s.direct(ctx, rt.method, "/v1.0/"+testProject+"/kms/"+string(rt.operation), string(body))
+	f.Fuzz(func(t *testing.T, method, target string, body []byte) {
+		r, err := http.NewRequestWithContext(ctx, method, "http://localhost"+address("")+target, bytes.NewReader(body))
+		if err != nil {
+			return
+		}
+		w := newWriter()
+		s.router.ServeHTTP(w, r)
+		a := answered{w.status, w.header, w.body}
+		var v any
 		switch {
-		case a.status == http.StatusOK && a.code() == "":
-		case a.status >= 500 && !strings.Contains(string(a.body), "KMS.0104"):
-			t.Errorf("%s: %d %s", rt.operation, a.status, a.body)
-		case a.status != http.StatusOK && !strings.HasPrefix(a.code(), "KMS."):
-			t.Errorf("%s: %d %s", rt.operation, a.status, a.body)
+		case a.header.Get("X-Request-Id") == "":
+			t.Errorf("%s %s: no request id in %v", method, target, a.header)
+		case a.status == http.StatusNoContent && len(a.body) == 0:
+		case json.Unmarshal(a.body, &v) != nil:
+			t.Errorf("%s %s: %d with %q", method, target, a.status, a.body)
+		case a.status == http.StatusOK && a.code() == "" || a.status == http.StatusCreated:
+		case a.status >= 400 && a.status < 500 && known[a.code()]:
+		default:
+			t.Errorf("%s %s: %d %s", method, target, a.status, a.body)
 		}
 	})
 }

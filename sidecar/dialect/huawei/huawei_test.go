@@ -3,6 +3,7 @@ package huawei
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -28,26 +29,32 @@ type server struct {
 	client *http.Client
 	hsm    *fakeHSM
 	audit  *memoryAudit
+	clock  *testClock
+	owner  policy.Principal // who the owner's uid is taken to be
 	core   *kms.Service
 	router *dialect.Router
 }
 
-const testProject = "0d2a"
+const (
+	testProject = "0d2a"
+	testKeys    = 1000 // that there may be
+)
 
 // newServer serves with uid as the owner.
 func newServer(t testing.TB, owner int) *server {
-	s := &server{t: t, hsm: newFakeHSM(t), audit: &memoryAudit{}, socket: filepath.Join(shortDir(t), "kms.sock")}
+	s := &server{t: t, hsm: newFakeHSM(t), audit: &memoryAudit{}, clock: newClock(), socket: filepath.Join(shortDir(t), "kms.sock")}
 	uuid.SetRand(rand.NewChaCha8([32]byte{1}))
 	t.Cleanup(func() { uuid.SetRand(nil) })
+	s.owner = policy.Principal{Name: "owner", Administrator: true}
 	var err error
 	s.core, err = kms.New(kms.Config{
-		Store: newStore(t), HSM: s.hsm, Auditor: s.audit, Tenant: "test", Clock: fixedClock{},
+		Store: newStore(t), HSM: s.hsm, Auditor: s.audit, Tenant: "test", Clock: s.clock, Limits: kms.Limits{Keys: testKeys},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	d := New(Config{
-		Core: s.core, Region: "local", ProjectID: testProject, DomainID: "dom", Principal: policy.Users{uint32(owner): {Name: "owner", Administrator: true}}.Principal,
+		Core: s.core, Region: "local", ProjectID: testProject, DomainID: "dom", Principal: func(c policy.Caller) policy.Principal { return policy.Users{uint32(owner): s.owner}.Principal(c) },
 		Timeout: 10 * time.Second,
 	})
 	s.router = dialect.NewRouter(http.HandlerFunc(d.NotFound))
@@ -112,19 +119,20 @@ func (s *server) send(method, path, body string) answered {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if len(res.Header.Get("X-Request-Id")) != 32 || res.Header.Get("Content-Type") != "application/json" {
-		s.t.Errorf("%s %s: answer has headers %v", method, path, res.Header)
+	kind, length := "application/json", fmt.Sprint(len(b))
+	if res.StatusCode == http.StatusNoContent {
+		kind, length = "", ""
 	}
-	if res.ContentLength != int64(len(b)) {
-		s.t.Errorf("%s %s: answer of %d bytes has Content-Length %d", method, path, len(b), res.ContentLength)
+	if h := res.Header; len(h.Get("X-Request-Id")) != 32 || h.Get("Content-Type") != kind || h.Get("Content-Length") != length {
+		s.t.Errorf("%s %s: answer of %d bytes has headers %v", method, path, len(b), h)
 	}
 	return answered{res.StatusCode, res.Header, b}
 }
 
 // post does an operation.
-func (s *server) post(operation, body string) answered {
+func (s *server) post(path, body string) answered {
 	s.t.Helper()
-	return s.send(http.MethodPost, "/v1.0/"+testProject+"/kms/"+operation, body)
+	return s.send(http.MethodPost, address(path), body)
 }
 
 // code returns an error answer's code in either form.

@@ -104,13 +104,17 @@ var routes = []route{
 	{get, "user-quotas", policy.OpGetQuotas, (*Dialect).userQuotas, controlBody, 200, nil},
 }
 
-// Served lists what the dialect serves, for documentation.
+// Served lists what the dialect serves, for documentation. Paths begin at the project, with those exceptions that begin
+// with a slash.
 func Served() []dialect.Served {
-	served := make([]dialect.Served, len(routes))
+	served := make([]dialect.Served, 0, len(routes)+2)
 	for i := range routes {
-		served[i] = dialect.Served{Method: routes[i].method, Path: routes[i].path, Operation: routes[i].operation}
+		served = append(served, dialect.Served{Method: routes[i].method, Path: routes[i].path, Operation: routes[i].operation})
 	}
-	return served
+	return append(served,
+		dialect.Served{Method: get, Path: projectsPath, Operation: policy.OpListProjects},
+		dialect.Served{Method: get, Path: domainsPath, Operation: policy.OpListDomains},
+	)
 }
 
 // Config is what the dialect needs. All fields but Limits, Recorder and Clock are required.
@@ -277,7 +281,7 @@ func (t *table) find(r *http.Request) (rt *route, project string, vars []dialect
 // match returns the routes whose path has variables and fits. A tag may be named "action", so both of its routes fit there.
 func (t *table) match(tail string, encoded bool) ([]*route, []dialect.Var, error) {
 	id, rest, found := strings.Cut(tail, "/")
-	if !found {
+	if !found || id == "" {
 		return nil, nil, errNoRoute
 	}
 	vars := []dialect.Var{{Name: "key_id", Value: id}}

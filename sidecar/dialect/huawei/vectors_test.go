@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -17,7 +18,11 @@ var update = flag.Bool("update", false, "write the answers of the vectors anew; 
 var requestID = regexp.MustCompile(`"request_id":"[0-9a-f]{32}"`)
 
 // TestVectors replays testdata/*.txtar: whole requests and whole answers, byte for byte. A file begins with an empty
-// sidecar. What $name stands for was kept by an earlier "# keep name field" of the same file.
+// sidecar. Lines that begin with # say more of a step:
+//
+//	# keep NAME FIELD    $NAME in later steps stands for this field of the answer
+//	# hide FIELD         the field is random, and shown as …
+//	# advance DAYS       before the request, the clock goes on, and what is due is done
 func TestVectors(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) == 0 {
@@ -33,28 +38,13 @@ func replay(t *testing.T, file string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newServer(t, os.Getuid())
-	kept := map[string]string{}
+	v := replayed{newServer(t, os.Getuid()), map[string]string{}}
 	for i := 0; i+1 < len(archive.Files); i += 2 {
 		request, want := archive.Files[i], &archive.Files[i+1]
-		head, body, _ := strings.Cut(string(request.Data), "\n")
-		method, path, ok := strings.Cut(head, " ")
-		if !ok || !strings.HasPrefix(want.Name, "answer") {
-			t.Fatalf("%s: step %q is malformed", file, request.Name)
+		if !strings.HasPrefix(want.Name, "answer") {
+			t.Fatalf("%s: step %q has no answer", file, request.Name)
 		}
-		body, keep, _ := strings.Cut(body, "# keep ")
-		body = os.Expand(strings.TrimSpace(body), func(name string) string {
-			v, ok := kept[name]
-			if !ok {
-				t.Fatalf("%s: $%s was not kept", request.Name, name)
-			}
-			return v
-		})
-		a := s.send(method, path, body)
-		got := fmt.Sprintf("%d\n%s\n", a.status, requestID.ReplaceAllString(string(a.body), `"request_id":"…"`))
-		if name, field, ok := strings.Cut(strings.TrimSpace(keep), " "); ok {
-			kept[name] = a.field(t, field)
-		}
+		got := v.step(string(request.Data))
 		if *update {
 			want.Data = []byte(got)
 		} else if got != string(want.Data) {
@@ -66,4 +56,60 @@ func replay(t *testing.T, file string) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// replayed is the steps of one file: a server, and what earlier steps kept.
+type replayed struct {
+	*server
+	kept map[string]string
+}
+
+// step does one step and renders its answer.
+func (v *replayed) step(text string) string {
+	v.t.Helper()
+	head, rest, _ := strings.Cut(text, "\n")
+	method, path, ok := strings.Cut(v.expand(head), " ")
+	if !ok {
+		v.t.Fatalf("step %q is malformed", head)
+	}
+	var body []string
+	var directives [][]string
+	for _, line := range strings.Split(rest, "\n") {
+		if directive, ok := strings.CutPrefix(line, "# "); ok {
+			directives = append(directives, strings.Fields(directive))
+		} else if line != "" {
+			body = append(body, line)
+		}
+	}
+	for _, d := range directives {
+		if d[0] == "advance" {
+			days, err := strconv.Atoi(d[1])
+			if err != nil {
+				v.t.Fatal(err)
+			}
+			v.clock.advance(days)
+			v.core.RunDue(v.context())
+		}
+	}
+	a := v.send(method, path, v.expand(strings.Join(body, "\n")))
+	answer := requestID.ReplaceAllString(string(a.body), `"request_id":"…"`)
+	for _, d := range directives {
+		switch d[0] {
+		case "keep":
+			v.kept[d[1]] = a.field(v.t, d[2])
+		case "hide":
+			answer = strings.Replace(answer, a.field(v.t, d[1]), "…", 1)
+		}
+	}
+	return fmt.Sprintf("%d\n%s\n", a.status, answer)
+}
+
+func (v *replayed) expand(text string) string {
+	return os.Expand(text, func(name string) string {
+		value, ok := v.kept[name]
+		if !ok {
+			v.t.Fatalf("$%s was not kept", name)
+		}
+		return value
+	})
 }
