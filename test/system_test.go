@@ -48,7 +48,9 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PATH", filepath.Dir(binary)+":"+env.Getenv("PATH"))
 			env.Setenv("KEYSIDE", binary)
-			return nil
+			testdata, err := filepath.Abs("testdata")
+			env.Setenv("TESTDATA", testdata)
+			return err
 		},
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,

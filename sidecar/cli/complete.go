@@ -23,14 +23,13 @@ var (
 		"RSASSA_PKCS1_V1_5_SHA_256", "RSASSA_PKCS1_V1_5_SHA_384", "RSASSA_PKCS1_V1_5_SHA_512",
 		"ECDSA_SHA_256", "ECDSA_SHA_384", "ECDSA_SHA_512",
 	}
-	macAlgorithms        = []string{"HMAC_SHA_256", "HMAC_SHA_384", "HMAC_SHA_512"}
-	encryptionAlgorithms = []string{client.SymmetricDefault, client.RSAOAEPSHA256}
+	macAlgorithms = []string{"HMAC_SHA_256", "HMAC_SHA_384", "HMAC_SHA_512"}
 )
 
-// What completion may cost a person who types: so much time, and so many keys.
+// What completion may cost a person who types: so much time, and so many names.
 const (
 	completeTimeout = 2 * time.Second
-	completeKeysMax = 200
+	completeMax     = 200
 )
 
 // words returns the keys of a table in order.
@@ -50,18 +49,32 @@ func completeKeyFlag(cmd *cobra.Command, flag string) {
 	}
 }
 
-// completeKeys offers keys for the first n arguments, for all with 0: aliases, and ids when what is typed begins like one.
+// completeKeys offers keys for the first n arguments, for all with 0.
 func completeKeys(n int) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		if n > 0 && len(args) >= n {
 			return nil, cobra.ShellCompDirectiveDefault
 		}
-		return keysLike(cmd, typed), cobra.ShellCompDirectiveNoFileComp
+		return offers(cmd, typed, idsLike, keysLike, aliasesLike)
 	}
 }
 
-// keysLike asks the sidecar. Whatever goes wrong, there is nothing to offer then: a shell has no place for errors.
-func keysLike(cmd *cobra.Command, typed string) []cobra.Completion {
+// completeAliasThenKey offers what key alias move takes.
+func completeAliasThenKey(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	switch len(args) {
+	case 0:
+		return offers(cmd, typed, aliasesLike)
+	case 1:
+		return offers(cmd, typed, idsLike, keysLike)
+	}
+	return nil, cobra.ShellCompDirectiveNoFileComp
+}
+
+// source asks the sidecar for names that may begin with what is typed.
+type source func(ctx context.Context, c *client.Client, typed string) ([]cobra.Completion, error)
+
+// offers collects from sources. Where one fails there is nothing to offer: a shell has no place for errors.
+func offers(cmd *cobra.Command, typed string, sources ...source) ([]cobra.Completion, cobra.ShellCompDirective) {
 	ctx := cmd.Context()
 	if ctx == nil {
 		ctx = context.Background()
@@ -71,27 +84,63 @@ func keysLike(cmd *cobra.Command, typed string) []cobra.Completion {
 	socket, _ := cmd.Flags().GetString("socket")
 	c := client.New(socketPath(socket))
 	defer c.Close()
-	var offers []cobra.Completion
-	offer := func(word string, k *client.Key) {
-		if strings.HasPrefix(word, typed) {
-			offers = append(offers, cobra.CompletionWithDesc(word, k.Spec+" "+k.State.String()))
-		}
-	}
-	if len(typed) >= 4 && strings.Trim(typed, "0123456789abcdef-") == "" {
-		page, err := c.ListKeys(ctx, client.ListKeysRequest{})
+	var all []cobra.Completion
+	for _, source := range sources {
+		found, err := source(ctx, c, typed)
 		if err != nil {
-			return nil
+			continue
 		}
-		for i := range page.Keys {
-			offer(page.Keys[i].ID, &page.Keys[i])
+		for _, offer := range found {
+			if strings.HasPrefix(offer, typed) {
+				all = append(all, offer)
+			}
 		}
 	}
-	found, err := c.FindKeys(ctx, client.FindKeysRequest{Alias: typed, Limit: completeKeysMax})
+	return all, cobra.ShellCompDirectiveNoFileComp
+}
+
+func offerOf(word string, k *client.Key) cobra.Completion {
+	return cobra.CompletionWithDesc(word, k.Spec+" "+k.State.String())
+}
+
+// idsLike offers ids where what is typed begins like one: nobody types them from memory.
+func idsLike(ctx context.Context, c *client.Client, typed string) ([]cobra.Completion, error) {
+	if len(typed) < 4 || strings.Trim(typed, "0123456789abcdef-") != "" {
+		return nil, nil
+	}
+	page, err := c.ListKeys(ctx, client.ListKeysRequest{})
 	if err != nil {
-		return offers
+		return nil, err
 	}
-	for i := range found.Keys {
-		offer(found.Keys[i].Key.Alias, &found.Keys[i].Key)
+	found := make([]cobra.Completion, len(page.Keys))
+	for i := range page.Keys {
+		found[i] = offerOf(page.Keys[i].ID, &page.Keys[i])
 	}
-	return offers
+	return found, nil
+}
+
+// keysLike offers the keys' own aliases.
+func keysLike(ctx context.Context, c *client.Client, typed string) ([]cobra.Completion, error) {
+	page, err := c.FindKeys(ctx, client.FindKeysRequest{Alias: typed, Limit: completeMax})
+	if err != nil {
+		return nil, err
+	}
+	found := make([]cobra.Completion, len(page.Keys))
+	for i := range page.Keys {
+		found[i] = offerOf(page.Keys[i].Key.Alias, &page.Keys[i].Key)
+	}
+	return found, nil
+}
+
+// aliasesLike offers further aliases. Those that begin with what is typed come next after it.
+func aliasesLike(ctx context.Context, c *client.Client, typed string) ([]cobra.Completion, error) {
+	page, err := c.ListAliases(ctx, client.ListAliasesRequest{Limit: completeMax, Marker: typed})
+	if err != nil {
+		return nil, err
+	}
+	found := make([]cobra.Completion, len(page.Aliases))
+	for i, a := range page.Aliases {
+		found[i] = cobra.CompletionWithDesc(a.Name, "further alias of "+a.KeyID)
+	}
+	return found, nil
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
@@ -26,7 +27,11 @@ type boundFlags struct {
 
 func (b *boundFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringToStringVar(&b.bound.Context, "context", nil, "encryption context, name=value[,name=value]: decryption needs the same")
-	cmd.Flags().StringVar(&b.bound.AAD, "aad", "", "additional authenticated data, at most 128 bytes: decryption needs the same")
+	aadFlag(cmd, &b.bound.AAD)
+}
+
+func aadFlag(cmd *cobra.Command, aad *string) {
+	cmd.Flags().StringVar(aad, "aad", "", "additional authenticated data, at most 128 bytes: decryption needs the same")
 }
 
 func keyFlag(cmd *cobra.Command, key *string) {
@@ -34,14 +39,15 @@ func keyFlag(cmd *cobra.Command, key *string) {
 	completeKeyFlag(cmd, "key")
 }
 
-func algorithmFlag(cmd *cobra.Command, algorithm *string, name, usage string) {
-	cmd.Flags().StringVar(algorithm, name, "", usage)
-	completeFlag(cmd, name, encryptionAlgorithms)
+// algorithmFlag names the algorithm of an RSA key. Symmetric keys have one alone, which is the default.
+func algorithmFlag(cmd *cobra.Command, algorithm *string, name, of string, algorithms ...string) {
+	cmd.Flags().StringVar(algorithm, name, "", of+": "+strings.Join(algorithms, " or "))
+	completeFlag(cmd, name, algorithms)
 }
 
 func encryptCommand() *cobra.Command {
 	var key, algorithm string
-	var in inputFlags
+	in := inputFlags{more: "; keyside file encrypt takes files of any size"}
 	var out outputFlags
 	var b boundFlags
 	cmd := &cobra.Command{
@@ -52,7 +58,7 @@ func encryptCommand() *cobra.Command {
 		Args: cobra.NoArgs,
 	}
 	keyFlag(cmd, &key)
-	algorithmFlag(cmd, &algorithm, "algorithm", "of an RSA key: "+client.RSAOAEPSHA256)
+	algorithmFlag(cmd, &algorithm, "algorithm", "of an RSA key", client.RSAOAEPSHA256)
 	in.add(cmd, "the text")
 	out.add(cmd)
 	b.add(cmd)
@@ -100,7 +106,7 @@ func decryptCommand() *cobra.Command {
 	}
 	keyFlag(cmd, &key)
 	cmd.Flags().Lookup("key").Usage = "the RSA key's id or alias; else: refuse a ciphertext of another key"
-	algorithmFlag(cmd, &req.Algorithm, "algorithm", "of an RSA key: "+client.RSAOAEPSHA256)
+	algorithmFlag(cmd, &req.Algorithm, "algorithm", "of an RSA key", client.RSAOAEPSHA256)
 	in.add(cmd, "the ciphertext, in base64 or as it is")
 	out.add(cmd)
 	b.add(cmd)
@@ -156,8 +162,8 @@ stays that, an encrypted data key in hex likewise.`,
 	f.StringVar(&from, "from", "", "the RSA key's id or alias; else: refuse a ciphertext of another key")
 	completeKeyFlag(cmd, "to")
 	completeKeyFlag(cmd, "from")
-	algorithmFlag(cmd, &req.SourceAlgorithm, "algorithm", "of the ciphertext, if it is an RSA key's: "+client.RSAOAEPSHA256)
-	algorithmFlag(cmd, &req.DestinationAlgorithm, "to-algorithm", "of the new key, if it is an RSA key: "+client.RSAOAEPSHA256)
+	algorithmFlag(cmd, &req.SourceAlgorithm, "algorithm", "of the ciphertext, if it is an RSA key's", client.RSAOAEPSHA256, client.RSAOAEPSHA1)
+	algorithmFlag(cmd, &req.DestinationAlgorithm, "to-algorithm", "of the new key, if it is an RSA key", client.RSAOAEPSHA256)
 	f.StringVar(&req.SourceAAD, "aad", "", "additional authenticated data that the ciphertext is bound to")
 	f.StringVar(&req.DestinationAAD, "to-aad", "", "additional authenticated data to bind the new one to, at most 128 bytes")
 	in.add(cmd, "the ciphertext")

@@ -125,7 +125,7 @@ func dataKeyDecrypt() *cobra.Command {
 		Use:   "decrypt --key KEY",
 		Short: "decrypt a data key; prints it in hex, or a pair's private key as PEM",
 		Example: `  keyside datakey decrypt --key app --in datakey.sealed
-  keyside datakey decrypt --key app --in tls.sealed --pem --out tls.again`,
+  keyside datakey decrypt --key app --in web.sealed --pem --out web.again`,
 		Args: cobra.NoArgs,
 	}
 	keyFlag(cmd, &key)

@@ -18,10 +18,10 @@ var pairSpecs = map[string]string{
 }
 
 func dataKeyPair() *cobra.Command {
+	var req client.DataKeyPairRequest
 	var key, spec, prefix string
-	var withoutPlaintext, force bool
+	var force bool
 	var yes yesFlag
-	var b boundFlags
 	cmd := &cobra.Command{
 		Use:   "pair --key KEY --spec SPEC --out NAME",
 		Short: "make an asymmetric key pair of your own, its private key encrypted under a key",
@@ -33,22 +33,22 @@ With --json for --out, all of it goes to standard output.`,
 		Args: cobra.NoArgs,
 	}
 	keyFlag(cmd, &key)
-	b.add(cmd)
+	aadFlag(cmd, &req.AAD)
 	yes.add(cmd)
 	f := cmd.Flags()
 	f.StringVar(&spec, "spec", "", strings.Join(words(pairSpecs), ", "))
 	f.StringVar(&prefix, "out", "", "name of the files, without .pub, .key and .sealed")
-	f.BoolVar(&withoutPlaintext, "without-plaintext", false, "the private key encrypted only")
+	f.BoolVar(&req.WithoutPlaintext, "without-plaintext", false, "the private key encrypted only")
 	f.BoolVar(&force, "force", false, "replace the files")
 	completeFlag(cmd, "spec", words(pairSpecs))
 	return talks(cmd, func(ctx context.Context, c *client.Client, s *session, cmd *cobra.Command, _ []string) error {
-		req := client.DataKeyPairRequest{Spec: pairSpecs[spec], WithoutPlaintext: withoutPlaintext, Bound: b.bound}
+		req.Spec = pairSpecs[spec]
 		switch {
 		case req.Spec == "":
 			return failf(ExitUsage, "--spec %q is none of: %s", spec, strings.Join(words(pairSpecs), ", "))
 		case prefix == "" && !s.json:
 			return failf(ExitUsage, "--out is missing: name the files that the pair goes to, or use --json")
-		case prefix == "" && !withoutPlaintext:
+		case prefix == "" && !req.WithoutPlaintext:
 			if err := (&outputFlags{file: "-"}).askToShow(cmd, yes); err != nil {
 				return err
 			}
@@ -59,7 +59,7 @@ With --json for --out, all of it goes to standard output.`,
 		}
 		var files pairFiles
 		if prefix != "" {
-			if files, err = createPair(prefix, withoutPlaintext, force); err != nil {
+			if files, err = createPair(prefix, req.WithoutPlaintext, force); err != nil {
 				return err
 			}
 		}
@@ -72,7 +72,7 @@ With --json for --out, all of it goes to standard output.`,
 			return err
 		}
 		view := pairView{KeyID: pair.KeyID, Spec: spec, PublicKey: string(publicPEM(pair.PublicKey)), Ciphertext: base64.StdEncoding.EncodeToString(pair.Ciphertext)}
-		if prefix == "" && !withoutPlaintext {
+		if prefix == "" && !req.WithoutPlaintext {
 			view.PrivateKey = string(privatePEM(pair.PrivateKey))
 		}
 		return printJSON(cmd.OutOrStdout(), view)

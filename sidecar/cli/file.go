@@ -65,7 +65,7 @@ func fileDecrypt() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "decrypt IN OUT",
 		Short:   "decrypt a file that file encrypt made",
-		Example: `  keyside file decrypt report.keyside report.again`,
+		Example: `  keyside file decrypt minutes.keyside minutes`,
 		Args:    cobra.ExactArgs(2),
 	}
 	cmd.Flags().StringToStringVar(&want, "context", nil, "refuse a file whose encryption context does not have these name=value pairs")

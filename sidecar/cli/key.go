@@ -34,7 +34,7 @@ func keyCreate() *cobra.Command {
 imported and can do nothing until then.`,
 		Example: `  keyside key create orders --description 'orders of the shop' --tag team=shop --tag stage=test
   keyside key create releases --spec EC_P256
-  keyside key create mailbox --spec RSA_3072 --usage ENCRYPT_DECRYPT`,
+  keyside key create letters --spec RSA_3072 --usage ENCRYPT_DECRYPT`,
 		Args: cobra.ExactArgs(1),
 	}
 	f := cmd.Flags()

@@ -51,8 +51,9 @@ func aliasMove() *cobra.Command {
 		Short: "make a further alias name another key",
 		Long: `Make a further alias name another key. Who encrypts by the alias uses the new key from now on; what is encrypted names its
 key itself and stays readable.`,
-		Example: `  keyside key alias move alias/live app`,
-		Args:    cobra.ExactArgs(2),
+		Example:           `  keyside key alias move alias/live app`,
+		Args:              cobra.ExactArgs(2),
+		ValidArgsFunction: completeAliasThenKey,
 	}
 	return talks(cmd, func(ctx context.Context, c *client.Client, s *session, cmd *cobra.Command, args []string) error {
 		return s.pointAlias(ctx, cmd, c, args[1], args[0], func(ctx context.Context, id string) (*client.Alias, error) {

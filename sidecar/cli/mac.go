@@ -52,7 +52,7 @@ func macCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "mac --key KEY",
 		Short:   "make the MAC of a message of up to 4096 bytes under an HMAC key; prints it in hex",
-		Example: `  keyside mac --key macs --text 'attack at dawn'`,
+		Example: `  keyside mac --key macs --text 'attack at dawn' --out message.mac`,
 		Args:    cobra.NoArgs,
 	}
 	f.add(cmd)

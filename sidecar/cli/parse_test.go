@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"encoding/pem"
-	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -244,17 +243,20 @@ func TestFlows(t *testing.T) {
 	})
 }
 
-// TestInterruptible ends a read that waits, and else reads everything.
-func TestInterruptible(t *testing.T) {
+// TestInterrupt ends a verb that waits for its input, as Ctrl-C does.
+func TestInterrupt(t *testing.T) {
 	got, err := io.ReadAll(interruptible{t.Context(), strings.NewReader("hello")})
 	if err != nil || string(got) != "hello" {
-		t.Errorf("%q, %v", got, err)
+		t.Errorf("undisturbed: %q, %v", got, err)
 	}
 	r, w := io.Pipe()
 	defer func() { _ = w.Close() }()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := (interruptible{ctx, r}).Read(make([]byte, 1)); !errors.Is(err, ctx.Err()) {
+	root := tree()
+	root.SetIn(r)
+	root.SetArgs([]string{"decrypt"})
+	if err := root.ExecuteContext(ctx); ExitCode(err) != ExitFailure || !strings.HasPrefix(err.Error(), "interrupted") {
 		t.Errorf("interrupted: %v", err)
 	}
 }

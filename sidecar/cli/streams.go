@@ -16,6 +16,7 @@ import (
 // inputFlags say where a verb's input comes from.
 type inputFlags struct {
 	text, file string
+	more       string // what to do with more than the limit; may be empty
 }
 
 func (i *inputFlags) add(cmd *cobra.Command, what string) {
@@ -78,7 +79,7 @@ func (i *inputFlags) read(cmd *cobra.Command, limit int) ([]byte, error) {
 	}
 	if len(b) > limit {
 		clear(b)
-		return nil, failf(ExitUsage, "input has more than %d bytes: use keyside file encrypt for more", limit)
+		return nil, failf(ExitUsage, "the input has more than %d bytes%s", limit, i.more)
 	}
 	return b, nil
 }

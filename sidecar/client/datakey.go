@@ -124,7 +124,7 @@ type DataKeyPairRequest struct {
 	KeyID            string `json:"key_id"`
 	Spec             string `json:"key_spec"` // RSA_2048, RSA_3072, RSA_4096, ECC_NIST_P256, ECC_NIST_P384, ECC_NIST_P521, ECC_SECG_P256K1
 	WithoutPlaintext bool   `json:"-"`
-	Bound
+	AAD              string `json:"additional_authenticated_data,omitempty"` // as in Bound; these operations take no context
 }
 
 // DataKeyPair is a key pair. DecryptDataKey opens the ciphertext.

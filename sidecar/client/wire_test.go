@@ -195,7 +195,7 @@ var wireCases = []wireCase{
 	}, "POST decrypt-datakey", `{"key_id":"k","cipher_text":"deadbeef","datakey_cipher_length":"4",` + boundBody + `}`, 0,
 		`{"data_key":"DEADBEEF","datakey_length":"4","datakey_dgst":"` + digest4 + `"}`, bytes4},
 	{"CreateDataKeyPair", func(ctx context.Context, c *Client) (any, error) {
-		return result(c.CreateDataKeyPair(ctx, DataKeyPairRequest{KeyID: "k", Spec: "RSA_2048", Bound: Bound{AAD: "e"}}))
+		return result(c.CreateDataKeyPair(ctx, DataKeyPairRequest{KeyID: "k", Spec: "RSA_2048", AAD: "e"}))
 	}, "POST create-rsa-datakey-pair", `{"key_id":"k","key_spec":"RSA_2048","additional_authenticated_data":"e","with_plain_text":true}`, 0,
 		`{"key_id":"k","key_spec":"RSA_2048","public_key":"3q2+7w==","private_key_cipher_text":"3q2+7w==","private_key_plain_text":"3q2+7w=="}`,
 		&DataKeyPair{"k", "RSA_2048", bytes4, bytes4, bytes4}},
