@@ -134,6 +134,7 @@ func TestChangedRecords(t *testing.T) {
 		"service":        func(a, _ *kms.Credential) { a.Service = "evs" },
 		"moved letters":  func(a, _ *kms.Credential) { a.User, a.Service = "appo", "bs" },
 		"creation":       func(a, _ *kms.Credential) { a.CreatedAt = a.CreatedAt.Add(time.Millisecond) },
+		"access key":     func(a, _ *kms.Credential) { a.AccessKey = strings.Repeat("B", 20) },
 		"other's secret": func(a, b *kms.Credential) { a.Sealed = b.Sealed },
 		"cut":            func(a, _ *kms.Credential) { a.Sealed = a.Sealed[:20] },
 		"empty":          func(a, _ *kms.Credential) { a.Sealed = nil },
@@ -152,7 +153,7 @@ func TestChangedRecords(t *testing.T) {
 			}
 			s := w.restart(t, kms.Limits{})
 			for _, secret := range [][]byte{a.Secret, b.Secret} {
-				_, err := signedBy(s, a.AccessKey, secret)
+				_, err := signedBy(s, changed.AccessKey, secret)
 				wantCode(t, err, kms.CodeUnauthenticated)
 			}
 			if changed.User == "app" {
