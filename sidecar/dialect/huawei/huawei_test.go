@@ -37,7 +37,7 @@ type server struct {
 
 const (
 	testProject = "0d2a"
-	testKeys    = 1000 // that there may be
+	testKeys    = 10000 // that there may be
 )
 
 // newServer serves with uid as the owner.
