@@ -2,6 +2,7 @@ package kms_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"flag"
 	"maps"
@@ -16,36 +17,21 @@ import (
 	"github.com/keyside/keyside/sidecar/store"
 )
 
-// model is what the service should know, in the simplest form.
-type model struct {
-	w       *world
-	keys    []*modelKey
-	sealed  []modelCiphertext
-	done    int // operations so far, each of which has one audit record
-	aliases map[string]bool
-}
-
-type modelKey struct {
-	id    kms.KeyID
-	spec  kms.KeySpec
-	state kms.KeyState
-}
-
+// modelCiphertext is a ciphertext and what it must open as for as long as its key is there.
 type modelCiphertext struct {
 	key       *modelKey
+	version   int
 	bytes     []byte
 	plaintext []byte
 	context   map[string]string
 	isDataKey bool
 }
 
-const modelQuota = 5
-
 // TestServiceAgainstModel runs random operations and compares each answer with the model's.
 func TestServiceAgainstModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		w := newWorld(t, kms.Limits{Keys: modelQuota})
-		checkModel(rt, w, func() { w.Service = w.restart(t, kms.Limits{Keys: modelQuota}) })
+		w := newWorld(t, modelLimits)
+		checkModel(rt, w, w.store, func() { w.Service = w.restart(t, modelLimits) })
 	})
 }
 
@@ -65,8 +51,9 @@ func TestServiceOnDiskAgainstModel(t *testing.T) {
 		if err != nil {
 			rt.Fatal(err)
 		}
-		w := &world{hsm: newHSM(), audit: new(fakeAudit)}
+		w := &world{hsm: newHSM(), audit: new(fakeAudit), clock: newClock()}
 		var db *store.Store
+		current := new(reopened)
 		reopen := func() {
 			if db != nil {
 				if err := errors.Join(w.Close(admin), db.Close()); err != nil {
@@ -77,113 +64,37 @@ func TestServiceOnDiskAgainstModel(t *testing.T) {
 				rt.Fatal(err)
 			}
 			w.Service, err = kms.New(kms.Config{
-				Store: db, HSM: w.hsm, Auditor: w.audit, Tenant: "test", Limits: kms.Limits{Keys: modelQuota},
+				Store: db, HSM: w.hsm, Auditor: w.audit, Tenant: "test", Limits: modelLimits, Clock: w.clock,
 			})
 			if err != nil {
 				rt.Fatal(err)
 			}
+			current.Store = db
 		}
 		reopen()
 		defer func() { db.Close() }()
-		checkModel(rt, w, reopen)
+		checkModel(rt, w, current, reopen)
 	})
 }
 
-func checkModel(rt *rapid.T, w *world, restart func()) {
-	m := &model{w: w, aliases: make(map[string]bool)}
+// reopened is the store after the last restart.
+type reopened struct{ kms.Store }
+
+func checkModel(rt *rapid.T, w *world, keys kms.Store, restart func()) {
+	m := &model{w: w, store: keys, names: make(map[string]*modelKey), aliases: make(map[string]*modelKey)}
 	rt.Repeat(map[string]func(*rapid.T){
-		"create":  m.create,
-		"enable":  func(rt *rapid.T) { m.setState(rt, true) },
-		"disable": func(rt *rapid.T) { m.setState(rt, false) },
-		"encrypt": m.encrypt,
-		"decrypt": m.decrypt,
-		"sign":    m.sign,
-		"list":    m.list,
-		"restart": func(*rapid.T) { restart() },
-		"": func(rt *rapid.T) {
-			if got := len(m.w.audit.records); got != m.done {
-				rt.Fatalf("%d audit records of %d operations", got, m.done)
-			}
-		},
+		"create": m.create, "enable": m.enable, "disable": m.disable, "schedule": m.schedule, "cancel": m.cancel,
+		"rename": m.rename, "describe": m.describe, "tag": m.tag, "untag": m.untag, "find": m.find,
+		"createAlias": m.createAlias, "moveAlias": m.moveAlias, "deleteAlias": m.deleteAlias, "resolve": m.resolve,
+		"firstUse": m.firstUse, "enableRotation": m.enableRotation, "updateRotation": m.updateRotation,
+		"disableRotation": m.disableRotation, "stranger": m.stranger, "quotas": m.quotas,
+		"encrypt": m.encrypt, "decrypt": m.decrypt, "sign": m.sign, "list": m.list,
+		"advance": m.advance, "runDue": m.runDue, "restart": func(*rapid.T) { restart() },
+		"": m.check,
 	})
-}
-
-// expect compares the code of an answer with the model's.
-func (m *model) expect(rt *rapid.T, err error, want kms.Code) bool {
-	m.done++
-	if got := codeOf(err); got != want {
-		rt.Fatalf("%v, want %s", err, want)
+	for _, c := range m.sealed {
+		m.open(rt, c)
 	}
-	if rec := m.w.audit.records[len(m.w.audit.records)-1]; rec.Outcome != string(want) {
-		rt.Fatalf("audited as %s, want %s", rec.Outcome, want)
-	}
-	return want == "ok"
-}
-
-func (m *model) create(rt *rapid.T) {
-	in := kms.CreateKeyInput{
-		Alias:  rapid.SampledFrom([]string{"a", "b", "c", "d", "e", "f", "bad alias", "x/default"}).Draw(rt, "alias"),
-		Spec:   rapid.SampledFrom([]kms.KeySpec{kms.AES256, kms.AES256, kms.AES256, kms.ECP256, kms.HMAC256, kms.SM2}).Draw(rt, "spec"),
-		Origin: rapid.SampledFrom([]kms.Origin{kms.OriginKMS, kms.OriginKMS, kms.OriginKMS, kms.OriginExternal}).Draw(rt, "origin"),
-	}
-	want := kms.Code("ok")
-	switch {
-	case in.Alias == "bad alias" || in.Alias == "x/default":
-		want = kms.CodeInvalidAlias
-	case in.Spec == kms.SM2:
-		want = kms.CodeUnsupportedSpec
-	case len(m.keys) >= modelQuota:
-		want = kms.CodeQuotaExceeded
-	case m.aliases[in.Alias]:
-		want = kms.CodeAliasExists
-	}
-	key, err := m.w.CreateKey(admin, in)
-	if m.expect(rt, err, want) {
-		state := kms.Enabled
-		if in.Origin == kms.OriginExternal {
-			state = kms.PendingImport
-		}
-		m.aliases[in.Alias] = true
-		m.keys = append(m.keys, &modelKey{key.ID, in.Spec, state})
-	}
-}
-
-// pick draws a key, or ends the action where there is none.
-func (m *model) pick(rt *rapid.T) *modelKey {
-	if len(m.keys) == 0 {
-		rt.Skip("no keys yet")
-	}
-	return rapid.SampledFrom(m.keys).Draw(rt, "key")
-}
-
-func (m *model) setState(rt *rapid.T, enable bool) {
-	k := m.pick(rt)
-	do, from, to, otherwise := m.w.DisableKey, kms.Enabled, kms.Disabled, kms.CodeNotEnabled
-	if enable {
-		do, from, to, otherwise = m.w.EnableKey, kms.Disabled, kms.Enabled, kms.CodeNotDisabled
-	}
-	want := kms.Code("ok")
-	if k.state != from {
-		want = otherwise
-	}
-	key, err := do(admin, k.id)
-	if m.expect(rt, err, want) {
-		k.state = to
-		if key.State != to {
-			rt.Fatalf("answer has state %s, want %s", key.State, to)
-		}
-	}
-}
-
-// using is the code of using a key of this state, "ok" where it may be used.
-func (k *modelKey) using() kms.Code {
-	switch k.state {
-	case kms.Disabled:
-		return kms.CodeKeyDisabled
-	case kms.PendingImport:
-		return kms.CodeKeyPendingImport
-	}
-	return "ok"
 }
 
 func (m *model) encrypt(rt *rapid.T) {
@@ -211,8 +122,32 @@ func (m *model) encrypt(rt *rapid.T) {
 	}
 	out, err := do(admin, kms.EncryptInput{KeyID: k.id, Plaintext: c.plaintext, Context: c.context})
 	if m.expect(rt, err, want) {
-		c.bytes = out.Ciphertext
+		c.bytes, c.version = out.Ciphertext, k.versions
+		if version(c.bytes) != uint32(c.version) {
+			rt.Fatalf("version %d of %d encrypted", version(c.bytes), k.versions)
+		}
 		m.sealed = append(m.sealed, c)
+	}
+}
+
+// opening returns the code of decrypting the ciphertext as it is, and what does it. A key that is gone is no key.
+func (c *modelCiphertext) opening(m *model) (kms.Code, func(context.Context, kms.DecryptInput) (*kms.DecryptOutput, error)) {
+	want, do := c.key.using(), m.w.Decrypt
+	if c.key.gone {
+		want = kms.CodeInvalidCiphertext
+	}
+	if c.isDataKey {
+		do = m.w.DecryptDataKey
+	}
+	return want, do
+}
+
+// open decrypts a ciphertext of whatever version.
+func (m *model) open(rt *rapid.T, c modelCiphertext) {
+	want, do := c.opening(m)
+	out, err := do(admin, kms.DecryptInput{Ciphertext: c.bytes, Context: c.context})
+	if m.expect(rt, err, want) && !bytes.Equal(out.Plaintext, c.plaintext) {
+		rt.Fatalf("decrypted %x, want %x", out.Plaintext, c.plaintext)
 	}
 }
 
@@ -222,11 +157,7 @@ func (m *model) decrypt(rt *rapid.T) {
 	}
 	c := rapid.SampledFrom(m.sealed).Draw(rt, "ciphertext")
 	in := kms.DecryptInput{Ciphertext: bytes.Clone(c.bytes), Context: c.context}
-	want := c.key.using()
-	do := m.w.Decrypt
-	if c.isDataKey {
-		do = m.w.DecryptDataKey
-	}
+	want, do := c.opening(m)
 	switch rapid.SampledFrom([]string{"", "flip", "purpose", "context", "key"}).Draw(rt, "fault") {
 	case "flip":
 		// Only what is behind the key id: a changed id may name no key, and that of a disabled key says so.
@@ -291,12 +222,12 @@ func (m *model) sign(rt *rapid.T) {
 func (m *model) list(rt *rapid.T) {
 	filter := kms.KeyFilter{
 		Spec:  rapid.SampledFrom([]kms.KeySpec{"", kms.AES256, kms.ECP256}).Draw(rt, "spec"),
-		State: rapid.SampledFrom([]kms.KeyState{"", kms.Enabled, kms.Disabled, kms.PendingImport}).Draw(rt, "state"),
+		State: rapid.SampledFrom([]kms.KeyState{"", kms.Enabled, kms.Disabled, kms.PendingImport, kms.PendingDeletion}).Draw(rt, "state"),
 	}
 	limit := rapid.IntRange(1, 3).Draw(rt, "limit")
 	var want, got []kms.KeyID
 	for _, k := range m.keys {
-		if filter.Accepts(&kms.Key{Spec: k.spec, State: k.state}) {
+		if !k.gone && filter.Accepts(&kms.Key{Spec: k.spec, State: k.state}) {
 			want = append(want, k.id)
 		}
 	}

@@ -1,0 +1,476 @@
+package kms_test
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/keyside/keyside/policy"
+	"github.com/keyside/keyside/sidecar/kms"
+)
+
+// Limits that random sequences reach.
+var modelLimits = kms.Limits{Keys: 5, Tags: 3, Aliases: 2}
+
+// model is what the service should know, in the simplest form: maps and slices, and the user guide's rules as they are
+// told there.
+type model struct {
+	w       *world
+	store   kms.Store
+	keys    []*modelKey // also those that are gone
+	names   map[string]*modelKey
+	aliases map[string]*modelKey
+	sealed  []modelCiphertext
+	done    int // audit records so far
+}
+
+type modelKey struct {
+	id       kms.KeyID
+	gone     bool
+	name     string
+	text     string
+	spec     kms.KeySpec
+	external bool
+	service  string
+	state    kms.KeyState
+	deletion time.Time
+	rotation kms.Rotation
+	versions int
+	tags     map[string]string
+}
+
+// first returns the first code that is a refusal, or "ok".
+func first(codes ...kms.Code) kms.Code {
+	for _, c := range codes {
+		if c != "ok" {
+			return c
+		}
+	}
+	return "ok"
+}
+
+func unless(ok bool, code kms.Code) kms.Code {
+	if ok {
+		return "ok"
+	}
+	return code
+}
+
+// there is the code of asking for a key.
+func (k *modelKey) there() kms.Code { return unless(!k.gone, kms.CodeNotFound) }
+
+// own is the code of changing a key, as opposed to a default key.
+func (k *modelKey) own() kms.Code {
+	return first(k.there(), unless(k.service == "", kms.CodeDefaultKey))
+}
+
+// describable is the code of changing what people write on a key.
+func (k *modelKey) describable() kms.Code {
+	return first(k.own(), unless(k.state != kms.PendingDeletion, kms.CodeKeyPendingDelete))
+}
+
+// plannable is the code of changing a key's rotation.
+func (k *modelKey) plannable() kms.Code {
+	return first(k.describable(), unless(!k.external, kms.CodeExternalKey), unless(k.state == kms.Enabled, kms.CodeKeyDisabled),
+		unless(k.spec != kms.HMAC256, kms.CodeMACKey), unless(k.spec == kms.AES256, kms.CodeAsymmetricKey))
+}
+
+// using is the code of using a key's material.
+func (k *modelKey) using() kms.Code {
+	if k.gone {
+		return kms.CodeNotFound
+	}
+	return map[kms.KeyState]kms.Code{
+		kms.Enabled: "ok", kms.Disabled: kms.CodeKeyDisabled, kms.PendingImport: kms.CodeKeyPendingImport,
+		kms.PendingDeletion: kms.CodeKeyPendingDelete,
+	}[k.state]
+}
+
+// pick draws a key, or ends the action where there is none.
+func (m *model) pick(rt *rapid.T) *modelKey {
+	if len(m.keys) == 0 {
+		rt.Skip("no keys yet")
+	}
+	return rapid.SampledFrom(m.keys).Draw(rt, "key")
+}
+
+// expect compares the code of an answer with the model's.
+func (m *model) expect(rt *rapid.T, err error, want kms.Code) bool {
+	m.done++
+	if got := codeOf(err); got != want {
+		rt.Fatalf("%v, want %s", err, want)
+	}
+	if rec := m.w.audit.records[len(m.w.audit.records)-1]; rec.Outcome != string(want) {
+		rt.Fatalf("audited as %s, want %s", rec.Outcome, want)
+	}
+	return want == "ok"
+}
+
+// check compares every key with the model's, and the number of audit records.
+func (m *model) check(rt *rapid.T) {
+	if got := len(m.w.audit.records); got != m.done {
+		rt.Fatalf("%d audit records, want %d", got, m.done)
+	}
+	for _, k := range m.keys {
+		got, err := m.store.Key(admin, k.id)
+		if k.gone {
+			if codeOf(err) != kms.CodeNotFound {
+				rt.Fatalf("key %s is destroyed and still there (%v)", k.name, err)
+			}
+			continue
+		}
+		if err != nil {
+			rt.Fatal(err)
+		}
+		tags := map[string]string{}
+		for _, t := range got.Tags {
+			tags[t.Key] = t.Value
+		}
+		if got.Alias != k.name || got.Description != k.text || got.State != k.state || !got.DeletionAt.Equal(k.deletion) ||
+			got.Rotation != k.rotation || len(got.Versions) != k.versions || !maps.Equal(tags, k.tags) || got.Service != k.service {
+			rt.Fatalf("key is  %+v\nwant %+v", got, k)
+		}
+	}
+}
+
+// count returns how many keys there are, default keys not counted.
+func (m *model) count() (n int) {
+	for _, k := range m.keys {
+		if !k.gone && k.service == "" {
+			n++
+		}
+	}
+	return n
+}
+
+func (m *model) create(rt *rapid.T) {
+	in := kms.CreateKeyInput{
+		Alias:  rapid.SampledFrom([]string{"a", "b", "c", "d", "e", "f", "bad alias", "x/default"}).Draw(rt, "alias"),
+		Spec:   rapid.SampledFrom([]kms.KeySpec{kms.AES256, kms.AES256, kms.AES256, kms.ECP256, kms.HMAC256, kms.SM2}).Draw(rt, "spec"),
+		Origin: rapid.SampledFrom([]kms.Origin{kms.OriginKMS, kms.OriginKMS, kms.OriginKMS, kms.OriginExternal}).Draw(rt, "origin"),
+	}
+	want := first(
+		unless(in.Alias != "bad alias" && in.Alias != "x/default", kms.CodeInvalidAlias),
+		unless(in.Spec != kms.SM2, kms.CodeUnsupportedSpec),
+		unless(m.count() < modelLimits.Keys, kms.CodeQuotaExceeded),
+		unless(m.names[in.Alias] == nil, kms.CodeAliasExists),
+	)
+	key, err := m.w.CreateKey(admin, in)
+	if !m.expect(rt, err, want) {
+		return
+	}
+	k := &modelKey{id: key.ID, name: in.Alias, spec: in.Spec, state: kms.Enabled, versions: 1, tags: map[string]string{}}
+	if in.Origin == kms.OriginExternal {
+		k.external, k.state, k.versions = true, kms.PendingImport, 0
+	}
+	m.keys = append(m.keys, k)
+	m.names[in.Alias] = k
+}
+
+func (m *model) enable(rt *rapid.T) {
+	k := m.pick(rt)
+	_, err := m.w.EnableKey(admin, k.id)
+	if m.expect(rt, err, first(k.own(), unless(k.state == kms.Disabled, kms.CodeNotDisabled))) {
+		k.state = kms.Enabled
+	}
+}
+
+func (m *model) disable(rt *rapid.T) {
+	k := m.pick(rt)
+	_, err := m.w.DisableKey(admin, k.id)
+	if m.expect(rt, err, first(k.own(), unless(k.state == kms.Enabled, kms.CodeNotEnabled))) {
+		k.state = kms.Disabled
+	}
+}
+
+// near takes a time over that the service set, if it is now plus so many days.
+func (m *model) near(rt *rapid.T, at time.Time, days int) time.Time {
+	if off := m.w.clock.Now().Add(day(days)).Sub(at); off < 0 || off > time.Second {
+		rt.Fatalf("%s is not in %d days", at, days)
+	}
+	return at
+}
+
+func (m *model) schedule(rt *rapid.T) {
+	k := m.pick(rt)
+	days := rapid.SampledFrom([]int{0, 6, 7, 7, 8, 20, 40, 1096, 1097}).Draw(rt, "days")
+	key, err := m.w.ScheduleKeyDeletion(admin, k.id, days)
+	if m.expect(rt, err, first(unless(days >= 7 && days <= 1096, kms.CodeInvalidWait), k.own(),
+		unless(k.state != kms.PendingDeletion, kms.CodeAlreadyPending))) {
+		k.state, k.deletion = kms.PendingDeletion, m.near(rt, key.DeletionAt, days)
+	}
+}
+
+func (m *model) cancel(rt *rapid.T) {
+	k := m.pick(rt)
+	_, err := m.w.CancelKeyDeletion(admin, k.id)
+	if m.expect(rt, err, first(k.own(), unless(k.state == kms.PendingDeletion, kms.CodeNotPending))) {
+		k.state, k.deletion = kms.Disabled, time.Time{}
+		if k.versions == 0 {
+			k.state = kms.PendingImport
+		}
+	}
+}
+
+func (m *model) rename(rt *rapid.T) {
+	k := m.pick(rt)
+	name := rapid.SampledFrom([]string{"a", "b", "c", "g", "h", "", "y/default"}).Draw(rt, "name")
+	taken := m.names[name] != nil && m.names[name] != k
+	_, err := m.w.UpdateAlias(admin, k.id, name)
+	if m.expect(rt, err, first(unless(name != "" && name != "y/default", kms.CodeInvalidAlias), k.describable(),
+		unless(!taken, kms.CodeAliasExists))) {
+		delete(m.names, k.name)
+		k.name, m.names[name] = name, k
+	}
+}
+
+func (m *model) describe(rt *rapid.T) {
+	k := m.pick(rt)
+	text := rapid.SampledFrom([]string{"", "words", strings.Repeat("x", 256)}).Draw(rt, "text")
+	_, err := m.w.UpdateDescription(admin, k.id, text)
+	if m.expect(rt, err, first(unless(len(text) < 256, kms.CodeInvalidDesc), k.describable())) {
+		k.text = text
+	}
+}
+
+func (m *model) tag(rt *rapid.T) {
+	k := m.pick(rt)
+	var tags []kms.Tag
+	after := maps.Clone(k.tags)
+	for key, value := range rapid.MapOfN(rapid.SampledFrom([]string{"a", "b", "c", "d", "="}), rapid.SampledFrom([]string{"", "v"}), 1, 2).Draw(rt, "tags") {
+		tags = append(tags, kms.Tag{Key: key, Value: value})
+		after[key] = value
+	}
+	_, bad := after["="]
+	_, err := m.w.SetTags(admin, k.id, tags)
+	if m.expect(rt, err, first(unless(!bad, kms.CodeInvalidTagKey), k.describable(), unless(len(after) <= modelLimits.Tags, kms.CodeTooManyTags))) {
+		k.tags = after
+	}
+}
+
+func (m *model) untag(rt *rapid.T) {
+	k := m.pick(rt)
+	keys := rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "c", "d"}), 1, 2).Draw(rt, "keys")
+	strict := rapid.Bool().Draw(rt, "strict")
+	missing := slices.ContainsFunc(keys, func(key string) bool { _, ok := k.tags[key]; return !ok })
+	_, err := m.w.DeleteTags(admin, k.id, keys, strict)
+	if m.expect(rt, err, first(k.describable(), unless(!strict || !missing, kms.CodeTagNotFound))) {
+		maps.DeleteFunc(k.tags, func(key, _ string) bool { return slices.Contains(keys, key) })
+	}
+}
+
+// find compares a search by tag, and the tags of all keys.
+func (m *model) find(rt *rapid.T) {
+	key, value := rapid.SampledFrom([]string{"a", "b", "c", "d"}).Draw(rt, "tag"), rapid.SampledFrom([]string{"", "v"}).Draw(rt, "value")
+	var want, got []kms.KeyID
+	for _, k := range m.keys {
+		if v, ok := k.tags[key]; ok && v == value && !k.gone {
+			want = append(want, k.id)
+		}
+	}
+	page, err := m.w.FindKeys(admin, kms.FindKeysInput{Tags: []kms.TagValues{{Key: key, Values: []string{value}}}})
+	m.expect(rt, err, "ok")
+	for _, k := range page.Keys {
+		got = append(got, k.ID)
+	}
+	if !slices.Equal(got, want) || page.Total != len(want) {
+		rt.Fatalf("search found %v, want %v", got, want)
+	}
+	all, err := m.w.ListTags(admin)
+	m.expect(rt, err, "ok")
+	listed := slices.ContainsFunc(all, func(t kms.TagValues) bool { return t.Key == key && slices.Contains(t.Values, value) })
+	if listed != (len(want) > 0) {
+		rt.Fatalf("tags of all keys are %v", all)
+	}
+}
+
+// of returns how many aliases a key has.
+func (m *model) of(k *modelKey) (n int) {
+	for _, owner := range m.aliases {
+		if owner == k {
+			n++
+		}
+	}
+	return n
+}
+
+func drawAlias(rt *rapid.T) string {
+	return rapid.SampledFrom([]string{"p", "alias/p", "q", "r", "s", "z/default"}).Draw(rt, "alias")
+}
+
+func (m *model) createAlias(rt *rapid.T) {
+	k, name := m.pick(rt), drawAlias(rt)
+	_, err := m.w.CreateAlias(admin, k.id, name)
+	if m.expect(rt, err, first(unless(name != "z/default", kms.CodeInvalidAlias), k.describable(),
+		unless(m.aliases[name] == nil, kms.CodeAliasExists), unless(m.of(k) < modelLimits.Aliases, kms.CodeQuotaExceeded))) {
+		m.aliases[name] = k
+	}
+}
+
+func (m *model) moveAlias(rt *rapid.T) {
+	k, name := m.pick(rt), drawAlias(rt)
+	_, err := m.w.AssociateAlias(admin, name, k.id)
+	if m.expect(rt, err, first(unless(name != "z/default", kms.CodeInvalidAlias), k.describable(),
+		unless(m.aliases[name] != nil, kms.CodeNotFound), unless(m.aliases[name] == k || m.of(k) < modelLimits.Aliases, kms.CodeQuotaExceeded))) {
+		m.aliases[name] = k
+	}
+}
+
+func (m *model) deleteAlias(rt *rapid.T) {
+	k, name := m.pick(rt), drawAlias(rt)
+	err := m.w.DeleteAliases(admin, k.id, []string{name})
+	if m.expect(rt, err, first(unless(name != "z/default", kms.CodeInvalidAlias), k.describable(),
+		unless(m.aliases[name] == k, kms.CodeNotFound))) {
+		delete(m.aliases, name)
+	}
+}
+
+func (m *model) resolve(rt *rapid.T) {
+	name := drawAlias(rt)
+	want := m.aliases[name]
+	if other, prefixed := strings.CutPrefix(name, "alias/"); want == nil && prefixed {
+		want = m.aliases[other]
+	} else if want == nil {
+		want = m.aliases["alias/"+name]
+	}
+	id, err := m.w.Resolve(admin, policy.OpDescribeKey, name)
+	if want == nil {
+		m.expect(rt, err, kms.CodeNotFound)
+	} else if err != nil || id != want.id {
+		rt.Fatalf("%s stands for %s (%v), want %s", name, id, err, want.id)
+	}
+}
+
+// firstUse has a service, or somebody else, name a default key.
+func (m *model) firstUse(rt *rapid.T) {
+	service := rapid.SampledFrom([]string{"obs", "evs"}).Draw(rt, "service")
+	who := rapid.SampledFrom([]string{"obs", "evs", ""}).Draw(rt, "who")
+	ctx := admin
+	if who != "" {
+		ctx = callAs(policy.Principal{Name: who, Service: who})
+	}
+	name := service + "/default"
+	id, err := m.w.Resolve(ctx, policy.OpCreateDataKey, name)
+	switch k := m.names[name]; {
+	case k != nil:
+		if err != nil || id != k.id {
+			rt.Fatalf("%s is %s (%v), want %s", name, id, err, k.id)
+		}
+	case who == service:
+		m.expect(rt, err, "ok")
+		k := &modelKey{id: id, name: name, spec: kms.AES256, service: service, state: kms.Enabled, versions: 1, tags: map[string]string{}}
+		m.keys, m.names[name] = append(m.keys, k), k
+	case who == "":
+		m.expect(rt, err, kms.CodeNotFound)
+	default:
+		m.done++
+		if codeOf(err) != kms.CodeDenied {
+			rt.Fatalf("%s asks for %s: %v", who, name, err)
+		}
+	}
+}
+
+func (m *model) enableRotation(rt *rapid.T) {
+	k := m.pick(rt)
+	days := rapid.SampledFrom([]int{0, 29, 30, 30, 45, 365, 366}).Draw(rt, "days")
+	interval := days
+	if days == 0 {
+		interval = 365
+	}
+	key, err := m.w.EnableRotation(admin, k.id, days)
+	if m.expect(rt, err, first(unless(interval >= 30 && interval <= 365, kms.CodeInvalidInterval), k.plannable(),
+		unless(!k.rotation.Enabled, kms.CodeRotationEnabled))) {
+		k.rotation.Enabled, k.rotation.Interval, k.rotation.Next = true, interval, m.near(rt, key.Rotation.Next, interval)
+	}
+}
+
+func (m *model) updateRotation(rt *rapid.T) {
+	k := m.pick(rt)
+	days := rapid.SampledFrom([]int{0, 29, 30, 60, 365, 366}).Draw(rt, "days")
+	key, err := m.w.UpdateRotation(admin, k.id, days)
+	if m.expect(rt, err, first(unless(days >= 30 && days <= 365, kms.CodeInvalidInterval), k.plannable(),
+		unless(k.rotation.Enabled, kms.CodeRotationDisabled))) {
+		k.rotation.Interval, k.rotation.Next = days, m.near(rt, key.Rotation.Next, days)
+	}
+}
+
+func (m *model) disableRotation(rt *rapid.T) {
+	k := m.pick(rt)
+	_, err := m.w.DisableRotation(admin, k.id)
+	if m.expect(rt, err, first(k.plannable(), unless(k.rotation.Enabled, kms.CodeRotationDisabled))) {
+		k.rotation.Enabled, k.rotation.Next = false, time.Time{}
+	}
+}
+
+func (m *model) advance(rt *rapid.T) {
+	m.w.clock.advance(day(rapid.SampledFrom([]int{0, 1, 5, 7, 20, 30, 31, 100, 1000}).Draw(rt, "days")))
+}
+
+// runDue has the scheduler do what is due, and does the same.
+func (m *model) runDue(rt *rapid.T) {
+	now := m.w.clock.Now()
+	reported := m.w.RunDue(admin)
+	var next time.Time
+	for _, k := range m.keys {
+		switch {
+		case k.gone:
+		case k.state == kms.PendingDeletion && !k.deletion.After(now):
+			m.done += 2
+			k.gone = true
+			delete(m.names, k.name)
+			maps.DeleteFunc(m.aliases, func(_ string, owner *modelKey) bool { return owner == k })
+		case k.state == kms.Enabled && k.rotation.Enabled && !k.rotation.Next.After(now):
+			m.done++
+			m.rotated(rt, k)
+		}
+		at := k.rotation.Next
+		if k.state == kms.PendingDeletion {
+			at = k.deletion
+		}
+		if due := k.state == kms.PendingDeletion || (k.state == kms.Enabled && k.rotation.Enabled); due && !k.gone && (next.IsZero() || at.Before(next)) {
+			next = at
+		}
+	}
+	if !reported.Equal(next) {
+		rt.Fatalf("the next act is due at %s, want %s", reported, next)
+	}
+}
+
+func (m *model) rotated(rt *rapid.T, k *modelKey) {
+	got, err := m.store.Key(admin, k.id)
+	if err != nil {
+		rt.Fatal(err)
+	}
+	k.versions++
+	k.rotation.Count++
+	k.rotation.Last = m.near(rt, got.Rotation.Last, 0)
+	if k.rotation.Next = k.rotation.Next.Add(day(k.rotation.Interval)); !k.rotation.Next.After(k.rotation.Last) {
+		k.rotation.Next = k.rotation.Last.Add(day(k.rotation.Interval))
+	}
+}
+
+// stranger tries whatever there is without a right to it, which changes nothing.
+func (m *model) stranger(rt *rapid.T) {
+	k := m.pick(rt)
+	for op, do := range m.w.changes(k.id) {
+		if op == policy.OpAssociateAlias || op == policy.OpDeleteAlias {
+			continue // those make the alias first
+		}
+		m.done++
+		if code := codeOf(do(user)); code != kms.CodeDenied {
+			rt.Fatalf("%s by a stranger: %s", op, code)
+		}
+	}
+}
+
+// quotas compares the counts.
+func (m *model) quotas(rt *rapid.T) {
+	usage, err := m.w.Quotas(admin)
+	m.expect(rt, err, "ok")
+	if want := m.count(); usage.Keys != want || usage.KeyLimit != modelLimits.Keys {
+		rt.Fatalf("quotas are %+v, want %d keys", usage, want)
+	}
+}
