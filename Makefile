@@ -36,7 +36,7 @@ test: ## everything that CI checks (installs SoftHSM, OpenSC, curl, protoc, syst
 
 lint: fmt-check ## go vet, staticcheck, gofmt
 	go vet ./...
-	go vet -tags soak,chaos ./test/...
+	go vet -tags soak,chaos ./test/... ./sidecar/kms
 	go tool staticcheck ./...
 
 fmt-check:
@@ -68,8 +68,10 @@ fuzz: ## each fuzz target for FUZZTIME (default 60s)
 		done; \
 	done
 
-soak: ## the long tests: a file of 1 GiB, 20,000 keys
+soak: ## the long tests: 10,000 random sequences of operations, 10,000 keys due at once, a file of 1 GiB, 20,000 keys
 	@.ci/install 'run the soak tests' softhsm2 opensc curl
+	go test -run AgainstModel -rapid.checks 10000 -timeout 60m -v ./sidecar/kms
+	go test -tags soak -run Soak -timeout 30m -v ./sidecar/kms
 	go test -tags soak -run Soak -timeout 60m -v ./test/
 
 chaos: ## drivers and daemons killed at random under load

@@ -3,7 +3,6 @@ package kms_test
 import (
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"pgregory.net/rapid"
@@ -89,12 +88,16 @@ func (k *modelKey) using() kms.Code {
 	}[k.state]
 }
 
-// pick draws a key, or ends the action where there is none.
+// pick draws a key, rarely one that is gone, or ends the action where there is none.
 func (m *model) pick(rt *rapid.T) *modelKey {
-	if len(m.keys) == 0 {
+	keys := slices.DeleteFunc(slices.Clone(m.keys), func(k *modelKey) bool { return k.gone })
+	if len(keys) == 0 || rapid.IntRange(0, 15).Draw(rt, "any") == 0 {
+		keys = m.keys
+	}
+	if len(keys) == 0 {
 		rt.Skip("no keys yet")
 	}
-	return rapid.SampledFrom(m.keys).Draw(rt, "key")
+	return rapid.SampledFrom(keys).Draw(rt, "key")
 }
 
 // expect compares the code of an answer with the model's.
@@ -215,164 +218,6 @@ func (m *model) cancel(rt *rapid.T) {
 	}
 }
 
-func (m *model) rename(rt *rapid.T) {
-	k := m.pick(rt)
-	name := rapid.SampledFrom([]string{"a", "b", "c", "g", "h", "", "y/default"}).Draw(rt, "name")
-	taken := m.names[name] != nil && m.names[name] != k
-	_, err := m.w.UpdateAlias(admin, k.id, name)
-	if m.expect(rt, err, first(unless(name != "" && name != "y/default", kms.CodeInvalidAlias), k.describable(),
-		unless(!taken, kms.CodeAliasExists))) {
-		delete(m.names, k.name)
-		k.name, m.names[name] = name, k
-	}
-}
-
-func (m *model) describe(rt *rapid.T) {
-	k := m.pick(rt)
-	text := rapid.SampledFrom([]string{"", "words", strings.Repeat("x", 256)}).Draw(rt, "text")
-	_, err := m.w.UpdateDescription(admin, k.id, text)
-	if m.expect(rt, err, first(unless(len(text) < 256, kms.CodeInvalidDesc), k.describable())) {
-		k.text = text
-	}
-}
-
-func (m *model) tag(rt *rapid.T) {
-	k := m.pick(rt)
-	var tags []kms.Tag
-	after := maps.Clone(k.tags)
-	for key, value := range rapid.MapOfN(rapid.SampledFrom([]string{"a", "b", "c", "d", "="}), rapid.SampledFrom([]string{"", "v"}), 1, 2).Draw(rt, "tags") {
-		tags = append(tags, kms.Tag{Key: key, Value: value})
-		after[key] = value
-	}
-	_, bad := after["="]
-	_, err := m.w.SetTags(admin, k.id, tags)
-	if m.expect(rt, err, first(unless(!bad, kms.CodeInvalidTagKey), k.describable(), unless(len(after) <= modelLimits.Tags, kms.CodeTooManyTags))) {
-		k.tags = after
-	}
-}
-
-func (m *model) untag(rt *rapid.T) {
-	k := m.pick(rt)
-	keys := rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "c", "d"}), 1, 2).Draw(rt, "keys")
-	strict := rapid.Bool().Draw(rt, "strict")
-	missing := slices.ContainsFunc(keys, func(key string) bool { _, ok := k.tags[key]; return !ok })
-	_, err := m.w.DeleteTags(admin, k.id, keys, strict)
-	if m.expect(rt, err, first(k.describable(), unless(!strict || !missing, kms.CodeTagNotFound))) {
-		maps.DeleteFunc(k.tags, func(key, _ string) bool { return slices.Contains(keys, key) })
-	}
-}
-
-// find compares a search by tag, and the tags of all keys.
-func (m *model) find(rt *rapid.T) {
-	key, value := rapid.SampledFrom([]string{"a", "b", "c", "d"}).Draw(rt, "tag"), rapid.SampledFrom([]string{"", "v"}).Draw(rt, "value")
-	var want, got []kms.KeyID
-	for _, k := range m.keys {
-		if v, ok := k.tags[key]; ok && v == value && !k.gone {
-			want = append(want, k.id)
-		}
-	}
-	page, err := m.w.FindKeys(admin, kms.FindKeysInput{Tags: []kms.TagValues{{Key: key, Values: []string{value}}}})
-	m.expect(rt, err, "ok")
-	for _, k := range page.Keys {
-		got = append(got, k.ID)
-	}
-	if !slices.Equal(got, want) || page.Total != len(want) {
-		rt.Fatalf("search found %v, want %v", got, want)
-	}
-	all, err := m.w.ListTags(admin)
-	m.expect(rt, err, "ok")
-	listed := slices.ContainsFunc(all, func(t kms.TagValues) bool { return t.Key == key && slices.Contains(t.Values, value) })
-	if listed != (len(want) > 0) {
-		rt.Fatalf("tags of all keys are %v", all)
-	}
-}
-
-// of returns how many aliases a key has.
-func (m *model) of(k *modelKey) (n int) {
-	for _, owner := range m.aliases {
-		if owner == k {
-			n++
-		}
-	}
-	return n
-}
-
-func drawAlias(rt *rapid.T) string {
-	return rapid.SampledFrom([]string{"p", "alias/p", "q", "r", "s", "z/default"}).Draw(rt, "alias")
-}
-
-func (m *model) createAlias(rt *rapid.T) {
-	k, name := m.pick(rt), drawAlias(rt)
-	_, err := m.w.CreateAlias(admin, k.id, name)
-	if m.expect(rt, err, first(unless(name != "z/default", kms.CodeInvalidAlias), k.describable(),
-		unless(m.aliases[name] == nil, kms.CodeAliasExists), unless(m.of(k) < modelLimits.Aliases, kms.CodeQuotaExceeded))) {
-		m.aliases[name] = k
-	}
-}
-
-func (m *model) moveAlias(rt *rapid.T) {
-	k, name := m.pick(rt), drawAlias(rt)
-	_, err := m.w.AssociateAlias(admin, name, k.id)
-	if m.expect(rt, err, first(unless(name != "z/default", kms.CodeInvalidAlias), k.describable(),
-		unless(m.aliases[name] != nil, kms.CodeNotFound), unless(m.aliases[name] == k || m.of(k) < modelLimits.Aliases, kms.CodeQuotaExceeded))) {
-		m.aliases[name] = k
-	}
-}
-
-func (m *model) deleteAlias(rt *rapid.T) {
-	k, name := m.pick(rt), drawAlias(rt)
-	err := m.w.DeleteAliases(admin, k.id, []string{name})
-	if m.expect(rt, err, first(unless(name != "z/default", kms.CodeInvalidAlias), k.describable(),
-		unless(m.aliases[name] == k, kms.CodeNotFound))) {
-		delete(m.aliases, name)
-	}
-}
-
-func (m *model) resolve(rt *rapid.T) {
-	name := drawAlias(rt)
-	want := m.aliases[name]
-	if other, prefixed := strings.CutPrefix(name, "alias/"); want == nil && prefixed {
-		want = m.aliases[other]
-	} else if want == nil {
-		want = m.aliases["alias/"+name]
-	}
-	id, err := m.w.Resolve(admin, policy.OpDescribeKey, name)
-	if want == nil {
-		m.expect(rt, err, kms.CodeNotFound)
-	} else if err != nil || id != want.id {
-		rt.Fatalf("%s stands for %s (%v), want %s", name, id, err, want.id)
-	}
-}
-
-// firstUse has a service, or somebody else, name a default key.
-func (m *model) firstUse(rt *rapid.T) {
-	service := rapid.SampledFrom([]string{"obs", "evs"}).Draw(rt, "service")
-	who := rapid.SampledFrom([]string{"obs", "evs", ""}).Draw(rt, "who")
-	ctx := admin
-	if who != "" {
-		ctx = callAs(policy.Principal{Name: who, Service: who})
-	}
-	name := service + "/default"
-	id, err := m.w.Resolve(ctx, policy.OpCreateDataKey, name)
-	switch k := m.names[name]; {
-	case k != nil:
-		if err != nil || id != k.id {
-			rt.Fatalf("%s is %s (%v), want %s", name, id, err, k.id)
-		}
-	case who == service:
-		m.expect(rt, err, "ok")
-		k := &modelKey{id: id, name: name, spec: kms.AES256, service: service, state: kms.Enabled, versions: 1, tags: map[string]string{}}
-		m.keys, m.names[name] = append(m.keys, k), k
-	case who == "":
-		m.expect(rt, err, kms.CodeNotFound)
-	default:
-		m.done++
-		if codeOf(err) != kms.CodeDenied {
-			rt.Fatalf("%s asks for %s: %v", who, name, err)
-		}
-	}
-}
-
 func (m *model) enableRotation(rt *rapid.T) {
 	k := m.pick(rt)
 	days := rapid.SampledFrom([]int{0, 29, 30, 30, 45, 365, 366}).Draw(rt, "days")
@@ -405,8 +250,12 @@ func (m *model) disableRotation(rt *rapid.T) {
 	}
 }
 
+// advance lets time go by, and has the scheduler look now and then, as it would.
 func (m *model) advance(rt *rapid.T) {
-	m.w.clock.advance(day(rapid.SampledFrom([]int{0, 1, 5, 7, 20, 30, 31, 100, 1000}).Draw(rt, "days")))
+	m.w.clock.advance(day(rapid.SampledFrom([]int{0, 1, 7, 20, 30, 31, 100, 1000}).Draw(rt, "days")))
+	if rapid.Bool().Draw(rt, "look") {
+		m.runDue(rt)
+	}
 }
 
 // runDue has the scheduler do what is due, and does the same.

@@ -27,8 +27,26 @@ type modelCiphertext struct {
 	isDataKey bool
 }
 
+// longer is for sequences in which a key can live to see several rotations and its end.
+func longer(steps int) int { return 4 * steps }
+
+// scale changes one of rapid's numbers for a test.
+func scale(t *testing.T, name string, f func(int) int) {
+	value := flag.Lookup(name).Value
+	before := value.String()
+	n, err := strconv.Atoi(before)
+	if err == nil {
+		err = value.Set(strconv.Itoa(f(n)))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { value.Set(before) })
+}
+
 // TestServiceAgainstModel runs random operations and compares each answer with the model's.
 func TestServiceAgainstModel(t *testing.T) {
+	scale(t, "rapid.steps", longer)
 	rapid.Check(t, func(rt *rapid.T) {
 		w := newWorld(t, modelLimits)
 		checkModel(rt, w, w.store, func() { w.Service = w.restart(t, modelLimits) })
@@ -38,14 +56,8 @@ func TestServiceAgainstModel(t *testing.T) {
 // TestServiceOnDiskAgainstModel does the same on the real store, and a restart opens the database anew, which takes so
 // many syncs that it is done a fifth as often.
 func TestServiceOnDiskAgainstModel(t *testing.T) {
-	checks := flag.Lookup("rapid.checks").Value
-	all := checks.String()
-	n, err := strconv.Atoi(all)
-	if err != nil {
-		t.Fatal(err)
-	}
-	checks.Set(strconv.Itoa(max(1, n/5)))
-	defer checks.Set(all)
+	scale(t, "rapid.checks", func(n int) int { return max(1, n/5) })
+	scale(t, "rapid.steps", longer)
 	rapid.Check(t, func(rt *rapid.T) {
 		dir, err := os.MkdirTemp(t.TempDir(), "db")
 		if err != nil {
@@ -82,14 +94,16 @@ type reopened struct{ kms.Store }
 
 func checkModel(rt *rapid.T, w *world, keys kms.Store, restart func()) {
 	m := &model{w: w, store: keys, names: make(map[string]*modelKey), aliases: make(map[string]*modelKey)}
+	m.create(rt)
 	rt.Repeat(map[string]func(*rapid.T){
 		"create": m.create, "enable": m.enable, "disable": m.disable, "schedule": m.schedule, "cancel": m.cancel,
 		"rename": m.rename, "describe": m.describe, "tag": m.tag, "untag": m.untag, "find": m.find,
 		"createAlias": m.createAlias, "moveAlias": m.moveAlias, "deleteAlias": m.deleteAlias, "resolve": m.resolve,
 		"firstUse": m.firstUse, "enableRotation": m.enableRotation, "updateRotation": m.updateRotation,
 		"disableRotation": m.disableRotation, "stranger": m.stranger, "quotas": m.quotas,
-		"encrypt": m.encrypt, "decrypt": m.decrypt, "sign": m.sign, "list": m.list,
-		"advance": m.advance, "runDue": m.runDue, "restart": func(*rapid.T) { restart() },
+		"encrypt": m.encrypt, "encryptMore": m.encrypt, "decrypt": m.decrypt, "sign": m.sign, "list": m.list,
+		"advance": m.advance, "advanceMore": m.advance, "runDue": m.runDue, "restart": func(*rapid.T) { restart() },
+		"enableRotationMore": m.enableRotation, "enableMore": m.enable,
 		"": m.check,
 	})
 	for _, c := range m.sealed {

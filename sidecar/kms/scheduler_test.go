@@ -121,26 +121,38 @@ func TestNoAuditNoDestruction(t *testing.T) {
 	}
 }
 
-// TestTakenBackInTheLastMoment holds that a key whose deletion is cancelled or put off after the scheduler found it due,
-// or that is disabled just before its rotation is stored, is left alone.
+// TestTakenBackInTheLastMoment holds that a key that is changed between being found due and the transaction that would
+// destroy or rotate it is left alone.
 func TestTakenBackInTheLastMoment(t *testing.T) {
-	w := newWorld(t, kms.Limits{})
-	doomed, turning := w.doom(t, "doomed"), w.turn(t, "turning")
-	w.clock.advance(day(31))
-	w.store.beforeUpdate = func() {
-		w.store.beforeUpdate = nil
-		w.set(turning, func(k *kms.Key) { k.State = kms.Disabled })
-		w.set(doomed, func(k *kms.Key) { k.DeletionAt = k.DeletionAt.Add(day(100)) })
-	}
-	w.RunDue(admin)
-	if key := w.stored(t, turning); len(key.Versions) != 1 || key.Rotation.Count != 0 {
-		t.Errorf("a key that was disabled is rotated: %+v", key)
-	}
-	w.stored(t, doomed)
-	w.wantOutcomes(t, policy.OpRotateKey)
-	w.wantOutcomes(t, policy.OpDestroyKey, "begun", "NotPending")
-	if next := w.RunDue(admin); !next.Equal(w.stored(t, doomed).DeletionAt) {
-		t.Errorf("next is %s", next)
+	for name, change := range map[string]func(*kms.Key){
+		"cancelled":         func(k *kms.Key) { k.State, k.DeletionAt = kms.Disabled, time.Time{} },
+		"put off":           func(k *kms.Key) { k.DeletionAt = k.DeletionAt.Add(day(100)) },
+		"disabled":          func(k *kms.Key) { k.State = kms.Disabled },
+		"rotation ended":    func(k *kms.Key) { k.Rotation.Enabled, k.Rotation.Next = false, time.Time{} },
+		"rotated meanwhile": func(k *kms.Key) { k.Rotation.Next = k.Rotation.Next.Add(day(30)) },
+	} {
+		w := newWorld(t, kms.Limits{})
+		var id kms.KeyID
+		doomed := name == "cancelled" || name == "put off"
+		if doomed {
+			id = w.doom(t, "key")
+		} else {
+			id = w.turn(t, "key")
+		}
+		w.clock.advance(day(31))
+		w.store.beforeUpdate = func() {
+			w.store.beforeUpdate = nil
+			w.set(id, change)
+		}
+		w.RunDue(admin)
+		w.RunDue(admin)
+		if key := w.stored(t, id); len(key.Versions) != 1 || key.Rotation.Count != 0 {
+			t.Errorf("%s, and rotated: %+v", name, key)
+		}
+		w.wantOutcomes(t, policy.OpRotateKey)
+		if doomed {
+			w.wantOutcomes(t, policy.OpDestroyKey, "begun", "NotPending")
+		}
 	}
 }
 
