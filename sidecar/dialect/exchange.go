@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/keyside/keyside/sidecar/kms"
 )
 
 // ErrTooLong says that a body is longer than its route allows.
@@ -158,4 +160,13 @@ func AppendHex(dst, b []byte) []byte {
 		dst = append(dst, upperHex[c>>4], upperHex[c&15])
 	}
 	return dst
+}
+
+// AppendID appends a key id in its text form, which is what its String returns.
+func AppendID(dst []byte, id kms.KeyID) []byte {
+	dst = append(hex.AppendEncode(dst, id[:4]), '-')
+	dst = append(hex.AppendEncode(dst, id[4:6]), '-')
+	dst = append(hex.AppendEncode(dst, id[6:8]), '-')
+	dst = append(hex.AppendEncode(dst, id[8:10]), '-')
+	return hex.AppendEncode(dst, id[10:])
 }

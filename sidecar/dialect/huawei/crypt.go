@@ -96,8 +96,8 @@ func (d *Dialect) reEncrypt(ctx context.Context, op policy.Operation, x *dialect
 	}
 	x.Grow(512 + 2*len(out.Ciphertext))
 	x.Out = appendKeyID(x.Out, out.KeyID)
-	x.Out = appendText(x.Out, `,"source_key_id":`, out.SourceKeyID.String())
-	x.Out = appendText(x.Out, `,"source_encryption_algorithm":`, string(out.SourceAlgorithm))
+	x.Out = dialect.AppendID(append(x.Out, `,"source_key_id":"`...), out.SourceKeyID)
+	x.Out = appendText(x.Out, `","source_encryption_algorithm":`, string(out.SourceAlgorithm))
 	x.Out = appendText(x.Out, `,"destination_encryption_algorithm":`, string(out.Algorithm))
 	if out.Purpose == kms.PurposeDataKey {
 		x.Out = appendHex(x.Out, `,"cipher_text":"`, out.Ciphertext)

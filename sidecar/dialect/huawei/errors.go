@@ -216,11 +216,13 @@ func decodeError(err error) error {
 
 // fieldError translates what the shared reading of fields found.
 func fieldError(err error) error {
-	var fault *dialect.Fault
-	if !errors.As(err, &fault) {
-		return err
+	if err == nil {
+		return nil
 	}
+	var fault *dialect.Fault
 	switch {
+	case !errors.As(err, &fault):
+		return err
 	case fault.Field == nil:
 		return refuse(codeURL, kms.CodeInvalidRequest, "", fault.Reason)
 	case fault.Missing:
@@ -251,6 +253,9 @@ func panicked(p any) error {
 
 // recordRefusal puts a refusal on record. What it returns is the answer: where the record cannot be written, that.
 func (d *Dialect) recordRefusal(ctx context.Context, op policy.Operation, err error) error {
+	if err == nil {
+		return nil
+	}
 	var r *refusal
 	if !errors.As(err, &r) {
 		return err

@@ -98,8 +98,8 @@ func (d *Dialect) findKeys(ctx context.Context, _ policy.Operation, x *dialect.E
 	if !in.CountOnly {
 		x.Out = append(x.Out, `"resources":[`...)
 		for i, key := range page.Keys {
-			x.Out = appendText(separate(x.Out, i), `{"resource_id":`, key.ID.String())
-			x.Out = d.appendKey(append(x.Out, `,"resource_detail":`...), key)
+			x.Out = dialect.AppendID(append(separate(x.Out, i), `{"resource_id":"`...), key.ID)
+			x.Out = d.appendKey(append(x.Out, `","resource_detail":`...), key)
 			x.Out = appendText(x.Out, `,"resource_name":`, key.Alias)
 			x.Out = append(appendTags(append(x.Out, `,"tags":`...), key.Tags), '}')
 		}

@@ -2,6 +2,7 @@ package huawei
 
 import (
 	"context"
+	"encoding/hex"
 	"strconv"
 
 	"github.com/keyside/keyside/policy"
@@ -16,7 +17,7 @@ func (d *Dialect) key(ctx context.Context, op policy.Operation, x *dialect.Excha
 	case name == nil:
 		return kms.KeyID{}, nil
 	case isKeyID(name):
-		return kms.ParseKeyID(string(name))
+		return idOf(name), nil
 	}
 	// A URN of this place stands for the alias in it; one of another place is no more than an alias that is not there.
 	alias := string(name)
@@ -24,6 +25,18 @@ func (d *Dialect) key(ctx context.Context, op policy.Operation, x *dialect.Excha
 		alias = alias[len(d.urn):]
 	}
 	return d.cfg.Core.Resolve(ctx, op, alias)
+}
+
+// idOf returns the id that isKeyID has found a text to be.
+func idOf(text []byte) (id kms.KeyID) {
+	digits := make([]byte, 0, 2*len(id))
+	for _, c := range text {
+		if c != '-' {
+			digits = append(digits, c)
+		}
+	}
+	_, _ = hex.Decode(id[:], digits)
+	return id
 }
 
 func (d *Dialect) createKey(ctx context.Context, _ policy.Operation, x *dialect.Exchange) error {
@@ -94,7 +107,7 @@ func (d *Dialect) listKeys(ctx context.Context, _ policy.Operation, x *dialect.E
 	x.Out = append(x.Out, `{"keys":[`...)
 	for i, key := range page.Keys {
 		x.Out = append(separate(x.Out, i), '"')
-		x.Out = append(append(x.Out, key.ID.String()...), '"')
+		x.Out = append(dialect.AppendID(x.Out, key.ID), '"')
 	}
 	x.Out = append(x.Out, `],"key_details":[`...)
 	for i, key := range page.Keys {

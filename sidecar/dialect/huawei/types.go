@@ -72,9 +72,7 @@ var (
 
 // appendKey appends a key as describe-key and list-keys show it: every value a string.
 func (d *Dialect) appendKey(b []byte, k *kms.Key) []byte {
-	b = append(b, `{"key_id":"`...)
-	b = append(b, k.ID.String()...)
-	b = appendText(b, `","domain_id":`, d.cfg.DomainID)
+	b = appendText(appendKeyID(b, k.ID), `,"domain_id":`, d.cfg.DomainID)
 	b = appendText(b, `,"key_alias":`, k.Alias)
 	b = appendText(b, `,"realm":`, d.cfg.Region)
 	b = appendText(b, `,"key_spec":`, string(k.Spec))
@@ -102,8 +100,7 @@ func (d *Dialect) appendKey(b []byte, k *kms.Key) []byte {
 // appendKeyID begins an answer with the key's id.
 func appendKeyID(b []byte, id kms.KeyID) []byte {
 	b = append(b, `{"key_id":"`...)
-	b = append(b, id.String()...)
-	return append(b, '"')
+	return append(dialect.AppendID(b, id), '"')
 }
 
 // appendTags appends a key's tags.
@@ -118,9 +115,8 @@ func appendTags(b []byte, tags []kms.Tag) []byte {
 
 // appendAlias appends an alias.
 func (d *Dialect) appendAlias(b []byte, a *kms.Alias) []byte {
-	b = appendText(b, `{"domain_id":`, d.cfg.DomainID)
-	b = appendText(b, `,"key_id":`, a.KeyID.String())
-	b = appendText(b, `,"alias":`, a.Name)
+	b = append(appendText(b, `{"domain_id":`, d.cfg.DomainID), `,"key_id":"`...)
+	b = appendText(dialect.AppendID(b, a.KeyID), `","alias":`, a.Name)
 	b = appendText(b, `,"alias_urn":`, d.urn+a.Name)
 	b = appendText(b, `,"create_time":`, a.CreatedAt.UTC().Format(time.RFC3339))
 	return append(appendText(b, `,"update_time":`, a.UpdatedAt.UTC().Format(time.RFC3339)), '}')
