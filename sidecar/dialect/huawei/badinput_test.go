@@ -318,6 +318,10 @@ func TestErrorsAreTotal(t *testing.T) {
 		if !slices.Contains(kms.Codes, ex.code) || !strings.HasPrefix(ex.answer, "KMS.") || ex.answer == answers[ex.code].code {
 			t.Errorf("exception %+v says nothing", ex)
 		}
+		if i := slices.IndexFunc(routes, func(rt route) bool { return rt.operation == ex.operation }); ex.algorithm != "" &&
+			(i < 0 || !slices.ContainsFunc(routes[i].fields, func(f dialect.Field) bool { return f.Name == encryptionAlgorithm.Name })) {
+			t.Errorf("exception %+v looks at a field that the operation has not", ex)
+		}
 	}
 	if a, e := answerTo(nil, nil, errors.New("pq: secret detail")); a.code != "KMS.0103" || strings.Contains(text(nil, e), "secret") {
 		t.Errorf("an unknown error is answered with %v %q", a, text(nil, e))

@@ -79,7 +79,7 @@ var (
 		enterpriseProject,
 	)
 	rotationInterval = dialect.Field{
-		Name: "rotation_interval", Kind: dialect.Number, Required: true, Low: 30, High: 365, As: "interval", Code: codeInterval,
+		Name: "rotation_interval", Kind: dialect.Number, Required: true, Low: 30, High: 365, Code: codeInterval,
 		Core: kms.CodeInvalidInterval,
 	}
 )
