@@ -7,19 +7,15 @@ import (
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
-	"github.com/go-json-experiment/json"
-
 	"github.com/keyside/keyside/sidecar/kms"
 )
 
-// storedAlias is an alias as it is stored, after a byte that is aliasFormat.
+// storedAlias is an alias as it is stored. Its names are the format, as storedKey's are.
 type storedAlias struct {
 	KeyID     kms.KeyID `json:"key"`
 	CreatedMS int64     `json:"created"`
 	UpdatedMS int64     `json:"updated"`
 }
-
-const aliasFormat = 1
 
 // Alias implements kms.Store.
 func (s *Store) Alias(_ context.Context, name string) (alias *kms.Alias, err error) {
@@ -31,21 +27,9 @@ func (s *Store) Alias(_ context.Context, name string) (alias *kms.Alias, err err
 }
 
 func readAlias(txn *badger.Txn, name string) (*kms.Alias, error) {
-	item, err := txn.Get(nameKey(name))
-	switch {
-	case errors.Is(err, badger.ErrKeyNotFound):
-		return nil, kms.Errorf(kms.CodeNotFound, "alias does not exist")
-	case err != nil:
-		return nil, fmt.Errorf("read alias %s: %w", name, err)
-	}
 	var stored storedAlias
-	if err := item.Value(func(value []byte) error {
-		if len(value) == 0 || value[0] != aliasFormat {
-			return errors.New("unknown format")
-		}
-		return json.Unmarshal(value[1:], &stored, json.RejectUnknownMembers(true))
-	}); err != nil {
-		return nil, fmt.Errorf("alias %s is damaged: %w", name, err)
+	if err := readJSON(txn, nameKey(name), "alias", &stored); err != nil {
+		return nil, err
 	}
 	return &kms.Alias{
 		Name: name, KeyID: stored.KeyID, CreatedAt: time.UnixMilli(stored.CreatedMS).UTC(),
@@ -54,12 +38,8 @@ func readAlias(txn *badger.Txn, name string) (*kms.Alias, error) {
 }
 
 func writeAlias(txn *badger.Txn, a *kms.Alias) error {
-	text, err := json.Marshal(storedAlias{a.KeyID, a.CreatedAt.UnixMilli(), a.UpdatedAt.UnixMilli()})
-	if err != nil {
-		return err
-	}
 	return errors.Join(
-		txn.Set(nameKey(a.Name), append([]byte{aliasFormat}, text...)),
+		write(txn, nameKey(a.Name), storedAlias{a.KeyID, a.CreatedAt.UnixMilli(), a.UpdatedAt.UnixMilli()}),
 		txn.Set(keyNameKey(a.KeyID, a.Name), nil),
 	)
 }
@@ -199,7 +179,7 @@ func afterKey(key []byte, after string) []byte {
 
 // notAbsent is the error of what must be there: that it is not says that the database is damaged.
 func notAbsent(err error) error {
-	if e := (*kms.Error)(nil); errors.As(err, &e) && e.Code == kms.CodeNotFound {
+	if notFound(err) {
 		return errors.New("an entry is missing: the database is damaged, restore it from a backup")
 	}
 	return err

@@ -6,7 +6,9 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/keyside/keyside/sidecar/kms"
 )
@@ -91,4 +93,67 @@ func anonMiB(b *testing.B) float64 {
 		b.Fatal(err)
 	}
 	return kib / 1024
+}
+
+// BenchmarkDestroyKeys destroys very many keys in one call and shows how long others waited meanwhile, and for how much
+// memory it asked. -benchtime 1x is enough.
+func BenchmarkDestroyKeys(b *testing.B) {
+	asInSidecar(b)
+	for _, c := range []struct{ keys, doomed int }{{1_000, 1}, {10_000, 1}, {10_000, 9_000}, {100_000, 1}, {100_000, 10_000}} {
+		b.Run(fmt.Sprintf("keys=%d/doomed=%d", c.keys, c.doomed), func(b *testing.B) {
+			s, ids := fillWith(b, c.keys)
+			rand.Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
+			doomed, others := ids[:c.doomed], ids[c.doomed:]
+			debug.FreeOSMemory()
+			before := anonMiB(b)
+			done := make(chan struct{})
+			var wg sync.WaitGroup
+			var reads, writes, memory float64
+			wg.Go(func() {
+				reads = longest(done, func(i int) error { _, err := s.Key(ctx, others[i*7919%len(others)]); return err })
+			})
+			wg.Go(func() {
+				writes = longest(done, func(i int) error {
+					_, err := s.UpdateKey(ctx, others[i%len(others)], func(*kms.Key) error { return nil })
+					return err
+				})
+			})
+			wg.Go(func() {
+				longest(done, func(int) error { time.Sleep(5 * time.Millisecond); memory = max(memory, anonMiB(b)); return nil })
+			})
+			b.ResetTimer()
+			if gone, err := s.DestroyKeys(ctx, doomed, all); err != nil || len(gone) != c.doomed {
+				b.Fatal(len(gone), err)
+			}
+			b.StopTimer()
+			close(done)
+			wg.Wait()
+			b.ReportMetric(reads, "longest-read-ms")
+			b.ReportMetric(writes, "longest-write-ms")
+			b.ReportMetric(before, "RssAnon-before-MiB")
+			b.ReportMetric(memory, "RssAnon-peak-MiB")
+		})
+	}
+}
+
+// asInSidecar sets the collector as a sidecar does by default.
+func asInSidecar(b *testing.B) {
+	percent, limit := debug.SetGCPercent(300), debug.SetMemoryLimit(64<<20)
+	b.Cleanup(func() { debug.SetGCPercent(percent); debug.SetMemoryLimit(limit) })
+}
+
+// longest repeats an operation until done and returns the longest time that one took, in milliseconds.
+func longest(done chan struct{}, operation func(i int) error) (ms float64) {
+	for i := 0; ; i++ {
+		select {
+		case <-done:
+			return ms
+		default:
+		}
+		start := time.Now()
+		if err := operation(i); err != nil {
+			panic(err)
+		}
+		ms = max(ms, float64(time.Since(start).Microseconds())/1000)
+	}
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
-	"github.com/go-json-experiment/json"
 
 	"github.com/keyside/keyside/sidecar/kms"
 )
@@ -17,14 +16,14 @@ import (
 //
 //	c access-key       an access key, as JSON
 //	t hash             a token by its SHA-256 (32 bytes), as JSON
-//	x                  the tenant's credential key: its id (16 bytes), then a key's record
+//	u                  the tenant's credential key: its id (16 bytes), then a key's record; its material is under v as any key's
 //
 // The rights in a record are authenticated by the core, not here: whoever writes the database can change them, and then the
 // record opens no more.
 const (
 	credentialLetter    = 'c'
 	tokenLetter         = 't'
-	credentialKeyLetter = 'x'
+	credentialKeyLetter = 'u'
 )
 
 // expiredBatch is how many tokens that have ended one transaction removes, far below what badger takes in one.
@@ -72,7 +71,10 @@ func readCredentialKey(txn *badger.Txn) (*kms.Key, error) {
 		r, err = decodeRecord(id, value[len(id):])
 		return err
 	})
-	return r.key, err
+	if err != nil {
+		return nil, err
+	}
+	return r.key, readMaterial(txn, r)
 }
 
 // CreateCredentialKey implements kms.CredentialStore.
@@ -86,9 +88,13 @@ func (s *Store) CreateCredentialKey(ctx context.Context, key *kms.Key) (*kms.Key
 		if !notFound(err) {
 			return err
 		}
-		value, err := encodeRecord(record{key: key, sequence: 1}) // it has no place in the order, and a record needs one
+		r := newRecord(key, 1) // it has no place in the order, and a record needs one
+		value, err := encodeRecord(r)
 		if err != nil {
 			return fmt.Errorf("encode credential key: %w", err)
+		}
+		if _, err := writeMaterial(txn, record{}, r); err != nil {
+			return err
 		}
 		return txn.Set([]byte{credentialKeyLetter}, append(key.ID[:], value...))
 	}, func() {})
@@ -102,7 +108,7 @@ func (s *Store) CreateCredentialKey(ctx context.Context, key *kms.Key) (*kms.Key
 func (s *Store) CreateCredential(ctx context.Context, c *kms.Credential, quota int) error {
 	return s.change(ctx, func(txn *badger.Txn) error {
 		n := 0
-		for range each(txn, credentialLetter) {
+		for range keysFrom(txn, []byte{credentialLetter}, nil) {
 			n++
 		}
 		if n >= quota {
@@ -140,7 +146,7 @@ func readCredential(txn *badger.Txn, accessKey string) (*kms.Credential, error) 
 // ListCredentials implements kms.CredentialStore.
 func (s *Store) ListCredentials(ctx context.Context) (list []*kms.Credential, err error) {
 	err = s.db.View(func(txn *badger.Txn) error {
-		for name := range each(txn, credentialLetter) {
+		for name := range keysFrom(txn, []byte{credentialLetter}, nil) {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
@@ -170,7 +176,7 @@ func (s *Store) DeleteCredential(ctx context.Context, accessKey string) error {
 
 // removeTokens puts the removal of some tokens into a transaction, and of those that cannot be read and so let nobody in.
 func removeTokens(txn *badger.Txn, doomed func(*kms.Token) bool) error {
-	for name := range each(txn, tokenLetter) {
+	for name := range keysFrom(txn, []byte{tokenLetter}, nil) {
 		t, err := readTokenNamed(txn, name)
 		if err == nil && !doomed(t) {
 			continue
@@ -228,51 +234,4 @@ func readToken(txn *badger.Txn, hash [32]byte) (*kms.Token, error) {
 		Hash: hash, User: stored.User, Administrator: stored.Administrator, Service: stored.Service,
 		ExpiresAt: time.UnixMilli(stored.ExpiresMS).UTC(), Sealed: stored.Sealed,
 	}, nil
-}
-
-// each yields the names of the entries under a letter.
-func each(txn *badger.Txn, letter byte) func(func([]byte) bool) {
-	return func(yield func([]byte) bool) {
-		it := txn.NewIterator(badger.IteratorOptions{Prefix: []byte{letter}})
-		defer it.Close()
-		for it.Rewind(); it.Valid() && yield(it.Item().KeyCopy(nil)); it.Next() {
-		}
-	}
-}
-
-// read hands a value to decode; CodeNotFound where there is none.
-func read(txn *badger.Txn, name []byte, what string, decode func([]byte) error) error {
-	item, err := txn.Get(name)
-	switch {
-	case errors.Is(err, badger.ErrKeyNotFound):
-		return kms.Errorf(kms.CodeNotFound, "%s does not exist", what)
-	case err == nil:
-		err = item.Value(decode)
-	}
-	if err != nil {
-		return fmt.Errorf("read %s: %w", what, err)
-	}
-	return nil
-}
-
-func readJSON(txn *badger.Txn, name []byte, what string, out any) error {
-	return read(txn, name, what, func(value []byte) error {
-		if err := json.Unmarshal(value, out, json.RejectUnknownMembers(true)); err != nil {
-			return fmt.Errorf("%w: %w", errRecord, err)
-		}
-		return nil
-	})
-}
-
-func write(txn *badger.Txn, name []byte, stored any) error {
-	value, err := json.Marshal(stored)
-	if err != nil {
-		return fmt.Errorf("encode a record: %w", err)
-	}
-	return txn.Set(name, value)
-}
-
-func notFound(err error) bool {
-	var e *kms.Error
-	return errors.As(err, &e) && e.Code == kms.CodeNotFound
 }

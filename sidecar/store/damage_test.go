@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/dgraph-io/badger/v4"
+
+	"github.com/keyside/keyside/sidecar/kms"
 )
 
 // TestOpenRefusals holds which databases are not opened, and that the message says what to do.
@@ -71,17 +73,17 @@ func TestMigration(t *testing.T) {
 	var steps []string
 	fail := true
 	step := func(name string) migration {
-		return func(*badger.DB) error {
+		return func(*Store) error {
 			steps = append(steps, name)
-			if name == "2 to 3" && fail {
+			if name == "3 to 4" && fail {
 				fail = false
 				return errors.New("power cut")
 			}
 			return nil
 		}
 	}
-	newer := Options{Dir: dir, Tenant: "default", migrations: []migration{step("1 to 2"), step("2 to 3")}}
-	if _, err := Open(newer); err == nil || !strings.Contains(err.Error(), "migrate from format 2") {
+	newer := Options{Dir: dir, Tenant: "default", migrations: append(slices.Clone(migrations), step("2 to 3"), step("3 to 4"))}
+	if _, err := Open(newer); err == nil || !strings.Contains(err.Error(), "migrate from format 3") {
 		t.Fatalf("a migration that fails: %v", err)
 	}
 	for range 2 {
@@ -91,7 +93,7 @@ func TestMigration(t *testing.T) {
 		}
 		s.Close()
 	}
-	if want := []string{"1 to 2", "2 to 3", "2 to 3"}; !slices.Equal(steps, want) {
+	if want := []string{"2 to 3", "3 to 4", "3 to 4"}; !slices.Equal(steps, want) {
 		t.Errorf("steps were %v, want %v", steps, want)
 	}
 	if _, err := Open(Options{Dir: dir, Tenant: "default"}); err == nil {
@@ -101,12 +103,12 @@ func TestMigration(t *testing.T) {
 
 // TestDamagedRecord holds that a record that is not what was written stops the start: it is no key and no absence either.
 func TestDamagedRecord(t *testing.T) {
-	good, err := encodeRecord(record{newKey("a"), 1})
+	good, err := encodeRecord(newRecord(newKey("a"), 1))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, value := range map[string][]byte{
-		"empty": {}, "cut": good[:len(good)-1], "unknown format": append([]byte{2}, good[1:]...), "longer": append(bytes.Clone(good), 'x'),
+		"empty": {}, "cut": good[:len(good)-1], "unknown format": append([]byte{9}, good[1:]...), "longer": append(bytes.Clone(good), 'x'),
 		"of another key":  good,
 		"twice a member":  bytes.Replace(good, []byte(`"state"`), []byte(`"state":"Enabled","state"`), 1),
 		"unknown member":  bytes.Replace(good, []byte(`"state"`), []byte(`"granted":"all","state"`), 1),
@@ -126,6 +128,83 @@ func TestDamagedRecord(t *testing.T) {
 			t.Errorf("%s: opened", name)
 		} else if !strings.Contains(err.Error(), k.ID.String()) || !strings.Contains(err.Error(), "backup") {
 			t.Errorf("%s: message names no key and no way out: %v", name, err)
+		}
+	}
+}
+
+// TestDamagedMaterial holds that material that is not what was written refuses its key and is named, while the key can still
+// be listed and destroyed and other keys work.
+func TestDamagedMaterial(t *testing.T) {
+	sealed := sealedKey("a").Versions[0].Sealed
+	for name, damage := range map[string]func(txn *badger.Txn, key, other []byte) error{
+		"missing": func(txn *badger.Txn, key, _ []byte) error { return txn.Delete(key) },
+		"empty":   func(txn *badger.Txn, key, _ []byte) error { return txn.Set(key, nil) },
+		"cut":     func(txn *badger.Txn, key, _ []byte) error { return txn.Set(key, encodeMaterial(key, sealed[1:])) },
+		"of another key": func(txn *badger.Txn, key, other []byte) error {
+			return txn.Set(key, encodeMaterial(other, sealed))
+		},
+		"one bit": func(txn *badger.Txn, key, _ []byte) error {
+			value := encodeMaterial(key, sealed)
+			value[20] ^= 1
+			return txn.Set(key, value)
+		},
+		"unknown format": func(txn *badger.Txn, key, _ []byte) error {
+			value := encodeMaterial(key, sealed)
+			value[0]++
+			return txn.Set(key, value)
+		},
+	} {
+		dir := t.TempDir()
+		s := open(t, Options{Dir: dir})
+		k, other := sealedKey("a"), sealedKey("b")
+		k.Versions[0].Sealed = sealed
+		create(t, s, k, other)
+		s.Close()
+		tamper(t, dir, func(txn *badger.Txn) error {
+			return damage(txn, materialKey(k.ID, 1), materialKey(other.ID, 1))
+		})
+		s = open(t, Options{Dir: dir})
+		if got, err := s.Key(ctx, k.ID); err == nil || codeOf(err) != "" || !strings.Contains(err.Error(), k.ID.String()+", version 1") {
+			t.Errorf("%s: key is %+v (%v)", name, got, err)
+		}
+		if _, err := s.UpdateKey(ctx, k.ID, func(*kms.Key) error { return nil }); err == nil {
+			t.Errorf("%s: key is updated", name)
+		}
+		if keys, _, err := s.ListKeys(ctx, kms.KeyFilter{}, 0, 10); err != nil || len(keys) != 2 {
+			t.Errorf("%s: %d keys are listed (%v)", name, len(keys), err)
+		}
+		if got, err := s.Key(ctx, other.ID); err != nil || !equal(got, other) {
+			t.Errorf("%s: another key is %+v (%v)", name, got, err)
+		}
+		if gone, err := s.DestroyKeys(ctx, []kms.KeyID{k.ID}, all); err != nil || len(gone) != 1 {
+			t.Errorf("%s: destroyed %v (%v)", name, gone, err)
+		}
+	}
+}
+
+// TestDamagedAlias holds that an alias that is not what was written is an error, and not one that does not exist.
+func TestDamagedAlias(t *testing.T) {
+	for name, damage := range map[string]func(txn *badger.Txn, key kms.KeyID) error{
+		"empty":          func(txn *badger.Txn, _ kms.KeyID) error { return txn.Set(nameKey("n"), nil) },
+		"cut":            func(txn *badger.Txn, _ kms.KeyID) error { return txn.Set(nameKey("n"), []byte("{")) },
+		"unknown member": func(txn *badger.Txn, _ kms.KeyID) error { return txn.Set(nameKey("n"), []byte(`{"owner":"me"}`)) },
+		"missing":        func(txn *badger.Txn, _ kms.KeyID) error { return txn.Delete(nameKey("n")) },
+	} {
+		dir := t.TempDir()
+		s := open(t, Options{Dir: dir})
+		k := newKey("a")
+		create(t, s, k)
+		if err := s.CreateAlias(ctx, kms.Alias{Name: "n", KeyID: k.ID}, 9); err != nil {
+			t.Fatal(err)
+		}
+		s.Close()
+		tamper(t, dir, func(txn *badger.Txn) error { return damage(txn, k.ID) })
+		s = open(t, Options{Dir: dir})
+		if _, err := s.Alias(ctx, "n"); err == nil || (codeOf(err) == kms.CodeNotFound && name != "missing") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if aliases, _, err := s.ListAliases(ctx, &k.ID, "", 9); err == nil || codeOf(err) != "" {
+			t.Errorf("%s: list is %v (%v)", name, aliases, err)
 		}
 	}
 }
@@ -158,10 +237,30 @@ func TestDamagedFile(t *testing.T) {
 	}
 }
 
+// TestEmptyLogs holds that the empty files that a kill leaves behind do not keep a database closed.
+func TestEmptyLogs(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, Options{Dir: dir})
+	k := newKey("a")
+	create(t, s, k)
+	crashed := t.TempDir()
+	if err := os.CopyFS(crashed, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"00007.mem", "00009.mem", "000004.vlog"} {
+		if err := os.WriteFile(filepath.Join(crashed, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := open(t, Options{Dir: crashed}).Key(ctx, k.ID); err != nil || !equal(got, k) {
+		t.Errorf("key is %+v (%v)", got, err)
+	}
+}
+
 // FuzzKeyRecord holds that whatever decodes is a whole key, which encodes to what decodes to it again.
 func FuzzKeyRecord(f *testing.F) {
 	k := newKey("a")
-	good, err := encodeRecord(record{k, 7})
+	good, err := encodeRecord(newRecord(k, 7))
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -181,7 +280,7 @@ func FuzzKeyRecord(f *testing.F) {
 			t.Fatal(err)
 		}
 		r2, err := decodeRecord(k.ID, again)
-		if err != nil || !equal(r2.key, r.key) || r2.sequence != r.sequence {
+		if err != nil || !equal(r2.key, r.key) || r2.sequence != r.sequence || !slices.Equal(r2.sizes, r.sizes) {
 			t.Fatalf("%q decodes, but its like does not: %v", b, err)
 		}
 	})

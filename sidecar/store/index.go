@@ -370,9 +370,6 @@ func (x *index) readAll(txn *badger.Txn) (records []record, err error) {
 			if err != nil {
 				return fmt.Errorf("key %s: %w: restore the database from a backup", id, err)
 			}
-			for i := range r.key.Versions {
-				r.key.Versions[i].Sealed = nil
-			}
 			records = append(records, r)
 			return nil
 		})

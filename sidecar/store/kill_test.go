@@ -18,7 +18,11 @@ func TestMain(m *testing.M) {
 	if os.Getenv(childVariable) == "" {
 		os.Exit(m.Run())
 	}
-	if err := changeUntilKilled(os.Args[1], os.Args[2]); err != nil {
+	child := changeUntilKilled
+	if len(os.Args) > 3 {
+		child = dieAtArrow
+	}
+	if err := child(os.Args[1], os.Args[2]); err != nil {
 		fmt.Println("error", err)
 		os.Exit(1)
 	}

@@ -1,10 +1,8 @@
 package store
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"iter"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
@@ -13,71 +11,8 @@ import (
 	"github.com/keyside/keyside/sidecar/kms"
 )
 
-// The database's keys begin with one letter:
-//
-//	k id               the record of a key (16-byte id)
-//	a alias            the id of the key with that alias
-//	o sequence         the index in order of creation (8 bytes): id, spec, a zero byte, state
-//	m id version       message numbers reserved so far (version: 4 bytes), as 8 bytes
-//	b name             an alias, other than a key's own, as JSON
-//	d id name          nothing: the key has that alias
-//	n                  how many keys there are, as 8 bytes
-//	s                  what the database is, as JSON
-//
-// Integers are big-endian.
-func recordPrefix() []byte                   { return []byte{'k'} }
-func recordKey(id kms.KeyID) []byte          { return append(recordPrefix(), id[:]...) }
-func aliasKey(alias string) []byte           { return append([]byte{'a'}, alias...) }
-func orderKey(sequence uint64) []byte        { return appendUint64([]byte{'o'}, sequence) }
-func countKey() []byte                       { return []byte{'n'} }
-func schemaKey() []byte                      { return []byte{'s'} }
-func messagesPrefix(id kms.KeyID) []byte     { return append([]byte{'m'}, id[:]...) }
-func nameKey(name string) []byte             { return append([]byte{'b'}, name...) }
-func appendUint64(b []byte, n uint64) []byte { return binary.BigEndian.AppendUint64(b, n) }
-
-func messagesKey(id kms.KeyID, version uint32) []byte {
-	return binary.BigEndian.AppendUint32(messagesPrefix(id), version)
-}
-
-func keyNameKey(id kms.KeyID, name string) []byte {
-	return append(append([]byte{'d'}, id[:]...), name...)
-}
-
-// idOf returns the id in the key of a record.
-func idOf(key []byte) (id kms.KeyID, err error) {
-	if len(key) != 1+len(id) {
-		return id, fmt.Errorf("an entry has a key of %d bytes", len(key))
-	}
-	copy(id[:], key[1:])
-	return id, nil
-}
-
-// keysFrom yields the keys that have a prefix, in order, from one on.
-func keysFrom(txn *badger.Txn, prefix, from []byte) iter.Seq[[]byte] {
-	return func(yield func([]byte) bool) {
-		it := txn.NewIterator(badger.IteratorOptions{Prefix: prefix})
-		defer it.Close()
-		for it.Seek(from); it.Valid() && yield(it.Item().KeyCopy(nil)); it.Next() {
-		}
-	}
-}
-
-func readUint64(txn *badger.Txn, key []byte) (n uint64, err error) {
-	item, err := txn.Get(key)
-	if err != nil {
-		return 0, err
-	}
-	return n, item.Value(func(value []byte) error {
-		if len(value) != 8 {
-			return fmt.Errorf("number has %d bytes", len(value))
-		}
-		n = binary.BigEndian.Uint64(value)
-		return nil
-	})
-}
-
 // recordFormat is the first byte of a record; the rest is the JSON of storedKey.
-const recordFormat = 1
+const recordFormat = 2
 
 // storedKey is a key as it is stored. Its names are the format: a changed meaning takes a new format and a migration.
 type storedKey struct {
@@ -114,7 +49,7 @@ type storedTag struct {
 type storedVersion struct {
 	Number     uint32         `json:"n"`
 	CreatedMS  int64          `json:"created"`
-	Sealed     []byte         `json:"sealed"`
+	Material   int            `json:"material,omitzero"` // bytes of sealed material, 0: it has none
 	Root       uint32         `json:"root"`
 	Protection kms.Protection `json:"protection"`
 	PublicKey  []byte         `json:"public,omitempty"`
@@ -124,6 +59,16 @@ type storedVersion struct {
 type record struct {
 	key      *kms.Key
 	sequence uint32
+	sizes    []int // of the material of each version, whether or not the key's versions have it here
+}
+
+// newRecord returns the record of a key whose versions have their material.
+func newRecord(key *kms.Key, sequence uint32) record {
+	r := record{key: key, sequence: sequence}
+	for _, v := range key.Versions {
+		r.sizes = append(r.sizes, len(v.Sealed))
+	}
+	return r
 }
 
 // milliseconds and timeOf keep the zero time.
@@ -154,9 +99,9 @@ func encodeRecord(r record) ([]byte, error) {
 	for _, t := range k.Tags {
 		stored.Tags = append(stored.Tags, storedTag(t))
 	}
-	for _, v := range k.Versions {
+	for i, v := range k.Versions {
 		stored.Versions = append(stored.Versions, storedVersion{
-			Number: v.Number, CreatedMS: v.CreatedAt.UnixMilli(), Sealed: v.Sealed, Root: v.Root,
+			Number: v.Number, CreatedMS: v.CreatedAt.UnixMilli(), Material: r.sizes[i], Root: v.Root,
 			Protection: v.Protection, PublicKey: v.PublicKey,
 		})
 	}
@@ -169,7 +114,7 @@ func encodeRecord(r record) ([]byte, error) {
 
 var errRecord = errors.New("key record is damaged")
 
-// decodeRecord reads a record of the key with that id. What is not exactly one is an error.
+// decodeRecord reads a record of the key with that id, without its material. What is not exactly one is an error.
 func decodeRecord(id kms.KeyID, b []byte) (record, error) {
 	if len(b) == 0 || b[0] != recordFormat {
 		return record{}, fmt.Errorf("%w: unknown format", errRecord)
@@ -184,7 +129,7 @@ func decodeRecord(id kms.KeyID, b []byte) (record, error) {
 	if err := stored.check(); err != nil {
 		return record{}, fmt.Errorf("%w: %w", errRecord, err)
 	}
-	return record{key: stored.decode(), sequence: stored.Sequence}, nil
+	return stored.decode(), nil
 }
 
 // check refuses what is no whole key.
@@ -193,7 +138,7 @@ func (stored *storedKey) check() error {
 		return errors.New("fields are missing")
 	}
 	for i, v := range stored.Versions {
-		if len(v.Sealed) == 0 || v.Number == 0 || (i > 0 && v.Number <= stored.Versions[i-1].Number) {
+		if v.Material < 0 || v.Material > valueThreshold || v.Number == 0 || (i > 0 && v.Number <= stored.Versions[i-1].Number) {
 			return fmt.Errorf("version %d is wrong", i)
 		}
 	}
@@ -205,7 +150,7 @@ func (stored *storedKey) check() error {
 	return nil
 }
 
-func (stored *storedKey) decode() *kms.Key {
+func (stored *storedKey) decode() record {
 	k := &kms.Key{
 		ID: stored.ID, Alias: stored.Alias, Description: stored.Description, Spec: stored.Spec, Usage: stored.Usage,
 		Origin: stored.Origin, State: stored.State, CreatedAt: time.UnixMilli(stored.CreatedMS).UTC(),
@@ -219,57 +164,49 @@ func (stored *storedKey) decode() *kms.Key {
 	for _, t := range stored.Tags {
 		k.Tags = append(k.Tags, kms.Tag(t))
 	}
+	r := record{key: k, sequence: stored.Sequence}
 	for _, v := range stored.Versions {
 		k.Versions = append(k.Versions, kms.KeyVersion{
-			Number: v.Number, CreatedAt: time.UnixMilli(v.CreatedMS).UTC(), Sealed: v.Sealed, Root: v.Root,
+			Number: v.Number, CreatedAt: time.UnixMilli(v.CreatedMS).UTC(), Root: v.Root,
 			Protection: v.Protection, PublicKey: v.PublicKey,
 		})
+		r.sizes = append(r.sizes, v.Material)
 	}
-	return k
+	return r
 }
 
-// readRecord reads a key; only one that is not there is CodeNotFound.
+// readRecord reads a key without its material; only one that is not there is CodeNotFound.
 func readRecord(txn *badger.Txn, id kms.KeyID) (r record, err error) {
-	item, err := txn.Get(recordKey(id))
-	switch {
-	case errors.Is(err, badger.ErrKeyNotFound):
-		return record{}, kms.Errorf(kms.CodeNotFound, "key does not exist")
-	case err != nil:
-		return record{}, fmt.Errorf("read key %s: %w", id, err)
-	}
-	if err := item.Value(func(value []byte) (err error) {
+	err = read(txn, recordKey(id), "key", func(value []byte) (err error) {
 		r, err = decodeRecord(id, value)
 		return err
-	}); err != nil {
-		return record{}, fmt.Errorf("read key %s: %w", id, err)
+	})
+	if err != nil && !notFound(err) {
+		err = fmt.Errorf("key %s: %w", id, err)
+	}
+	return r, err
+}
+
+// readKey reads a key with its material.
+func readKey(txn *badger.Txn, id kms.KeyID) (record, error) {
+	r, err := readRecord(txn, id)
+	if err != nil {
+		return record{}, err
+	}
+	if err := readMaterial(txn, r); err != nil {
+		return record{}, err
 	}
 	return r, nil
 }
 
-func readKey(txn *badger.Txn, id kms.KeyID) (*kms.Key, error) {
-	r, err := readRecord(txn, id)
-	return r.key, err
-}
-
-// writeKey puts a key's record and its place in the index into a transaction.
-func writeKey(txn *badger.Txn, r record) error {
-	key := r.key
+// writeRecord puts a key's record into a transaction.
+func writeRecord(txn *badger.Txn, r record) error {
 	value, err := encodeRecord(r)
 	if err != nil {
-		return fmt.Errorf("encode key %s: %w", key.ID, err)
+		return fmt.Errorf("encode key %s: %w", r.key.ID, err)
 	}
 	if len(value) >= valueThreshold {
-		return fmt.Errorf("key %s: its record has %d bytes, which is too many", key.ID, len(value))
+		return fmt.Errorf("key %s: its record has %d bytes, which is too many", r.key.ID, len(value))
 	}
-	return errors.Join(
-		txn.Set(recordKey(key.ID), value),
-		txn.Set(orderKey(uint64(r.sequence)), encodeOrder(key)),
-	)
-}
-
-func encodeOrder(key *kms.Key) []byte {
-	b := append([]byte(nil), key.ID[:]...)
-	b = append(b, key.Spec...)
-	b = append(b, 0)
-	return append(b, key.State...)
+	return txn.Set(recordKey(r.key.ID), value)
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -16,10 +17,10 @@ type schema struct {
 
 // migration brings a database from one format to the next. It must bear being run again on what a crash left of its
 // first run; the new format's number is written after it returns.
-type migration func(db *badger.DB) error
+type migration func(s *Store) error
 
 // migrations lead from format 1 to the present one, one step each. They only go forward.
-var migrations = []migration{}
+var migrations = []migration{moveMaterial}
 
 // bind makes a new database the tenant's, or checks that it is, and migrates it.
 func (s *Store) bind() error {
@@ -43,7 +44,7 @@ func (s *Store) bind() error {
 	}
 	for ; have.Format < current; have.Format++ {
 		s.opts.Logger.Info("migrating the database", "from", have.Format, "to", have.Format+1)
-		if err := s.opts.migrations[have.Format-1](s.db); err != nil {
+		if err := s.opts.migrations[have.Format-1](s); err != nil {
 			return fmt.Errorf("migrate from format %d: %w", have.Format, err)
 		}
 		if err := s.writeSchema(schema{Format: have.Format + 1, Tenant: have.Tenant}, false); err != nil {
@@ -92,12 +93,12 @@ func (s *Store) writeSchema(what schema, first bool) error {
 	if err != nil {
 		return err
 	}
-	return s.db.Update(func(txn *badger.Txn) error {
+	return s.change(context.Background(), func(txn *badger.Txn) error {
 		if first {
 			if err := txn.Set(countKey(), appendUint64(nil, 0)); err != nil {
 				return err
 			}
 		}
 		return txn.Set(schemaKey(), text)
-	})
+	}, func() {})
 }

@@ -8,51 +8,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math"
-	"os"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
-	"github.com/dgraph-io/badger/v4/options"
-	"golang.org/x/sys/unix"
 
 	"github.com/keyside/keyside/sidecar/kms"
-)
-
-// Options says where the database is and whose it is.
-type Options struct {
-	Dir    string // made with mode 0700 if it is missing; one process at a time
-	Tenant string // a database belongs to the tenant that it was made for
-	Logger *slog.Logger
-	// InMemory keeps everything in memory and nothing on disk, for tests of what stands on the store.
-	InMemory bool
-
-	cacheSize  int  // keys; 0: defaultCacheSize
-	unsynced   bool // tests that make very many keys
-	migrations []migration
-	freeBytes  func(dir string) (uint64, error)
-}
-
-const (
-	defaultCacheSize = 4096
-
-	// Memory is what a sidecar has little of. A memtable's arena takes about 1.3 times its size, and there are at
-	// most memTables waiting beside the one in use. badger keeps the buffers of some table builders, each twice
-	// tableSize.
-	memTableSize = 4 << 20
-	memTables    = 1
-	tableSize    = 1 << 20
-	// valueThreshold is above every record, so that all values are in the tables and none in the value log.
-	valueThreshold   = 512 << 10
-	valueLogFileSize = 1 << 20 // the least that badger takes; it stays empty
-
-	// minFree is how much room on disk a write needs. badger writes through memory maps, where a full disk is not an
-	// error but a SIGBUS, so the room is looked for before.
-	minFree = 8 * memTableSize
 )
 
 // Store is the database. It implements kms.Store.
@@ -63,9 +26,12 @@ type Store struct {
 	cache cache
 	index index
 
-	writing sync.Mutex // one state change at a time; guards what follows
-	broken  error      // why there are no more changes: closed, or a commit whose outcome is unknown
-	dirTime time.Time  // when the directory was last changed, as of its last sync
+	purging sync.Mutex // one purge at a time; taken before writing
+
+	writing  sync.Mutex          // one state change at a time; guards what follows
+	broken   error               // why there are no more changes: closed, or a commit whose outcome is unknown
+	dirTime  time.Time           // when the directory was last changed, as of its last sync
+	unpurged map[string]struct{} // prefixes of what is still to leave the files
 }
 
 var (
@@ -73,84 +39,13 @@ var (
 	_ kms.MessageReleaser = (*Store)(nil)
 )
 
-// Open opens the database in opts.Dir or makes it. It repairs what an unclean end left, brings an older format up to
-// date, and refuses a database that is damaged, newer than this program, another tenant's or another process's.
-func Open(opts Options) (*Store, error) {
-	if opts.Logger == nil {
-		opts.Logger = slog.New(slog.DiscardHandler)
-	}
-	if opts.cacheSize == 0 {
-		opts.cacheSize = defaultCacheSize
-	}
-	if opts.migrations == nil {
-		opts.migrations = migrations
-	}
-	if opts.freeBytes == nil {
-		opts.freeBytes = freeBytes
-	}
-	if opts.InMemory {
-		opts.Dir, opts.freeBytes = "", func(string) (uint64, error) { return minFree, nil }
-	} else if err := os.MkdirAll(opts.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("database directory: %w", err)
-	}
-	db, err := badger.Open(badgerOptions(opts))
-	if err != nil {
-		if strings.Contains(err.Error(), "Another process is using") {
-			return nil, fmt.Errorf("database %s is in use by another process%s: stop that process, or give this "+
-				"sidecar a data directory of its own", opts.Dir, owner(opts.Dir))
-		}
-		return nil, fmt.Errorf("database %s cannot be opened (restore it from a backup if it is damaged): %w", opts.Dir, err)
-	}
-	s := &Store{db: db, opts: opts, cache: newCache(opts.cacheSize)}
-	if err := s.prepare(); err != nil {
-		return nil, errors.Join(fmt.Errorf("database %s: %w", opts.Dir, err), db.Close())
-	}
-	return s, nil
-}
-
-func badgerOptions(o Options) badger.Options {
-	b := badger.DefaultOptions(o.Dir)
-	b.Logger = logger{o.Logger.With("component", "badger")}
-	b.InMemory, b.SyncWrites = o.InMemory, !o.unsynced
-	b.MemTableSize, b.NumMemtables, b.BaseTableSize = memTableSize, memTables, tableSize
-	b.ValueThreshold, b.ValueLogFileSize = valueThreshold, valueLogFileSize
-	b.NumCompactors, b.NumLevelZeroTables, b.NumLevelZeroTablesStall = 2, 2, 6 // badger wants two compactors or none
-	b.NumGoroutines = 1
-	b.MetricsEnabled = false
-	b.DetectConflicts = false // one writer
-	// Tables are read through memory maps; without compression they need no cache of badger's.
-	b.Compression, b.BlockCacheSize, b.IndexCacheSize = options.None, 0, 0
-	// A damaged table must stop the start: badger's compaction would drop what follows a bad block. (Verifying blocks
-	// as well crashes badger 4.9 on the first bad one.)
-	b.ChecksumVerificationMode = options.OnTableRead
-	return b
-}
-
-// owner names the process that badger's lock file names, if it does.
-func owner(dir string) string {
-	pid, err := os.ReadFile(dir + "/LOCK")
-	if err != nil || len(pid) == 0 {
-		return ""
-	}
-	return " (pid " + strings.TrimSpace(string(pid)) + ")"
-}
-
-// prepare checks whose database this is and in which format, migrates it, and loads the index.
-func (s *Store) prepare() error {
-	if err := s.bind(); err != nil {
-		return err
-	}
-	if err := s.syncDir(); err != nil {
-		return err
-	}
-	return s.db.View(func(txn *badger.Txn) error { return s.index.load(txn) })
-}
-
 // Fresh reports whether Open made the database.
 func (s *Store) Fresh() bool { return s.fresh }
 
 // Close flushes and closes the database.
 func (s *Store) Close() error {
+	s.purging.Lock()
+	defer s.purging.Unlock()
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	s.broken = errors.New("database is closed")
@@ -163,15 +58,16 @@ func (s *Store) Key(_ context.Context, id kms.KeyID) (*kms.Key, error) {
 	if key != nil {
 		return key, nil
 	}
+	var r record
 	err := s.db.View(func(txn *badger.Txn) (err error) {
-		key, err = readKey(txn, id)
+		r, err = readKey(txn, id)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	s.cache.fill(key, generation)
-	return key, nil
+	s.cache.fill(r.key, generation)
+	return r.key, nil
 }
 
 // Named implements kms.Store.
@@ -223,7 +119,7 @@ func (s *Store) CreateKey(ctx context.Context, key *kms.Key, quota int) error {
 	if key.IsDefault() {
 		quota = math.MaxInt
 	}
-	created := record{key: key}
+	var created record
 	return s.change(ctx, func(txn *badger.Txn) (err error) {
 		if err := s.checkNew(txn, key.Alias, quota); err != nil {
 			return err
@@ -231,12 +127,17 @@ func (s *Store) CreateKey(ctx context.Context, key *kms.Key, quota int) error {
 		if _, err := txn.Get(recordKey(key.ID)); !errors.Is(err, badger.ErrKeyNotFound) {
 			return fmt.Errorf("new key %s: its id is taken, or cannot be looked up: %w", key.ID, err)
 		}
-		if created.sequence, err = s.index.next(); err != nil {
+		sequence, err := s.index.next()
+		if err != nil {
+			return err
+		}
+		created = newRecord(key, sequence)
+		if _, err := writeMaterial(txn, record{}, created); err != nil {
 			return err
 		}
 		keys, defaults := s.index.count()
 		return errors.Join(
-			writeKey(txn, created),
+			writeRecord(txn, created),
 			txn.Set(aliasKey(key.Alias), key.ID[:]),
 			txn.Set(countKey(), appendUint64(nil, uint64(keys+defaults+1))),
 		)
@@ -249,8 +150,9 @@ func (s *Store) CreateKey(ctx context.Context, key *kms.Key, quota int) error {
 // UpdateKey implements kms.Store.
 func (s *Store) UpdateKey(ctx context.Context, id kms.KeyID, change func(*kms.Key) error) (*kms.Key, error) {
 	var before, after record
+	var dropped [][]byte
 	err := s.change(ctx, func(txn *badger.Txn) (err error) {
-		if before, err = readRecord(txn, id); err != nil {
+		if before, err = readKey(txn, id); err != nil {
 			return err
 		}
 		k := *before.key
@@ -266,14 +168,23 @@ func (s *Store) UpdateKey(ctx context.Context, id kms.KeyID, change func(*kms.Ke
 				return err
 			}
 		}
-		after = record{&k, before.sequence}
-		return writeKey(txn, after)
+		after = newRecord(&k, before.sequence)
+		if dropped, err = writeMaterial(txn, before, after); err != nil {
+			return err
+		}
+		return errors.Join(writeRecord(txn, after), writeIntents(txn, dropped))
 	}, func() {
 		s.index.update(before, after)
 		s.cache.put(after.key)
+		s.intend(dropped)
 	})
 	if err != nil {
 		return nil, err
+	}
+	if len(dropped) > 0 {
+		if err := s.purge(); err != nil {
+			return nil, fmt.Errorf("key %s is changed, but its old material is not yet gone: %w", id, err)
+		}
 	}
 	return after.key, nil
 }
@@ -295,14 +206,15 @@ func (s *Store) ListKeys(ctx context.Context, filter kms.KeyFilter, offset, limi
 				return err
 			}
 			// A page goes past the cache: it would push the hot keys out.
-			key := s.cache.peek(id)
-			if key == nil {
-				var err error
-				if key, err = readKey(txn, id); err != nil {
-					return err
-				}
+			if key := s.cache.peek(id); key != nil {
+				keys = append(keys, withoutMaterial(key))
+				continue
 			}
-			keys = append(keys, withoutMaterial(key))
+			r, err := readRecord(txn, id)
+			if err != nil {
+				return err
+			}
+			keys = append(keys, r.key)
 		}
 		return nil
 	})
@@ -402,62 +314,12 @@ func (s *Store) change(ctx context.Context, stage func(*badger.Txn) error, apply
 	if err := stage(txn); err != nil {
 		return err
 	}
+	s.opts.arrow("before a commit")
 	if err := errors.Join(txn.Commit(), s.syncDir()); err != nil {
 		s.broken = fmt.Errorf("commit: %w", err)
 		return s.broken
 	}
 	apply()
+	s.opts.arrow("after a commit")
 	return nil
 }
-
-// checkRoom refuses to write to a disk that is nearly full.
-func (s *Store) checkRoom() error {
-	free, err := s.opts.freeBytes(s.opts.Dir)
-	if err != nil {
-		return fmt.Errorf("free space: %w", err)
-	}
-	if free < minFree {
-		return fmt.Errorf("disk of %s is full: %d bytes are free and %d are needed", s.opts.Dir, free, minFree)
-	}
-	return nil
-}
-
-func freeBytes(dir string) (uint64, error) {
-	var fs unix.Statfs_t
-	if err := unix.Statfs(dir, &fs); err != nil {
-		return 0, os.NewSyscallError("statfs", err)
-	}
-	return fs.Bavail * uint64(fs.Bsize), nil
-}
-
-// syncDir makes the names of new files durable, which badger leaves to the file system. It costs a stat when there
-// are none.
-func (s *Store) syncDir() error {
-	if s.opts.InMemory {
-		return nil
-	}
-	info, err := os.Stat(s.opts.Dir)
-	if err != nil || info.ModTime().Equal(s.dirTime) {
-		return err
-	}
-	dir, err := os.Open(s.opts.Dir)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	if err := dir.Sync(); err != nil {
-		return err
-	}
-	s.dirTime = info.ModTime()
-	return nil
-}
-
-// logger gives badger's words to slog. Its tales of levels and tables are for debugging only.
-type logger struct{ log *slog.Logger }
-
-func (l logger) Errorf(f string, a ...any)   { l.log.Error("badger", "text", text(f, a)) }
-func (l logger) Warningf(f string, a ...any) { l.log.Warn("badger", "text", text(f, a)) }
-func (l logger) Infof(f string, a ...any)    { l.log.Debug("badger", "text", text(f, a)) }
-func (l logger) Debugf(string, ...any)       {}
-
-func text(f string, a []any) string { return strings.TrimSpace(fmt.Sprintf(f, a...)) }

@@ -1,0 +1,214 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
+	"golang.org/x/sys/unix"
+)
+
+// Options says where the database is and whose it is.
+type Options struct {
+	Dir    string // made with mode 0700 if it is missing; one process at a time
+	Tenant string // a database belongs to the tenant that it was made for
+	Logger *slog.Logger
+	// InMemory keeps everything in memory and nothing on disk, for tests of what stands on the store.
+	InMemory bool
+
+	cacheSize  int  // keys; 0: defaultCacheSize
+	unsynced   bool // tests that make very many keys
+	migrations []migration
+	freeBytes  func(dir string) (uint64, error)
+	arrow      func(step string) // called between any two steps of which a crash may see the first only
+}
+
+const (
+	defaultCacheSize = 4096
+
+	// Memory is what a sidecar has little of. A memtable's arena takes about 1.3 times its size, and there are at
+	// most memTables waiting beside the one in use. badger keeps the buffers of some table builders, each twice
+	// tableSize.
+	memTableSize = 4 << 20
+	memTables    = 1
+	tableSize    = 1 << 20
+	// valueThreshold is above every record, so that all values are in the tables and none in the value log.
+	valueThreshold   = 512 << 10
+	valueLogFileSize = 1 << 20 // the least that badger takes; it stays empty
+
+	// minFree is how much room on disk a write needs. badger writes through memory maps, where a full disk is not an
+	// error but a SIGBUS, so the room is looked for before.
+	minFree = 8 * memTableSize
+)
+
+// Open opens the database in opts.Dir or makes it. It repairs what an unclean end left, brings an older format up to
+// date, and refuses a database that is damaged, newer than this program, another tenant's or another process's.
+func Open(opts Options) (*Store, error) {
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	if opts.cacheSize == 0 {
+		opts.cacheSize = defaultCacheSize
+	}
+	if opts.migrations == nil {
+		opts.migrations = migrations
+	}
+	if opts.freeBytes == nil {
+		opts.freeBytes = freeBytes
+	}
+	if opts.arrow == nil {
+		opts.arrow = func(string) {}
+	}
+	if opts.InMemory {
+		opts.Dir, opts.freeBytes = "", func(string) (uint64, error) { return minFree, nil }
+	} else if err := os.MkdirAll(opts.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("database directory: %w", err)
+	} else if err := removeEmpty(opts.Dir); err != nil {
+		return nil, fmt.Errorf("database %s: %w", opts.Dir, err)
+	}
+	db, err := badger.Open(badgerOptions(opts))
+	if err != nil {
+		if strings.Contains(err.Error(), "Another process is using") {
+			return nil, fmt.Errorf("database %s is in use by another process%s: stop that process, or give this "+
+				"sidecar a data directory of its own", opts.Dir, owner(opts.Dir))
+		}
+		return nil, fmt.Errorf("database %s cannot be opened (restore it from a backup if it is damaged): %w", opts.Dir, err)
+	}
+	s := &Store{db: db, opts: opts, cache: newCache(opts.cacheSize)}
+	if err := s.prepare(); err != nil {
+		return nil, errors.Join(fmt.Errorf("database %s: %w", opts.Dir, err), db.Close())
+	}
+	return s, nil
+}
+
+// removeEmpty removes the empty logs that a kill leaves while badger makes or removes one: badger 4.9 takes them for new
+// ones and refuses to open the database (github.com/dgraph-io/badger/issues/2207). It leaves another process's alone.
+func removeEmpty(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+		return nil // badger has this lock too, and will say whose it is
+	}
+	entries, err := f.ReadDir(-1)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if ext := filepath.Ext(e.Name()); err == nil && info.Size() == 0 && (ext == ".mem" || ext == ".vlog") {
+			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func badgerOptions(o Options) badger.Options {
+	b := badger.DefaultOptions(o.Dir)
+	b.Logger = logger{o.Logger.With("component", "badger")}
+	b.InMemory, b.SyncWrites = o.InMemory, !o.unsynced
+	b.MemTableSize, b.NumMemtables, b.BaseTableSize = memTableSize, memTables, tableSize
+	b.ValueThreshold, b.ValueLogFileSize = valueThreshold, valueLogFileSize
+	b.NumCompactors, b.NumLevelZeroTables, b.NumLevelZeroTablesStall = 2, 2, 6 // badger wants two compactors or none
+	b.NumGoroutines = 1
+	b.MetricsEnabled = false
+	b.DetectConflicts = false // one writer
+	// Tables are read through memory maps; without compression they need no cache of badger's.
+	b.Compression, b.BlockCacheSize, b.IndexCacheSize = options.None, 0, 0
+	// A damaged table must stop the start: badger's compaction would drop what follows a bad block. (Verifying blocks
+	// as well crashes badger 4.9 on the first bad one.)
+	b.ChecksumVerificationMode = options.OnTableRead
+	return b
+}
+
+// owner names the process that badger's lock file names, if it does.
+func owner(dir string) string {
+	pid, err := os.ReadFile(dir + "/LOCK")
+	if err != nil || len(pid) == 0 {
+		return ""
+	}
+	return " (pid " + strings.TrimSpace(string(pid)) + ")"
+}
+
+// prepare checks whose database this is and in which format, migrates it, loads the index, and makes up for what a crash
+// left undone.
+func (s *Store) prepare() error {
+	if err := s.bind(); err != nil {
+		return err
+	}
+	if err := s.syncDir(); err != nil {
+		return err
+	}
+	if err := s.db.View(func(txn *badger.Txn) error {
+		s.readIntents(txn)
+		return s.index.load(txn)
+	}); err != nil {
+		return err
+	}
+	return s.purge()
+}
+
+// checkRoom refuses to write to a disk that is nearly full.
+func (s *Store) checkRoom() error {
+	free, err := s.opts.freeBytes(s.opts.Dir)
+	if err != nil {
+		return fmt.Errorf("free space: %w", err)
+	}
+	if free < minFree {
+		return fmt.Errorf("disk of %s is full: %d bytes are free and %d are needed", s.opts.Dir, free, minFree)
+	}
+	return nil
+}
+
+func freeBytes(dir string) (uint64, error) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return 0, os.NewSyscallError("statfs", err)
+	}
+	return fs.Bavail * uint64(fs.Bsize), nil
+}
+
+// syncDir makes the names of new files durable, which badger leaves to the file system. It costs a stat when there
+// are none.
+func (s *Store) syncDir() error {
+	if s.opts.InMemory {
+		return nil
+	}
+	info, err := os.Stat(s.opts.Dir)
+	if err != nil || info.ModTime().Equal(s.dirTime) {
+		return err
+	}
+	dir, err := os.Open(s.opts.Dir)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if err := dir.Sync(); err != nil {
+		return err
+	}
+	s.dirTime = info.ModTime()
+	return nil
+}
+
+// logger gives badger's words to slog. Its tales of levels and tables are for debugging only.
+type logger struct{ log *slog.Logger }
+
+func (l logger) Errorf(f string, a ...any)   { l.log.Error("badger", "text", text(f, a)) }
+func (l logger) Warningf(f string, a ...any) { l.log.Warn("badger", "text", text(f, a)) }
+func (l logger) Infof(f string, a ...any)    { l.log.Debug("badger", "text", text(f, a)) }
+func (l logger) Debugf(string, ...any)       {}
+
+func text(f string, a []any) string { return strings.TrimSpace(fmt.Sprintf(f, a...)) }

@@ -1,0 +1,270 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/table"
+)
+
+// Destroyed means gone from the files. To badger a value that was deleted or replaced is an older version, which stays in
+// the log of its memtable, and in tables of any level, until a compaction happens to meet it. So whoever destroys material
+// writes, in the same transaction, an intent: a prefix under which no older version may stay in any file. A purge
+// fulfils all intents there are:
+//
+//  1. It fills the memtable with ballast until badger has written it to a table and removed its log.
+//  2. It has badger merge all tables into one level. What meets a newer version of itself is left out.
+//  3. It looks through all versions of all that is under the prefixes. If any older one is left (a reader still saw it, or
+//     it did not meet the newer one), it writes that entry anew and begins again.
+//  4. It waits until badger has removed the tables that it replaced, and removes the intents.
+//
+// Purging what is already gone does no harm, and nothing that is still there is ever lost by it: so whatever is left of it
+// by a crash is done again at the next start.
+//
+// badger's own DropPrefix would do less: it does not see what was deleted before, it holds up all readers and writers
+// while it rewrites tables, it compares every entry with every prefix, and it does not report an error of level 0.
+
+const (
+	ballast     = 400 << 10 // bytes of one write that fills the memtable
+	purgeRounds = 8         // more would mean that it does not work
+	purgePoll   = time.Millisecond
+	purgeWait   = time.Minute // for badger to write a memtable, or for the last reader of a table
+)
+
+var (
+	intentPrefix = []byte{'x'}
+	ballastKey   = []byte{'f'}
+)
+
+// writeIntents puts the intent to purge what is under prefixes into a transaction.
+func writeIntents(txn *badger.Txn, prefixes [][]byte) error {
+	for _, p := range prefixes {
+		if err := txn.Set(slices.Concat(intentPrefix, p), nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// intend remembers intents that are committed. s.writing is held.
+func (s *Store) intend(prefixes [][]byte) {
+	for _, p := range prefixes {
+		s.unpurged[string(p)] = struct{}{}
+	}
+}
+
+func (s *Store) readIntents(txn *badger.Txn) {
+	s.unpurged = make(map[string]struct{})
+	for key := range keysFrom(txn, intentPrefix, nil) {
+		s.unpurged[string(key[len(intentPrefix):])] = struct{}{}
+	}
+}
+
+// purge fulfils all intents. Purges that come at once are done by one of them. It does not end with the request that it is
+// for: what it does is half done until it is done.
+func (s *Store) purge() error {
+	s.purging.Lock()
+	defer s.purging.Unlock()
+	s.writing.Lock()
+	prefixes := slices.Sorted(maps.Keys(s.unpurged))
+	s.writing.Unlock()
+	if len(prefixes) == 0 {
+		return nil
+	}
+	if !s.opts.InMemory {
+		if err := s.rewrite(prefixes); err != nil {
+			return fmt.Errorf("remove destroyed material from the files: %w", err)
+		}
+	}
+	for batch := range slices.Chunk(prefixes, destroyBatch) {
+		err := s.change(context.Background(), func(txn *badger.Txn) error {
+			if err := txn.Delete(ballastKey); err != nil {
+				return err
+			}
+			for _, p := range batch {
+				if err := txn.Delete(slices.Concat(intentPrefix, []byte(p))); err != nil {
+					return err
+				}
+			}
+			return nil
+		}, func() {
+			for _, p := range batch {
+				delete(s.unpurged, p)
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rewrite makes badger rewrite what holds older versions of what is under the prefixes.
+func (s *Store) rewrite(prefixes []string) error {
+	var merge error
+	for round := range purgeRounds {
+		old, err := s.olderVersions(prefixes)
+		if err != nil {
+			return err
+		}
+		if len(old) == 0 {
+			return s.waitForTables()
+		}
+		if round > 0 {
+			if err := s.renew(old); err != nil {
+				return err
+			}
+		}
+		if err := s.flush(); err != nil {
+			return err
+		}
+		s.opts.arrow("after the memtable was written")
+		merge = s.db.Flatten(1)
+		s.opts.arrow("after the tables were merged")
+	}
+	return errors.Join(errors.New("old versions stay"), merge)
+}
+
+// olderVersions returns the keys under the prefixes that have versions other than the newest.
+func (s *Store) olderVersions(prefixes []string) (keys [][]byte, err error) {
+	err = s.db.View(func(txn *badger.Txn) error {
+		it := txn.NewIterator(badger.IteratorOptions{AllVersions: true})
+		defer it.Close()
+		var last []byte
+		for _, p := range prefixes {
+			last = nil
+			for it.Seek([]byte(p)); it.ValidForPrefix([]byte(p)); it.Next() {
+				key := it.Item().Key()
+				if !bytes.Equal(key, last) {
+					last = append(last[:0], key...)
+				} else if n := len(keys); n == 0 || !bytes.Equal(keys[n-1], last) {
+					keys = append(keys, bytes.Clone(last))
+				}
+			}
+		}
+		return nil
+	})
+	return keys, err
+}
+
+// renew writes entries anew as they are, so that the next merge takes their older versions in.
+func (s *Store) renew(keys [][]byte) error {
+	for batch := range slices.Chunk(keys, destroyBatch) {
+		err := s.change(context.Background(), func(txn *badger.Txn) error {
+			for _, key := range batch {
+				item, err := txn.Get(key)
+				switch {
+				case errors.Is(err, badger.ErrKeyNotFound):
+					err = txn.Delete(key)
+				case err == nil:
+					err = item.Value(func(value []byte) error { return txn.Set(key, bytes.Clone(value)) })
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		}, func() {})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// flush has badger write to tables what is in memtables now, and remove their logs. badger has no call for it, so the
+// memtable is filled up. There must be enough tables then for badger to see a reason to merge them.
+func (s *Store) flush() error {
+	for {
+		logs, err := s.files(".mem")
+		if err != nil {
+			return err
+		}
+		for {
+			if err := s.change(context.Background(), func(txn *badger.Txn) error {
+				return txn.Set(ballastKey, make([]byte, ballast))
+			}, func() {}); err != nil {
+				return err
+			}
+			now, err := s.files(".mem")
+			if err != nil {
+				return err
+			}
+			if slices.ContainsFunc(now, func(l string) bool { return !slices.Contains(logs, l) }) {
+				break
+			}
+		}
+		if err := s.wait("a memtable to be written", func() (bool, error) {
+			now, err := s.files(".mem")
+			return !slices.ContainsFunc(now, func(l string) bool { return slices.Contains(logs, l) }), err
+		}); err != nil {
+			return err
+		}
+		levels := s.db.Levels()
+		if levels[0].NumTables > s.db.Opts().NumLevelZeroTables ||
+			slices.ContainsFunc(levels[1:], func(l badger.LevelInfo) bool { return l.NumTables > 0 }) {
+			return nil
+		}
+	}
+}
+
+// waitForTables waits until the tables that a merge replaced are removed. A file that is none of badger's tables now is
+// one of them, or one that is being written from tables that were looked through.
+func (s *Store) waitForTables() error {
+	stray, err := s.strayTables()
+	if err != nil {
+		return err
+	}
+	return s.wait("old tables to be removed", func() (bool, error) {
+		now, err := s.strayTables()
+		return !slices.ContainsFunc(now, func(f string) bool { return slices.Contains(stray, f) }), err
+	})
+}
+
+func (s *Store) strayTables() ([]string, error) {
+	files, err := s.files(".sst")
+	if err != nil {
+		return nil, err
+	}
+	live := make(map[string]bool)
+	for _, t := range s.db.Tables() {
+		live[table.IDToFilename(t.ID)] = true
+	}
+	return slices.DeleteFunc(files, func(f string) bool { return live[f] }), nil
+}
+
+// files returns the names of the database's files of one kind.
+func (s *Store) files(suffix string) ([]string, error) {
+	entries, err := os.ReadDir(s.opts.Dir)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), suffix) {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
+}
+
+// wait looks again and again until what it waits for has come.
+func (s *Store) wait(what string, come func() (bool, error)) error {
+	for end := time.Now().Add(purgeWait); ; time.Sleep(purgePoll) {
+		s.opts.arrow("waiting for " + what)
+		switch ok, err := come(); {
+		case err != nil || ok:
+			return err
+		case time.Now().After(end):
+			return fmt.Errorf("waited %s for %s", purgeWait, what)
+		}
+	}
+}
