@@ -272,6 +272,18 @@ func TestRefusesToStart(t *testing.T) {
 		}
 		n.refusesToStart("holds 1 keys", "restore")
 	})
+	t.Run("root keys of access keys gone", func(t *testing.T) {
+		n := newNode(t)
+		c, stop := n.run()
+		must(c.CreateCredential(t.Context(), "a", client.RoleNone))
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(filepath.Join(n.dir, "keys")); err != nil {
+			t.Fatal(err)
+		}
+		n.refusesToStart("holds 1 keys", "restore")
+	})
 	t.Run("wrong pin", func(t *testing.T) {
 		n := newNode(t)
 		_, stop := n.run()
