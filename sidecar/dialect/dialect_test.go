@@ -253,3 +253,35 @@ func TestRouter(t *testing.T) {
 		}
 	}
 }
+
+// TestAppendPath keeps encoded slashes apart from real ones and refuses what is not percent-encoding.
+func TestAppendPath(t *testing.T) {
+	for sent, want := range map[string]string{
+		"/a/b": "/a/b", "/a%2Fb": "/a%2Fb", "/a%2fb": "/a%2Fb", "/%61+~": "/a%2B~", "/ü": "/%C3%BC", "": "",
+		"/%": "", "/%2": "", "/%zz": "",
+	} {
+		got, ok := AppendPath(nil, sent)
+		if ok != (want != "" || sent == "") || (ok && string(got) != want) {
+			t.Errorf("%s: %s, %v", sent, got, ok)
+		}
+	}
+}
+
+// TestSameHex holds that only the whole MAC in lower-case digits is one.
+func TestSameHex(t *testing.T) {
+	mac := HMAC([]byte("key"), []byte("a"), []byte("b"))
+	digits := hex.EncodeToString(mac)
+	for text, want := range map[string]bool{
+		digits: true, strings.ToUpper(digits): false, digits[1:]: false, digits + "0": false, "": false, "0" + digits[1:]: digits[0] == '0',
+	} {
+		if SameHex(mac, text) != want {
+			t.Errorf("%q", text)
+		}
+	}
+	if SameHex(mac[:31], digits[:62]) || SameHex(nil, "") {
+		t.Error("half a MAC is enough")
+	}
+	if chained := HMAC(HMAC([]byte("key"), []byte("a")), []byte("b")); !bytes.Equal(chained, mac) {
+		t.Error("a chain is not its links")
+	}
+}
