@@ -55,8 +55,8 @@ const (
 // The enumerations. Most names are the core's own.
 var (
 	specNames = []string{
-		"AES_256", "SM4", "RSA_2048", "RSA_3072", "RSA_4096", "EC_P256", "EC_P384", "SECP256K1", "SM2", "HMAC_256", "HMAC_384",
-		"HMAC_512",
+		"AES_256", "SM4", "RSA_2048", "RSA_3072", "RSA_4096", "EC_P256", "EC_P384", "EC_P521", "SECP256K1", "SM2",
+		"HMAC_256", "HMAC_384", "HMAC_512",
 	}
 	usageNames           = []string{"ENCRYPT_DECRYPT", "SIGN_VERIFY", "GENERATE_VERIFY_MAC", "KEY_AGREEMENT"}
 	dataKeySpecNames     = slices.Sorted(maps.Keys(dataKeySpecs))
