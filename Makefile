@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build up test lint fmt-check generate generate-check unit system exampledriver fuzz soak chaos bench units image clean
+.PHONY: help build up test lint fmt-check generate generate-check unit system exampledriver sdk fuzz soak chaos bench units image clean
 
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 DIR      ?= .dev
@@ -30,9 +30,9 @@ up: ## install SoftHSM where it is missing (root, apt), build, and run Keyside o
 	else driver=soft; echo 'SoftHSM is not here: using the built-in soft driver, which keeps its keys in a sealed file.'; fi; \
 	exec ./keyside up --dir $(DIR) --driver $$driver
 
-test: ## everything that CI checks (installs SoftHSM, OpenSC, curl, protoc, systemd and procps where they are missing; root, apt)
-	@.ci/install 'run the tests' softhsm2 opensc curl protobuf-compiler systemd procps gcc libc6-dev
-	@$(MAKE) --no-print-directory lint generate-check unit exampledriver system units
+test: ## everything that CI checks (installs SoftHSM, OpenSC, curl, openssl, protoc, systemd and procps where they are missing; root, apt)
+	@.ci/install 'run the tests' softhsm2 opensc curl openssl protobuf-compiler systemd procps gcc libc6-dev
+	@$(MAKE) --no-print-directory lint generate-check unit exampledriver system sdk units
 
 lint: fmt-check ## go vet, staticcheck, gofmt
 	go vet ./...
@@ -52,6 +52,10 @@ system: ## the whole-system tests alone, in test/
 exampledriver: ## the driver that imports only plugins/driver, in its own module
 	cd test/exampledriver && go vet ./... && go test -timeout 5m ./...
 
+sdk: ## every operation by the cloud's own SDK and its other clients' habits, in a module of its own (installs SoftHSM where it is missing; root, apt)
+	@.ci/install 'run the clients against SoftHSM' softhsm2
+	cd test/sdk && go vet ./... && go test -timeout 5m ./...
+
 generate: ## make plugins/driverv1 from its proto (needs protobuf-compiler)
 	@mkdir -p .bin && go build -o .bin google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
 	cd plugins/driverv1 && PATH=$$OLDPWD/.bin:$$PATH protoc --go_out=$(OUT) --go_opt=paths=source_relative \
@@ -69,13 +73,13 @@ fuzz: ## each fuzz target for FUZZTIME (default 60s)
 	done
 
 soak: ## the long tests: 10,000 random sequences of operations, 10,000 keys due at once, a file of 1 GiB, 20,000 keys
-	@.ci/install 'run the soak tests' softhsm2 opensc curl
+	@.ci/install 'run the soak tests' softhsm2 opensc curl openssl
 	go test -run AgainstModel -rapid.checks 10000 -timeout 60m -v ./sidecar/kms
 	go test -tags soak -run Soak -timeout 30m -v ./sidecar/kms
 	go test -tags soak -run Soak -timeout 60m -v ./test/
 
 chaos: ## drivers and daemons killed at random under load
-	@.ci/install 'run the chaos tests' softhsm2 opensc curl
+	@.ci/install 'run the chaos tests' softhsm2 opensc curl openssl
 	go test -tags chaos -run Chaos -timeout 30m -v ./test/
 
 bench: build ## the figures of the README: the module called directly against 2 and 3 hops
