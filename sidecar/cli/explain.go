@@ -32,7 +32,7 @@ var advices = map[string]advice{
 	"KMS.0209": {ExitRefused, "keyside key enable KEY lets it be used again"},
 	"KMS.0210": {ExitRefused, "keyside key cancel-deletion KEY takes it back"},
 	"KMS.0211": {ExitRefused, "it belongs to its service: make a key of your own with keyside key create"},
-	"KMS.0307": {0, "whoever runs the sidecar can allow it; owner in its configuration names the user who may do everything"},
+	"KMS.0307": {0, "whoever runs the sidecar can allow it: owner and principals in its configuration say who may do what"},
 	"KMS.0312": {ExitRefused, "make a new key with the new material, and use that one from now on"},
 	"KMS.0313": {ExitRefused, "keyside key rotation on KEY switches it on"},
 	"KMS.0320": {ExitRefused, "use another key from now on; keyside key rotation on KEY gives a key new material before it is used up"},
