@@ -211,10 +211,7 @@ func TestAdaptConfig(t *testing.T) {
 
 // TestPrepare makes every command treat misuse alike.
 func TestPrepare(t *testing.T) {
-	root := &cobra.Command{Use: "keyside", SilenceErrors: true, SilenceUsage: true}
-	root.AddCommand(Commands()...)
-	root.AddCommand(DriverCommand())
-	Prepare(root)
+	root := tree()
 	var walk func(*cobra.Command)
 	walk = func(c *cobra.Command) {
 		for _, sub := range c.Commands() {
@@ -227,8 +224,6 @@ func TestPrepare(t *testing.T) {
 		}
 		for _, wrong := range wrongs {
 			root.SetArgs(append(append([]string{}, words...), wrong...))
-			root.SetOut(io.Discard)
-			root.SetErr(io.Discard)
 			if err := root.Execute(); ExitCode(err) != ExitUsage {
 				t.Errorf("%s %q: %v", c.CommandPath(), wrong, err)
 			}

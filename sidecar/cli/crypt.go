@@ -85,7 +85,7 @@ func encryptCommand() *cobra.Command {
 			return err
 		}
 		if s.json {
-			return printJSON(cmd.OutOrStdout(), map[string]string{"key_id": id, "ciphertext": ciphertext})
+			return out.json(cmd, map[string]string{"key_id": id, "ciphertext": ciphertext})
 		}
 		return out.write(cmd, []byte(ciphertext+"\n"))
 	})
@@ -135,7 +135,7 @@ func decryptCommand() *cobra.Command {
 		}
 		defer clear(opened.Plaintext)
 		if s.json {
-			return printJSON(cmd.OutOrStdout(), map[string]string{
+			return out.json(cmd, map[string]string{
 				"key_id": opened.KeyID, "plaintext_base64": base64.StdEncoding.EncodeToString(opened.Plaintext),
 			})
 		}
@@ -190,7 +190,7 @@ stays that, an encrypted data key in hex likewise.`,
 			return err
 		}
 		if s.json {
-			return printJSON(cmd.OutOrStdout(), map[string]string{"key_id": made.KeyID, "source_key_id": made.SourceKeyID, "ciphertext": made.Ciphertext})
+			return out.json(cmd, map[string]string{"key_id": made.KeyID, "source_key_id": made.SourceKeyID, "ciphertext": made.Ciphertext})
 		}
 		return out.write(cmd, []byte(made.Ciphertext+"\n"))
 	})
@@ -230,7 +230,7 @@ func randomCommand() *cobra.Command {
 		defer clear(random)
 		switch {
 		case s.json:
-			return printJSON(cmd.OutOrStdout(), map[string]string{"random": hex.EncodeToString(random)})
+			return out.json(cmd, map[string]string{"random": hex.EncodeToString(random)})
 		case raw:
 			return out.write(cmd, random)
 		}

@@ -54,7 +54,7 @@ keyside file does all of that for files.`,
 		defer clear(made.Plaintext)
 		plaintext, ciphertext := hex.EncodeToString(made.Plaintext), hex.EncodeToString(made.Ciphertext)
 		if s.json {
-			return printJSON(cmd.OutOrStdout(), struct {
+			return out.json(cmd, struct {
 				KeyID      string `json:"key_id"`
 				Plaintext  string `json:"plaintext,omitempty"`
 				Ciphertext string `json:"ciphertext"`
@@ -107,7 +107,7 @@ func dataKeyEncrypt() *cobra.Command {
 			return err
 		}
 		if s.json {
-			return printJSON(cmd.OutOrStdout(), map[string]string{"key_id": req.KeyID, "ciphertext": hex.EncodeToString(ciphertext)})
+			return out.json(cmd, map[string]string{"key_id": req.KeyID, "ciphertext": hex.EncodeToString(ciphertext)})
 		}
 		return out.write(cmd, []byte(hex.EncodeToString(ciphertext)+"\n"))
 	})
@@ -162,8 +162,10 @@ func dataKeyDecrypt() *cobra.Command {
 		}
 		defer clear(opened)
 		switch {
+		case s.json && asPEM:
+			return out.json(cmd, map[string]string{"private_key": string(privatePEM(opened))})
 		case s.json:
-			return printJSON(cmd.OutOrStdout(), map[string]string{"plaintext": hex.EncodeToString(opened)})
+			return out.json(cmd, map[string]string{"plaintext": hex.EncodeToString(opened)})
 		case asPEM:
 			return out.write(cmd, privatePEM(opened))
 		}

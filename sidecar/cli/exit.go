@@ -67,7 +67,7 @@ func prepare(cmd *cobra.Command) {
 		fallthrough
 	default:
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
-			if err := check(cmd, args); err != nil {
+			if err := errors.Join(check(cmd, args), cmd.ValidateFlagGroups()); err != nil {
 				return failf(ExitUsage, "%w (see %s --help)", err, cmd.CommandPath())
 			}
 			return nil

@@ -174,7 +174,7 @@ func (s *session) detail(ctx context.Context, c *client.Client, v *keyView) erro
 
 func (v *keyView) rows() [][]string {
 	rows := [][]string{
-		{"key id", v.ID}, {"alias", v.Alias}, {"further aliases", dash(strings.Join(v.Aliases, ", "))}, {"description", dash(v.Description)},
+		{"key id", v.ID}, {"alias", v.Alias}, {"further aliases", dash(strings.Join(v.Aliases, ", "))}, {"description", dash(harmless(v.Description))},
 		{"spec", v.Spec}, {"usage", v.Usage}, {"state", v.State}, {"origin", v.Origin}, {"type", v.kind()}, {"protection", v.Protection},
 		{"created", when(v.Created)}, {"deletion", when(v.Deletion)}, {"material expires", when(v.Expires)},
 	}

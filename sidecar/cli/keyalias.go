@@ -39,7 +39,7 @@ func aliasCreate() *cobra.Command {
 		ValidArgsFunction: completeKeys(1),
 	}
 	return talks(cmd, func(ctx context.Context, c *client.Client, s *session, cmd *cobra.Command, args []string) error {
-		return s.pointAlias(ctx, cmd, c, args[0], args[1], func(ctx context.Context, id string) (*client.Alias, error) {
+		return s.pointAlias(ctx, cmd, c, args[0], func(ctx context.Context, id string) (*client.Alias, error) {
 			return c.CreateAlias(ctx, id, args[1])
 		})
 	})
@@ -56,13 +56,14 @@ key itself and stays readable.`,
 		ValidArgsFunction: completeAliasThenKey,
 	}
 	return talks(cmd, func(ctx context.Context, c *client.Client, s *session, cmd *cobra.Command, args []string) error {
-		return s.pointAlias(ctx, cmd, c, args[1], args[0], func(ctx context.Context, id string) (*client.Alias, error) {
+		return s.pointAlias(ctx, cmd, c, args[1], func(ctx context.Context, id string) (*client.Alias, error) {
 			return c.AssociateAlias(ctx, args[0], id)
 		})
 	})
 }
 
-func (s *session) pointAlias(ctx context.Context, cmd *cobra.Command, c *client.Client, key, alias string, point func(context.Context, string) (*client.Alias, error)) error {
+// pointAlias makes an alias name a key, in whichever way point does it.
+func (s *session) pointAlias(ctx context.Context, cmd *cobra.Command, c *client.Client, key string, point func(context.Context, string) (*client.Alias, error)) error {
 	id, err := s.resolve(ctx, c, key)
 	if err != nil {
 		return err

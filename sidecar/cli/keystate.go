@@ -44,7 +44,7 @@ rotated. At a terminal it asks first.`,
 		ask: func(keys []named) confirmation {
 			return confirmation{word: "yes", text: fmt.Sprintf(`These keys will be disabled:
 %sUntil they are enabled again nothing that they encrypted can be read, and whoever uses them gets errors.
-keyside key enable takes it back.`, list(keys))}
+keyside key enable takes it back.`, listed(keys))}
 		},
 		do: func(ctx context.Context, c *client.Client, id string) (client.KeyState, error) {
 			return c.DisableKey(ctx, id)
@@ -72,7 +72,7 @@ uses them: the audit log knows. At a terminal it asks first; a script says --yes
 		},
 		ask: func(keys []named) confirmation {
 			return confirmation{word: "DELETE", always: true, text: fmt.Sprintf(`These keys cannot be used from now on, and will be destroyed in %d days:
-%sWhat they encrypted is lost then, for everybody and for ever. Until then keyside key cancel-deletion takes it back.`, days, list(keys))}
+%sWhat they encrypted is lost then, for everybody and for ever. Until then keyside key cancel-deletion takes it back.`, days, listed(keys))}
 		},
 		do: func(ctx context.Context, c *client.Client, id string) (client.KeyState, error) {
 			return c.ScheduleKeyDeletion(ctx, id, days)

@@ -69,7 +69,7 @@ func macCommand() *cobra.Command {
 		}
 		text := hex.EncodeToString(mac)
 		if s.json {
-			return printJSON(cmd.OutOrStdout(), map[string]string{"key_id": req.KeyID, "algorithm": req.Algorithm, "mac": text})
+			return out.json(cmd, map[string]string{"key_id": req.KeyID, "algorithm": req.Algorithm, "mac": text})
 		}
 		return out.write(cmd, []byte(text+"\n"))
 	})
@@ -171,7 +171,7 @@ EC spec and the usage KEY_AGREEMENT.`,
 		text := base64.StdEncoding.EncodeToString(secret)
 		switch {
 		case s.json:
-			return printJSON(cmd.OutOrStdout(), map[string]string{"key_id": id, "shared_secret": text})
+			return out.json(cmd, map[string]string{"key_id": id, "shared_secret": text})
 		case out.file != "-":
 			return out.write(cmd, secret)
 		}

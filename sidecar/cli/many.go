@@ -25,8 +25,8 @@ type named struct {
 	*client.Key
 }
 
-// list shows keys in a question.
-func list(keys []named) string {
+// listed shows keys in a question.
+func listed(keys []named) string {
 	var b strings.Builder
 	for _, k := range keys {
 		fmt.Fprintf(&b, "  %s  %s  %s  %s\n", k.ID, k.Alias, k.Spec, k.State)
@@ -111,7 +111,7 @@ func common(errs []error) int {
 	return code
 }
 
-// once does one request about one key.
+// once does one request, which ends with the verb's timeout.
 func once[T any](ctx context.Context, s *session, do func(context.Context) (T, error)) (T, error) {
 	ctx, cancel := s.request(ctx)
 	defer cancel()

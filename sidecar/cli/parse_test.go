@@ -1,18 +1,12 @@
 package cli
 
 import (
-	"context"
 	"encoding/pem"
-	"io"
 	"os"
 	"path/filepath"
 	"reflect"
-	"regexp"
-	"slices"
 	"strings"
 	"testing"
-
-	"github.com/spf13/cobra"
 
 	"github.com/keyside/keyside/sidecar/client"
 )
@@ -102,161 +96,5 @@ func TestReadFiles(t *testing.T) {
 		if _, err := readMAC(arg); ExitCode(err) != ExitUsage {
 			t.Errorf("%q: %v", arg, err)
 		}
-	}
-}
-
-// TestEach reports on every key, and fails when one does.
-func TestEach(t *testing.T) {
-	refused, missing := &client.Error{Status: 400, Code: "KMS.1201"}, &client.Error{Status: 404, Code: "KMS.0207"}
-	for _, c := range []struct {
-		errs []error
-		want int
-	}{
-		{[]error{nil, nil}, ExitOK},
-		{[]error{refused}, ExitRefused},
-		{[]error{nil, refused}, ExitRefused},
-		{[]error{refused, nil, refused}, ExitRefused},
-		{[]error{refused, missing}, ExitFailure},
-	} {
-		for _, asJSON := range []bool{false, true} {
-			var keys []named
-			for i := range c.errs {
-				keys = append(keys, named{string(rune('a' + i)), &client.Key{ID: "id"}})
-			}
-			cmd := &cobra.Command{}
-			var stdout, stderr strings.Builder
-			cmd.SetOut(&stdout)
-			cmd.SetErr(&stderr)
-			i := 0
-			err := (&session{json: asJSON}).each(cmd, keys, func(_ named, r *keyResult) error {
-				r.State = "Enabled"
-				i++
-				return c.errs[i-1]
-			})
-			if ExitCode(err) != c.want {
-				t.Errorf("%v: %v", c.errs, err)
-			}
-			for j, e := range c.errs {
-				said := strings.Contains(stderr.String(), keys[j].name+": ")
-				if (e != nil && len(c.errs) > 1) != said {
-					t.Errorf("%v: standard error is %q", c.errs, stderr.String())
-				}
-			}
-			if asJSON && strings.Count(stdout.String(), `"key":`) != len(c.errs) {
-				t.Errorf("%v: %s", c.errs, stdout.String())
-			}
-		}
-	}
-}
-
-// answeredCode finds the codes that the dialect's source holds.
-var answeredCode = regexp.MustCompile(`"((?:KMS|APIGW)\.\d{4})"`)
-
-// TestAdvices holds that somebody has thought of what to do about every code that the sidecar answers.
-func TestAdvices(t *testing.T) {
-	files, err := filepath.Glob("../dialect/huawei/*.go")
-	if err != nil || len(files) == 0 {
-		t.Fatal(err)
-	}
-	for _, file := range files {
-		if strings.HasSuffix(file, "_test.go") {
-			continue
-		}
-		source, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, found := range answeredCode.FindAllStringSubmatch(string(source), -1) {
-			a, known := advices[found[1]]
-			if isPlain := slices.Contains(plain, found[1]); known == isPlain {
-				t.Errorf("%s: %s must be in advices or in plain", file, found[1])
-			} else if known && a.next == "" {
-				t.Errorf("the advice for %s says nothing", found[1])
-			}
-		}
-	}
-}
-
-// tree is the commands as a program has them.
-func tree() *cobra.Command {
-	root := &cobra.Command{Use: "keyside", SilenceErrors: true, SilenceUsage: true}
-	root.AddCommand(Commands()...)
-	root.AddCommand(DriverCommand())
-	root.SetOut(io.Discard)
-	root.SetErr(io.Discard)
-	Prepare(root)
-	return root
-}
-
-// verbs yields every command that does something.
-func verbs(root *cobra.Command, yield func(*cobra.Command)) {
-	for _, c := range root.Commands() {
-		verbs(c, yield)
-		if !c.Hidden && (!c.HasSubCommands() || c.Example != "") { // datakey and mac are verbs with verbs
-			yield(c)
-		}
-	}
-}
-
-// TestHelp holds that the help of every verb has an example. That they work is held by test/testdata/help.txtar.
-func TestHelp(t *testing.T) {
-	verbs(tree(), func(c *cobra.Command) {
-		if !strings.Contains(c.Example, c.CommandPath()) {
-			t.Errorf("the help of %s has no example", c.CommandPath())
-		}
-	})
-}
-
-// command finds the commands that the README names.
-var command = regexp.MustCompile("`keyside ([^`]+)`")
-
-// TestFlows holds that every command in the README's table of the console's flows is there, with its flags and so many
-// arguments.
-func TestFlows(t *testing.T) {
-	text, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, section, found := strings.Cut(string(text), "\n## From the console\n")
-	section, _, _ = strings.Cut(section, "\n## ")
-	if !found {
-		t.Fatal("README has no section of flows")
-	}
-	seen := map[string]bool{}
-	for _, m := range command.FindAllStringSubmatch(section, -1) {
-		cmd, rest, err := tree().Find(strings.Fields(strings.ReplaceAll(m[1], "...", "")))
-		if err == nil {
-			err = cmd.ParseFlags(rest)
-		}
-		if err == nil {
-			err = cmd.ValidateArgs(cmd.Flags().Args())
-		}
-		if err != nil || cmd.Example == "" {
-			t.Errorf("keyside %s: %v", m[1], err)
-		}
-		seen[cmd.CommandPath()] = true
-	}
-	verbs(tree(), func(c *cobra.Command) {
-		if path := c.CommandPath(); strings.HasPrefix(path, "keyside key ") && !seen[path] {
-			t.Errorf("%s stands for no flow in the README's table", path)
-		}
-	})
-}
-
-// TestInterrupt ends a verb that waits for its input, as Ctrl-C does.
-func TestInterrupt(t *testing.T) {
-	got, err := io.ReadAll(interruptible{t.Context(), strings.NewReader("hello")})
-	if err != nil || string(got) != "hello" {
-		t.Errorf("undisturbed: %q, %v", got, err)
-	}
-	r, w := io.Pipe()
-	defer func() { _ = w.Close() }()
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	root := tree()
-	root.SetIn(r)
-	root.SetArgs([]string{"decrypt"})
-	if err := root.ExecuteContext(ctx); ExitCode(err) != ExitFailure || !strings.HasPrefix(err.Error(), "interrupted") {
-		t.Errorf("interrupted: %v", err)
 	}
 }

@@ -110,7 +110,7 @@ func signCommand() *cobra.Command {
 		text := base64.StdEncoding.EncodeToString(signature)
 		switch {
 		case s.json:
-			return printJSON(cmd.OutOrStdout(), map[string]string{"key_id": req.KeyID, "algorithm": req.Algorithm, "signature": text})
+			return out.json(cmd, map[string]string{"key_id": req.KeyID, "algorithm": req.Algorithm, "signature": text})
 		case out.file != "-":
 			return out.write(cmd, signature)
 		}
@@ -196,7 +196,7 @@ func publicKeyCommand() *cobra.Command {
 		}
 		switch {
 		case s.json:
-			return printJSON(cmd.OutOrStdout(), map[string]string{"key_id": id, "public_key": string(publicPEM(block.Bytes))})
+			return out.json(cmd, map[string]string{"key_id": id, "public_key": string(publicPEM(block.Bytes))})
 		case der:
 			return out.write(cmd, block.Bytes)
 		}

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"io"
 	"os"
+	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
@@ -95,6 +97,16 @@ func (o *outputFlags) add(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&o.force, "force", false, "replace the output file")
 }
 
+// json writes a value for programs.
+func (o *outputFlags) json(cmd *cobra.Command, v any) error {
+	var b bytes.Buffer
+	if err := printJSON(&b, v); err != nil {
+		return err
+	}
+	defer clear(b.Bytes())
+	return o.write(cmd, b.Bytes())
+}
+
 // write writes a result. What a terminal cannot show is refused there.
 func (o *outputFlags) write(cmd *cobra.Command, result []byte) error {
 	if o.file == "-" {
@@ -120,6 +132,14 @@ func (o *outputFlags) askToShow(cmd *cobra.Command, yes yesFlag) error {
 		return nil
 	}
 	return yes.confirm(cmd, confirmation{word: "yes", always: true, text: "The private key will be shown on this terminal, and stay in what it remembers. --out keeps it in a file."})
+}
+
+// harmless is text of somebody else's as a table shows it: quoted where it would do more to a terminal than show letters.
+func harmless(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return strconv.QuoteToGraphic(s)
+	}
+	return s
 }
 
 // printable reports whether a terminal shows b as it is: text without control characters but tab and line ends.

@@ -150,5 +150,9 @@ func (c *Client) CreateDataKeyPair(ctx context.Context, req DataKeyPairRequest) 
 	if err := c.call(ctx, operation, in, out); err != nil {
 		return nil, err
 	}
+	if len(out.PublicKey) == 0 || len(out.Ciphertext) == 0 || (len(out.PrivateKey) == 0) != req.WithoutPlaintext {
+		clear(out.PrivateKey)
+		return nil, errors.New("sidecar answered half a key pair")
+	}
 	return out, nil
 }

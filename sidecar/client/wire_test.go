@@ -286,6 +286,10 @@ func TestStrictAnswers(t *testing.T) {
 		{`{"plain_text":"` + secret + `!"}`, func(ctx context.Context) error { _, err := c.CreateDataKey(ctx, DataKeyRequest{}); return err }},
 		{`{"total_count":"3"}`, func(ctx context.Context) error { _, err := c.FindKeys(ctx, FindKeysRequest{}); return err }},
 		{secret, func(ctx context.Context) error { _, err := c.Quotas(ctx); return err }},
+		{`{"public_key":"3q2+7w==","private_key_cipher_text":"3q2+7w=="}`, func(ctx context.Context) error {
+			_, err := c.CreateDataKeyPair(ctx, DataKeyPairRequest{})
+			return err
+		}},
 	} {
 		answer = s.answer
 		if err := s.call(t.Context()); err == nil || strings.Contains(err.Error(), secret) {
