@@ -26,8 +26,8 @@ const (
 	credentialKeyLetter = 'u'
 )
 
-// expiredBatch is how many tokens that have ended one transaction removes, far below what badger takes in one.
-const expiredBatch = 1000
+// tokenBatch is how many tokens one transaction removes at most, far below what badger takes in one.
+const tokenBatch = 1000
 
 var _ kms.CredentialStore = (*Store)(nil)
 
@@ -162,44 +162,51 @@ func (s *Store) ListCredentials(ctx context.Context) (list []*kms.Credential, er
 	return list, err
 }
 
-// DeleteCredential implements kms.CredentialStore.
+// DeleteCredential implements kms.CredentialStore. The tokens go first, in as many transactions as they need: the access key
+// is there until all of them are gone, and a deletion that was cut short can be asked for again.
 func (s *Store) DeleteCredential(ctx context.Context, accessKey string) error {
-	return s.change(ctx, func(txn *badger.Txn) error {
-		c, err := readCredential(txn, accessKey)
+	for more := true; more; {
+		err := s.change(ctx, func(txn *badger.Txn) error {
+			c, err := readCredential(txn, accessKey)
+			if err != nil {
+				return err
+			}
+			more, err = removeTokens(txn, func(t *kms.Token) bool { return t.User == c.User })
+			if err == nil && !more {
+				err = txn.Delete(credentialName(accessKey))
+			}
+			return err
+		}, func() {})
 		if err != nil {
 			return err
 		}
-		err = removeTokens(txn, func(t *kms.Token) bool { return t.User == c.User })
-		return errors.Join(err, txn.Delete(credentialName(accessKey)))
-	}, func() {})
+	}
+	return nil
 }
 
-// removeTokens puts the removal of some tokens into a transaction, and of those that cannot be read and so let nobody in.
-func removeTokens(txn *badger.Txn, doomed func(*kms.Token) bool) error {
+// removeTokens puts the removal of some tokens into a transaction, and of those that cannot be read and so let nobody in. It
+// removes as many as fit, and says whether there may be more.
+func removeTokens(txn *badger.Txn, doomed func(*kms.Token) bool) (more bool, err error) {
+	removed := 0
 	for name := range keysFrom(txn, []byte{tokenLetter}, nil) {
 		t, err := readTokenNamed(txn, name)
 		if err == nil && !doomed(t) {
 			continue
 		}
 		if err := txn.Delete(name); err != nil {
-			return fmt.Errorf("remove a token: %w", err)
+			return false, fmt.Errorf("remove a token: %w", err)
+		}
+		if removed++; removed == tokenBatch {
+			return true, nil
 		}
 	}
-	return nil
+	return false, nil
 }
 
-// CreateToken implements kms.CredentialStore.
+// CreateToken implements kms.CredentialStore. Tokens that have ended and do not fit are removed with a later one.
 func (s *Store) CreateToken(ctx context.Context, t *kms.Token, now time.Time) error {
 	return s.change(ctx, func(txn *badger.Txn) error {
-		expired := 0
-		err := removeTokens(txn, func(t *kms.Token) bool {
-			if expired == expiredBatch || !t.ExpiresAt.Before(now) {
-				return false
-			}
-			expired++
-			return true
-		})
-		if err != nil {
+		if _, err := removeTokens(txn, func(t *kms.Token) bool { return t.ExpiresAt.Before(now) }); err != nil {
 			return err
 		}
 		return write(txn, tokenName(t.Hash), storedToken{

@@ -101,6 +101,39 @@ func TestDeleteCredential(t *testing.T) {
 	}
 }
 
+// TestDeleteWithManyTokens deletes the access key of a user who has more tokens than one transaction can remove.
+func TestDeleteWithManyTokens(t *testing.T) {
+	s := open(t, Options{InMemory: true})
+	if err := s.CreateCredential(ctx, newCredential("AAA", "a", 1), 10); err != nil {
+		t.Fatal(err)
+	}
+	const tokens = 2*tokenBatch + 1
+	for first := 0; first < tokens; first += tokenBatch {
+		err := s.change(ctx, func(txn *badger.Txn) error {
+			for n := first; n < min(first+tokenBatch, tokens); n++ {
+				if err := write(txn, tokenName([32]byte{byte(n >> 8), byte(n)}), storedToken{User: "a", ExpiresMS: 1 << 50}); err != nil {
+					return err
+				}
+			}
+			return nil
+		}, func() {})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.DeleteCredential(ctx, "AAA"); err != nil {
+		t.Fatal(err)
+	}
+	for n := range tokens {
+		if _, err := s.Token(ctx, [32]byte{byte(n >> 8), byte(n)}); codeOf(err) != kms.CodeNotFound {
+			t.Fatalf("token %d of a deleted user: %v", n, err)
+		}
+	}
+	if _, err := s.Credential(ctx, "AAA"); codeOf(err) != kms.CodeNotFound {
+		t.Errorf("deleted access key: %v", err)
+	}
+}
+
 // TestExpiredTokensGo holds that a new token takes the place of those that have ended, however many there are.
 func TestExpiredTokensGo(t *testing.T) {
 	s := open(t, Options{InMemory: true})
