@@ -188,6 +188,14 @@ func (c *samples) of(rt *route) *sample {
 	return m
 }
 
+// takeNames are the operations that take every name of a key: those that the reference has in 2.0, and the newer ones that
+// use a key in the same way. The others take its id alone.
+var takeNames = []string{
+	"describe-key", "create-datakey", "create-datakey-without-plaintext", "encrypt-datakey", "decrypt-datakey", "encrypt-data",
+	"decrypt-data", "sign", "verify", "get-publickey", "generate-mac", "verify-mac",
+	"create-rsa-datakey-pair", "create-ec-datakey-pair", "re-encrypt", "derive-shared-secret",
+}
+
 // common adds what is the same for a field of several operations.
 func (c *samples) common(rt *route, f *dialect.Field, m *sample) {
 	missing := "KMS.0207"
@@ -195,13 +203,13 @@ func (c *samples) common(rt *route, f *dialect.Field, m *sample) {
 		missing = "KMS.2201" // a ciphertext of another key's, whether there is such a key or not
 	}
 	switch {
-	case f.Form == nil:
-	case f.As == "key_id" && f.Form.Reason == idForm.Reason:
+	case f.As != "key_id":
+	case !slices.Contains(takeNames, rt.path):
 		m.wrong[f.Name] = append(m.wrong[f.Name], all("KMS.0205", `"x"`, `"00000000-0000-4000-8000-00000000000g"`,
 			`"00000000-0000-4000-8000-0000000000000"`, `"00000000-0000-4000-8000-00000000000A"`, `"00000000-0000-4000-8000-00000000000"`,
 			`"00000000 0000-4000-8000-000000000000"`, `"{00000000-0000-4000-8000-000000000000}"`, `"alias/x"`, `"s/aes"`, `"{key_id}"`)...)
 		m.wrong[f.Name] = append(m.wrong[f.Name], wrong{noKey, missing})
-	case f.As == "key_id":
+	default:
 		m.wrong[f.Name] = append(m.wrong[f.Name], all("KMS.0205", `"a b"`, `"é"`, `"a\u0000"`, `"{00000000-0000-4000-8000-000000000000}"`)...)
 		m.wrong[f.Name] = append(m.wrong[f.Name], all("KMS.0207", `"x"`, `"alias/x"`, `"alias/"`, `"s/aes"`, `"00000000-0000-4000-8000-00000000000g"`,
 			`"kms:local:dom:alias:x"`, `"kms:elsewhere:dom:alias:x"`, `"kms:local:dom:alias:"`, `"obs/default"`)...)
