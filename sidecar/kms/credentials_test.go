@@ -377,3 +377,38 @@ func TestServicePrincipal(t *testing.T) {
 		t.Errorf("audited as %+v", rec)
 	}
 }
+
+// TestSealFormat opens records that were put together by hand, from the description of their format: later versions must
+// open what this one stored.
+func TestSealFormat(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	key, err := w.store.CreateCredentialKey(admin, w.create(t, kms.CreateKeyInput{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seal := func(secret []byte, bound string) []byte {
+		iv, body, err := w.hsm.Encrypt(admin, key.Ref(key.Current()), secret, []byte(bound))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.Concat([]byte{1, 0, 0, 0, 1}, iv, body)
+	}
+	const at = "\x00\x00\x01\x9b\x7d\x1f\x0c\x40"
+	ms := int64(0x019b7d1f0c40)
+	secret := []byte("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMN")
+	c := &kms.Credential{AccessKey: "AAAAAAAAAAAAAAAAAAAA", User: "ab", Service: "obs", CreatedAt: time.UnixMilli(ms)}
+	c.Sealed = seal(secret, "keyside credential v1\x00\x00\x00\x00\x14AAAAAAAAAAAAAAAAAAAA\x00\x00\x00\x02ab\x00\x00\x00\x03obs\x00"+at)
+	text := strings.Repeat("t", 43)
+	tok := &kms.Token{Hash: sha256.Sum256([]byte(text)), User: "ab", Administrator: true, ExpiresAt: time.UnixMilli(ms + 1<<40)}
+	const later = "\x00\x00\x02\x9b\x7d\x1f\x0c\x40"
+	tok.Sealed = seal(tok.Hash[:], "keyside token v1\x00"+string(tok.Hash[:])+"\x00\x00\x00\x02ab\x00\x00\x00\x00\x01"+later)
+	if err := errors.Join(w.store.CreateCredential(admin, c, 10), w.store.CreateToken(admin, tok, time.Time{})); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := signedBy(w.Service, c.AccessKey, secret); err != nil || p != (policy.Principal{Name: "ab", Service: "obs"}) {
+		t.Errorf("access key: %+v, %v", p, err)
+	}
+	if p, err := w.AuthenticateToken(context.Background(), text); err != nil || p != (policy.Principal{Name: "ab", Administrator: true}) {
+		t.Errorf("token: %+v, %v", p, err)
+	}
+}
