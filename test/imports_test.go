@@ -36,7 +36,8 @@ var importers = []importRule{
 // mayImport: what is named here imports nothing outside the standard library but this (and itself).
 var mayImport = []importRule{
 	{"policy", []string{"github.com/cedar-policy/cedar-go/..."}},
-	{"sidecar/kms", []string{module + "/policy", "go.opentelemetry.io/otel/...", "github.com/google/uuid"}},
+	{"sidecar/kms", []string{module + "/policy", "go.opentelemetry.io/otel/...", "github.com/google/uuid",
+		"github.com/decred/dcrd/dcrec/secp256k1/v4/..."}},
 	{"plugins/driver", []string{module + "/plugins/driverv1", "github.com/hashicorp/go-plugin/...", "github.com/hashicorp/go-hclog",
 		"google.golang.org/grpc/...", "google.golang.org/protobuf/...", "golang.org/x/sys/..."}},
 	{"sidecar/dialect", []string{module + "/sidecar/kms", module + "/policy", "github.com/gorilla/mux", "github.com/google/uuid",

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/keyside/keyside/sidecar/client"
+	"github.com/keyside/keyside/test/node"
 )
 
 // offered is what a node on SoftHSM makes keys of, each with the check of what it does against openssl. The specs and
@@ -28,9 +29,11 @@ var offered = map[[2]string]func(*openssl, string){
 	{"EC_P256", "SIGN_VERIFY"}:          (*openssl).signs,
 	{"EC_P384", "SIGN_VERIFY"}:          (*openssl).signs,
 	{"EC_P521", "SIGN_VERIFY"}:          (*openssl).signs,
+	{"SECP256K1", "SIGN_VERIFY"}:        (*openssl).signs,
 	{"EC_P256", "KEY_AGREEMENT"}:        (*openssl).agrees,
 	{"EC_P384", "KEY_AGREEMENT"}:        (*openssl).agrees,
 	{"EC_P521", "KEY_AGREEMENT"}:        (*openssl).agrees,
+	{"SECP256K1", "KEY_AGREEMENT"}:      (*openssl).agrees,
 	{"HMAC_256", "GENERATE_VERIFY_MAC"}: (*openssl).authenticates,
 	{"HMAC_384", "GENERATE_VERIFY_MAC"}: (*openssl).authenticates,
 	{"HMAC_512", "GENERATE_VERIFY_MAC"}: (*openssl).authenticates,
@@ -38,7 +41,20 @@ var offered = map[[2]string]func(*openssl, string){
 
 // TestAgainstOpenSSL checks every kind of key that a node offers against an implementation that knows nothing of ours.
 func TestAgainstOpenSSL(t *testing.T) {
-	n := startNode(t, "softhsm", "")
+	options := node.Options{Binary: binary, Dir: t.TempDir(), Driver: "softhsm"}
+	// An RSA-4096 key may take long to make on a busy machine.
+	if err := node.Edit(t.Context(), options, func(config map[string]any) { config["request_timeout"] = "90s" }); err != nil {
+		t.Fatal(err)
+	}
+	n, err := node.Start(t.Context(), options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), deadline)
+		defer cancel()
+		_ = n.Stop(ctx)
+	})
 	c := client.New(n.Socket)
 	defer c.Close()
 	specs := []string{"AES_128", "AES_192", "AES_256", "RSA_2048", "RSA_3072", "RSA_4096", "EC_P256", "EC_P384", "EC_P521",

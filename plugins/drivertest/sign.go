@@ -4,13 +4,13 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
-	"crypto/x509"
 	"errors"
 	"slices"
+
+	"github.com/decred/dcrd/dcrec/secp256k1/v4"
+	secpecdsa "github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
 
 	"github.com/keyside/keyside/plugins/driver"
 	"github.com/keyside/keyside/plugins/driverv1"
@@ -46,7 +46,7 @@ func digest(a driver.Algorithm, message string) []byte {
 
 // verify checks a signature with Go's cryptography.
 func verify(spki []byte, a driver.Algorithm, digest, signature []byte) error {
-	parsed, err := x509.ParsePKIXPublicKey(spki)
+	parsed, err := parsePublic(spki)
 	if err != nil {
 		return err
 	}
@@ -59,6 +59,11 @@ func verify(spki []byte, a driver.Algorithm, digest, signature []byte) error {
 		return rsa.VerifyPKCS1v15(pub, hashes[a], digest, signature)
 	case *ecdsa.PublicKey:
 		if !ecdsa.VerifyASN1(pub, digest, signature) {
+			return errors.New("signature does not verify")
+		}
+		return nil
+	case *secp256k1.PublicKey:
+		if parsed, err := secpecdsa.ParseDERSignature(signature); err != nil || !parsed.Verify(digest, pub) {
 			return errors.New("signature does not verify")
 		}
 		return nil
@@ -76,12 +81,6 @@ func (s *suite) checkSignatures(p *probe) {
 		for _, a := range s.algorithms(k) {
 			d := digest(a, marker)
 			signature := s.mustDo(p, signOp(key, a, bytes.Clone(d))).GetData()
-			if k.spec == driver.Secp256k1 { // Go has no such curve to verify with; the form is DER
-				if len(signature) < 8 || signature[0] != 0x30 {
-					p.Errorf("%s: signature is not DER", k)
-				}
-				continue
-			}
 			if err := verify(key.sealed.GetPublicKey(), a, d, signature); err != nil {
 				p.Errorf("%s with %s: %v", k, a, err)
 			}
@@ -132,9 +131,6 @@ func (s *suite) checkAuditSign(p *probe) {
 
 func (s *suite) checkDerive(p *probe) {
 	for _, k := range s.with(p, driver.KeyAgreement) {
-		if curveOf(k.spec) == nil {
-			continue // Go has no such curve to agree with
-		}
 		key := s.mustShare(p, k)
 		for range 8 {
 			s.checkAgreement(p, key)
@@ -147,32 +143,29 @@ func deriveOp(key *testKey, peer []byte) *driver.Op {
 	return key.op(driver.Derive, func(op *driver.Op) { op.Algorithm, op.Data = driver.ECDH, peer })
 }
 
-// checkAgreement agrees with a new peer, in the driver and in Go.
+// checkAgreement agrees with a new peer, in the driver and outside.
 func (s *suite) checkAgreement(p *probe, key *testKey) {
-	peer, err := ecdsa.GenerateKey(curveOf(key.id.GetSpec()), rand.Reader)
-	p.must(err, "make a peer's key")
-	spki, err := x509.MarshalPKIXPublicKey(peer.Public())
-	p.must(err, "encode a peer's key")
-	got := s.secret(s.mustDo(p, deriveOp(key, spki)).GetData())
-	p.equal(got, agreed(p, peer, key.sealed.GetPublicKey()), key.id.GetSpec().String()+": shared secret")
+	other, err := newPeer(key.id.GetSpec())
+	p.must(err, "make a peer")
+	want, err := other.agree(key.sealed.GetPublicKey())
+	p.must(err, "agree")
+	p.equal(s.secret(s.mustDo(p, deriveOp(key, other.spki)).GetData()), want, key.id.GetSpec().String()+": shared secret")
 }
 
 // checkBadPeers sends what is no point of the key's curve.
 func (s *suite) checkBadPeers(p *probe, key *testKey) {
-	curve := curveOf(key.id.GetSpec())
-	spki, err := peerFor(key.id.GetSpec())
-	p.must(err, "make a peer's key")
-	other, err := ecdsa.GenerateKey(otherCurve(curve), rand.Reader)
-	p.must(err, "make a peer's key")
-	foreign, err := x509.MarshalPKIXPublicKey(other.Public())
-	p.must(err, "encode a peer's key")
+	good, err := newPeer(key.id.GetSpec())
+	p.must(err, "make a peer")
+	elsewhere, err := newPeer(otherSpec(key.id.GetSpec()))
+	p.must(err, "make a peer")
+	spki, point := good.spki, len(good.spki)-2*good.field
 	off := bytes.Clone(spki)
 	off[len(off)-1] ^= 1 // not on the curve any more
 	zero := bytes.Clone(spki)
-	clear(zero[len(zero)-2*((curve.Params().BitSize+7)/8):])
+	clear(zero[point:])
 	for what, data := range map[string][]byte{
-		"nothing": nil, "no key": []byte("x"), "another curve's": foreign, "a point off the curve": off, "the point 0, 0": zero,
-		"the bare point": spki[len(spki)-2*((curve.Params().BitSize+7)/8)-1:],
+		"nothing": nil, "no key": []byte("x"), "another curve's": elsewhere.spki, "a point off the curve": off, "the point 0, 0": zero,
+		"the bare point": spki[point-1:], "a byte more": append(bytes.Clone(spki), 0),
 	} {
 		_, err := s.do(p.ctx, deriveOp(key, data))
 		p.refused(err, only(driver.InvalidArgument), "%s: derive with %s", key.id.GetSpec(), what)
@@ -187,26 +180,9 @@ func (s *suite) checkBadPeers(p *probe, key *testKey) {
 	}
 }
 
-// agreed returns Go's side of the agreement.
-func agreed(p *probe, peer *ecdsa.PrivateKey, spki []byte) []byte {
-	own, err := peer.ECDH()
-	p.must(err, "peer's key")
-	parsed, err := x509.ParsePKIXPublicKey(spki)
-	p.must(err, "public key")
-	ec, ok := parsed.(*ecdsa.PublicKey)
-	if !ok {
-		p.Fatalf("public key is a %T", parsed)
+func otherSpec(spec driver.KeySpec) driver.KeySpec {
+	if spec == driver.ECP256 {
+		return driver.Secp256k1 // as long, and so the easiest to take for the other
 	}
-	pub, err := ec.ECDH()
-	p.must(err, "public key")
-	secret, err := own.ECDH(pub)
-	p.must(err, "agree")
-	return secret
-}
-
-func otherCurve(c elliptic.Curve) elliptic.Curve {
-	if c == elliptic.P256() {
-		return elliptic.P384()
-	}
-	return elliptic.P256()
+	return driver.ECP256
 }

@@ -258,7 +258,7 @@ func (j *job) derive() (*driver.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	size := j.key.spec.fieldSize()
+	size := j.key.spec.field
 	secret, err := j.s.ecdh(j.key.handle, point, size)
 	if err == nil && len(secret) != size {
 		clear(secret)
@@ -341,7 +341,7 @@ func signEC(s *session, key handle, spec keySpec, digest []byte) ([]byte, error)
 }
 
 func rawSignEC(s *session, key handle, spec keySpec, digest []byte) ([]byte, error) {
-	size := spec.fieldSize()
+	size := spec.field
 	// Whole bytes are enough: no digest is longer than the one curve whose order has a broken byte.
 	out, err := s.sign(callSign, size, signatures[driver.ECDSASHA256].mech, key, digest[:min(len(digest), size)], make([]byte, 2*size))
 	if err == nil && len(out) != 2*size {

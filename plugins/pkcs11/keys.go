@@ -283,7 +283,7 @@ func (d *Driver) Reseal(ctx context.Context, req *driver.ResealRequest) (*driver
 			return nil, err
 		}
 		spec := specs[rec.Key.GetSpec()]
-		h, err := d.unseal(s, t, rec, uses{sign: spec.curve != nil}, true)
+		h, err := d.unseal(s, t, rec, uses{sign: spec.elliptic()}, true)
 		if err != nil {
 			return nil, err
 		}

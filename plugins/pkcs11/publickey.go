@@ -28,6 +28,9 @@ func readPublicKey(s *session, h handle, spec keySpec) ([]byte, error) {
 	if rest, err := asn1.Unmarshal(point, &inner); err == nil && len(rest) == 0 {
 		point = inner
 	}
+	if spec.curve == nil {
+		return secp256k1Public(point)
+	}
 	pub, err := ecdsa.ParseUncompressedPublicKey(spec.curve, point)
 	if err != nil {
 		return nil, driver.Errorf(driver.Device, "module's public point is not on the curve: %w", err)
@@ -43,6 +46,8 @@ func privateKeysPublic(s *session, h handle, spec keySpec) ([]byte, error) {
 		return rsaPublicKey(s, h, spec)
 	case spec.curve != nil:
 		return ecPublicKey(s, h, spec)
+	case spec.elliptic():
+		return secp256k1FromSignatures(s, h, spec)
 	}
 	return nil, nil
 }
@@ -67,8 +72,11 @@ func rsaPublicKey(s *session, h handle, spec keySpec) ([]byte, error) {
 // peerPoint reads a peer's SubjectPublicKeyInfo and returns its point, which is on the key's curve and not at infinity, in
 // the uncompressed form.
 func peerPoint(spec keySpec, spki []byte) ([]byte, error) {
-	parsed, err := x509.ParsePKIXPublicKey(spki)
-	if err == nil {
+	if spec.curve == nil {
+		if point, ok := secp256k1Point(spki); ok {
+			return point, nil
+		}
+	} else if parsed, err := x509.ParsePKIXPublicKey(spki); err == nil {
 		if pub, ok := parsed.(*ecdsa.PublicKey); ok && pub.Curve == spec.curve {
 			return pub.Bytes()
 		}
@@ -88,7 +96,7 @@ func marshalPublic(pub any) ([]byte, error) {
 // private key. A signature (r, s) of the digest 0 by the nonce's point R has Q = (s/r)·R; r is R's X coordinate, and
 // Diffie-Hellman with s/r gives Q's. Which of the two points of that X it is, a second signature tells.
 func ecPublicKey(s *session, h handle, spec keySpec) ([]byte, error) {
-	size := spec.fieldSize()
+	size := spec.field
 	zero := make([]byte, min(size, 64))
 	raw, err := rawSignEC(s, h, spec, zero)
 	if err != nil {

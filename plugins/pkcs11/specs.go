@@ -21,18 +21,17 @@ const (
 type keySpec struct {
 	class    uint // secretKey or privateKey
 	keyType  uint
-	generate uint // mechanism
-	bytes    int  // of a secret key
-	bits     int  // of an RSA modulus
-	curve    elliptic.Curve
+	generate uint           // mechanism
+	bytes    int            // of a secret key
+	bits     int            // of an RSA modulus
+	field    int            // bytes of a coordinate, and of half a signature, of an elliptic key
+	curve    elliptic.Curve // nil for secp256k1, which Go has not
 	oid      asn1.ObjectIdentifier
 	usages   map[driver.KeyUsage][]driver.Algorithm // what its keys can be for, and how they can do it
 }
 
-func (s keySpec) rsa() bool { return s.bits > 0 }
-
-// fieldSize is the length of a coordinate, and of half a signature, of an elliptic key.
-func (s keySpec) fieldSize() int { return (s.curve.Params().BitSize + 7) / 8 }
+func (s keySpec) rsa() bool      { return s.bits > 0 }
+func (s keySpec) elliptic() bool { return s.field > 0 }
 
 var (
 	rsaUsages = map[driver.KeyUsage][]driver.Algorithm{
@@ -61,12 +60,11 @@ func rsaSpec(bits int) keySpec {
 	return keySpec{class: privateKey, keyType: p11.CKK_RSA, generate: p11.CKM_RSA_PKCS_KEY_PAIR_GEN, bits: bits, usages: rsaUsages}
 }
 
-func ecSpec(curve elliptic.Curve, oid ...int) keySpec {
-	return keySpec{class: privateKey, keyType: p11.CKK_EC, generate: p11.CKM_EC_KEY_PAIR_GEN, curve: curve, oid: oid, usages: ecUsages}
+func ecSpec(field int, curve elliptic.Curve, oid ...int) keySpec {
+	return keySpec{class: privateKey, keyType: p11.CKK_EC, generate: p11.CKM_EC_KEY_PAIR_GEN, field: field, curve: curve, oid: oid, usages: ecUsages}
 }
 
-// specs holds every key spec that the driver knows; a profile takes its own from here. secp256k1 is not among them since
-// Go's x509 cannot write its public key.
+// specs holds every key spec that the driver knows; a profile takes its own from here.
 var specs = map[driver.KeySpec]keySpec{
 	driver.AES128:  aesSpec(16),
 	driver.AES192:  aesSpec(24),
@@ -77,9 +75,11 @@ var specs = map[driver.KeySpec]keySpec{
 	driver.RSA2048: rsaSpec(2048),
 	driver.RSA3072: rsaSpec(3072),
 	driver.RSA4096: rsaSpec(4096),
-	driver.ECP256:  ecSpec(elliptic.P256(), 1, 2, 840, 10045, 3, 1, 7),
-	driver.ECP384:  ecSpec(elliptic.P384(), 1, 3, 132, 0, 34),
-	driver.ECP521:  ecSpec(elliptic.P521(), 1, 3, 132, 0, 35),
+	driver.ECP256:  ecSpec(32, elliptic.P256(), 1, 2, 840, 10045, 3, 1, 7),
+	driver.ECP384:  ecSpec(48, elliptic.P384(), 1, 3, 132, 0, 34),
+	driver.ECP521:  ecSpec(66, elliptic.P521(), 1, 3, 132, 0, 35),
+
+	driver.Secp256k1: ecSpec(32, nil, 1, 3, 132, 0, 10),
 }
 
 // signature describes a signing or MAC algorithm.

@@ -40,7 +40,6 @@ func TestCreateKey(t *testing.T) {
 		"description no text":   {kms.CreateKeyInput{Alias: "a", Description: "\xff"}, kms.CodeInvalidDesc},
 		"unknown spec":          {kms.CreateKeyInput{Alias: "a", Spec: "DES"}, kms.CodeInvalidSpec},
 		"known but unsupported": {kms.CreateKeyInput{Alias: "a", Spec: kms.SM4}, kms.CodeUnsupportedSpec},
-		"cannot be verified":    {kms.CreateKeyInput{Alias: "a", Spec: kms.Secp256k1}, kms.CodeUnsupportedSpec},
 		"HSM cannot":            {kms.CreateKeyInput{Alias: "a", Spec: kms.AES192}, kms.CodeUnsupportedSpec},
 		"usage of another spec": {kms.CreateKeyInput{Alias: "a", Spec: kms.ECP256, Usage: kms.EncryptDecrypt}, kms.CodeUnsupportedUsage},
 		"unknown usage":         {kms.CreateKeyInput{Alias: "a", Usage: "WRAP"}, kms.CodeUnsupportedUsage},

@@ -1,9 +1,12 @@
 package kms
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/x509"
+
+	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 
 	"github.com/keyside/keyside/policy"
 )
@@ -13,6 +16,9 @@ type DeriveInput struct {
 	KeyID     KeyID
 	PublicKey []byte
 }
+
+// fieldSizes are the lengths of a coordinate, bytes.
+var fieldSizes = map[KeySpec]int{ECP256: 32, ECP384: 48, ECP521: 66, Secp256k1: 32}
 
 // secret is an answer that is cleared where it must not go out.
 type secret []byte
@@ -36,7 +42,7 @@ func (s *Service) DeriveSharedSecret(ctx context.Context, in DeriveInput) ([]byt
 		if err != nil {
 			return nil, err
 		}
-		if len(shared) != (curves[key.Spec].Params().BitSize+7)/8 || allZero(shared) {
+		if len(shared) != fieldSizes[key.Spec] || allZero(shared) {
 			clear(shared)
 			return nil, hostile("shared secret of %d bytes, or of zeros", len(shared))
 		}
@@ -50,8 +56,11 @@ func (s *Service) DeriveSharedSecret(ctx context.Context, in DeriveInput) ([]byt
 func checkPeer(spec KeySpec, der []byte) ([]byte, error) {
 	parsed, err := parsePublicKey(spec, der)
 	if err == nil {
-		if public, ok := parsed.(*ecdsa.PublicKey); ok {
+		switch public := parsed.(type) {
+		case *ecdsa.PublicKey:
 			return x509.MarshalPKIXPublicKey(public)
+		case *secp256k1.PublicKey:
+			return append(bytes.Clone(secp256k1Header), public.SerializeUncompressed()...), nil
 		}
 	}
 	return nil, Errorf(CodeInvalidPublicKey, "public key is none of a %s key", spec).In("public_key").Because(err)

@@ -128,4 +128,3 @@ func (s *Service) CountKeys(ctx context.Context) (int, error) {
 }
 
 // errPending is what is not here yet.
-var errPending = Errorf(CodeInternal, "internal error")

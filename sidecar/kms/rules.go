@@ -119,8 +119,7 @@ const (
 )
 
 // usages says which usages a spec can have and what kind of key each makes. The first one is the default. A spec that is
-// known and has none cannot be made: SM2 and SM4 wait for a library, and signatures of SECP256K1 cannot be verified
-// before release, which the core does with Go's cryptography.
+// known and has none cannot be made: SM2 and SM4 wait for a library.
 var usages = map[KeySpec][]struct {
 	usage KeyUsage
 	kind  kind
@@ -134,7 +133,8 @@ var usages = map[KeySpec][]struct {
 	ECP384:  {{SignVerify, signingKey}, {KeyAgreement, agreementKey}},
 	ECP521:  {{SignVerify, signingKey}, {KeyAgreement, agreementKey}},
 	HMAC256: {{GenerateVerifyMAC, macKey}}, HMAC384: {{GenerateVerifyMAC, macKey}}, HMAC512: {{GenerateVerifyMAC, macKey}},
-	Secp256k1: nil, SM2: nil, SM4: nil,
+	Secp256k1: {{SignVerify, signingKey}, {KeyAgreement, agreementKey}},
+	SM2:       nil, SM4: nil,
 }
 
 // The rows of kinds.
@@ -196,7 +196,7 @@ var (
 // order is truncated (FIPS 186-5, 6.4.1).
 var algorithms = map[KeySpec][]SigningAlgorithm{
 	RSA2048: rsaAlgorithms, RSA3072: rsaAlgorithms, RSA4096: rsaAlgorithms,
-	ECP256: ecAlgorithms, ECP384: ecAlgorithms, ECP521: ecAlgorithms,
+	ECP256: ecAlgorithms, ECP384: ecAlgorithms, ECP521: ecAlgorithms, Secp256k1: ecAlgorithms,
 }
 
 var (

@@ -59,7 +59,7 @@ func TestTablesAreTotal(t *testing.T) {
 				t.Errorf("%s signs, but has no algorithms", spec)
 			}
 			asymmetric := u.kind != symmetricKey && u.kind != macKey
-			if asymmetric != (moduli[spec] != 0 || curves[spec] != nil) {
+			if asymmetric != (moduli[spec] != 0 || fieldSizes[spec] != 0) {
 				t.Errorf("%s for %s: asymmetric is %t, having a public key form is not", spec, u.usage, asymmetric)
 			}
 		}

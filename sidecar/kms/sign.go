@@ -12,6 +12,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/decred/dcrd/dcrec/secp256k1/v4"
+
 	"github.com/keyside/keyside/policy"
 )
 
@@ -144,6 +146,8 @@ func verify(
 	switch public := public.(type) {
 	case *ecdsa.PublicKey:
 		return ecdsa.VerifyASN1(public, digest, signature), nil
+	case *secp256k1.PublicKey:
+		return verifySecp256k1(public, digest, signature), nil
 	case *rsa.PublicKey:
 		if sch.pss {
 			return rsa.VerifyPSS(public, sch.hash, digest, signature, &rsa.PSSOptions{SaltLength: pssSalt}) == nil, nil
@@ -160,7 +164,11 @@ var (
 
 // parsePublicKey reads a SubjectPublicKeyInfo and checks that it is one of the spec.
 func parsePublicKey(spec KeySpec, der []byte) (crypto.PublicKey, error) {
-	public, err := x509.ParsePKIXPublicKey(der)
+	parse := x509.ParsePKIXPublicKey
+	if spec == Secp256k1 {
+		parse = parseSecp256k1
+	}
+	public, err := parse(der)
 	if err != nil {
 		return nil, fmt.Errorf("public key of a %s key: %w", spec, err)
 	}
@@ -173,6 +181,8 @@ func parsePublicKey(spec KeySpec, der []byte) (crypto.PublicKey, error) {
 		if curve := curves[spec]; curve != nil && p.Curve == curve {
 			return p, nil
 		}
+	case *secp256k1.PublicKey:
+		return p, nil
 	}
 	return nil, fmt.Errorf("public key does not fit a %s key", spec)
 }
