@@ -30,6 +30,7 @@ type Config struct {
 	SocketMode     FileMode         `yaml:"socket_mode"`
 	SocketGroup    string           `yaml:"socket_group"`
 	Listen         string           `yaml:"listen"` // loopback address and port, or empty
+	TLS            TLSConfig        `yaml:"tls"`    // of listen
 	Data           string           `yaml:"data"`
 	Audit          AuditConfig      `yaml:"audit"`
 	Tenant         string           `yaml:"tenant"`
@@ -239,6 +240,9 @@ func (c *Config) Validate() error {
 	if c.Listen != "" {
 		at, err := netip.ParseAddrPort(c.Listen)
 		check(err == nil && at.Addr().IsLoopback(), "listen", "must be an address of the loopback with a port, such as 127.0.0.1:8080")
+	}
+	for key, path := range map[string]string{"tls.certificate": c.TLS.Certificate, "tls.key": c.TLS.Key} {
+		check(!c.TLS.Enabled() || filepath.IsAbs(path), key, "an absolute path is required")
 	}
 	check(filepath.IsAbs(c.Data), "data", "an absolute path is required")
 	check(filepath.IsAbs(c.Audit.Dir), "audit.dir", "an absolute path is required")

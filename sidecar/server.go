@@ -2,6 +2,7 @@ package sidecar
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -68,15 +69,34 @@ func (p *process) listen() ([]net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	listeners := []net.Listener{ln}
-	if p.cfg.Listen != "" {
-		tcp, err := net.Listen("tcp", p.cfg.Listen)
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("listen: %w", err), ln.Close())
-		}
-		listeners = append(listeners, tcp)
+	if p.cfg.Listen == "" {
+		return []net.Listener{ln}, nil
 	}
-	return listeners, nil
+	port, err := p.listenPort()
+	if err != nil {
+		return nil, errors.Join(err, ln.Close())
+	}
+	return []net.Listener{ln, port}, nil
+}
+
+// listenPort opens the loopback port, with TLS where there is a certificate.
+func (p *process) listenPort() (net.Listener, error) {
+	var secure *tls.Config
+	if p.cfg.TLS.Enabled() {
+		c, err := openCertificates(p.cfg.TLS, p.log)
+		if err != nil {
+			return nil, err
+		}
+		secure = c.config()
+	}
+	port, err := net.Listen("tcp", p.cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	if secure != nil {
+		port = tls.NewListener(port, secure)
+	}
+	return port, nil
 }
 
 // connContext remembers who the kernel says is at the other end. If it cannot say, the caller is nobody.

@@ -202,7 +202,11 @@ func printExamples(ctx context.Context, w io.Writer, config *upSidecar, c *clien
 	file := shellQuote(filepath.Join(filepath.Dir(config.Socket), "example"))
 	fmt.Fprintf(w, "\nkeyside is up: socket %s\n", config.Socket)
 	if config.Listen != "" {
-		fmt.Fprintf(w, "and on http://%s, for requests that are signed (keyside credential create) or show a token\n", config.Listen)
+		scheme := "http"
+		if config.TLS != nil {
+			scheme = "https"
+		}
+		fmt.Fprintf(w, "and on %s://%s, for requests that are signed (keyside credential create) or show a token\n", scheme, config.Listen)
 	}
 	fmt.Fprintf(w, `
 Make a key, with curl:

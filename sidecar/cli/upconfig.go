@@ -95,8 +95,9 @@ func renderYAML(text string, values upValues) ([]byte, error) {
 
 // upSidecar is what up itself needs to know of sidecar.yaml.
 type upSidecar struct {
-	Socket string `yaml:"socket"`
-	Listen string `yaml:"listen"`
+	Socket string     `yaml:"socket"`
+	Listen string     `yaml:"listen"`
+	TLS    *yaml.Node `yaml:"tls"`
 	HSM    struct {
 		Via *yaml.Node `yaml:"via"`
 	} `yaml:"hsm"`

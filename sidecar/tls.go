@@ -1,0 +1,153 @@
+package sidecar
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TLSConfig names the files of the loopback port's certificate, with the chain after it, and of its private key, both PEM.
+type TLSConfig struct {
+	Certificate string `yaml:"certificate"`
+	Key         string `yaml:"key"`
+}
+
+// Enabled reports whether the port speaks TLS.
+func (c TLSConfig) Enabled() bool { return c.Certificate != "" || c.Key != "" }
+
+// lookInterval is how often at most the files are looked at, which costs two calls of stat.
+const lookInterval = time.Second
+
+// maxPEM bounds a certificate's or a key's file, in bytes.
+const maxPEM = 1 << 20
+
+// certificates hands out the certificate to every handshake, and follows its files: a renewal needs no restart and drops no
+// connection. Files that cannot be used leave the certificate as it was.
+type certificates struct {
+	cfg TLSConfig
+	log *slog.Logger
+	now func() time.Time
+
+	mu      sync.Mutex
+	current *tls.Certificate
+	stamps  [2]stamp // of the files when they were last read
+	looked  time.Time
+}
+
+// stamp tells whether a file is still the one it was: whatever changes it, its mode included, changes ctime.
+type stamp struct {
+	ino, dev uint64
+	ctime    unix.Timespec
+	size     int64
+}
+
+func openCertificates(cfg TLSConfig, log *slog.Logger) (*certificates, error) {
+	c := &certificates{cfg: cfg, log: log, now: time.Now}
+	c.stamps = c.look()
+	c.looked = c.now()
+	var err error
+	if c.current, err = c.load(); err != nil {
+		return nil, fmt.Errorf("tls: %w", err)
+	}
+	return c, nil
+}
+
+// config returns what a listener needs.
+func (c *certificates) config() *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.get(), nil },
+	}
+}
+
+// get returns the certificate, from new files if there are any.
+func (c *certificates) get() *tls.Certificate {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now := c.now(); now.Sub(c.looked) >= lookInterval || now.Before(c.looked) {
+		c.looked = now
+		c.follow()
+	}
+	return c.current
+}
+
+// follow reads the files if they have changed. What changes while they are read is another change: the stamps are from before.
+func (c *certificates) follow() {
+	stamps := c.look()
+	if stamps == c.stamps {
+		return
+	}
+	c.stamps = stamps
+	renewed, err := c.load()
+	if err != nil {
+		c.log.Error("tls certificate cannot be renewed", slog.Any("error", err))
+		return
+	}
+	c.current = renewed
+	c.log.Info("tls certificate renewed", slog.Time("not_after", renewed.Leaf.NotAfter))
+}
+
+// look returns the stamps of the files, zero for one that is not there.
+func (c *certificates) look() (stamps [2]stamp) {
+	for i, path := range []string{c.cfg.Certificate, c.cfg.Key} {
+		var st unix.Stat_t
+		if unix.Stat(path, &st) == nil {
+			stamps[i] = stamp{st.Ino, st.Dev, st.Ctim, st.Size}
+		}
+	}
+	return stamps
+}
+
+// load reads the files. Both must be root's or this user's; nobody else may write the one or read the other.
+func (c *certificates) load() (*tls.Certificate, error) {
+	certificate, err := readPEM(c.cfg.Certificate, 0o022, "written by others than its owner")
+	if err != nil {
+		return nil, fmt.Errorf("certificate: %w", err)
+	}
+	key, err := readPEM(c.cfg.Key, 0o077, "read by others than its owner; chmod 600 it")
+	if err != nil {
+		return nil, fmt.Errorf("key: %w", err)
+	}
+	defer clear(key)
+	pair, err := tls.X509KeyPair(certificate, key)
+	if err != nil {
+		return nil, err
+	}
+	return &pair, nil
+}
+
+// readPEM reads a file that has none of the forbidden permission bits.
+func readPEM(path string, forbidden fs.FileMode, why string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	switch {
+	case !ok || !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%s is not a regular file", path)
+	case st.Uid != 0 && int(st.Uid) != os.Geteuid():
+		return nil, fmt.Errorf("%s belongs to uid %d, neither root nor this user", path, st.Uid)
+	case info.Mode().Perm()&forbidden != 0:
+		return nil, fmt.Errorf("%s can be %s (mode %04o)", path, why, info.Mode().Perm())
+	case info.Size() > maxPEM:
+		return nil, errors.New(path + " is too long")
+	}
+	text := make([]byte, info.Size())
+	_, err = io.ReadFull(f, text)
+	return text, err
+}
