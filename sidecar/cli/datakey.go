@@ -147,8 +147,11 @@ func dataKeyDecrypt() *cobra.Command {
 		if req.Ciphertext, err = hex.DecodeString(string(text)); err != nil {
 			req.Ciphertext = decodeBase64(text)
 		}
+		if len(req.Ciphertext) <= ciphertextOverhead {
+			return failf(ExitBadData, "that is too short for an encrypted data key: give the whole of it, in hex or base64")
+		}
 		if req.Bytes == 0 {
-			req.Bytes = max(1, len(req.Ciphertext)-ciphertextOverhead)
+			req.Bytes = len(req.Ciphertext) - ciphertextOverhead
 		}
 		req.Bound = b.bound
 		if asPEM {

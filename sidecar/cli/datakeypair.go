@@ -14,7 +14,7 @@ import (
 // pairSpecs are the specs of data key pairs, and the API's words for them.
 var pairSpecs = map[string]string{
 	"RSA_2048": "RSA_2048", "RSA_3072": "RSA_3072", "RSA_4096": "RSA_4096",
-	"EC_P256": "ECC_NIST_P256", "EC_P384": "ECC_NIST_P384", "EC_P521": "ECC_NIST_P521", "SECP256K1": "ECC_SECG_P256K1",
+	"EC_P256": "ECC_NIST_P256", "EC_P384": "ECC_NIST_P384", "EC_P521": "ECC_NIST_P521",
 }
 
 func dataKeyPair() *cobra.Command {

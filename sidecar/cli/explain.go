@@ -59,6 +59,7 @@ var advices = map[string]advice{
 	"KMS.2106": {0, "give --algorithm RSAES_OAEP_SHA_256 for RSA keys"},
 	"KMS.2108": {0, "an RSA key encrypts its own length less 66 bytes at most: use an AES key, or keyside file encrypt"},
 	"KMS.2201": {ExitBadData, "give the whole ciphertext and the --context and --aad that it was made with; for an RSA key also --key and --algorithm"},
+	"KMS.2204": {0, "leave --bytes out, or give the plain data key's own length"},
 	"KMS.2901": {ExitRefused, "keyside key rotation interval KEY DAYS changes how often"},
 	"KMS.3001": {0, "give 30 to 365 days"},
 
@@ -68,7 +69,7 @@ var advices = map[string]advice{
 // plain are the codes whose message says it all: it names the field at fault and what is wrong with it.
 var plain = strings.Fields(`KMS.0201 KMS.0202 KMS.0203 KMS.0204 KMS.0206 KMS.0208 KMS.0215 KMS.0301 KMS.0302 KMS.0303 KMS.0308 KMS.0321 KMS.0340 KMS.0401
 	KMS.0402 KMS.0403 KMS.0404 KMS.0405 KMS.0406 KMS.0407 KMS.0410 KMS.0411 KMS.0413 KMS.0414 KMS.0415 KMS.0417 KMS.0418 KMS.1103 KMS.1601
-	KMS.1602 KMS.1801 KMS.1802 KMS.1901 KMS.1902 KMS.1903 KMS.2101 KMS.2102 KMS.2103 KMS.2104 KMS.2202 KMS.2204 APIGW.0301`)
+	KMS.1602 KMS.1801 KMS.1802 KMS.1901 KMS.1902 KMS.1903 KMS.2101 KMS.2102 KMS.2103 KMS.2104 KMS.2202 APIGW.0301`)
 
 var statuses = map[int]int{
 	http.StatusUnauthorized: ExitRefused, http.StatusForbidden: ExitRefused, http.StatusNotFound: ExitNotFound,

@@ -122,7 +122,7 @@ func (c *Client) DecryptDataKey(ctx context.Context, req DecryptDataKeyRequest) 
 // DataKeyPairRequest asks for an asymmetric key pair of the caller's own, its private half encrypted under a key.
 type DataKeyPairRequest struct {
 	KeyID            string `json:"key_id"`
-	Spec             string `json:"key_spec"` // RSA_2048, RSA_3072, RSA_4096, ECC_NIST_P256, ECC_NIST_P384, ECC_NIST_P521, ECC_SECG_P256K1
+	Spec             string `json:"key_spec"` // RSA_2048, RSA_3072, RSA_4096, ECC_NIST_P256, ECC_NIST_P384, ECC_NIST_P521
 	WithoutPlaintext bool   `json:"-"`
 	AAD              string `json:"additional_authenticated_data,omitempty"` // as in Bound; these operations take no context
 }
