@@ -2,7 +2,6 @@ package pkcs11
 
 import (
 	"bytes"
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -22,31 +21,19 @@ import (
 	"github.com/keyside/keyside/plugins/driver"
 )
 
-// sealedRSA puts a known private key into the HSM and seals it like a generated one.
-func sealedRSA(t *testing.T, d *Driver, tenant string, key *rsa.PrivateKey) (*driver.KeyIdentity, []byte) {
+// sealRSA seals a known private key for decryption.
+func sealRSA(t *testing.T, d *Driver, tenant string, key *rsa.PrivateKey) (*driver.KeyIdentity, []byte) {
 	t.Helper()
 	public, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
 	if err != nil {
 		t.Fatal(err)
 	}
+	number := func(typ uint, n *big.Int) *p11.Attribute { return p11.NewAttribute(typ, n.Bytes()) }
 	id := identity(driver.RSA2048, driver.EncryptDecrypt)
-	sealed, err := control(context.Background(), d, tenant, nil, func(s *session, k *tenantKeys) (*driver.SealedKey, error) {
-		number := func(typ uint, n *big.Int) *p11.Attribute { return p11.NewAttribute(typ, n.Bytes()) }
-		h, err := s.create(specs[driver.RSA2048].template(uses{}, true, inSession(),
-			number(p11.CKA_MODULUS, key.N), p11.NewAttribute(p11.CKA_PUBLIC_EXPONENT, big.NewInt(int64(key.E)).Bytes()),
-			number(p11.CKA_PRIVATE_EXPONENT, key.D), number(p11.CKA_PRIME_1, key.Primes[0]), number(p11.CKA_PRIME_2, key.Primes[1]),
-			number(p11.CKA_EXPONENT_1, key.Precomputed.Dp), number(p11.CKA_EXPONENT_2, key.Precomputed.Dq),
-			number(p11.CKA_COEFFICIENT, key.Precomputed.Qinv)))
-		if err != nil {
-			return nil, err
-		}
-		sealed, err := d.seal(s, k, h, tenant, id, public)
-		return sealed, errors.Join(err, s.destroy(h))
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return id, sealed.GetSealed()
+	return id, sealKnown(t, d, tenant, id, public,
+		number(p11.CKA_MODULUS, key.N), number(p11.CKA_PUBLIC_EXPONENT, big.NewInt(int64(key.E))), number(p11.CKA_PRIVATE_EXPONENT, key.D),
+		number(p11.CKA_PRIME_1, key.Primes[0]), number(p11.CKA_PRIME_2, key.Primes[1]), number(p11.CKA_EXPONENT_1, key.Precomputed.Dp),
+		number(p11.CKA_EXPONENT_2, key.Precomputed.Dq), number(p11.CKA_COEFFICIENT, key.Precomputed.Qinv))
 }
 
 // TestDecryptRSAWycheproof sends Project Wycheproof's blocks through the HSM: OAEP with SHA-1 is decoded there, with SHA-256
@@ -92,7 +79,7 @@ func TestDecryptRSAWycheproof(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			id, sealed := sealedRSA(t, d, "wycheproof", parsed.(*rsa.PrivateKey))
+			id, sealed := sealRSA(t, d, "wycheproof", parsed.(*rsa.PrivateKey))
 			for _, v := range group.Tests {
 				res, err := d.Execute(t.Context(), "wycheproof", &driver.Op{
 					Kind: driver.DecryptRSA, Key: id, Sealed: sealed, Algorithm: algorithm, Data: unhex(v.Ct),

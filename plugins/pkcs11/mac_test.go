@@ -1,10 +1,8 @@
 package pkcs11
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,19 +27,9 @@ func TestMACsAgreeWithOpenSSL(t *testing.T) {
 		value := make([]byte, specs[spec].bytes)
 		_, _ = rand.Read(value)
 		id := identity(spec, driver.GenerateVerifyMAC)
-		sealed, err := control(context.Background(), d, "macs", nil, func(s *session, k *tenantKeys) (*driver.SealedKey, error) {
-			h, err := s.create(specs[spec].template(uses{}, true, inSession(), p11.NewAttribute(p11.CKA_VALUE, value)))
-			if err != nil {
-				return nil, err
-			}
-			sealed, err := d.seal(s, k, h, "macs", id, nil)
-			return sealed, errors.Join(err, s.destroy(h))
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		sealed := sealKnown(t, d, "macs", id, nil, p11.NewAttribute(p11.CKA_VALUE, value))
 		res, err := d.Execute(t.Context(), "macs", &driver.Op{
-			Kind: driver.MAC, Key: id, Sealed: sealed.GetSealed(), Algorithm: specs[spec].usages[driver.GenerateVerifyMAC][0], Data: message,
+			Kind: driver.MAC, Key: id, Sealed: sealed, Algorithm: specs[spec].usages[driver.GenerateVerifyMAC][0], Data: message,
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -2,6 +2,7 @@ package pkcs11
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -164,4 +165,21 @@ func wantCode(t testing.TB, err error, code driver.Code) {
 	if got := driver.CodeOf(err); got != code {
 		t.Errorf("got %s (%v), want %s", got, err, code)
 	}
+}
+
+// sealKnown puts a key of known value, which the attributes give, into the HSM and seals it like a generated one.
+func sealKnown(t *testing.T, d *Driver, tenant string, id *driver.KeyIdentity, public []byte, value ...*p11.Attribute) []byte {
+	t.Helper()
+	sealed, err := control(context.Background(), d, tenant, nil, func(s *session, k *tenantKeys) (*driver.SealedKey, error) {
+		h, err := s.create(specs[id.GetSpec()].template(uses{}, true, append(value, inSession())...))
+		if err != nil {
+			return nil, err
+		}
+		sealed, err := d.seal(s, k, h, tenant, id, public)
+		return sealed, errors.Join(err, s.destroy(h))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sealed.GetSealed()
 }
