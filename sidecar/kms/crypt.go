@@ -114,7 +114,7 @@ func (s *Service) encrypter(ctx context.Context, r *request, in EncryptInput) (*
 // encryptUnder encrypts the input's plaintext under the key that encrypter returned.
 func (s *Service) encryptUnder(ctx context.Context, r *request, key *Key, in EncryptInput, purpose Purpose) ([]byte, error) {
 	if in.Algorithm.rsa() {
-		return encryptRSA(key, r.version, in.Algorithm, in.Plaintext)
+		return s.encryptRSA(ctx, key, r.version, in.Algorithm, in.Plaintext)
 	}
 	m, err := s.begin(ctx, r, key, purpose, in.Context, in.AAD)
 	if err != nil {

@@ -6,6 +6,9 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	_ "crypto/sha1" // for OAEP, where it is not known to be weak
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
 	"fmt"
 )
 
@@ -22,8 +25,8 @@ func mostRSA(spec KeySpec, alg EncryptionAlgorithm) int {
 	return moduli[spec]/8 - 2*oaepHashes[alg].Size() - 2
 }
 
-// encryptRSA encrypts with the public half of a key, for which it takes no HSM.
-func encryptRSA(key *Key, version *KeyVersion, alg EncryptionAlgorithm, plaintext []byte) ([]byte, error) {
+// encryptRSA encrypts with the public half of a key.
+func (s *Service) encryptRSA(ctx context.Context, key *Key, version *KeyVersion, alg EncryptionAlgorithm, plaintext []byte) ([]byte, error) {
 	if most := mostRSA(key.Spec, alg); len(plaintext) > most {
 		return nil, Errorf(CodeDataTooLong, "plaintext has more than the %d bytes that a key of this spec encrypts", most).In("plaintext")
 	}
@@ -35,11 +38,50 @@ func encryptRSA(key *Key, version *KeyVersion, alg EncryptionAlgorithm, plaintex
 	if !ok {
 		return nil, fmt.Errorf("stored public key is a %T", parsed)
 	}
+	if err := s.prove(ctx, key, version, alg, public); err != nil {
+		return nil, err
+	}
+	return encryptOAEP(public, alg, plaintext)
+}
+
+func encryptOAEP(public *rsa.PublicKey, alg EncryptionAlgorithm, plaintext []byte) ([]byte, error) {
 	block, err := rsa.EncryptOAEP(oaepHashes[alg].New(), rand.Reader, public, plaintext, nil)
 	if err != nil {
 		return nil, fmt.Errorf("encrypt with RSA: %w", err)
 	}
 	return block, nil
+}
+
+// provenKey is a public key of a key version.
+type provenKey struct {
+	versionID
+	public [sha256.Size]byte
+}
+
+// prove has the HSM open a random block once in the life of the process, before a public key encrypts. Nothing
+// authenticates the public key in the database, and what is encrypted to a false one is lost, or another's to read.
+func (s *Service) prove(
+	ctx context.Context, key *Key, version *KeyVersion, alg EncryptionAlgorithm, public *rsa.PublicKey,
+) error {
+	this := provenKey{versionID{key.ID, version.Number}, sha256.Sum256(version.PublicKey)}
+	if _, proven := s.proven.Load(this); proven {
+		return nil
+	}
+	secret := make([]byte, 32)
+	_, _ = rand.Read(secret)
+	block, err := encryptOAEP(public, alg, secret)
+	if err != nil {
+		return err
+	}
+	opened, err := s.hsm.DecryptRSA(ctx, key.Ref(version), alg, block)
+	if err != nil && AsError(err).Code != CodeInvalidCiphertext {
+		return err
+	}
+	if subtle.ConstantTimeCompare(opened, secret) != 1 {
+		return refusal(CodeKeyUnavailable).Because(errors.New("the stored public key is not that of the key in the HSM"))
+	}
+	s.proven.Store(this, nil)
+	return nil
 }
 
 // locateBlock finds the key of an RSA block, which the caller has to name.

@@ -159,3 +159,50 @@ func TestRSASecretsAreWiped(t *testing.T) {
 		t.Errorf("plaintext is still there: %q", seen)
 	}
 }
+
+// TestFalsePublicKey holds that nothing is encrypted to a public key that was put into the database, nor to one that an HSM
+// made up, and that the proof is asked for once.
+func TestFalsePublicKey(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	key := w.create(t, kms.CreateKeyInput{Spec: kms.RSA2048, Usage: kms.EncryptDecrypt})
+	in := kms.EncryptInput{KeyID: key.ID, Algorithm: kms.RSAOAEPSHA256, Plaintext: []byte("topsecret")}
+	opened := 0
+	w.hsm.hook = func(a *answer) {
+		if a.op == "decrypt-rsa" {
+			opened++
+		}
+	}
+	for range 3 {
+		_, err := w.Encrypt(admin, in)
+		wantCode(t, err, "ok")
+	}
+	if opened != 1 {
+		t.Errorf("the HSM was asked %d times for its proof", opened)
+	}
+	w.hsm.hook = nil
+	thief, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := x509.MarshalPKIXPublicKey(&thief.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.set(key.ID, func(k *kms.Key) {
+		k.Versions = []kms.KeyVersion{k.Versions[0]}
+		k.Versions[0].PublicKey = public
+	})
+	out, err := w.Encrypt(admin, in)
+	if wantCode(t, err, kms.CodeKeyUnavailable); out != nil {
+		t.Error("something is encrypted to the thief")
+	}
+
+	w.hsm.hook = func(a *answer) {
+		if a.op == "decrypt-rsa" { // an HSM that opens nothing and says so of everything
+			a.plaintext = make([]byte, len(a.plaintext))
+		}
+	}
+	other := w.create(t, kms.CreateKeyInput{Alias: "other", Spec: kms.RSA2048, Usage: kms.EncryptDecrypt})
+	_, err = w.Encrypt(admin, kms.EncryptInput{KeyID: other.ID, Algorithm: kms.RSAOAEPSHA1, Plaintext: []byte("topsecret")})
+	wantCode(t, err, kms.CodeKeyUnavailable)
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -40,6 +41,7 @@ type Service struct {
 	tracer     trace.Tracer
 	messages   messages
 	pairs      pairMaker
+	proven     sync.Map // provenKey
 	scheduler  scheduler
 	identities *identities
 
