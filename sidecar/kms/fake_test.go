@@ -261,7 +261,14 @@ type memStore struct {
 	beforeUpdate               func() // what happens just before a key is changed or destroyed
 }
 
-func newStore(t testing.TB) *memStore {
+// checker is what testing.TB and rapid.T have in common: a test, or one of its sequences, which ends what it began.
+type checker interface {
+	Helper()
+	Fatal(args ...any)
+	Cleanup(func())
+}
+
+func newStore(t checker) *memStore {
 	t.Helper()
 	s, err := store.Open(store.Options{Tenant: "test", InMemory: true})
 	if err != nil {
@@ -388,7 +395,7 @@ type world struct {
 	clock *fakeClock
 }
 
-func newWorld(t testing.TB, limits kms.Limits) *world {
+func newWorld(t checker, limits kms.Limits) *world {
 	t.Helper()
 	w := &world{hsm: newHSM(), store: newStore(t), audit: new(fakeAudit), clock: newClock()}
 	w.Service = w.restart(t, limits)
@@ -396,7 +403,7 @@ func newWorld(t testing.TB, limits kms.Limits) *world {
 }
 
 // restart makes another service on the same store, as a new process would.
-func (w *world) restart(t testing.TB, limits kms.Limits) *kms.Service {
+func (w *world) restart(t checker, limits kms.Limits) *kms.Service {
 	t.Helper()
 	s, err := kms.New(kms.Config{
 		Store: w.store, HSM: w.hsm, Auditor: w.audit, Tenant: "test", Limits: limits, Credentials: w.store,

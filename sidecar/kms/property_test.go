@@ -48,8 +48,8 @@ func scale(t *testing.T, name string, f func(int) int) {
 func TestServiceAgainstModel(t *testing.T) {
 	scale(t, "rapid.steps", longer)
 	rapid.Check(t, func(rt *rapid.T) {
-		w := newWorld(t, modelLimits)
-		checkModel(rt, w, w.store, func() { w.Service = w.restart(t, modelLimits) })
+		w := newWorld(rt, modelLimits)
+		checkModel(rt, w, w.store, func() { w.Service = w.restart(rt, modelLimits) })
 	})
 }
 

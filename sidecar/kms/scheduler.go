@@ -17,8 +17,9 @@ import (
 const (
 	// lookEvery is how often the scheduler reads the clock, which somebody may set in the meantime.
 	lookEvery = time.Second
-	// dueBatch is how many keys are taken up, and at most destroyed, at once. Destroying keeps other changes waiting.
-	dueBatch = 16
+	// dueBatch is how many keys are taken up, and at most destroyed, at once. The store rewrites its files after each
+	// destruction, which costs the same for one key and for many.
+	dueBatch = 256
 	// hsmTimeout bounds what the scheduler asks of the HSM for one key.
 	hsmTimeout = 30 * time.Second
 	// What fails is tried again after minRetry, then twice as late every time, and at least every maxRetry.
@@ -27,7 +28,7 @@ const (
 	// After each act the scheduler leaves the processors, the HSM and the database to the requests for restFactor times
 	// as long as the act took, but for no longer than maxRest.
 	restFactor = 4
-	maxRest    = 2 * time.Second
+	maxRest    = 10 * time.Second
 )
 
 // scheduler is what is remembered from one look at the due keys to the next. The plans themselves are in the store: they
@@ -103,30 +104,41 @@ func (s *Service) runDue(ctx context.Context, rest func(took time.Duration)) (ne
 		if len(ids) == 0 || ctx.Err() != nil {
 			return next
 		}
-		var doomed []*Key
-		for _, id := range ids {
-			key, err := s.store.Key(ctx, id)
+		doomed, turning := s.sort(ctx, ids, now)
+		if len(doomed) > 0 && ctx.Err() == nil {
+			s.timed(rest, func() { s.destroyDue(ctx, doomed) })
+		}
+		for _, key := range turning {
 			switch {
 			case ctx.Err() != nil:
 				return next
-			case err != nil || key.Due().IsZero() || key.Due().After(now):
-				m.of(id).again(now) // it changed just now, or cannot be read
-				if err != nil && AsError(err).Code != CodeNotFound {
-					s.log.LogAttrs(ctx, slog.LevelError, "due key cannot be read",
-						slog.String("key_id", id.String()), slog.String("error", err.Error()))
-				}
-			case key.State == PendingDeletion:
-				doomed = append(doomed, key)
-			case m.common.waits(now):
-				m.of(id).at = m.common.at
+			case m.common.waits(s.now()):
+				m.of(key.ID).at = m.common.at
 			default:
 				s.timed(rest, func() { s.rotateDue(ctx, key) })
 			}
 		}
-		if len(doomed) > 0 {
-			s.timed(rest, func() { s.destroyDue(ctx, doomed) })
+	}
+}
+
+// sort reads due keys and tells those to destroy from those to rotate.
+func (s *Service) sort(ctx context.Context, ids []KeyID, now time.Time) (doomed, turning []*Key) {
+	for _, id := range ids {
+		key, err := s.store.Key(ctx, id)
+		switch {
+		case err != nil:
+			s.scheduler.of(id).again(now)
+			s.log.LogAttrs(ctx, slog.LevelError, "due key cannot be read",
+				slog.String("key_id", id.String()), slog.String("error", err.Error()))
+		case key.Due().IsZero() || key.Due().After(now):
+			s.scheduler.of(id).again(now) // it was changed just now
+		case key.State == PendingDeletion:
+			doomed = append(doomed, key)
+		default:
+			turning = append(turning, key)
 		}
 	}
+	return doomed, turning
 }
 
 func (s *Service) timed(rest func(took time.Duration), act func()) {
@@ -238,6 +250,9 @@ func (s *Service) destroyDue(ctx context.Context, keys []*Key) {
 	for _, key := range keys {
 		r := s.scheduled(ctx, policy.OpDestroyKey, key.ID)
 		if err := s.intend(ctx, &r); err != nil {
+			if ctx.Err() != nil {
+				break
+			}
 			s.report(ctx, &r, AsError(err))
 			s.scheduler.of(key.ID).again(s.now())
 			continue

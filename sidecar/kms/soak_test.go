@@ -1,0 +1,128 @@
+//go:build soak
+
+package kms_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/keyside/keyside/sidecar/audit"
+	"github.com/keyside/keyside/sidecar/kms"
+	"github.com/keyside/keyside/sidecar/store"
+)
+
+// TestSoakScheduler holds that 10,000 keys that come due at once, half to be destroyed and half to be rotated, do not
+// delay requests: their 99th percentile stays within 1.5 times of what it is without. The scheduler runs every other
+// second, so that whatever else the machine does falls on both. Store and audit log are the real ones, on disk.
+func TestSoakScheduler(t *testing.T) {
+	const due, clients, pause = 10_000, 8, 5 * time.Millisecond
+	log := slog.New(slog.DiscardHandler)
+	db, err := store.Open(store.Options{Dir: t.TempDir(), Tenant: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	records, err := audit.Open(audit.Options{Dir: t.TempDir(), Sync: true, Tenant: "test", Logger: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer records.Close()
+	s, err := kms.New(kms.Config{
+		Store: db, HSM: newHSM(), Auditor: records, Tenant: "test", Limits: kms.Limits{Keys: due + 1}, Logger: log,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hot, err := s.CreateKey(admin, kms.CreateKeyInput{Alias: "hot"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range due {
+		makeDue(t, s, db, i)
+	}
+	var mu sync.Mutex
+	var busy bool
+	latencies := map[bool][]time.Duration{}
+	ctx, cancel := context.WithCancel(admin)
+	var wg sync.WaitGroup
+	for range clients {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				start := time.Now()
+				if _, err := s.Encrypt(admin, kms.EncryptInput{KeyID: hot.ID, Plaintext: []byte("secret")}); err != nil {
+					t.Error(err)
+					return
+				}
+				took := time.Since(start)
+				mu.Lock()
+				latencies[busy] = append(latencies[busy], took)
+				mu.Unlock()
+				time.Sleep(pause)
+			}
+		})
+	}
+	phase := func(now bool, do func()) {
+		mu.Lock()
+		busy = now
+		mu.Unlock()
+		do()
+	}
+	start, left := time.Now(), due
+	var working time.Duration
+	for left > 0 && time.Since(start) < 20*time.Minute {
+		phase(false, func() { time.Sleep(time.Second) })
+		phase(true, func() {
+			second, stop := context.WithTimeout(admin, time.Second)
+			defer stop()
+			s.Schedule(second)
+		})
+		working += time.Second
+		ids, _, err := db.DueKeys(admin, time.Now(), due)
+		if err != nil {
+			t.Fatal(err)
+		}
+		left = len(ids)
+	}
+	cancel()
+	wg.Wait()
+	if left > 0 {
+		t.Errorf("%d keys are still due", left)
+	}
+	idle, under := percentiles(latencies[false]), percentiles(latencies[true])
+	t.Logf("%d keys in %s; requests without the scheduler %v, with it %v (median, 99%%, 99.9%%)", due, working, idle, under)
+	if under[1] > idle[1]*3/2 {
+		t.Errorf("the 99th percentile goes from %s to %s", idle[1], under[1])
+	}
+}
+
+// makeDue makes a key that is due now.
+func makeDue(t *testing.T, s *kms.Service, db *store.Store, i int) {
+	t.Helper()
+	key, err := s.CreateKey(admin, kms.CreateKeyInput{Alias: fmt.Sprint("due-", i)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	past := time.Now().Add(-time.Hour).UTC().Truncate(time.Millisecond)
+	if _, err := db.UpdateKey(admin, key.ID, func(k *kms.Key) error {
+		if i%2 == 0 {
+			k.State, k.DeletionAt = kms.PendingDeletion, past
+		} else {
+			k.Rotation = kms.Rotation{Enabled: true, Interval: 30, Next: past}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// percentiles returns the median, the 99th and the 99.9th percentile.
+func percentiles(d []time.Duration) [3]time.Duration {
+	slices.Sort(d)
+	at := func(share float64) time.Duration { return d[int(share*float64(len(d)-1))].Round(10 * time.Microsecond) }
+	return [3]time.Duration{at(0.5), at(0.99), at(0.999)}
+}
