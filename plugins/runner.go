@@ -43,6 +43,7 @@ var spawner = sync.OnceValue(func() chan<- func() {
 	work := make(chan func())
 	go func() {
 		runtime.LockOSThread()
+		_ = CoarseTimers() // without it a driver costs more and works as well
 		for fn := range work {
 			fn()
 		}

@@ -98,8 +98,9 @@ func (p *process) configure(ctx context.Context, req *driverv1.ConfigureRequest)
 	}
 	p.driver = d
 	p.workers = NewWorkers(d, int(desc.GetFastWorkers()), int(desc.GetSlowWorkers()))
-	// Calls into the device need no processor of the Go runtime; what is left is handing over, cheapest on one.
-	runtime.GOMAXPROCS(min(2, max(1, runtime.NumCPU()/2)))
+	// Handing over is cheapest on one processor of the Go runtime. A call into the device needs none, but keeps its own
+	// until the runtime takes it away, which takes as long as a slow operation does: hence a second.
+	runtime.GOMAXPROCS(2)
 	go func() {
 		if _, err := AcceptStream(conn, 0); err != nil {
 			_ = conn.Close()

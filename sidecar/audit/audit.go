@@ -1,8 +1,9 @@
 // Package audit writes the record of every operation as JSON lines into files that only grow.
 //
-// A record is acknowledged once it is written, and with Options.Sync once it is on disk. Records that wait while one
-// group is being written form the next group, which takes one write and one fdatasync; no timer is involved. After an
-// error nothing more is acknowledged until the log has proved, with a marker of its own, that it can write again.
+// A record is acknowledged once it is written, and with Options.Sync once it is on disk, at first in a journal beside the
+// files. Records that wait while one group is being written form the next group, which takes one fdatasync; no timer is
+// involved. After an error nothing more is acknowledged until the log has proved, with a marker of its own, that it can
+// write again.
 package audit
 
 import (
@@ -45,6 +46,8 @@ type Options struct {
 	Tenant      string // of the marker records
 	Logger      *slog.Logger
 	Clock       kms.Clock // nil: the system's
+
+	journalSize int64 // 0: the constant; for tests
 }
 
 // Log is the audit log. It implements kms.Auditor and is safe for concurrent use.
@@ -58,6 +61,7 @@ type Log struct {
 
 	writing sync.Mutex // held while a group is written; guards what follows
 	file    *os.File
+	journal *journal // nil without Options.Sync
 	syncer  *syncer
 	path    string
 	number  int   // of the file
@@ -85,6 +89,9 @@ func (systemClock) Now() time.Time { return time.Now() }
 func Open(opts Options) (*Log, error) {
 	if opts.MaxFileSize == 0 {
 		opts.MaxFileSize = DefaultMaxFileSize
+	}
+	if opts.journalSize == 0 {
+		opts.journalSize = journalSize
 	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
@@ -117,16 +124,25 @@ func (l *Log) open() error {
 		return err
 	}
 	if len(numbers) == 0 {
-		return l.create(1)
+		if err := l.create(1); err != nil {
+			return err
+		}
+		return l.startJournal()
 	}
 	l.number = numbers[len(numbers)-1]
 	l.path = fileName(l.opts.Dir, l.number)
+	if err := replay(l.opts.Dir, l.path, l.number); err != nil {
+		return err
+	}
 	end, err := endOfLines(l.path)
 	if err != nil {
 		return err
 	}
 	kept, err := l.reopen(end)
-	if err != nil || kept == "" {
+	if err != nil {
+		return err
+	}
+	if err := l.startJournal(); err != nil || kept == "" {
 		return err
 	}
 	l.opts.Logger.Warn("the audit log's last record was cut off by a crash", "file", l.path, "kept", kept)
@@ -216,16 +232,32 @@ func (l *Log) append(lines []byte, alone bool) error {
 		return err
 	}
 	if l.opts.Sync {
-		sync := l.syncer.sync
-		if alone {
-			sync = fdatasync // the quicker one, and there is nobody to hold up
-		}
-		if err := sync(l.file); err != nil {
+		if err := l.sync(lines, alone); err != nil {
 			return err
 		}
 	}
 	l.size += int64(len(lines))
 	return nil
+}
+
+// sync makes lines durable that were just written: in the journal, or where that is full in the file, with all before
+// them.
+func (l *Log) sync(lines []byte, alone bool) error {
+	sync := l.syncer.sync
+	if alone {
+		sync = fdatasync // the quicker one, and there is nobody to hold up
+	}
+	if !l.journal.fits(lines) {
+		if err := sync(l.file); err != nil {
+			return err
+		}
+		l.journal.restart()
+		return nil
+	}
+	if err := l.journal.write(l.number, l.size, lines); err != nil {
+		return err
+	}
+	return sync(l.journal.file)
 }
 
 // fail remembers the error; nothing is acknowledged from now on.
@@ -247,7 +279,7 @@ func (l *Log) resume() error {
 	if l.cause == nil {
 		return nil
 	}
-	if _, err := l.reopen(l.size); err != nil {
+	if err := l.restore(); err != nil {
 		return fmt.Errorf("audit log failed (%w) and cannot be opened again: %w", l.cause, err)
 	}
 	if err := l.mark(OpResumed, fmt.Sprintf("%d records could not be written: %v", l.lost, l.cause)); err != nil {
@@ -257,6 +289,18 @@ func (l *Log) resume() error {
 	l.lost, l.cause = 0, nil
 	l.failed.Store(false)
 	return nil
+}
+
+// restore writes the file again from the journal, since the kernel forgets what it failed to write, and cuts it to what is
+// acknowledged.
+func (l *Log) restore() error {
+	if err := replay(l.opts.Dir, l.path, l.number); err != nil {
+		return err
+	}
+	if _, err := l.reopen(l.size); err != nil {
+		return err
+	}
+	return l.startJournal()
 }
 
 // mark writes a record about the log itself.
@@ -282,7 +326,11 @@ func (l *Log) Close() error {
 func (l *Log) release() error {
 	var errs []error
 	if l.file != nil {
-		errs = append(errs, fdatasync(l.file), l.file.Close())
+		err := fdatasync(l.file)
+		if err == nil && l.cause == nil {
+			err = l.endJournal()
+		}
+		errs = append(errs, err, l.file.Close())
 	}
 	l.syncer.release()
 	if l.lock != nil {

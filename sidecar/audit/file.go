@@ -2,8 +2,10 @@ package audit
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -54,6 +56,30 @@ func (l *Log) create(n int) error {
 	return nil
 }
 
+// startJournal gives a log that syncs an empty journal. The file must hold what the journal held, and be synced.
+func (l *Log) startJournal() (err error) {
+	if !l.opts.Sync {
+		return l.endJournal()
+	}
+	if l.journal != nil {
+		_ = l.journal.file.Close()
+	}
+	l.journal, err = openJournal(l.lock, l.opts.journalSize)
+	return err
+}
+
+// endJournal removes the journal, whose content the file must hold, synced.
+func (l *Log) endJournal() error {
+	if l.journal != nil {
+		_ = l.journal.file.Close()
+		l.journal = nil
+	}
+	if err := os.Remove(filepath.Join(l.opts.Dir, journalName)); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
 // rotate ends the file and begins the next.
 func (l *Log) rotate() error {
 	if err := fdatasync(l.file); err != nil {
@@ -62,6 +88,9 @@ func (l *Log) rotate() error {
 	old := l.file
 	if err := l.create(l.number + 1); err != nil {
 		return err
+	}
+	if l.journal != nil {
+		l.journal.restart()
 	}
 	return old.Close()
 }

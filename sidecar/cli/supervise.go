@@ -11,6 +11,8 @@ import (
 	"runtime"
 	"syscall"
 	"time"
+
+	"github.com/keyside/keyside/plugins"
 )
 
 const (
@@ -42,6 +44,9 @@ func (c *child) start(ctx context.Context) {
 		// The kernel sends the parent-death signal when the *thread* that started the child ends, so this goroutine keeps
 		// its thread and the thread does nothing else.
 		runtime.LockOSThread()
+		if err := plugins.CoarseTimers(); err != nil {
+			c.log.Warn("coarse timers are not to be had", "error", err)
+		}
 		c.err = c.keep(ctx)
 	}()
 }
