@@ -37,7 +37,7 @@ func (f *signFlags) add(cmd *cobra.Command) {
 // defaultAlgorithms go with a key's spec.
 var defaultAlgorithms = map[string]string{
 	"RSA_2048": "RSASSA_PSS_SHA_256", "RSA_3072": "RSASSA_PSS_SHA_256", "RSA_4096": "RSASSA_PSS_SHA_384",
-	"EC_P256": "ECDSA_SHA_256", "EC_P384": "ECDSA_SHA_384", "EC_P521": "ECDSA_SHA_512",
+	"EC_P256": "ECDSA_SHA_256", "EC_P384": "ECDSA_SHA_384", "EC_P521": "ECDSA_SHA_512", "SECP256K1": "ECDSA_SHA_256",
 }
 
 // choose returns the key's id and the algorithm, by default one that goes with the key.

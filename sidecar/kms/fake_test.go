@@ -257,8 +257,8 @@ func (h *fakeHSM) Random(_ context.Context, n int) ([]byte, error) {
 // memStore is the real store, in memory, with faults that tests can set.
 type memStore struct {
 	*store.Store
-	down, noReserve, noDestroy error
-	beforeUpdate               func() // what happens just before a key is changed or destroyed
+	down, noReserve, noDestroy, noPurge error
+	beforeUpdate                        func() // what happens just before a key is changed or destroyed
 }
 
 // checker is what testing.TB and rapid.T have in common: a test, or one of its sequences, which ends what it began.
@@ -309,7 +309,8 @@ func (m *memStore) DestroyKeys(ctx context.Context, ids []kms.KeyID, doomed func
 	if m.beforeUpdate != nil {
 		m.beforeUpdate()
 	}
-	return m.Store.DestroyKeys(ctx, ids, doomed)
+	gone, err := m.Store.DestroyKeys(ctx, ids, doomed)
+	return gone, errors.Join(err, m.noPurge)
 }
 
 func (m *memStore) ListKeys(ctx context.Context, f kms.KeyFilter, offset, limit int) ([]*kms.Key, int, error) {

@@ -126,5 +126,3 @@ func (s *Service) CountKeys(ctx context.Context) (int, error) {
 		return n, err
 	})
 }
-
-// errPending is what is not here yet.

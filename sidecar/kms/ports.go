@@ -71,7 +71,8 @@ type Store interface {
 	// DestroyKeys removes the keys among ids that doomed still accepts, with all that belongs to them (versions, message
 	// counts, tags, aliases), in few transactions, and then rewrites the database files that held their sealed bytes: when
 	// it returns nil, no file of the database holds them. A crash in between is made up for when the database is opened.
-	// It returns the keys as they were. Ids that are not there are skipped.
+	// It returns the keys as they were, also those that were removed before an error. Ids that are not there are skipped;
+	// without any it makes up for what an earlier call left in the files.
 	DestroyKeys(ctx context.Context, ids []KeyID, doomed func(*Key) bool) ([]*Key, error)
 	// DueKeys returns up to limit ids of keys whose Due is not after now, the earliest first, and when the earliest of
 	// the others is due (zero: none is). It answers from memory.

@@ -37,6 +37,7 @@ type scheduler struct {
 	mu      sync.Mutex
 	retries map[KeyID]*retry // of due keys that have to wait
 	common  retry            // of all rotations, while the HSM or the database fails
+	files   retry            // of clearing the database's files; zero: there is nothing to clear
 }
 
 // retry says when something that failed is tried again.
@@ -96,11 +97,13 @@ func (s *Service) runDue(ctx context.Context, rest func(took time.Duration)) (ne
 	defer m.mu.Unlock()
 	for {
 		now := s.now()
+		clearing := s.clearFiles(ctx, now)
 		ids, next, err := s.dueNow(ctx, now)
 		if err != nil {
 			s.log.LogAttrs(ctx, slog.LevelError, "due keys cannot be listed", slog.String("error", err.Error()))
 			return now.Add(minRetry)
 		}
+		next = earlier(next, clearing)
 		if len(ids) == 0 || ctx.Err() != nil {
 			return next
 		}
@@ -165,11 +168,19 @@ func (s *Service) dueNow(ctx context.Context, now time.Time) (ids []KeyID, next 
 			if len(ids) < dueBatch {
 				ids = append(ids, id)
 			}
-		case next.IsZero() || r.at.Before(next):
-			next = r.at
+		default:
+			next = earlier(next, r.at)
 		}
 	}
 	return ids, next, nil
+}
+
+// earlier returns the earlier of two times of which zero is never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || (!b.IsZero() && b.Before(a)) {
+		return b
+	}
+	return a
 }
 
 // keep forgets the retries of keys that are not due any more, where due are all that are.
@@ -267,13 +278,15 @@ func (s *Service) destroyDue(ctx context.Context, keys []*Key) {
 		return key.State == PendingDeletion && key.DeletionAt.Equal(planned[key.ID]) && !key.IsDefault()
 	})
 	for _, key := range destroyed {
-		s.forget(ctx, key)
-		_ = s.finish(ctx, due[key.ID], nil)
+		_ = s.finish(ctx, due[key.ID], err) // with an error its material is not out of the files yet
 		delete(due, key.ID)
 		delete(s.scheduler.retries, key.ID)
 	}
+	s.forget(ctx, destroyed)
 	if err == nil {
 		err = refusal(CodeNotPending) // what is left was taken back in the last moment
+	} else if len(destroyed) > 0 {
+		s.scheduler.files.again(s.now())
 	}
 	for id, r := range due {
 		_ = s.finish(ctx, r, err)
@@ -281,16 +294,40 @@ func (s *Service) destroyDue(ctx context.Context, keys []*Key) {
 	}
 }
 
-// forget drops what this process and the layers below hold of a destroyed key.
-func (s *Service) forget(ctx context.Context, key *Key) {
-	s.messages.forget(key)
+// clearFiles has the store make up for a destruction that removed keys and left material in its files, and returns when it
+// is tried again: zero for never.
+func (s *Service) clearFiles(ctx context.Context, now time.Time) time.Time {
+	files := &s.scheduler.files
+	if *files == (retry{}) || files.waits(now) {
+		return files.at
+	}
+	if _, err := s.store.DestroyKeys(ctx, nil, nil); err != nil {
+		files.again(now)
+		s.log.LogAttrs(ctx, slog.LevelError, "destroyed keys are still in the database's files", slog.String("error", err.Error()))
+		return files.at
+	}
+	*files = retry{}
+	s.log.LogAttrs(ctx, slog.LevelInfo, "destroyed keys are out of the database's files")
+	return time.Time{}
+}
+
+// forget drops what this process and the layers below hold of destroyed keys. A driver that cannot be told forgets when it
+// ends, and nobody can ask it for the key.
+func (s *Service) forget(ctx context.Context, keys []*Key) {
 	ctx, cancel := context.WithTimeout(ctx, hsmTimeout)
 	defer cancel()
-	for i := range key.Versions {
-		if err := s.hsm.DestroyKey(ctx, key.Ref(&key.Versions[i])); err != nil {
-			s.log.LogAttrs(ctx, slog.LevelWarn, "HSM was not told that a key is destroyed",
-				slog.String("key_id", key.ID.String()), slog.String("error", err.Error()))
+	var failed []error
+	for _, key := range keys {
+		s.messages.forget(key)
+		for i := range key.Versions {
+			if err := s.hsm.DestroyKey(ctx, key.Ref(&key.Versions[i])); err != nil {
+				failed = append(failed, err)
+			}
 		}
+	}
+	if len(failed) > 0 {
+		s.log.LogAttrs(ctx, slog.LevelWarn, "HSM was not told of destroyed keys",
+			slog.Int("versions", len(failed)), slog.String("error", failed[0].Error()))
 	}
 }
 

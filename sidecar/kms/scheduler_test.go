@@ -285,6 +285,40 @@ func TestStoreFails(t *testing.T) {
 	}
 }
 
+// TestMaterialStaysInFiles holds that a destruction that could not clear the files is no success on record, and that the
+// store is asked again until it could.
+func TestMaterialStaysInFiles(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	id := w.doom(t, "key")
+	w.clock.advance(day(8))
+	w.store.noPurge = errors.New("disk full")
+	next := w.RunDue(admin)
+	if _, err := w.store.Store.Key(admin, id); codeOf(err) != kms.CodeNotFound {
+		t.Errorf("the key is still there (%v)", err)
+	}
+	w.wantOutcomes(t, policy.OpDestroyKey, "begun", "Internal")
+	asked := 0
+	w.store.beforeUpdate = func() { asked++ }
+	for _, wait := range []time.Duration{1, 2, 4} {
+		if got := next.Sub(w.clock.Now()).Round(100 * time.Millisecond); got != wait*time.Second {
+			t.Errorf("it is tried again in %s, want %d s", got, wait)
+		}
+		w.RunDue(admin)
+		w.clock.advance(wait * time.Second)
+		next = w.RunDue(admin)
+	}
+	w.store.noPurge = nil
+	w.clock.advance(8 * time.Second)
+	for range 3 {
+		if next = w.RunDue(admin); !next.IsZero() {
+			t.Errorf("something is due at %s", next)
+		}
+	}
+	if asked != 4 {
+		t.Errorf("the store was asked %d times", asked)
+	}
+}
+
 // TestClockJumps holds that a clock set back neither repeats an act nor blocks a retry, and that one set forward only
 // brings forward what it passes.
 func TestClockJumps(t *testing.T) {
