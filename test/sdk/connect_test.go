@@ -30,19 +30,25 @@ var ways = []way{
 	{name: "socket-unsigned", socket: true, unsigned: true},
 }
 
-// connect makes a client with an access key of its own, as the SDK's documentation has it. project is the node's, if empty.
-// The region, without which the SDK looks no project up, is this node's.
+// connect makes a client with an access key of its own. project is the node's, if empty.
 func (y way) connect(t *testing.T, project string) (*kms.KmsClient, *wire) {
+	t.Helper()
+	if y.unsigned {
+		return y.connectAs(t, credential{AccessKey: "none", SecretKey: "none", ProjectID: target.huawei.ProjectID}, project)
+	}
+	return y.connectAs(t, newCredential(t, "sdk"), project)
+}
+
+// connectAs makes a client as the SDK's documentation has it. The region, without which the SDK looks no project up, is
+// this node's.
+func (y way) connectAs(t *testing.T, c credential, project string) (*kms.KmsClient, *wire) {
 	t.Helper()
 	url, w := target.url, &wire{next: &http.Transport{}}
 	if y.socket {
 		url, w.next = "http://localhost", toSocket()
 	}
-	c := credential{AccessKey: "none", SecretKey: "none", ProjectID: target.huawei.ProjectID}
 	if y.unsigned {
 		w.next = unsigned{w.next}
-	} else {
-		c = newCredential(t, "sdk")
 	}
 	b := basic.NewCredentialsBuilder().WithAk(c.AccessKey).WithSk(c.SecretKey)
 	switch {

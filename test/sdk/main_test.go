@@ -99,10 +99,11 @@ func freeAddress() (string, error) {
 }
 
 // newCredential makes an access key as an operator does.
-func newCredential(t *testing.T, user string) credential {
+func newCredential(t *testing.T, user string, flags ...string) credential {
 	t.Helper()
 	var c credential
-	if err := json.Unmarshal(keyside(t, "credential", "create", "--user", user, "--json"), &c); err != nil {
+	text := keyside(t, append([]string{"credential", "create", "--json", "--user", user}, flags...)...)
+	if err := json.Unmarshal(text, &c); err != nil {
 		t.Fatal(err)
 	}
 	if c.AccessKey == "" || c.SecretKey == "" || c.ProjectID == "" {
