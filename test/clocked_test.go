@@ -77,10 +77,15 @@ func startClocked(t *testing.T, dir string) *clocked {
 	t.Helper()
 	n := &clocked{T: t, dir: dir, Client: client.New(filepath.Join(dir, "kms.sock"))}
 	t.Cleanup(n.Client.Close)
-	n.hsmd = n.startHSMD()
-	n.sidecar = n.startSidecar()
+	n.start()
 	t.Cleanup(n.stop)
 	return n
+}
+
+// start starts both daemons.
+func (n *clocked) start() {
+	n.Helper()
+	n.hsmd, n.sidecar = n.startHSMD(), n.startSidecar()
 }
 
 func (n *clocked) startHSMD() *daemon {

@@ -71,7 +71,17 @@ func TestKilledInChanges(t *testing.T) {
 func TestKilledWhenDue(t *testing.T) {
 	n := startClocked(t, stoppedNode(t))
 	l := newLedger(slots)
+	sealed := map[string][]byte{} // material that there was half-way
 	for i := range 2 * kills {
+		if i == kills {
+			n.stop()
+			for _, k := range storedKeys(t, n.dir) {
+				for _, v := range k.Versions {
+					sealed[fmt.Sprint(k.ID, "/", v.Number)] = v.Sealed
+				}
+			}
+			n.start()
+		}
 		role := []string{"sidecar", "driver", "sidecar", "hsmd"}[i%4]
 		l.round(t, n.Client, 20+rand.Int64N(200), func() {
 			l.moving.Add(1)
@@ -85,8 +95,12 @@ func TestKilledWhenDue(t *testing.T) {
 	}
 	l.enableAll(t, n.Client)
 	l.check(t, n.Client, time.Now().Add(n.ahead))
-	rotated := l.checkVersions(t, n)
-	t.Logf("%d changes, %d kills, %d versions of rotated keys", l.acknowledged.Load(), 2*kills, rotated)
+	n.stop()
+	rotated := checkVersions(t, storedKeys(t, n.dir), sealed)
+	for version, file := range findSealed(t, n.dir, sealed) {
+		t.Errorf("version %s was destroyed and is in %s", version, file)
+	}
+	t.Logf("%d changes, %d kills, %d versions of rotated keys, %d destroyed", l.acknowledged.Load(), 2*kills, rotated, len(sealed))
 }
 
 // stoppedNode makes the folder of a node in the mode via-hsmd and leaves it stopped.
@@ -99,20 +113,23 @@ func stoppedNode(t *testing.T, args ...string) (dir string) {
 	return n.Dir
 }
 
-// checkVersions stops the node and holds that its database has a version for each rotation that was counted.
-func (l *ledger) checkVersions(t *testing.T, n *clocked) (rotated int) {
+// checkVersions holds that each key has a version for each rotation that was counted, takes those versions out of sealed,
+// and returns how many versions rotated keys have.
+func checkVersions(t *testing.T, keys []*kms.Key, sealed map[string][]byte) (rotated int) {
 	t.Helper()
-	n.stop()
-	for _, k := range storedKeys(t, n.dir) {
+	for _, k := range keys {
 		if len(k.Versions) != k.Rotation.Count+1 || int(k.Current().Number) != len(k.Versions) {
 			t.Errorf("%s has %d versions, the last is %d, after %d rotations", k.Alias, len(k.Versions), k.Current().Number, k.Rotation.Count)
+		}
+		for _, v := range k.Versions {
+			delete(sealed, fmt.Sprint(k.ID, "/", v.Number))
 		}
 		if k.Rotation.Count > 0 {
 			rotated += len(k.Versions)
 		}
 	}
-	if rotated == 0 {
-		t.Error("no key was ever rotated")
+	if rotated == 0 || len(sealed) == 0 {
+		t.Errorf("rotated keys have %d versions, and %d were destroyed: nothing was tested", rotated, len(sealed))
 	}
 	return rotated
 }
