@@ -72,15 +72,15 @@ fuzz: ## each fuzz target for FUZZTIME (default 60s)
 		done; \
 	done
 
-soak: ## the long tests: 10,000 random sequences of operations, 10,000 keys due at once, a file of 1 GiB, 20,000 keys
+soak: ## the long tests: 10,000 random sequences of operations, 10,000 keys due at once, a file of 1 GiB, 20,000 keys, lists of 100,000
 	@.ci/install 'run the soak tests' softhsm2 opensc curl openssl
 	go test -run AgainstModel -rapid.checks 10000 -timeout 60m -v ./sidecar/kms
 	go test -tags soak -run Soak -timeout 30m -v ./sidecar/kms
 	go test -tags soak -run Soak -timeout 60m -v ./test/
 
-chaos: ## drivers and daemons killed at random under load
+chaos: ## drivers and daemons killed at random under load, and while keys change and come due
 	@.ci/install 'run the chaos tests' softhsm2 opensc curl openssl
-	go test -tags chaos -run Chaos -timeout 30m -v ./test/
+	go test -tags chaos -run 'Chaos|Killed' -timeout 30m -v ./test/
 
 bench: build ## the figures of the README: the module called directly against 2 and 3 hops
 	./keyside bench --driver softhsm --rounds 5
