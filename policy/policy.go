@@ -52,6 +52,10 @@ const (
 	OpDeleteAlias    Operation = "delete-alias"
 	OpAssociateAlias Operation = "associate-alias"
 
+	OpGetImportParameters Operation = "get-parameters-for-import"
+	OpImportMaterial      Operation = "import-key-material"
+	OpDeleteMaterial      Operation = "delete-imported-key-material"
+
 	OpGetInstances Operation = "show-user-instances"
 	OpGetQuotas    Operation = "show-user-quotas"
 
@@ -65,8 +69,9 @@ const (
 	OpListDomains  Operation = "list-domains"
 
 	// What the scheduler does by itself, on record like everything else. No caller may ask for them.
-	OpRotateKey  Operation = "rotate-key"
-	OpDestroyKey Operation = "destroy-key"
+	OpRotateKey      Operation = "rotate-key"
+	OpDestroyKey     Operation = "destroy-key"
+	OpExpireMaterial Operation = "expire-key-material"
 )
 
 // Operations lists every operation that a caller can ask for; an operation outside it is refused.
@@ -77,12 +82,13 @@ var Operations = []Operation{
 	OpReEncrypt, OpCreateRSAKeyPair, OpCreateECKeyPair, OpGenerateMAC, OpVerifyMAC, OpDeriveSharedSecret,
 	OpEnableRotation, OpUpdateRotation, OpDisableRotation, OpGetRotation,
 	OpTagKey, OpUntagKey, OpListKeyTags, OpListTags, OpFindKeys,
-	OpCreateAlias, OpListAliases, OpDeleteAlias, OpAssociateAlias, OpGetInstances, OpGetQuotas,
+	OpCreateAlias, OpListAliases, OpDeleteAlias, OpAssociateAlias,
+	OpGetImportParameters, OpImportMaterial, OpDeleteMaterial, OpGetInstances, OpGetQuotas,
 	OpCreateCredential, OpListCredentials, OpDeleteCredential, OpCreateToken, OpListProjects, OpListDomains,
 }
 
 // Scheduled lists what the scheduler does by itself; no caller can ask for it.
-var Scheduled = []Operation{OpRotateKey, OpDestroyKey}
+var Scheduled = []Operation{OpRotateKey, OpDestroyKey, OpExpireMaterial}
 
 // Caller is what the kernel says of the process at the other end of a connection.
 type Caller struct {

@@ -38,6 +38,7 @@ type Config struct {
 	Principals     []Principal      `yaml:"principals"`
 	HSM            HSMConfig        `yaml:"hsm"`
 	Limits         kms.Limits       `yaml:"limits"`
+	Import         ImportConfig     `yaml:"import"`
 	RequestTimeout time.Duration    `yaml:"request_timeout"`
 	DrainTimeout   time.Duration    `yaml:"drain_timeout"`
 	Huawei         HuaweiConfig     `yaml:"huawei"`
@@ -48,6 +49,23 @@ type Config struct {
 	// Clock is what the process takes for the time, nil for the system's. No file sets it: it is for tests in which keys
 	// come due.
 	Clock kms.Clock `yaml:"-"`
+}
+
+// ImportConfig is about the import of key material.
+type ImportConfig struct {
+	// Pool is how many wrapping keys of each spec (RSA_2048, RSA_3072, RSA_4096) are made ahead; a spec that is not there has
+	// none. nil: kms.DefaultPool.
+	Pool map[kms.KeySpec]int `yaml:"pool"`
+}
+
+// maxPool is far more than wrapping keys are asked for in the time that making one takes.
+const maxPool = 100
+
+func (c *ImportConfig) validate(check func(ok bool, key, format string, args ...any)) {
+	for spec, n := range c.Pool {
+		_, ok := kms.DefaultPool[spec]
+		check(ok && n >= 0 && n <= maxPool, "import.pool."+string(spec), "must be RSA_2048, RSA_3072 or RSA_4096, with 0 to %d", maxPool)
+	}
 }
 
 // HuaweiConfig is what the Huawei dialect calls this place, and its own limits: a zero field takes the tenant's.
@@ -258,6 +276,7 @@ func (c *Config) Validate() error {
 	}
 	checkLimits("limits.", c.Limits, check)
 	checkLimits("huawei.limits.", c.Huawei.Limits, check)
+	c.Import.validate(check)
 	c.HSM.validate(check)
 	if err := c.Telemetry.Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("telemetry: %w", err))

@@ -140,6 +140,8 @@ func TestConfigFaults(t *testing.T) {
 		{"owner: 7", "owner: 7\nrequest_timeout: 0s", "request_timeout:"},
 		{"owner: 7", "owner: 7\nlimits: {data: 5000}", "limits.data:"},
 		{"owner: 7", "owner: 7\nlimits: {dta: 5000}", "dta"},
+		{"owner: 7", "owner: 7\nimport: {pool: {RSA_1024: 1}}", "import.pool.RSA_1024:"},
+		{"owner: 7", "owner: 7\nimport: {pool: {RSA_2048: 101}}", "import.pool.RSA_2048:"},
 		{"owner: 7", "owner: 7\nhuawei: {limits: {tags: 51}}", "huawei.limits.tags:"},
 		{"owner: 7", "owner: 7\nhuawei: {project_id: a/b}", "huawei.project_id:"},
 		{"owner: 7", "owner: 7\ntelemetry: {trace_ratio: 2}", "telemetry: trace_ratio:"},

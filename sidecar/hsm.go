@@ -21,6 +21,7 @@ type hsm struct {
 	log       *slog.Logger
 	traced    bool
 	makes     map[kind][]driver.Algorithm // and what such keys can do
+	imports   kms.Imports
 }
 
 // kind is what Supports is asked about.
@@ -36,6 +37,16 @@ func newHSM(d driver.Driver, s driver.Submitter, description *driver.Description
 		k := kind{c.GetSpec(), c.GetUsage()}
 		h.makes[k] = append(h.makes[k], c.GetAlgorithms()...)
 	}
+	for alg, a := range wrappingAlgorithms {
+		if slices.Contains(description.GetImportAlgorithms(), a) {
+			h.imports.Algorithms = append(h.imports.Algorithms, alg)
+		}
+	}
+	for spec, s := range driverSpecs {
+		if slices.Contains(description.GetWrappingSpecs(), s) {
+			h.imports.Specs = append(h.imports.Specs, spec)
+		}
+	}
 	return h
 }
 
@@ -49,7 +60,7 @@ var (
 	}
 	driverUsages = map[kms.KeyUsage]driver.KeyUsage{
 		kms.EncryptDecrypt: driver.EncryptDecrypt, kms.SignVerify: driver.SignVerify,
-		kms.GenerateVerifyMAC: driver.GenerateVerifyMAC, kms.KeyAgreement: driver.KeyAgreement,
+		kms.GenerateVerifyMAC: driver.GenerateVerifyMAC, kms.KeyAgreement: driver.KeyAgreement, kms.Unwrap: driver.Unwrap,
 	}
 	signingAlgorithms = map[kms.SigningAlgorithm]driver.Algorithm{
 		kms.RSAPSSSHA256: driver.PSSSHA256, kms.RSAPSSSHA384: driver.PSSSHA384, kms.RSAPSSSHA512: driver.PSSSHA512,
@@ -59,6 +70,10 @@ var (
 	}
 	encryptionAlgorithms = map[kms.EncryptionAlgorithm]driver.Algorithm{
 		kms.RSAOAEPSHA1: driver.OAEPSHA1, kms.RSAOAEPSHA256: driver.OAEPSHA256,
+	}
+	wrappingAlgorithms = map[kms.WrappingAlgorithm]driver.Algorithm{
+		kms.WrapPKCS1: driver.PKCS1v15, kms.WrapOAEPSHA1: driver.OAEPSHA1, kms.WrapOAEPSHA256: driver.OAEPSHA256,
+		kms.WrapRSAAESSHA1: driver.RSAAESKeyWrapSHA1, kms.WrapRSAAESSHA256: driver.RSAAESKeyWrapSHA256,
 	}
 	macAlgorithms = map[kms.MACAlgorithm]driver.Algorithm{
 		kms.HMACSHA256: driver.HMACSHA256, kms.HMACSHA384: driver.HMACSHA384, kms.HMACSHA512: driver.HMACSHA512,
@@ -90,9 +105,45 @@ func (h *hsm) MakeKey(ctx context.Context, ref kms.KeyRef) (*kms.SealedKey, erro
 	if err != nil {
 		return nil, h.translate(ctx, "make-key", err)
 	}
+	return sealedKey(k), nil
+}
+
+// sealedKey is a driver's answer in the core's words. Where material was opened has a meaning for imports alone.
+func sealedKey(k *driver.SealedKey) *kms.SealedKey {
 	return &kms.SealedKey{
 		Sealed: k.GetSealed(), Root: k.GetRoot(), Protection: coreProtections[k.GetProtection()], PublicKey: k.GetPublicKey(),
-	}, nil
+		CheckValue: k.GetCheckValue(), OpenedIn: coreProtections[k.GetOpenedIn()],
+	}
+}
+
+// Imports implements kms.HSM.
+func (h *hsm) Imports() kms.Imports { return h.imports }
+
+// MakeWrappingKey implements kms.HSM.
+func (h *hsm) MakeWrappingKey(ctx context.Context, ref kms.KeyRef) (*kms.SealedKey, error) {
+	k, err := h.driver.MakeWrappingKey(h.trace(ctx), &driver.MakeWrappingKeyRequest{Tenant: h.tenant, Key: identity(&ref)})
+	if err != nil {
+		return nil, h.translate(ctx, "make-wrapping-key", err)
+	}
+	return sealedKey(k), nil
+}
+
+// ImportKey implements kms.HSM.
+func (h *hsm) ImportKey(ctx context.Context, ref kms.KeyRef, m kms.WrappedMaterial) (*kms.SealedKey, error) {
+	k, err := h.driver.ImportKey(h.trace(ctx), &driver.ImportKeyRequest{
+		Tenant: h.tenant, Key: identity(&ref), WrappingKey: identity(&m.WrappingKey), SealedWrappingKey: m.WrappingKey.Sealed,
+		Algorithm: wrappingAlgorithms[m.Algorithm], EncryptedMaterial: m.Material, EncryptedPrivateKey: m.PrivateKey,
+	})
+	if err != nil {
+		return nil, h.translate(ctx, "import-key", err)
+	}
+	return sealedKey(k), nil
+}
+
+// TenantMAC implements kms.HSM.
+func (h *hsm) TenantMAC(ctx context.Context, data []byte) ([]byte, error) {
+	res, err := h.do(ctx, &driver.Op{Kind: driver.TenantMAC, Data: data})
+	return res.GetData(), err
 }
 
 // Encrypt implements kms.HSM.
@@ -196,7 +247,7 @@ var failures = map[driver.Code]failure{
 	driver.InvalidArgument: {kms.CodeInternal, "internal error", slog.LevelError},
 	driver.Unsupported:     {kms.CodeUnsupportedSpec, "the HSM cannot do this", slog.LevelWarn},
 	driver.BadCiphertext:   {kms.CodeInvalidCiphertext, "ciphertext is not valid", slog.LevelDebug},
-	driver.BadMaterial:     {kms.CodeInternal, "internal error", slog.LevelError},
+	driver.BadMaterial:     {kms.CodeBadMaterial, "material does not open, or is no key of this spec", slog.LevelDebug},
 	driver.SealInvalid:     {kms.CodeKeyUnavailable, "key is unavailable in the HSM", slog.LevelError},
 	driver.KeyUnavailable:  {kms.CodeKeyUnavailable, "key is unavailable in the HSM", slog.LevelError},
 	driver.TenantUnknown:   {kms.CodeKeyUnavailable, "key is unavailable in the HSM", slog.LevelError},

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel"
@@ -62,7 +63,7 @@ type process struct {
 // before it has touched the HSM.
 func (p *process) open(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		p.openTelemetry, p.openStore, p.openAudit, p.openHSM, p.openCore, p.openHealth, p.openScheduler,
+		p.openTelemetry, p.openStore, p.openAudit, p.openHSM, p.openCore, p.openHealth, p.openBackground,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -155,7 +156,7 @@ func (p *process) openCore(context.Context) (err error) {
 	}
 	p.core, err = kms.New(kms.Config{
 		Store: p.store, HSM: p.hsm, Auditor: p.audit, Tenant: p.cfg.Tenant, Credentials: p.store, Limits: p.cfg.Limits,
-		Clock: p.cfg.Clock, Logger: p.log, Tracer: tracer,
+		Clock: p.cfg.Clock, Logger: p.log, Tracer: tracer, Pool: p.cfg.Import.Pool,
 	})
 	if err == nil {
 		p.closer(p.core.Close)
@@ -174,14 +175,17 @@ func (p *process) openHealth(ctx context.Context) error {
 	return nil
 }
 
-// openScheduler lets the core destroy and rotate keys as they come due, also what came due while nothing ran. It ends
-// before the core is closed.
-func (p *process) openScheduler(ctx context.Context) error {
+// openBackground lets the core do what comes due, also what came due while nothing ran, and make wrapping keys ahead. Both
+// end before the core is closed.
+func (p *process) openBackground(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan struct{})
+	var work sync.WaitGroup
+	work.Go(func() { p.core.Schedule(ctx) })
+	work.Go(func() { p.core.FillPool(ctx) })
 	go func() {
 		defer close(done)
-		p.core.Schedule(ctx)
+		work.Wait()
 	}()
 	p.closer(func(closing context.Context) error {
 		cancel()
@@ -189,7 +193,7 @@ func (p *process) openScheduler(ctx context.Context) error {
 		case <-done:
 			return nil
 		case <-closing.Done():
-			return fmt.Errorf("scheduler did not end: %w", closing.Err())
+			return fmt.Errorf("work in the background did not end: %w", closing.Err())
 		}
 	})
 	return nil

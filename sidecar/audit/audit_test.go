@@ -22,7 +22,7 @@ func sample(id string) *kms.AuditRecord {
 		Tenant: "default", Principal: "owner", Caller: policy.Caller{UID: 1000, GID: 100, PID: 4242, Known: true},
 		KeyID: "0d0466b0-e727-4d9c-b35d-f84bb474a37f", Version: 1, Decision: "allow", By: "administrator", Outcome: "ok",
 		Latency: 123, Protect: kms.ProtectionHSM, AccessKey: "AKEXAMPLE", Target: "app",
-		SourceKeyID: "7a1f3a02-5d2c-4f0a-9b1e-2f6d5b0c4e11", SourceVersion: 2,
+		SourceKeyID: "7a1f3a02-5d2c-4f0a-9b1e-2f6d5b0c4e11", SourceVersion: 2, OpenedIn: kms.ProtectionDriver,
 	}
 }
 

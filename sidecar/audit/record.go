@@ -42,6 +42,7 @@ func appendRecord(b []byte, r *kms.AuditRecord) []byte {
 	b = strconv.AppendInt(b, r.Latency, 10)
 	b = appendOptional(b, `,"warning":`, r.Warning)
 	b = appendOptional(b, `,"protection":`, string(r.Protect))
+	b = appendOptional(b, `,"opened_in":`, string(r.OpenedIn))
 	b = appendOptional(b, `,"source_key_id":`, r.SourceKeyID)
 	if r.SourceVersion != 0 {
 		b = append(b, `,"source_version":`...)

@@ -64,6 +64,10 @@ type Core interface {
 	GenerateMAC(ctx context.Context, in kms.MACInput) ([]byte, error)
 	VerifyMAC(ctx context.Context, in kms.MACInput, mac []byte) (bool, error)
 	DeriveSharedSecret(ctx context.Context, in kms.DeriveInput) ([]byte, error)
+
+	GetImportParameters(ctx context.Context, in kms.ImportParametersInput) (*kms.ImportParameters, error)
+	ImportKeyMaterial(ctx context.Context, in kms.ImportInput) (*kms.Key, error)
+	DeleteImportedKeyMaterial(ctx context.Context, id kms.KeyID) (*kms.Key, error)
 }
 
 // Dialect is one cloud's API.

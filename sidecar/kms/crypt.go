@@ -321,11 +321,15 @@ func (s *Service) opener(ctx context.Context, r *request, h header) (*Key, *KeyV
 		return nil, nil, err
 	}
 	version := key.Version(h.Version)
-	if version == nil || checkKind(r.op, key.Spec, key.Usage) != nil {
+	// A key that had material once says that it has none now; its versions come back with it.
+	if (version == nil && (len(key.Versions) > 0 || key.CheckValue == nil)) || checkKind(r.op, key.Spec, key.Usage) != nil {
 		return nil, nil, invalidCiphertext()
 	}
 	if err := checkKey(r.op, key); err != nil {
 		return nil, nil, err
+	}
+	if version == nil || key.expired(s.clock) {
+		return nil, nil, refusal(CodeKeyPendingImport)
 	}
 	r.version = version
 	return key, version, nil

@@ -11,9 +11,11 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -36,6 +38,7 @@ type fakeHSM struct {
 	down      error
 	made      []kms.KeyRef // what it was asked for, also where it then failed
 	destroyed []kms.KeyRef
+	imported  int // imports that it was asked for
 }
 
 // answer is what a hook may change before it leaves.
@@ -243,6 +246,74 @@ func (h *fakeHSM) DestroyKey(_ context.Context, ref kms.KeyRef) error {
 	defer h.mu.Unlock()
 	h.destroyed = append(h.destroyed, ref)
 	return h.down
+}
+
+func (h *fakeHSM) Imports() kms.Imports {
+	return kms.Imports{
+		Algorithms: []kms.WrappingAlgorithm{kms.WrapPKCS1, kms.WrapOAEPSHA1, kms.WrapOAEPSHA256, kms.WrapRSAAESSHA256},
+		Specs:      []kms.KeySpec{kms.RSA2048, kms.RSA4096},
+	}
+}
+
+func (h *fakeHSM) MakeWrappingKey(ctx context.Context, ref kms.KeyRef) (*kms.SealedKey, error) {
+	if ref.Usage != kms.Unwrap || ref.Spec != kms.RSA2048 {
+		return nil, kms.Errorf(kms.CodeInternal, "%+v is no wrapping key of this fake", ref)
+	}
+	return h.MakeKey(ctx, ref)
+}
+
+// ImportKey takes symmetric material under any of its algorithms, and EC private keys in the clear: what is sent as the
+// private key is PKCS #8, filled up with zeros. What a symmetric key is sealed as depends on the material alone.
+func (h *fakeHSM) ImportKey(_ context.Context, ref kms.KeyRef, m kms.WrappedMaterial) (*kms.SealedKey, error) {
+	h.mu.Lock()
+	h.imported++
+	h.mu.Unlock()
+	wrapping, err := h.open(m.WrappingKey)
+	if err != nil {
+		return nil, err
+	}
+	bad := kms.Errorf(kms.CodeBadMaterial, "the HSM's own words")
+	block := m.Material[:min(len(m.Material), 256)]
+	var opened []byte
+	switch m.Algorithm {
+	case kms.WrapPKCS1:
+		opened, err = rsa.DecryptPKCS1v15(nil, wrapping.(*rsa.PrivateKey), block)
+	case kms.WrapOAEPSHA1:
+		opened, err = rsa.DecryptOAEP(sha1.New(), nil, wrapping.(*rsa.PrivateKey), block, nil)
+	default:
+		opened, err = rsa.DecryptOAEP(sha256.New(), nil, wrapping.(*rsa.PrivateKey), block, nil)
+	}
+	if err != nil || len(opened) != 32 {
+		return nil, bad
+	}
+	var material any
+	var public []byte
+	if m.PrivateKey != nil {
+		key, err := x509.ParsePKCS8PrivateKey(bytes.TrimRight(m.PrivateKey, "\x00"))
+		if err != nil {
+			return nil, bad
+		}
+		material = key
+		public, _ = x509.MarshalPKIXPublicKey(key.(crypto.Signer).Public())
+		opened = public
+	}
+	check := sha256.Sum256(append([]byte("check"), opened...))
+	sealed := append(identity(ref), hex.EncodeToString(check[:])...)
+	h.mu.Lock()
+	h.keys[string(sealed)] = material
+	h.mu.Unlock()
+	return h.answer(answer{op: "import", sealed: &kms.SealedKey{
+		Sealed: sealed, Root: 1, Protection: kms.ProtectionHSM, PublicKey: public, CheckValue: check[:], OpenedIn: kms.ProtectionDriver,
+	}}).sealed, nil
+}
+
+func (h *fakeHSM) TenantMAC(_ context.Context, data []byte) ([]byte, error) {
+	if h.down != nil {
+		return nil, h.down
+	}
+	m := hmac.New(sha256.New, []byte("tenant"))
+	m.Write(data)
+	return h.answer(answer{op: "tenant-mac", output: m.Sum(nil)}).output, nil
 }
 
 func (h *fakeHSM) Random(_ context.Context, n int) ([]byte, error) {

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/keyside/keyside/policy"
 )
 
@@ -40,6 +42,29 @@ type HSM interface {
 	Derive(ctx context.Context, key KeyRef, peer []byte) ([]byte, error)
 	// DestroyKey makes the layers below forget what they hold of a key version. It is idempotent.
 	DestroyKey(ctx context.Context, key KeyRef) error
+	// Imports says how material can be imported.
+	Imports() Imports
+	// MakeWrappingKey generates an RSA key pair for imports; ref.Usage is Unwrap. Nothing lasting stays in the HSM.
+	MakeWrappingKey(ctx context.Context, ref KeyRef) (*SealedKey, error)
+	// ImportKey opens material and seals it as the key that ref names. Whatever is wrong with the material is
+	// CodeBadMaterial. Nothing lasting stays in the HSM.
+	ImportKey(ctx context.Context, ref KeyRef, m WrappedMaterial) (*SealedKey, error)
+	// TenantMAC returns the MAC of data under the tenant's own key, 32 bytes.
+	TenantMAC(ctx context.Context, data []byte) ([]byte, error)
+}
+
+// Imports is what an HSM can import, and under which wrapping keys.
+type Imports struct {
+	Algorithms []WrappingAlgorithm
+	Specs      []KeySpec
+}
+
+// WrappedMaterial is key material on its way into the HSM.
+type WrappedMaterial struct {
+	WrappingKey KeyRef
+	Algorithm   WrappingAlgorithm
+	Material    []byte // as long as the modulus; under RSA_AES_KEY_WRAP the material under the temporary key follows
+	PrivateKey  []byte // for asymmetric keys, but under RSA_AES_KEY_WRAP: PKCS #8 DER under RFC 5649 with the key that Material holds
 }
 
 // SealedKey is a key version's material as the HSM gave it out.
@@ -47,7 +72,9 @@ type SealedKey struct {
 	Sealed     []byte
 	Root       uint32
 	Protection Protection
-	PublicKey  []byte // DER SubjectPublicKeyInfo of asymmetric keys
+	PublicKey  []byte     // DER SubjectPublicKeyInfo of asymmetric keys
+	CheckValue []byte     // of imported material alone: the tenant's MAC over what identifies it, 32 bytes
+	OpenedIn   Protection // of imported material alone: where it was unwrapped
 }
 
 // Store keeps the keys of one tenant. A write that returned nil is durable. What it cannot do is an error, never a
@@ -100,6 +127,15 @@ type Store interface {
 	// ReserveMessages durably reserves the next n message numbers of a key version and returns the first of them,
 	// from 0. Numbers never come twice, whatever dies in between.
 	ReserveMessages(ctx context.Context, id KeyID, version uint32, n uint64) (first uint64, err error)
+
+	// CreatePair stores a wrapping pair that is given out for a key. Of the key's other pairs the oldest end at that moment,
+	// so that no more than limit are valid.
+	CreatePair(ctx context.Context, p *WrappingPair, limit int) error
+	// Pair returns a wrapping pair, ended or not (CodeNotFound).
+	Pair(ctx context.Context, id uuid.UUID) (*WrappingPair, error)
+	// DestroyPairs removes up to limit pairs that ended by now, and their sealed halves from the database's files as
+	// DestroyKeys does it. It returns them, and when the first of the others ends (zero: there are no others).
+	DestroyPairs(ctx context.Context, now time.Time, limit int) (gone []*WrappingPair, next time.Time, err error)
 }
 
 // CredentialStore keeps access keys and tokens. Its rules are the Store's.
@@ -195,8 +231,9 @@ type AuditRecord struct {
 	Latency   int64            `json:"latency_us"`        // microseconds
 	Warning   string           `json:"warning,omitempty"` // something an auditor should look at
 	Protect   Protection       `json:"protection,omitempty"`
+	OpenedIn  Protection       `json:"opened_in,omitempty"` // where imported material was unwrapped
 	// SourceKeyID and SourceVersion are the key that a re-encryption decrypted with; KeyID is then the one it encrypted with.
 	SourceKeyID   string `json:"source_key_id,omitempty"`
 	SourceVersion uint32 `json:"source_version,omitempty"`
-	Target        string `json:"target,omitempty"` // what the operation is about where that is no key: an access key, a user, an alias
+	Target        string `json:"target,omitempty"` // what the operation is about where that is no key: an access key, a user, an alias; of imports, the wrapping key
 }

@@ -35,6 +35,10 @@ var (
 		Enabled: allowed, Disabled: CodeKeyDisabled, PendingImport: CodeExternalKey,
 		PendingDeletion: CodeKeyPendingDelete, Unavailable: allowed,
 	}
+	forImport = map[KeyState]Code{
+		Enabled: CodeNotPendingImport, Disabled: CodeNotPendingImport, PendingImport: allowed,
+		PendingDeletion: CodeNotPendingImport, Unavailable: CodeNotPendingImport,
+	}
 )
 
 // states says which operation goes with a key in which state, or why it does not.
@@ -71,6 +75,12 @@ var states = map[policy.Operation]map[KeyState]Code{
 	policy.OpUpdateRotation:  forPlanning,
 	policy.OpDisableRotation: forPlanning,
 
+	policy.OpGetImportParameters: forImport,
+	policy.OpImportMaterial:      forImport,
+	policy.OpDeleteMaterial: {
+		Enabled: allowed, Disabled: allowed, PendingImport: CodeNoMaterial, PendingDeletion: CodeNoMaterial, Unavailable: allowed,
+	},
+
 	policy.OpEncryptData:         forUse,
 	policy.OpDecryptData:         forUse,
 	policy.OpReEncrypt:           forUse,
@@ -98,6 +108,8 @@ var onDefaultKey = map[policy.Operation]Code{
 	policy.OpTagKey: CodeDefaultKey, policy.OpUntagKey: CodeDefaultKey,
 	policy.OpCreateAlias: CodeDefaultKey, policy.OpDeleteAlias: CodeDefaultKey, policy.OpAssociateAlias: CodeDefaultKey,
 	policy.OpEnableRotation: CodeDefaultKey, policy.OpUpdateRotation: CodeDefaultKey, policy.OpDisableRotation: CodeDefaultKey,
+
+	policy.OpGetImportParameters: CodeDefaultKey, policy.OpImportMaterial: CodeDefaultKey, policy.OpDeleteMaterial: CodeDefaultKey,
 
 	policy.OpEncryptData: allowed, policy.OpDecryptData: allowed, policy.OpReEncrypt: allowed,
 	policy.OpCreateDataKey: allowed, policy.OpCreateDataKeyNoText: allowed,
@@ -152,6 +164,10 @@ var (
 		symmetricKey: CodeSymmetricKey, decryptingKey: CodeUsageIsEncrypt, signingKey: allowed,
 		agreementKey: CodeUsageIsAgreement, macKey: CodeMACKey,
 	}
+	// forImported is for imports: HMAC keys take none (import guide, "Constraints").
+	forImported = map[kind]Code{
+		symmetricKey: allowed, decryptingKey: allowed, signingKey: allowed, agreementKey: allowed, macKey: CodeMACKey,
+	}
 	forMAC = map[kind]Code{
 		symmetricKey: CodeNotMACKey, decryptingKey: CodeNotMACKey, signingKey: CodeNotMACKey, agreementKey: CodeNotMACKey,
 		macKey: allowed,
@@ -176,6 +192,12 @@ var kinds = map[policy.Operation]map[kind]Code{
 	policy.OpVerify:              forSignature,
 	policy.OpGenerateMAC:         forMAC,
 	policy.OpVerifyMAC:           forMAC,
+	policy.OpGetImportParameters: forImported,
+	policy.OpImportMaterial:      forImported,
+	policy.OpDeleteMaterial: {
+		symmetricKey: allowed, decryptingKey: CodePrivateMaterial, signingKey: CodePrivateMaterial,
+		agreementKey: CodePrivateMaterial, macKey: CodeMACKey,
+	},
 	policy.OpGetPublicKey: {
 		symmetricKey: CodeSymmetricKey, decryptingKey: allowed, signingKey: allowed, agreementKey: allowed, macKey: CodeMACKey,
 	},
@@ -236,6 +258,10 @@ var refusals = map[Code]string{
 	CodeRotationEnabled:   "rotation is on already",
 	CodeRotationDisabled:  "rotation is not on",
 	CodeAlgorithmMismatch: "algorithm is not for this key",
+	CodeNotExternal:       "key's material was made here: only external keys take imports",
+	CodeNotPendingImport:  "key does not wait for its material to be imported",
+	CodeNoMaterial:        "material can be deleted of enabled and disabled keys",
+	CodePrivateMaterial:   "material of an asymmetric key cannot be deleted: delete the key",
 }
 
 func refusal(code Code) *Error { return Errorf(code, "%s", refusals[code]) }
@@ -253,6 +279,19 @@ func checkKey(op policy.Operation, key *Key) error {
 		}
 	}
 	return checkState(op, key.State)
+}
+
+// checkExternal checks that a key takes part in an operation on imported material. repeat lets imports go over material
+// that is there.
+func checkExternal(op policy.Operation, key *Key, repeat bool) error {
+	if !key.IsDefault() && key.Origin != OriginExternal {
+		return refusal(CodeNotExternal)
+	}
+	again := repeat && (key.State == Enabled || key.State == Disabled)
+	if err := checkKey(op, key); err != nil && !(again && AsError(err).Code == CodeNotPendingImport) {
+		return err
+	}
+	return checkKind(op, key.Spec, key.Usage)
 }
 
 func checkState(op policy.Operation, state KeyState) error {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -38,6 +39,8 @@ type scheduler struct {
 	retries map[KeyID]*retry // of due keys that have to wait
 	common  retry            // of all rotations, while the HSM or the database fails
 	files   retry            // of clearing the database's files; zero: there is nothing to clear
+	pairs   retry            // of the destruction of wrapping keys that ended
+	unclear atomic.Bool      // material that was taken from a key may still be in the files
 }
 
 // retry says when something that failed is tried again.
@@ -65,7 +68,7 @@ func (m *scheduler) of(id KeyID) *retry {
 	return r
 }
 
-// Schedule destroys and rotates keys when they are due, until ctx ends. After each act it rests in proportion.
+// Schedule destroys and rotates keys, and destroys material and wrapping keys, when they are due, until ctx ends. After each act it rests in proportion.
 func (s *Service) Schedule(ctx context.Context) {
 	for ctx.Err() == nil {
 		next := s.runDue(ctx, func(took time.Duration) { sleep(ctx, min(restFactor*took, maxRest)) })
@@ -86,7 +89,7 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// RunDue destroys and rotates all keys that are due, without rest, and returns when the next act is due: zero for never.
+// RunDue does all that is due, without rest, and returns when the next act is due: zero for never.
 func (s *Service) RunDue(ctx context.Context) (next time.Time) {
 	return s.runDue(ctx, func(time.Duration) {})
 }
@@ -104,12 +107,19 @@ func (s *Service) runDue(ctx context.Context, rest func(took time.Duration)) (ne
 			return now.Add(minRetry)
 		}
 		next = earlier(next, clearing)
-		if len(ids) == 0 || ctx.Err() != nil {
+		if ctx.Err() != nil {
 			return next
 		}
-		doomed, turning := s.sort(ctx, ids, now)
+		if len(ids) == 0 {
+			s.timed(rest, func() { next = earlier(next, s.destroyPairs(ctx, now)) })
+			return next
+		}
+		doomed, expired, turning := s.sort(ctx, ids, now)
 		if len(doomed) > 0 && ctx.Err() == nil {
 			s.timed(rest, func() { s.destroyDue(ctx, doomed) })
+		}
+		if len(expired) > 0 && ctx.Err() == nil {
+			s.timed(rest, func() { s.expireDue(ctx, expired) })
 		}
 		for _, key := range turning {
 			switch {
@@ -124,8 +134,8 @@ func (s *Service) runDue(ctx context.Context, rest func(took time.Duration)) (ne
 	}
 }
 
-// sort reads due keys and tells those to destroy from those to rotate.
-func (s *Service) sort(ctx context.Context, ids []KeyID, now time.Time) (doomed, turning []*Key) {
+// sort reads due keys and tells those to destroy from those whose material is to be, and from those to rotate.
+func (s *Service) sort(ctx context.Context, ids []KeyID, now time.Time) (doomed, expired, turning []*Key) {
 	for _, id := range ids {
 		key, err := s.store.Key(ctx, id)
 		switch {
@@ -135,13 +145,15 @@ func (s *Service) sort(ctx context.Context, ids []KeyID, now time.Time) (doomed,
 				slog.String("key_id", id.String()), slog.String("error", err.Error()))
 		case key.Due().IsZero() || key.Due().After(now):
 			s.scheduler.of(id).again(now) // it was changed just now
-		case key.State == PendingDeletion:
+		case key.State == PendingDeletion && !key.DeletionAt.After(now):
 			doomed = append(doomed, key)
+		case !key.MaterialExpiresAt.IsZero() && !key.MaterialExpiresAt.After(now):
+			expired = append(expired, key)
 		default:
 			turning = append(turning, key)
 		}
 	}
-	return doomed, turning
+	return doomed, expired, turning
 }
 
 func (s *Service) timed(rest func(took time.Duration), act func()) {
@@ -173,14 +185,6 @@ func (s *Service) dueNow(ctx context.Context, now time.Time) (ids []KeyID, next 
 		}
 	}
 	return ids, next, nil
-}
-
-// earlier returns the earlier of two times of which zero is never.
-func earlier(a, b time.Time) time.Time {
-	if a.IsZero() || (!b.IsZero() && b.Before(a)) {
-		return b
-	}
-	return a
 }
 
 // keep forgets the retries of keys that are not due any more, where due are all that are.
@@ -294,10 +298,37 @@ func (s *Service) destroyDue(ctx context.Context, keys []*Key) {
 	}
 }
 
+// expireDue destroys the material of keys, or puts that off. They go at once, so that one purge of the database's files
+// serves many of them.
+func (s *Service) expireDue(ctx context.Context, keys []*Key) {
+	results := make([]error, len(keys))
+	var wg sync.WaitGroup
+	for i, key := range keys {
+		wg.Go(func() {
+			r := s.scheduled(ctx, policy.OpExpireMaterial, key.ID)
+			ctx, end := s.trace(ctx, &r)
+			defer end()
+			results[i] = s.expireMaterial(ctx, &r, key)
+			_ = s.finish(ctx, &r, results[i])
+		})
+	}
+	wg.Wait()
+	for i, err := range results {
+		if err == nil {
+			delete(s.scheduler.retries, keys[i].ID)
+		} else {
+			s.scheduler.of(keys[i].ID).again(s.now())
+		}
+	}
+}
+
 // clearFiles has the store make up for a destruction that removed keys and left material in its files, and returns when it
 // is tried again: zero for never.
 func (s *Service) clearFiles(ctx context.Context, now time.Time) time.Time {
 	files := &s.scheduler.files
+	if s.scheduler.unclear.Swap(false) {
+		files.again(now)
+	}
 	if *files == (retry{}) || files.waits(now) {
 		return files.at
 	}
@@ -314,15 +345,30 @@ func (s *Service) clearFiles(ctx context.Context, now time.Time) time.Time {
 // forget drops what this process and the layers below hold of destroyed keys. A driver that cannot be told forgets when it
 // ends, and nobody can ask it for the key.
 func (s *Service) forget(ctx context.Context, keys []*Key) {
+	for _, key := range keys {
+		s.messages.forget(key)
+	}
+	s.forgetMaterial(ctx, keys...)
+}
+
+// forgetMaterial makes the layers below forget what they hold of keys.
+func (s *Service) forgetMaterial(ctx context.Context, keys ...*Key) {
+	var refs []KeyRef
+	for _, key := range keys {
+		for i := range key.Versions {
+			refs = append(refs, key.Ref(&key.Versions[i]))
+		}
+	}
+	s.forgetRefs(ctx, refs)
+}
+
+func (s *Service) forgetRefs(ctx context.Context, refs []KeyRef) {
 	ctx, cancel := context.WithTimeout(ctx, hsmTimeout)
 	defer cancel()
 	var failed []error
-	for _, key := range keys {
-		s.messages.forget(key)
-		for i := range key.Versions {
-			if err := s.hsm.DestroyKey(ctx, key.Ref(&key.Versions[i])); err != nil {
-				failed = append(failed, err)
-			}
+	for _, ref := range refs {
+		if err := s.hsm.DestroyKey(ctx, ref); err != nil {
+			failed = append(failed, err)
 		}
 	}
 	if len(failed) > 0 {

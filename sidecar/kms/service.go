@@ -26,6 +26,7 @@ type Config struct {
 	Clock       Clock           // nil: the system's
 	Logger      *slog.Logger    // nil: none
 	Tracer      trace.Tracer    // nil: no spans and no cost
+	Pool        map[KeySpec]int // wrapping keys that FillPool makes ahead; nil: DefaultPool
 }
 
 // Service does the operations of the KMS for one tenant. Every operation goes through [run]: caller, decision,
@@ -42,6 +43,8 @@ type Service struct {
 	messages   messages
 	pairs      pairMaker
 	proven     sync.Map // provenKey
+	pool       *pool
+	tries      tries
 	scheduler  scheduler
 	identities *identities
 
@@ -66,7 +69,8 @@ func New(cfg Config) (*Service, error) {
 	return &Service{
 		store: cfg.Store, hsm: cfg.HSM, auditor: cfg.Auditor, tenant: cfg.Tenant, limits: cfg.Limits.Over(DefaultLimits),
 		clock: cfg.Clock, log: cfg.Logger, tracer: cfg.Tracer, messages: messages{store: cfg.Store},
-		pairs:      pairMaker{make(chan struct{}, pairsAtOnce)},
+		pairs: pairMaker{make(chan struct{}, pairsAtOnce)},
+		pool:  newPool(cfg.Pool), tries: tries{full: make(map[KeyID]time.Time)},
 		identities: newIdentities(cfg.Credentials),
 		scheduler:  scheduler{retries: make(map[KeyID]*retry)}, makingDefault: make(chan struct{}, 1),
 	}, nil
@@ -232,6 +236,9 @@ func (s *Service) record(r *request, outcome string) *AuditRecord {
 	}
 	if r.version != nil {
 		rec.Version, rec.Protect = r.version.Number, r.version.Protection
+		if r.op == policy.OpImportMaterial {
+			rec.OpenedIn = r.version.OpenedIn
+		}
 	}
 	if r.sourceID != nil {
 		rec.SourceKeyID = r.sourceID.String()
@@ -286,6 +293,9 @@ func (s *Service) use(ctx context.Context, r *request, id KeyID) (*Key, error) {
 	}
 	if err := checkKind(r.op, key.Spec, key.Usage); err != nil {
 		return nil, err
+	}
+	if key.expired(s.clock) {
+		return nil, refusal(CodeKeyPendingImport)
 	}
 	if r.version = key.Current(); r.version == nil {
 		return nil, Errorf(CodeInternal, "internal error").Because(fmt.Errorf("key %s is %s without material", id, key.State))

@@ -114,6 +114,15 @@ func (w *world) changes(id kms.KeyID) map[policy.Operation]func(context.Context)
 		policy.OpDeleteAlias: func(ctx context.Context) error {
 			return withAlias(func() error { return w.DeleteAliases(ctx, id, []string{"other"}) })
 		},
+		policy.OpGetImportParameters: func(ctx context.Context) error {
+			_, err := w.GetImportParameters(ctx, kms.ImportParametersInput{KeyID: id, Algorithm: kms.WrapOAEPSHA256})
+			return err
+		},
+		policy.OpImportMaterial: func(ctx context.Context) error {
+			_, err := w.ImportKeyMaterial(ctx, kms.ImportInput{KeyID: id, Token: []byte("token")})
+			return err
+		},
+		policy.OpDeleteMaterial: func(ctx context.Context) error { _, err := w.DeleteImportedKeyMaterial(ctx, id); return err },
 	}
 }
 
@@ -170,6 +179,9 @@ func TestOperationsByStateAndKind(t *testing.T) {
 			policy.OpEnableRotation:   rotation(k.spec, "ok"),
 			policy.OpUpdateRotation:   rotation(k.spec, "RotationDisabled"),
 			policy.OpDisableRotation:  rotation(k.spec, "RotationDisabled"),
+
+			policy.OpGetImportParameters: all("NotExternal"), policy.OpImportMaterial: all("NotExternal"),
+			policy.OpDeleteMaterial: all("NotExternal"),
 		}
 		for _, op := range []policy.Operation{
 			policy.OpUpdateAlias, policy.OpUpdateDescription, policy.OpTagKey, policy.OpUntagKey, policy.OpCreateAlias,
@@ -411,6 +423,15 @@ func TestHostileHSM(t *testing.T) {
 		"make: no public key":       func(a *answer) { a.sealed.PublicKey = nil },
 		"make: other public key":    func(a *answer) { a.sealed.PublicKey = rsaPublic() },
 		"make: garbage public key":  func(a *answer) { a.sealed.PublicKey = []byte("key") },
+		"import: nothing":           func(a *answer) { a.sealed = nil },
+		"import: empty":             func(a *answer) { a.sealed.Sealed = nil },
+		"import: protection":        func(a *answer) { a.sealed.Protection = "trust me" },
+		"import: public key":        func(a *answer) { a.sealed.PublicKey = rsaPublic() },
+		"import: no check value":    func(a *answer) { a.sealed.CheckValue = nil },
+		"import: zero check value":  func(a *answer) { clear(a.sealed.CheckValue) },
+		"import: opened nowhere":    func(a *answer) { a.sealed.OpenedIn = "" },
+		"tenant-mac: short":         func(a *answer) { a.output = a.output[1:] },
+		"tenant-mac: zero":          func(a *answer) { clear(a.output) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, kms.Limits{})
@@ -424,6 +445,8 @@ func TestHostileHSM(t *testing.T) {
 			wantCode(t, err, "ok")
 			c, err := w.Encrypt(admin, kms.EncryptInput{KeyID: aes.ID, Plaintext: []byte("plain")})
 			wantCode(t, err, "ok")
+			external := w.external(t, "external", kms.AES256)
+			material := in(w.parameters(t, external, kms.WrapOAEPSHA256), ours)
 			w.hsm.hook = func(a *answer) {
 				if a.op == op {
 					tamper(a)
@@ -462,14 +485,28 @@ func TestHostileHSM(t *testing.T) {
 					_, err := w.DeriveSharedSecret(admin, kms.DeriveInput{KeyID: agree.ID, PublicKey: ecPublic(kms.ECP256)})
 					return err
 				},
+				"import": func() error { _, err := w.ImportKeyMaterial(admin, material); return err },
+				"tenant-mac": func() error {
+					_, err := w.ImportKeyMaterial(admin, material)
+					wantCode(t, err, kms.CodeInternal)
+					_, err = w.GetImportParameters(admin, kms.ImportParametersInput{KeyID: external, Algorithm: kms.WrapOAEPSHA256})
+					return err
+				},
 				"make": func() error {
-					_, err := w.CreateKey(admin, kms.CreateKeyInput{Alias: "new", Spec: kms.ECP256})
+					_, err := w.GetImportParameters(admin, kms.ImportParametersInput{KeyID: external, Algorithm: kms.WrapOAEPSHA256})
+					if name != "make: other public key" { // that one fits
+						wantCode(t, err, kms.CodeInternal)
+					}
+					_, err = w.CreateKey(admin, kms.CreateKeyInput{Alias: "new", Spec: kms.ECP256})
 					return err
 				},
 			}[op]
 			wantCode(t, do(), kms.CodeInternal)
-			if n, _, _ := w.store.CountKeys(admin); n != 5 {
-				t.Errorf("there are %d keys, want 5", n)
+			if n, _, _ := w.store.CountKeys(admin); n != 6 {
+				t.Errorf("there are %d keys, want 6", n)
+			}
+			if key := w.stored(t, external); key.State != kms.PendingImport || key.CheckValue != nil {
+				t.Errorf("the external key is %+v", key)
 			}
 		})
 	}

@@ -43,6 +43,7 @@ const (
 	SignVerify        KeyUsage = "SIGN_VERIFY"
 	GenerateVerifyMAC KeyUsage = "GENERATE_VERIFY_MAC"
 	KeyAgreement      KeyUsage = "KEY_AGREEMENT"
+	Unwrap            KeyUsage = "UNWRAP" // of wrapping keys alone: no key of a customer has it
 )
 
 // Origin says where a key's material comes from.
@@ -112,6 +113,19 @@ const (
 	HMACSHA512 MACAlgorithm = "HMAC_SHA_512"
 )
 
+// WrappingAlgorithm says how key material is wrapped for its import.
+type WrappingAlgorithm string
+
+// The wrapping algorithms. OAEP has MGF1 with the same hash and an empty label. The last two are PKCS#11's
+// CKM_RSA_AES_KEY_WRAP: a temporary AES key under OAEP, and behind it the material under that key.
+const (
+	WrapPKCS1        WrappingAlgorithm = "RSAES_PKCS1_V1_5"
+	WrapOAEPSHA1     WrappingAlgorithm = "RSAES_OAEP_SHA_1"
+	WrapOAEPSHA256   WrappingAlgorithm = "RSAES_OAEP_SHA_256"
+	WrapRSAAESSHA1   WrappingAlgorithm = "RSA_AES_KEY_WRAP_SHA_1"
+	WrapRSAAESSHA256 WrappingAlgorithm = "RSA_AES_KEY_WRAP_SHA_256"
+)
+
 // Purpose says what a ciphertext holds. A right to decrypt data opens no data key, so decryption names the purpose it
 // expects and the ciphertext's authenticated header must agree.
 type Purpose uint8
@@ -137,6 +151,21 @@ type Key struct {
 	DeletionAt  time.Time    // when a key that is PendingDeletion is destroyed; else zero
 	Rotation    Rotation
 	Tags        []Tag // in the byte order of their keys, each key once
+	// CheckValue is the tenant's MAC over what identifies the material of an external key: 32 bytes, made at its first
+	// import and kept for as long as the key. No other material can be imported into the key.
+	CheckValue        []byte
+	MaterialExpiresAt time.Time // when imported material is destroyed; zero for never, and without material
+}
+
+// shownCheckValue is how much of a check value is shown, in bytes.
+const shownCheckValue = 8
+
+// ShownCheckValue returns the public form of the key's check value: its first 8 bytes; nil for a key that has none.
+func (k *Key) ShownCheckValue() []byte {
+	if len(k.CheckValue) < shownCheckValue {
+		return nil
+	}
+	return k.CheckValue[:shownCheckValue]
 }
 
 // Rotation is the plan by which a key gets new versions, and what came of it. It stays as it is while a key is disabled
@@ -158,15 +187,23 @@ type Tag struct {
 func (k *Key) IsDefault() bool { return k.Service != "" }
 
 // Due returns when the scheduler has to act on the key, zero for never: to destroy one that is PendingDeletion, to rotate
-// one that is Enabled.
+// one that is Enabled, to destroy material that expires.
 func (k *Key) Due() time.Time {
 	switch {
 	case k.State == PendingDeletion:
-		return k.DeletionAt
+		return earlier(k.DeletionAt, k.MaterialExpiresAt)
 	case k.State == Enabled && k.Rotation.Enabled:
-		return k.Rotation.Next
+		return earlier(k.Rotation.Next, k.MaterialExpiresAt)
 	}
-	return time.Time{}
+	return k.MaterialExpiresAt
+}
+
+// earlier returns the earlier of two times, of which zero stands for never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || (!b.IsZero() && b.Before(a)) {
+		return b
+	}
+	return a
 }
 
 // Alias is another name of a key: unique in the tenant, and movable from key to key. It is not the key's own Alias.
@@ -222,7 +259,26 @@ type KeyVersion struct {
 	Sealed     []byte // opaque: only the driver opens it
 	Root       uint32 // number of the tenant's root that it is sealed under
 	Protection Protection
-	PublicKey  []byte // DER SubjectPublicKeyInfo of asymmetric keys
+	PublicKey  []byte     // DER SubjectPublicKeyInfo of asymmetric keys
+	OpenedIn   Protection // where imported material was unwrapped: ProtectionHSM or ProtectionDriver; else empty
+}
+
+// WrappingPair is an RSA key pair under whose public half material is wrapped for its import into one key.
+type WrappingPair struct {
+	ID         uuid.UUID
+	Spec       KeySpec
+	KeyID      KeyID
+	CreatedAt  time.Time // when it was given out
+	ExpiresAt  time.Time // from when on it opens nothing and is destroyed
+	Sealed     []byte    // the private half: opaque, only the driver opens it
+	Root       uint32
+	Protection Protection
+	PublicKey  []byte // DER SubjectPublicKeyInfo
+}
+
+// Ref returns the reference to the pair's private half.
+func (p *WrappingPair) Ref() KeyRef {
+	return KeyRef{ID: p.ID, Version: 1, Spec: p.Spec, Usage: Unwrap, Sealed: p.Sealed}
 }
 
 // KeyRef names a key version to the HSM with everything that a seal binds.

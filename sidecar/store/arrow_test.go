@@ -11,6 +11,7 @@ import (
 	"slices"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -28,6 +29,10 @@ var acts = map[string]func(s *Store) error{
 			k.Versions[0].Sealed, k.State = nil, kms.PendingImport
 			return nil
 		})
+		return err
+	},
+	"pairs": func(s *Store) error {
+		_, _, err := s.DestroyPairs(ctx, pairTime.Add(time.Hour), 10)
 		return err
 	},
 	"migrate": func(*Store) error { return nil }, // Open has done it

@@ -22,6 +22,7 @@ import (
 //	m id version       message numbers reserved so far, as 8 bytes
 //	n                  how many keys there are, as 8 bytes
 //	s                  what the database is, as JSON
+//	w id               a wrapping pair (16-byte id), see pairs.go
 //	x prefix           nothing: what was under the prefix must leave the files, see purge.go
 //	f                  ballast, see purge.go
 //

@@ -30,6 +30,8 @@ type storedKey struct {
 	DeletionMS  int64           `json:"deletion,omitzero"`
 	Rotation    *storedRotation `json:"rotation,omitempty"`
 	Tags        []storedTag     `json:"tags,omitempty"`
+	CheckValue  []byte          `json:"check,omitempty"` // of imported material
+	ExpiryMS    int64           `json:"expiry,omitzero"` // of imported material
 }
 
 // storedRotation has its times in milliseconds since 1970; zero stands for no time.
@@ -53,6 +55,7 @@ type storedVersion struct {
 	Root       uint32         `json:"root"`
 	Protection kms.Protection `json:"protection"`
 	PublicKey  []byte         `json:"public,omitempty"`
+	OpenedIn   kms.Protection `json:"opened,omitempty"`
 }
 
 // record is a key with its place in the order of creation.
@@ -91,7 +94,7 @@ func encodeRecord(r record) ([]byte, error) {
 	stored := storedKey{
 		Sequence: r.sequence, ID: k.ID, Alias: k.Alias, Description: k.Description, Spec: k.Spec, Usage: k.Usage,
 		Origin: k.Origin, State: k.State, CreatedMS: k.CreatedAt.UnixMilli(), Service: k.Service,
-		DeletionMS: milliseconds(k.DeletionAt),
+		DeletionMS: milliseconds(k.DeletionAt), CheckValue: k.CheckValue, ExpiryMS: milliseconds(k.MaterialExpiresAt),
 	}
 	if r := k.Rotation; r != (kms.Rotation{}) {
 		stored.Rotation = &storedRotation{r.Enabled, r.Interval, milliseconds(r.Next), milliseconds(r.Last), r.Count}
@@ -102,7 +105,7 @@ func encodeRecord(r record) ([]byte, error) {
 	for i, v := range k.Versions {
 		stored.Versions = append(stored.Versions, storedVersion{
 			Number: v.Number, CreatedMS: v.CreatedAt.UnixMilli(), Material: r.sizes[i], Root: v.Root,
-			Protection: v.Protection, PublicKey: v.PublicKey,
+			Protection: v.Protection, PublicKey: v.PublicKey, OpenedIn: v.OpenedIn,
 		})
 	}
 	if err := stored.check(); err != nil {
@@ -154,7 +157,8 @@ func (stored *storedKey) decode() record {
 	k := &kms.Key{
 		ID: stored.ID, Alias: stored.Alias, Description: stored.Description, Spec: stored.Spec, Usage: stored.Usage,
 		Origin: stored.Origin, State: stored.State, CreatedAt: time.UnixMilli(stored.CreatedMS).UTC(),
-		Service: stored.Service, DeletionAt: timeOf(stored.DeletionMS),
+		Service: stored.Service, DeletionAt: timeOf(stored.DeletionMS), CheckValue: stored.CheckValue,
+		MaterialExpiresAt: timeOf(stored.ExpiryMS),
 	}
 	if r := stored.Rotation; r != nil {
 		k.Rotation = kms.Rotation{
@@ -168,7 +172,7 @@ func (stored *storedKey) decode() record {
 	for _, v := range stored.Versions {
 		k.Versions = append(k.Versions, kms.KeyVersion{
 			Number: v.Number, CreatedAt: time.UnixMilli(v.CreatedMS).UTC(), Root: v.Root,
-			Protection: v.Protection, PublicKey: v.PublicKey,
+			Protection: v.Protection, PublicKey: v.PublicKey, OpenedIn: v.OpenedIn,
 		})
 		r.sizes = append(r.sizes, v.Material)
 	}

@@ -32,6 +32,7 @@ type Store struct {
 	broken   error               // why there are no more changes: closed, or a commit whose outcome is unknown
 	dirTime  time.Time           // when the directory was last changed, as of its last sync
 	unpurged map[string]struct{} // prefixes of what is still to leave the files
+	pairs    []pairEnd           // of all wrapping pairs
 }
 
 var (

@@ -137,6 +137,10 @@ var answerTypes = func() map[string]answerType {
 		"POST derive-shared-secret": {200, strs("key_id", "key_agreement_algorithm", "shared_secret")},
 		"POST gen-random":           {200, strs("random_data")},
 
+		"POST get-parameters-for-import":    {200, and(strs("key_id", "import_token", "public_key", "warning"), types("expiration_time", "number"))},
+		"POST import-key-material":          nothing,
+		"POST delete-imported-key-material": nothing,
+
 		"POST enable-key-rotation":          nothing,
 		"POST update-key-rotation-interval": nothing,
 		"POST disable-key-rotation":         nothing,

@@ -31,11 +31,15 @@ var codes = map[string]string{
 	"random_data_length": "KMS.1801", "tag": "KMS.0414", "tags": "KMS.0414", "action": "KMS.0404", "key": "KMS.0406", "value": "KMS.0405",
 	"values": "KMS.0405", "matches": "KMS.0415", "matches key": "KMS.0403", "matches value": "KMS.0402", "offset": "KMS.0417",
 	"alias": "KMS.1101", "aliases": "KMS.1101",
+	"wrapping_algorithm": "KMS.0308", "wrapping_key_spec": "KMS.1110", "only_last": "KMS.0308", "repeat": "KMS.0308",
+	"import_token": "KMS.2605", "encrypted_key_material": "KMS.0311", "encrypted_privatekey": "KMS.2609", "expiration_time": "KMS.0308",
+	"check_value": "KMS.0308",
 }
 
 // otherCodes are those for the bounds of a field, or for its step, where they differ.
 var otherCodes = map[string]string{
 	"datakey_length step": "KMS.1903", "random_data_length step": "KMS.1802", "tags bounds": "KMS.0401", "aliases bounds": "KMS.0308",
+	"expiration_time bounds": "KMS.2602",
 }
 
 func codeOf(rt *route, f *dialect.Field) string {

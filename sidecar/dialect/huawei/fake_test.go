@@ -141,6 +141,54 @@ func (f *fakeHSM) Derive(_ context.Context, key kms.KeyRef, peer []byte) ([]byte
 	return ours.ECDH(theirs)
 }
 
+func (f *fakeHSM) Imports() kms.Imports {
+	return kms.Imports{
+		Algorithms: []kms.WrappingAlgorithm{kms.WrapPKCS1, kms.WrapOAEPSHA1, kms.WrapOAEPSHA256, kms.WrapRSAAESSHA256},
+		Specs:      []kms.KeySpec{kms.RSA2048, kms.RSA3072, kms.RSA4096},
+	}
+}
+
+func (f *fakeHSM) MakeWrappingKey(ctx context.Context, ref kms.KeyRef) (*kms.SealedKey, error) {
+	return f.MakeKey(ctx, ref)
+}
+
+// ImportKey takes keys of 32 bytes, and private keys where the material beside them opens, whatever they are: it seals them
+// as a digest of what was sent.
+func (f *fakeHSM) ImportKey(_ context.Context, ref kms.KeyRef, m kms.WrappedMaterial) (*kms.SealedKey, error) {
+	if _, err := f.next(); err != nil {
+		return nil, err
+	}
+	h := sha256.New()
+	if m.Algorithm == kms.WrapOAEPSHA1 {
+		h = sha1.New()
+	}
+	opened, err := rsa.DecryptOAEP(h, nil, f.rsa[m.WrappingKey.Spec], m.Material, nil)
+	if m.Algorithm == kms.WrapPKCS1 {
+		opened, err = rsa.DecryptPKCS1v15(nil, f.rsa[m.WrappingKey.Spec], m.Material)
+	}
+	if err != nil || len(opened) != 32 {
+		return nil, kms.Errorf(kms.CodeBadMaterial, "it does not open")
+	}
+	check := sha256.Sum256(append(opened, m.PrivateKey...))
+	sealed := &kms.SealedKey{
+		Sealed: check[:], Root: 1, Protection: kms.ProtectionHSM, CheckValue: check[:], OpenedIn: kms.ProtectionHSM,
+	}
+	ref.Sealed = sealed.Sealed
+	if elliptics[ref.Spec] != nil {
+		sealed.PublicKey, err = x509.MarshalPKIXPublicKey(ec(ref).Public())
+	}
+	return sealed, err
+}
+
+func (f *fakeHSM) TenantMAC(_ context.Context, data []byte) ([]byte, error) {
+	if _, err := f.next(); err != nil {
+		return nil, err
+	}
+	m := hmac.New(sha256.New, []byte("tenant"))
+	m.Write(data)
+	return m.Sum(nil), nil
+}
+
 func (f *fakeHSM) DestroyKey(context.Context, kms.KeyRef) error { return nil }
 
 func (f *fakeHSM) Supports(spec kms.KeySpec, _ kms.KeyUsage) (bool, string) {

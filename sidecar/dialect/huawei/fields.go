@@ -215,6 +215,50 @@ var (
 	}
 )
 
+// Bounds of import's fields, in characters: a block of RSA-2048 has 344, and 6144 is what the reference has for the others.
+// What it has not (wrapping_key_spec and longer blocks, only_last, repeat and check_value) is Keyside's own.
+const (
+	minBlock    = 344
+	minToken    = 200
+	minPrivate  = 32
+	maxImported = 6144
+)
+
+// lastExpiry is the end of the year 9999, in seconds.
+const lastExpiry = 253402300799
+
+// The import of key material.
+var (
+	repeat                 = dialect.Field{Name: "repeat", Kind: dialect.Flag, Code: codeParameter}
+	importParametersFields = fields(
+		idOfKey,
+		dialect.Field{Name: "wrapping_algorithm", Required: true, Values: wrappingAlgorithms, Code: codeParameter},
+		dialect.Field{Name: "wrapping_key_spec", Values: rsaPairSpecs, Code: codeSpec, Core: kms.CodeInvalidSpec},
+		dialect.Field{Name: "only_last", Kind: dialect.Flag, Code: codeParameter},
+		repeat,
+	)
+	importFields = fields(
+		idOfKey,
+		dialect.Field{
+			Name: "import_token", Kind: dialect.Base64, Required: true, Low: minToken, High: maxImported, Form: &lineForm, Code: codeToken,
+			Core: kms.CodeImportTokenInvalid,
+		},
+		dialect.Field{
+			Name: "encrypted_key_material", Kind: dialect.Base64, Required: true, Low: minBlock, High: maxImported, Form: &lineForm,
+			As: "material", Code: codeUnwrap, Core: kms.CodeBadMaterial,
+		},
+		dialect.Field{
+			Name: "encrypted_privatekey", Kind: dialect.Base64, Low: minPrivate, High: maxImported, Form: &lineForm, As: "private_key",
+			Code: codePrivateKey, Core: kms.CodeInvalidPrivateKey,
+		},
+		dialect.Field{
+			Name: "expiration_time", Kind: dialect.Number, Low: 1, High: lastExpiry, Code: codeParameter, BoundCode: codeExpiry,
+		},
+		dialect.Field{Name: "check_value", Kind: dialect.Hex, Low: 16, High: 16, Code: codeParameter},
+		repeat,
+	)
+)
+
 // Tags. What a tag may look like and how many there may be is the core's to say.
 var (
 	tagKey   = dialect.Field{Name: "key", Required: true, Code: codeTagKey, Core: kms.CodeInvalidTagKey}

@@ -75,6 +75,9 @@ var matrixOperations = []matrixOperation{
 	{"generate-mac", "POST", "generate-mac", `{"key_id":"$id","message":"QUJD","mac_algorithm":"$mac"}`, ""},
 	{"verify-mac", "POST", "verify-mac", `{"key_id":"$id","message":"QUJD","mac_algorithm":"$mac","mac":"00"}`, ""},
 	{"derive-shared-secret", "POST", "derive-shared-secret", `{"key_id":"$id","key_agreement_algorithm":"ECDH","public_key":"$peer"}`, ""},
+	{"get-parameters-for-import", "POST", "get-parameters-for-import", `{"key_id":"$id","wrapping_algorithm":"RSAES_OAEP_SHA_256"}`, ""},
+	{"import-key-material", "POST", "import-key-material", `{"key_id":"$id","import_token":"$token","encrypted_key_material":"$token"}`, ""},
+	{"delete-imported-key-material", "POST", "delete-imported-key-material", `{"key_id":"$id"}`, ""},
 	{"enable-key-rotation", "POST", "enable-key-rotation", `{"key_id":"$id"}`, ""},
 	{"update-key-rotation-interval", "POST", "update-key-rotation-interval", `{"key_id":"$id","rotation_interval":30}`, `enable-key-rotation {"key_id":"$id"}`},
 	{"disable-key-rotation", "POST", "disable-key-rotation", `{"key_id":"$id"}`, `enable-key-rotation {"key_id":"$id"}`},
@@ -240,6 +243,7 @@ func (m *matrix) words(key matrixKey, subject matrixSubject) map[string]string {
 		"other": m.other.id, "foreign": m.other.cipher, // those of another
 		"alias": fmt.Sprintf("own/%d", m.n), "elsewhere": fmt.Sprintf("elsewhere/%d", m.n), "fresh": fmt.Sprintf("fresh/%d", m.n),
 		"encryption": key.encryption, "signing": key.signing, "mac": key.mac, "peer": publicKey(curve),
+		"token": strings.Repeat("QUJD", 86),
 		"plain": fmt.Sprintf("00%x", sha256.Sum256([]byte{0})),
 	}
 }

@@ -83,6 +83,10 @@ var routes = []route{
 	{post, "derive-shared-secret", policy.OpDeriveSharedSecret, (*Dialect).deriveSharedSecret, controlBody, 200, deriveFields},
 	{post, "gen-random", policy.OpGenRandom, (*Dialect).genRandom, controlBody, 200, fields(randomLength)},
 
+	{post, "get-parameters-for-import", policy.OpGetImportParameters, (*Dialect).importParameters, controlBody, 200, importParametersFields},
+	{post, "import-key-material", policy.OpImportMaterial, (*Dialect).importMaterial, dataBody, 200, importFields},
+	{post, "delete-imported-key-material", policy.OpDeleteMaterial, (*Dialect).deleteMaterial, controlBody, 200, fields(idOfKey)},
+
 	{post, "enable-key-rotation", policy.OpEnableRotation, (*Dialect).enableRotation, controlBody, 200, fields(idOfKey)},
 	{post, "update-key-rotation-interval", policy.OpUpdateRotation, (*Dialect).updateRotation, controlBody, 200, fields(idOfKey, rotationInterval)},
 	{post, "disable-key-rotation", policy.OpDisableRotation, (*Dialect).disableRotation, controlBody, 200, fields(idOfKey)},

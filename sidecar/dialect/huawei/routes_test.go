@@ -28,7 +28,7 @@ func TestPaths(t *testing.T) {
 	}{
 		{"POST", "list-keys", 200, ""}, {"POST", "list%2Dkeys", 404, "APIGW.0101"}, {"POST", "list-keys/", 404, "APIGW.0101"},
 		{"POST", "/list-keys", 404, "APIGW.0101"}, {"POST", "LIST-KEYS", 404, "APIGW.0101"}, {"POST", "x/../list-keys", 404, "APIGW.0101"},
-		{"POST", "", 404, "APIGW.0101"}, {"POST", "create-pin", 404, "APIGW.0101"}, {"POST", "import-key-material", 404, "APIGW.0101"},
+		{"POST", "", 404, "APIGW.0101"}, {"POST", "create-pin", 404, "APIGW.0101"}, {"POST", "import", 404, "APIGW.0101"},
 		{"POST", "create-grant", 404, "APIGW.0101"}, {"POST", "../keystores", 404, "APIGW.0101"},
 		{"GET", "list-keys", 405, "KMS.0215"}, {"PUT", "aliases", 405, "KMS.0215"}, {"PATCH", id + "/tags", 405, "KMS.0215"},
 		{"GET", id + "/tags", 200, ""}, {"GET", id + "/tags/", 404, "APIGW.0101"}, {"GET", id + "/tag", 404, "APIGW.0101"},

@@ -3,6 +3,9 @@ package huawei
 import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
@@ -278,9 +281,57 @@ func (c *samples) fill(rt *route, m *sample) {
 		set("key_spec", `"ECC_NIST_P256"`, "with_plain_text", `"true"`)
 	case policy.OpGenRandom:
 		set("random_data_length", `"8"`)
+	case policy.OpGetImportParameters, policy.OpImportMaterial, policy.OpDeleteMaterial:
+		c.fillImport(rt, m, set)
 	default:
 		c.fillUse(rt, m, set)
 	}
+}
+
+// fillImport has, for imports, the parameters of a key that waits for its material.
+func (c *samples) fillImport(rt *route, m *sample, set func(pairs ...string)) {
+	c.s.t.Helper()
+	key, body := c.imported(rt.operation == policy.OpDeleteMaterial)
+	set("key_id", key, "wrapping_algorithm", `"RSAES_OAEP_SHA_1"`, "wrapping_key_spec", `"RSA_2048"`, "only_last", `"false"`, "repeat", `true`,
+		"import_token", body["import_token"], "encrypted_key_material", body["encrypted_key_material"], "expiration_time", `"1790000060"`)
+	m.wrong["wrapping_algorithm"] = all("KMS.0308", `"SM2_ENCRYPT"`, `"RSA_AES_KEY_WRAP_SHA_1"`)
+	m.wrong["key_id"] = append(all("KMS.0309", c.aes, c.rsa, c.mac), wrong{quote(c.s.external(c.fresh(), "HMAC_256")), "KMS.0341"})
+	if rt.operation == policy.OpDeleteMaterial {
+		m.wrong["key_id"] = all("KMS.0309", c.aes, c.rsa, c.mac)
+	}
+	token, block := c.s.unquote(body["import_token"]), c.s.unquote(body["encrypted_key_material"])
+	m.wrong["import_token"] = all("KMS.2605", quote(block), quote(token[:len(token)-4]), quote("A"+token[1:]), quote(token[:100]+`\n`+token[100:]))
+	m.wrong["encrypted_key_material"] = all("KMS.0311", quote("AAAA"+block[4:]), quote(block[:340]), quote(block[:344-4]+"AA=="+"AAAA"))
+	m.wrong["encrypted_privatekey"] = all("KMS.0308", quote(strings.Repeat("QUJD", 100)))
+	m.wrong["expiration_time"] = all("KMS.2602", `1790000000`, `"1"`, `0`)
+	m.wrong["check_value"] = all("KMS.2606", `"0011223344556677"`)
+}
+
+// external makes a key that waits for its material.
+func (s *server) external(alias, spec string) string {
+	s.t.Helper()
+	return s.post("create-key", fmt.Sprintf(`{"key_alias":%q,"key_spec":%q,"origin":"external"}`, alias, spec)).field(s.t, "key_id")
+}
+
+// imported makes an external key and what imports material into it, and perhaps imports it.
+func (c *samples) imported(done bool) (key string, body map[string]string) {
+	c.s.t.Helper()
+	key = quote(c.s.external(c.fresh(), "AES_256"))
+	a := c.s.post("get-parameters-for-import", `{"key_id":`+key+`,"wrapping_algorithm":"RSAES_OAEP_SHA_256"}`)
+	block, err := rsa.EncryptOAEP(sha256.New(), rand.Reader, c.s.hsm.rsa["RSA_2048"].Public().(*rsa.PublicKey), make([]byte, 32), nil)
+	if err != nil {
+		c.s.t.Fatal(err)
+	}
+	body = map[string]string{
+		"import_token": quote(a.field(c.s.t, "import_token")), "encrypted_key_material": quote(base64.StdEncoding.EncodeToString(block)),
+	}
+	if done {
+		if a := c.s.post("import-key-material", fmt.Sprintf(`{"key_id":%s,"import_token":%s,"encrypted_key_material":%s}`,
+			key, body["import_token"], body["encrypted_key_material"])); a.status != http.StatusOK {
+			c.s.t.Fatalf("import: %d %s", a.status, a.body)
+		}
+	}
+	return key, body
 }
 
 func (c *samples) fillUse(rt *route, m *sample, set func(pairs ...string)) {

@@ -67,7 +67,10 @@ var (
 		"RSASSA_PSS_SHA_256", "RSASSA_PSS_SHA_384", "RSASSA_PSS_SHA_512", "RSASSA_PKCS1_V1_5_SHA_256",
 		"RSASSA_PKCS1_V1_5_SHA_384", "RSASSA_PKCS1_V1_5_SHA_512", "ECDSA_SHA_256", "ECDSA_SHA_384", "ECDSA_SHA_512",
 	}
-	macAlgorithms = []string{"HMAC_SHA_256", "HMAC_SHA_384", "HMAC_SHA_512"}
+	macAlgorithms      = []string{"HMAC_SHA_256", "HMAC_SHA_384", "HMAC_SHA_512"}
+	wrappingAlgorithms = []string{
+		"RSAES_OAEP_SHA_256", "RSAES_OAEP_SHA_1", "RSAES_PKCS1_V1_5", "RSA_AES_KEY_WRAP_SHA_256", "RSA_AES_KEY_WRAP_SHA_1",
+	}
 )
 
 // appendKey appends a key as describe-key and list-keys show it: every value a string.
@@ -88,11 +91,18 @@ func (d *Dialect) appendKey(b []byte, k *kms.Key) []byte {
 	} else {
 		b = append(b, '0')
 	}
-	b = append(b, `","key_type":"1","expiration_time":"","key_rotation_enabled":"`...)
+	b = appendMillis(b, `","key_type":"1","expiration_time":"`, k.MaterialExpiresAt)
+	b = append(b, `,"key_rotation_enabled":"`...)
 	b = strconv.AppendBool(b, k.Rotation.Enabled)
 	b = append(b, `","sys_enterprise_project_id":"0","keystore_id":"0"`...)
 	if v := k.Current(); v != nil {
 		b = appendText(b, `,"protection":`, string(v.Protection))
+		if v.OpenedIn != "" {
+			b = appendText(b, `,"opened_in":`, string(v.OpenedIn))
+		}
+	}
+	if check := k.ShownCheckValue(); check != nil {
+		b = appendHex(b, `,"check_value":"`, check)
 	}
 	return append(b, '}')
 }

@@ -1,0 +1,52 @@
+package huawei
+
+import (
+	"context"
+	"encoding/base64"
+	"time"
+
+	"github.com/keyside/keyside/policy"
+	"github.com/keyside/keyside/sidecar/dialect"
+	"github.com/keyside/keyside/sidecar/kms"
+)
+
+// importParameters answers with the wrapping key in DER, not in PEM, and with seconds, where keys have milliseconds.
+func (d *Dialect) importParameters(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
+	id, err := d.key(ctx, op, x, "key_id")
+	if err != nil {
+		return err
+	}
+	p, err := d.cfg.Core.GetImportParameters(ctx, kms.ImportParametersInput{
+		KeyID: id, Algorithm: kms.WrappingAlgorithm(x.Text("wrapping_algorithm")), WrappingSpec: kms.KeySpec(x.Text("wrapping_key_spec")),
+		OnlyLast: x.Flag("only_last", false), Repeat: x.Flag("repeat", false),
+	})
+	if err != nil {
+		return err
+	}
+	x.Out = appendKeyID(x.Out, p.KeyID)
+	x.Out = base64.StdEncoding.AppendEncode(append(x.Out, `,"import_token":"`...), p.Token)
+	x.Out = appendNumber(x.Out, `","expiration_time":`, int(p.ExpiresAt.Unix()))
+	x.Out = append(base64.StdEncoding.AppendEncode(append(x.Out, `,"public_key":"`...), p.PublicKey), '"')
+	if p.Warning != "" {
+		x.Out = appendText(x.Out, `,"warning":`, p.Warning)
+	}
+	x.Out = append(x.Out, '}')
+	return nil
+}
+
+func (d *Dialect) importMaterial(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
+	return d.onKey(ctx, op, x, func(ctx context.Context, id kms.KeyID) (*kms.Key, error) {
+		in := kms.ImportInput{
+			KeyID: id, Token: x.Text("import_token"), Material: x.Text("encrypted_key_material"), PrivateKey: x.Text("encrypted_privatekey"),
+			CheckValue: x.Text("check_value"), Repeat: x.Flag("repeat", false),
+		}
+		if x.Has("expiration_time") {
+			in.ExpiresAt = time.Unix(x.Number("expiration_time"), 0)
+		}
+		return d.cfg.Core.ImportKeyMaterial(ctx, in)
+	}, nothing)
+}
+
+func (d *Dialect) deleteMaterial(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
+	return d.onKey(ctx, op, x, d.cfg.Core.DeleteImportedKeyMaterial, nothing)
+}

@@ -1,0 +1,316 @@
+package kms
+
+import (
+	"context"
+	"crypto/subtle"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/keyside/keyside/policy"
+)
+
+// ImportParametersInput asks for what material is wrapped with that is to be imported into a key.
+type ImportParametersInput struct {
+	KeyID        KeyID
+	Algorithm    WrappingAlgorithm
+	WrappingSpec KeySpec // zero: RSA2048
+	OnlyLast     bool    // tokens that were given out for the key before end now
+	Repeat       bool    // also for a key that has its material, into which the same can then be imported again
+}
+
+// ImportParameters is a wrapping key and the token that an import under it needs. Both can be used until ExpiresAt, as often
+// as it takes.
+type ImportParameters struct {
+	KeyID        KeyID
+	Algorithm    WrappingAlgorithm
+	WrappingSpec KeySpec
+	PublicKey    []byte // DER SubjectPublicKeyInfo
+	Token        []byte
+	ExpiresAt    time.Time // whole seconds
+	Warning      string    // what is to be said against the algorithm, or empty
+}
+
+// ImportInput is wrapped material for a key. Material and PrivateKey are as WrappedMaterial has them, under the wrapping key
+// and the algorithm of the token.
+type ImportInput struct {
+	KeyID      KeyID
+	Token      []byte
+	Material   []byte
+	PrivateKey []byte
+	ExpiresAt  time.Time // when the material is destroyed; zero: never
+	CheckValue []byte    // if set: other material is refused. It is the public form, 8 bytes
+	Repeat     bool      // the same material may be there already; then nothing but ExpiresAt changes
+}
+
+// wraps is what is to be known of the wrapping algorithms. Numbers are those in tokens.
+var wraps = map[WrappingAlgorithm]struct {
+	number  byte
+	whole   bool   // the material carries everything, private keys too
+	warning string // for the caller and the record
+}{
+	WrapPKCS1:        {1, false, "RSAES_PKCS1_V1_5 is open to padding attacks: prefer RSAES_OAEP_SHA_256"},
+	WrapOAEPSHA1:     {2, false, "SHA-1 is outdated: prefer RSAES_OAEP_SHA_256"},
+	WrapOAEPSHA256:   {3, false, ""},
+	WrapRSAAESSHA1:   {4, true, "SHA-1 is outdated: prefer RSA_AES_KEY_WRAP_SHA_256"},
+	WrapRSAAESSHA256: {5, true, ""},
+}
+
+const (
+	checkValueSize = 32
+	// A private key under RFC 5649 is a multiple of 8 bytes: no key has less than minPrivateKey, and PKCS #8 of RSA-4096
+	// takes 2.4 kB. Material may be that with a block in front, or as PEM, which is a third longer.
+	minPrivateKey = 24
+	maxWrapped    = 4096
+)
+
+// GetImportParameters returns a wrapping key and a token for an import.
+func (s *Service) GetImportParameters(ctx context.Context, in ImportParametersInput) (*ImportParameters, error) {
+	if in.WrappingSpec == "" {
+		in.WrappingSpec = RSA2048
+	}
+	return run(ctx, s, policy.OpGetImportParameters, func(ctx context.Context, r *request) (*ImportParameters, error) {
+		if _, err := s.external(ctx, r, in.KeyID, in.Repeat); err != nil {
+			return nil, err
+		}
+		if err := s.checkWrap(in.Algorithm, in.WrappingSpec); err != nil {
+			return nil, err
+		}
+		r.warning = wraps[in.Algorithm].warning
+		pair, err := s.pool.take(ctx, s, in.WrappingSpec)
+		if err != nil {
+			return nil, err
+		}
+		r.target = pair.ID.String()
+		now := s.now()
+		pair.KeyID, pair.CreatedAt, pair.ExpiresAt = in.KeyID, now, now.Add(pairLife).Truncate(time.Second)
+		token, err := s.makeToken(ctx, importToken{in.Algorithm, pair})
+		if err != nil {
+			return nil, err
+		}
+		limit := pairsPerKey
+		if in.OnlyLast {
+			limit = 1
+		}
+		if err := s.store.CreatePair(ctx, pair, limit); err != nil {
+			return nil, err
+		}
+		return &ImportParameters{
+			KeyID: in.KeyID, Algorithm: in.Algorithm, WrappingSpec: in.WrappingSpec, PublicKey: pair.PublicKey, Token: token,
+			ExpiresAt: pair.ExpiresAt, Warning: r.warning,
+		}, nil
+	})
+}
+
+// external loads the key that an operation on imported material is about, if it may take part.
+func (s *Service) external(ctx context.Context, r *request, id KeyID, repeat bool) (*Key, error) {
+	key, err := s.load(ctx, r, id)
+	if err != nil {
+		return nil, err
+	}
+	return key, checkExternal(r.op, key, repeat)
+}
+
+// checkWrap checks that this HSM opens what is wrapped so.
+func (s *Service) checkWrap(alg WrappingAlgorithm, spec KeySpec) error {
+	can := s.hsm.Imports()
+	switch {
+	case wraps[alg].number == 0:
+		return Errorf(CodeInvalidRequest, "unknown wrapping algorithm").In("wrapping_algorithm")
+	case !slices.Contains(can.Algorithms, alg):
+		return Errorf(CodeUnsupportedSpec, "this HSM cannot import with %s", alg).In("wrapping_algorithm")
+	case moduli[spec] == 0:
+		return Errorf(CodeInvalidSpec, "wrapping keys are RSA keys").In("wrapping_key_spec")
+	case !slices.Contains(can.Specs, spec):
+		return Errorf(CodeUnsupportedSpec, "this HSM has no %s wrapping keys", spec).In("wrapping_key_spec")
+	}
+	return nil
+}
+
+// ImportKeyMaterial opens wrapped material in the HSM and makes it the key's, which is Enabled then. The first import binds
+// the key to its material for ever: only the same can come again, and what it encrypted before can then be decrypted again.
+// What the HSM does comes before the one transaction that changes the key, and leaves nothing there.
+func (s *Service) ImportKeyMaterial(ctx context.Context, in ImportInput) (*Key, error) {
+	return run(ctx, s, policy.OpImportMaterial, func(ctx context.Context, r *request) (*Key, error) {
+		key, err := s.external(ctx, r, in.KeyID, in.Repeat)
+		if err != nil {
+			return nil, err
+		}
+		token, err := s.openToken(ctx, in.Token, in.KeyID)
+		if err != nil {
+			return nil, err
+		}
+		r.target, r.warning = token.pair.ID.String(), wraps[token.algorithm].warning
+		if err := checkWrapped(key.Spec, token, in); err != nil {
+			return nil, err
+		}
+		return s.importUnder(ctx, r, key, token, in)
+	})
+}
+
+// checkWrapped checks what of the material's form can be told without opening it.
+func checkWrapped(spec KeySpec, token *importToken, in ImportInput) error {
+	modulus, whole := moduli[token.pair.Spec]/8, wraps[token.algorithm].whole
+	asymmetric := algorithms[spec] != nil
+	switch n := len(in.PrivateKey); {
+	case n > 0 && (whole || !asymmetric):
+		return Errorf(CodeInvalidRequest, "encrypted private key is for asymmetric keys, without RSA_AES_KEY_WRAP").In("private_key")
+	case n == 0 && asymmetric && (!whole || len(in.Material) == modulus):
+		return Errorf(CodeNoPrivateKey, "an asymmetric key needs its encrypted private key").In("private_key")
+	case n > 0 && (n < minPrivateKey || n > maxWrapped || n%8 != 0):
+		return Errorf(CodeInvalidPrivateKey, "not the form of a private key under RFC 5649").In("private_key")
+	}
+	if n := len(in.Material); n < modulus || n > modulus+maxWrapped || (n > modulus && !whole) {
+		return badMaterial()
+	}
+	if n := len(in.CheckValue); n != 0 && n != shownCheckValue {
+		return Errorf(CodeInvalidRequest, "check value must have %d bytes", shownCheckValue).In("check_value")
+	}
+	return nil
+}
+
+func badMaterial() *Error {
+	return Errorf(CodeBadMaterial, "material does not open, or is no key of this spec").In("material")
+}
+
+// importUnder does an import whose token is good.
+func (s *Service) importUnder(ctx context.Context, r *request, key *Key, token *importToken, in ImportInput) (*Key, error) {
+	if wait := s.tries.take(key.ID, s.clock.Now()); wait > 0 {
+		e := Errorf(CodeBusy, "too many imports into this key failed")
+		e.RetryAfter = wait
+		return nil, e
+	}
+	changed, err := s.importMaterial(ctx, r, key, token, in)
+	if err != nil {
+		if code := AsError(err).Code; code == CodeBadMaterial || code == CodeMaterialDiffers {
+			return nil, err
+		}
+	}
+	s.tries.giveBack(key.ID)
+	return changed, err
+}
+
+func (s *Service) importMaterial(ctx context.Context, r *request, key *Key, token *importToken, in ImportInput) (*Key, error) {
+	ref := KeyRef{ID: key.ID, Version: 1, Spec: key.Spec, Usage: key.Usage}
+	made, err := s.hsm.ImportKey(ctx, ref, WrappedMaterial{
+		WrappingKey: token.pair.Ref(), Algorithm: token.algorithm, Material: in.Material, PrivateKey: in.PrivateKey,
+	})
+	if err != nil {
+		if AsError(err).Code == CodeBadMaterial {
+			return nil, badMaterial().Because(err) // in the same words, whoever found out
+		}
+		return nil, err
+	}
+	if err := checkImported(key.Spec, made); err != nil {
+		return nil, err
+	}
+	if want := in.CheckValue; len(want) > 0 && subtle.ConstantTimeCompare(want, made.CheckValue[:shownCheckValue]) != 1 {
+		return nil, Errorf(CodeMaterialDiffers, "material is not what the check value says").In("check_value")
+	}
+	changed, err := s.store.UpdateKey(ctx, key.ID, func(k *Key) error { return s.bind(k, made, in) })
+	if err != nil {
+		return nil, err
+	}
+	r.version = changed.Current()
+	return changed, nil
+}
+
+// checkImported checks what the HSM made of material.
+func checkImported(spec KeySpec, made *SealedKey) error {
+	if err := checkSealed(spec, made); err != nil {
+		return err
+	}
+	if len(made.CheckValue) != checkValueSize || allZero(made.CheckValue) {
+		return hostile("check value of %d bytes, or zero", len(made.CheckValue))
+	}
+	if made.OpenedIn != ProtectionHSM && made.OpenedIn != ProtectionDriver {
+		return hostile("material was opened in %q", made.OpenedIn)
+	}
+	return nil
+}
+
+// bind makes material the key's, inside the transaction.
+func (s *Service) bind(key *Key, made *SealedKey, in ImportInput) error {
+	now := s.now()
+	if err := checkExternal(policy.OpImportMaterial, key, in.Repeat); err != nil {
+		return err
+	}
+	if !in.ExpiresAt.IsZero() && !in.ExpiresAt.After(now) {
+		return Errorf(CodeMaterialExpiry, "expiry is not in the future").In("expiration_time")
+	}
+	if key.CheckValue != nil && subtle.ConstantTimeCompare(key.CheckValue, made.CheckValue) != 1 {
+		return Errorf(CodeMaterialDiffers, "material is not that of the key's first import").In("material")
+	}
+	key.MaterialExpiresAt = in.ExpiresAt.UTC().Truncate(time.Millisecond)
+	if key.Current() != nil {
+		return nil
+	}
+	key.State, key.CheckValue = Enabled, made.CheckValue
+	key.Versions = []KeyVersion{{
+		Number: 1, CreatedAt: now, Sealed: made.Sealed, Root: made.Root, Protection: made.Protection, PublicKey: made.PublicKey,
+		OpenedIn: made.OpenedIn,
+	}}
+	return nil
+}
+
+// DeleteImportedKeyMaterial destroys the material of an external symmetric key, which is PendingImport then. As that cannot
+// be taken back from here, the audit log says so before.
+func (s *Service) DeleteImportedKeyMaterial(ctx context.Context, id KeyID) (*Key, error) {
+	return run(ctx, s, policy.OpDeleteMaterial, func(ctx context.Context, r *request) (*Key, error) {
+		if _, err := s.external(ctx, r, id, false); err != nil {
+			return nil, err
+		}
+		if err := s.intend(ctx, r); err != nil {
+			return nil, err
+		}
+		return s.dropMaterial(ctx, id, func(key *Key) error { return checkExternal(r.op, key, false) })
+	})
+}
+
+// dropMaterial destroys a key's material, if the key still is as check wants it. What the material was stays known by its
+// check value.
+func (s *Service) dropMaterial(ctx context.Context, id KeyID, check func(*Key) error) (*Key, error) {
+	var before *Key
+	after, err := s.store.UpdateKey(ctx, id, func(key *Key) error {
+		if err := check(key); err != nil {
+			return err
+		}
+		was := *key
+		before = &was
+		key.Versions, key.MaterialExpiresAt = nil, time.Time{}
+		if key.State != PendingDeletion {
+			key.State = PendingImport
+		}
+		return nil
+	})
+	if before != nil {
+		s.forgetMaterial(context.WithoutCancel(ctx), before) // whether or not anybody waits for it
+		if err != nil {
+			s.scheduler.unclear.Store(true)
+		}
+	}
+	return after, err
+}
+
+// expireMaterial destroys the material of a key whose time has come.
+func (s *Service) expireMaterial(ctx context.Context, r *request, key *Key) error {
+	if err := s.intend(ctx, r); err != nil {
+		return err
+	}
+	r.version = key.Current()
+	_, err := s.dropMaterial(ctx, key.ID, func(k *Key) error {
+		if !k.MaterialExpiresAt.Equal(key.MaterialExpiresAt) {
+			return errNotDue
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("expire material: %w", err)
+	}
+	return nil
+}
+
+// expired reports whether the key's material is past its time, be it not yet destroyed.
+func (k *Key) expired(clock Clock) bool {
+	return !k.MaterialExpiresAt.IsZero() && !clock.Now().Before(k.MaterialExpiresAt)
+}

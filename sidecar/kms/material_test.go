@@ -1,0 +1,595 @@
+package kms_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/keyside/keyside/policy"
+	"github.com/keyside/keyside/sidecar/kms"
+)
+
+// ours and theirs are two materials of AES_256 keys.
+var ours, theirs = bytes.Repeat([]byte{7}, 32), bytes.Repeat([]byte{8}, 32)
+
+func (w *world) external(t testing.TB, alias string, spec kms.KeySpec) kms.KeyID {
+	t.Helper()
+	return w.create(t, kms.CreateKeyInput{Alias: alias, Spec: spec, Origin: kms.OriginExternal}).ID
+}
+
+func (w *world) parameters(t testing.TB, id kms.KeyID, alg kms.WrappingAlgorithm) *kms.ImportParameters {
+	t.Helper()
+	p, err := w.GetImportParameters(admin, kms.ImportParametersInput{KeyID: id, Algorithm: alg, Repeat: true})
+	wantCode(t, err, "ok")
+	return p
+}
+
+// wrap encrypts material as openssl does for an importer.
+func wrap(p *kms.ImportParameters, material []byte) []byte {
+	public, err := x509.ParsePKIXPublicKey(p.PublicKey)
+	if err != nil {
+		panic(err)
+	}
+	var block []byte
+	switch p.Algorithm {
+	case kms.WrapPKCS1:
+		block, err = rsa.EncryptPKCS1v15(rand.Reader, public.(*rsa.PublicKey), material)
+	case kms.WrapOAEPSHA1:
+		block, err = rsa.EncryptOAEP(sha1.New(), rand.Reader, public.(*rsa.PublicKey), material, nil)
+	default:
+		block, err = rsa.EncryptOAEP(sha256.New(), rand.Reader, public.(*rsa.PublicKey), material, nil)
+	}
+	if err != nil {
+		panic(err)
+	}
+	return block
+}
+
+// in wraps material under parameters.
+func in(p *kms.ImportParameters, material []byte) kms.ImportInput {
+	return kms.ImportInput{KeyID: p.KeyID, Token: p.Token, Material: wrap(p, material)}
+}
+
+// imports gets parameters and imports material.
+func (w *world) imports(t testing.TB, id kms.KeyID, material []byte, expires time.Time) error {
+	t.Helper()
+	i := in(w.parameters(t, id, kms.WrapOAEPSHA256), material)
+	i.ExpiresAt = expires
+	_, err := w.ImportKeyMaterial(admin, i)
+	return err
+}
+
+// TestImport follows an import under each algorithm that the HSM has: what the key is before and after, and what is on
+// record.
+func TestImport(t *testing.T) {
+	for alg, warned := range map[kms.WrappingAlgorithm]bool{kms.WrapPKCS1: true, kms.WrapOAEPSHA1: true, kms.WrapOAEPSHA256: false} {
+		w := newWorld(t, kms.Limits{})
+		id := w.external(t, "key", kms.AES256)
+		before := w.clock.Now()
+		p := w.parameters(t, id, alg)
+		life := p.ExpiresAt.Sub(before)
+		if life > 24*time.Hour || life < 24*time.Hour-2*time.Second || (p.Warning != "") != warned || p.ExpiresAt.Nanosecond() != 0 {
+			t.Errorf("%s: parameters for %s, warning %q", alg, life, p.Warning)
+		}
+		if n := base64.StdEncoding.EncodedLen(len(p.Token)); n < 200 || n > 6144 {
+			t.Errorf("token has %d characters", n)
+		}
+		rec := w.audit.last(t)
+		if rec.Target == "" || (rec.Warning != "") != warned || rec.KeyID != id.String() {
+			t.Errorf("audited as %+v", rec)
+		}
+		key, err := w.ImportKeyMaterial(admin, in(p, ours))
+		wantCode(t, err, "ok")
+		v := key.Current()
+		if key.State != kms.Enabled || len(key.Versions) != 1 || v.Number != 1 || v.OpenedIn != kms.ProtectionDriver ||
+			len(key.CheckValue) != 32 || len(key.ShownCheckValue()) != 8 || !key.MaterialExpiresAt.IsZero() {
+			t.Errorf("%s: imported, the key is %+v", alg, key)
+		}
+		if again := w.audit.last(t); again.Target != rec.Target || again.Version != 1 || again.OpenedIn != kms.ProtectionDriver || (again.Warning != "") != warned {
+			t.Errorf("audited as %+v", again)
+		}
+		w.opens(t, w.encrypt(t, id))
+		_, err = w.ImportKeyMaterial(admin, in(p, ours))
+		wantCode(t, err, kms.CodeNotPendingImport)
+		_, err = w.EnableRotation(admin, id, 30)
+		wantCode(t, err, kms.CodeExternalKey)
+	}
+}
+
+// TestImportOfPrivateKey imports an elliptic key, and refuses what has not the form of one before anything is opened.
+func TestImportOfPrivateKey(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	id := w.external(t, "key", kms.ECP256)
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der = append(der, make([]byte, 8-len(der)%8)...)
+	i := in(w.parameters(t, id, kms.WrapOAEPSHA256), ours)
+	for _, c := range []struct {
+		private []byte
+		want    kms.Code
+	}{
+		{nil, kms.CodeNoPrivateKey}, {make([]byte, 16), kms.CodeInvalidPrivateKey}, {der[1:], kms.CodeInvalidPrivateKey},
+		{make([]byte, 4104), kms.CodeInvalidPrivateKey}, {make([]byte, 136), kms.CodeBadMaterial}, {der, "ok"},
+	} {
+		i.PrivateKey = c.private
+		_, err := w.ImportKeyMaterial(admin, i)
+		wantCode(t, err, c.want)
+	}
+	if w.hsm.imported != 2 {
+		t.Errorf("the HSM was asked for %d imports, want 2", w.hsm.imported)
+	}
+	out, err := w.Sign(admin, kms.SignInput{KeyID: id, Algorithm: kms.ECDSASHA256, Message: []byte("m")})
+	wantCode(t, err, "ok")
+	digest := sha256.Sum256([]byte("m"))
+	if !ecdsa.VerifyASN1(&private.PublicKey, digest[:], out.Signature) {
+		t.Error("the signature is not the importer's")
+	}
+	_, err = w.DeleteImportedKeyMaterial(admin, id)
+	wantCode(t, err, kms.CodePrivateMaterial)
+	w.stored(t, id)
+
+	whole := in(w.parameters(t, w.external(t, "whole", kms.ECP256), kms.WrapRSAAESSHA256), ours)
+	_, err = w.ImportKeyMaterial(admin, whole)
+	wantCode(t, err, kms.CodeNoPrivateKey)
+	whole.PrivateKey = der
+	_, err = w.ImportKeyMaterial(admin, whole)
+	wantCode(t, err, kms.CodeInvalidRequest)
+	symmetric := in(w.parameters(t, w.external(t, "symmetric", kms.AES256), kms.WrapOAEPSHA256), ours)
+	symmetric.PrivateKey = der
+	_, err = w.ImportKeyMaterial(admin, symmetric)
+	wantCode(t, err, kms.CodeInvalidRequest)
+}
+
+// TestImportRules holds which keys take part in imports, in which state.
+func TestImportRules(t *testing.T) {
+	states := []kms.KeyState{kms.Enabled, kms.Disabled, kms.PendingImport, kms.PendingDeletion}
+	for _, c := range []struct {
+		spec             kms.KeySpec
+		origin           kms.Origin
+		takes, takeAgain string
+		deletes          string
+	}{
+		{kms.AES256, kms.OriginExternal, "NotPendingImport NotPendingImport ok NotPendingImport", "ok ok ok NotPendingImport", "ok ok NoMaterial NoMaterial"},
+		{kms.ECP256, kms.OriginExternal, "NotPendingImport NotPendingImport ok NotPendingImport", "ok ok ok NotPendingImport", "PrivateMaterial PrivateMaterial NoMaterial NoMaterial"},
+		{kms.HMAC256, kms.OriginExternal, "NotPendingImport NotPendingImport MACKey NotPendingImport", "MACKey MACKey MACKey NotPendingImport", "MACKey MACKey NoMaterial NoMaterial"},
+		{kms.AES256, kms.OriginKMS, "NotExternal NotExternal NotExternal NotExternal", "NotExternal NotExternal NotExternal NotExternal", "NotExternal NotExternal NotExternal NotExternal"},
+	} {
+		w := newWorld(t, kms.Limits{})
+		id := w.create(t, kms.CreateKeyInput{Alias: "key", Spec: c.spec, Origin: c.origin}).ID
+		for i, state := range states {
+			t.Run(fmt.Sprint(c.spec, c.origin, state), func(t *testing.T) {
+				takes, again, deletes := fields(c.takes)[i], fields(c.takeAgain)[i], fields(c.deletes)[i]
+				p := kms.ImportParametersInput{KeyID: id, Algorithm: kms.WrapOAEPSHA256}
+				token := kms.ImportInput{KeyID: id, Token: []byte("token")}
+				refused := func(code kms.Code) kms.Code { // by the token, where the key takes part
+					if code == "ok" {
+						return kms.CodeImportTokenInvalid
+					}
+					return code
+				}
+				w.set(id, func(k *kms.Key) { k.State = state })
+				_, err := w.GetImportParameters(admin, p)
+				wantCode(t, err, takes)
+				_, err = w.ImportKeyMaterial(admin, token)
+				wantCode(t, err, refused(takes))
+				p.Repeat, token.Repeat = true, true
+				_, err = w.GetImportParameters(admin, p)
+				wantCode(t, err, again)
+				_, err = w.ImportKeyMaterial(admin, token)
+				wantCode(t, err, refused(again))
+				_, err = w.DeleteImportedKeyMaterial(admin, id)
+				wantCode(t, err, deletes)
+			})
+		}
+	}
+	w := newWorld(t, kms.Limits{})
+	id := w.defaultKey(t, "obs")
+	_, err := w.GetImportParameters(admin, kms.ImportParametersInput{KeyID: id, Algorithm: kms.WrapOAEPSHA256})
+	wantCode(t, err, kms.CodeDefaultKey)
+	external := w.external(t, "key", kms.AES256)
+	for _, c := range []struct {
+		alg  kms.WrappingAlgorithm
+		spec kms.KeySpec
+		want kms.Code
+	}{
+		{"SM2_ENCRYPT", "", kms.CodeInvalidRequest}, {"", "", kms.CodeInvalidRequest}, {kms.WrapRSAAESSHA1, "", kms.CodeUnsupportedSpec},
+		{kms.WrapOAEPSHA256, kms.RSA3072, kms.CodeUnsupportedSpec}, {kms.WrapOAEPSHA256, kms.AES256, kms.CodeInvalidSpec},
+		{kms.WrapOAEPSHA256, kms.RSA2048, "ok"},
+	} {
+		_, err := w.GetImportParameters(admin, kms.ImportParametersInput{KeyID: external, Algorithm: c.alg, WrappingSpec: c.spec})
+		wantCode(t, err, c.want)
+	}
+}
+
+func fields(codes string) (out []kms.Code) {
+	for _, f := range bytes.Fields([]byte(codes)) {
+		out = append(out, kms.Code(f))
+	}
+	return out
+}
+
+// TestTokens holds what a token is good for: this key, for a day, in another process too, as often as it takes; and that no
+// change of it passes.
+func TestTokens(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	id, other := w.external(t, "key", kms.AES256), w.external(t, "other", kms.AES256)
+	p := w.parameters(t, id, kms.WrapOAEPSHA256)
+	good := in(p, ours)
+	for i := range p.Token {
+		bad := good
+		bad.Token = bytes.Clone(p.Token)
+		bad.Token[i] ^= 1
+		_, err := w.ImportKeyMaterial(admin, bad)
+		wantCode(t, err, kms.CodeImportTokenInvalid)
+	}
+	for _, token := range [][]byte{nil, p.Token[:len(p.Token)-1], append(bytes.Clone(p.Token), 0), make([]byte, len(p.Token)), make([]byte, 5000)} {
+		bad := good
+		bad.Token = token
+		_, err := w.ImportKeyMaterial(admin, bad)
+		wantCode(t, err, kms.CodeImportTokenInvalid)
+	}
+	moved := good
+	moved.KeyID = other
+	_, err := w.ImportKeyMaterial(admin, moved)
+	wantCode(t, err, kms.CodeImportTokenOther)
+	if w.hsm.imported != 0 {
+		t.Errorf("the HSM was asked to open material %d times", w.hsm.imported)
+	}
+	w.Service = w.restart(t, kms.Limits{})
+	_, err = w.ImportKeyMaterial(admin, in(p, ours[1:]))
+	wantCode(t, err, kms.CodeBadMaterial)
+	for range 2 {
+		_, err = w.ImportKeyMaterial(admin, good)
+		wantCode(t, err, "ok")
+		_, err = w.DeleteImportedKeyMaterial(admin, id)
+		wantCode(t, err, "ok")
+	}
+	w.clock.advance(p.ExpiresAt.Sub(w.clock.Now()) - time.Second)
+	_, err = w.ImportKeyMaterial(admin, good)
+	wantCode(t, err, "ok")
+	_, err = w.DeleteImportedKeyMaterial(admin, id)
+	wantCode(t, err, "ok")
+	w.clock.advance(time.Second)
+	_, err = w.ImportKeyMaterial(admin, good)
+	wantCode(t, err, kms.CodeImportTokenExpired)
+	_, err = w.ImportKeyMaterial(admin, moved)
+	wantCode(t, err, kms.CodeImportTokenExpired) // which goes before the key
+	w.RunDue(admin)
+	_, err = w.ImportKeyMaterial(admin, good) // the pair is gone
+	wantCode(t, err, kms.CodeImportTokenExpired)
+}
+
+// TestTokenOfAnotherTenant holds that a tenant's name is bound, even where a MAC would be the same.
+func TestTokenOfAnotherTenant(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	good := in(w.parameters(t, w.external(t, "key", kms.AES256), kms.WrapOAEPSHA256), ours)
+	service, err := kms.New(kms.Config{Store: w.store, HSM: w.hsm, Auditor: w.audit, Tenant: "else", Clock: w.clock})
+	wantCode(t, err, "ok")
+	_, err = service.ImportKeyMaterial(admin, good)
+	wantCode(t, err, kms.CodeImportTokenInvalid)
+}
+
+// TestOnlyTheLastToken holds which tokens end when another is given out.
+func TestOnlyTheLastToken(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	id, other := w.external(t, "key", kms.AES256), w.external(t, "other", kms.AES256)
+	last := func(only bool) kms.ImportInput {
+		p, err := w.GetImportParameters(admin, kms.ImportParametersInput{KeyID: id, Algorithm: kms.WrapOAEPSHA256, OnlyLast: only})
+		wantCode(t, err, "ok")
+		return in(p, ours[1:]) // which fails for its material, if not for its token
+	}
+	try := func(i kms.ImportInput, want kms.Code) {
+		t.Helper()
+		w.clock.advance(time.Minute)
+		_, err := w.ImportKeyMaterial(admin, i)
+		wantCode(t, err, want)
+	}
+	bystander := in(w.parameters(t, other, kms.WrapOAEPSHA256), ours[1:])
+	a, b := last(false), last(false)
+	try(a, kms.CodeBadMaterial)
+	try(b, kms.CodeBadMaterial)
+	c := last(true)
+	w.Service = w.restart(t, kms.Limits{})
+	try(a, kms.CodeImportTokenExpired)
+	try(b, kms.CodeImportTokenExpired)
+	try(c, kms.CodeBadMaterial)
+	w.RunDue(admin)
+	try(a, kms.CodeImportTokenExpired)
+	try(c, kms.CodeBadMaterial)
+	try(bystander, kms.CodeBadMaterial)
+	for range 99 {
+		last(false)
+	}
+	try(c, kms.CodeBadMaterial)
+	last(false)
+	try(c, kms.CodeImportTokenExpired)
+	try(bystander, kms.CodeBadMaterial)
+}
+
+// TestTheSameMaterialForEver holds that a key takes no other material than its first, and opens with that what it ever
+// encrypted: through deletion, through expiry, and while it is there.
+func TestTheSameMaterialForEver(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	id := w.external(t, "key", kms.AES256)
+	wantCode(t, w.imports(t, id, ours, time.Time{}), "ok")
+	check := w.stored(t, id).CheckValue
+	ciphertext := w.encrypt(t, id)
+	gone := func() {
+		t.Helper()
+		key := w.stored(t, id)
+		if key.State != kms.PendingImport || len(key.Versions) != 0 || !key.MaterialExpiresAt.IsZero() || !bytes.Equal(key.CheckValue, check) {
+			t.Fatalf("without its material, the key is %+v", key)
+		}
+		_, err := w.Decrypt(admin, kms.DecryptInput{Ciphertext: ciphertext})
+		wantCode(t, err, kms.CodeKeyPendingImport)
+		_, err = w.Encrypt(admin, kms.EncryptInput{KeyID: id, Plaintext: []byte("x")})
+		wantCode(t, err, kms.CodeKeyPendingImport)
+		wantCode(t, w.imports(t, id, theirs, time.Time{}), kms.CodeMaterialDiffers)
+	}
+	_, err := w.DeleteImportedKeyMaterial(admin, id)
+	wantCode(t, err, "ok")
+	if d := w.hsm.destroyed; len(d) != 1 || d[0].ID != id {
+		t.Errorf("the HSM was told to forget %+v", d)
+	}
+	w.wantOutcomes(t, policy.OpDeleteMaterial, "begun", "ok")
+	gone()
+	w.Service = w.restart(t, kms.Limits{})
+	gone()
+	expires := w.clock.Now().Add(time.Hour)
+	wantCode(t, w.imports(t, id, ours, expires), "ok")
+	w.opens(t, ciphertext)
+	if key := w.stored(t, id); !key.MaterialExpiresAt.Equal(expires.Truncate(time.Millisecond)) {
+		t.Errorf("expires at %s, want %s", key.MaterialExpiresAt, expires)
+	}
+	w.clock.advance(time.Hour)
+	_, err = w.Decrypt(admin, kms.DecryptInput{Ciphertext: ciphertext})
+	wantCode(t, err, kms.CodeKeyPendingImport) // though nobody has looked yet
+	_, err = w.Encrypt(admin, kms.EncryptInput{KeyID: id, Plaintext: []byte("x")})
+	wantCode(t, err, kms.CodeKeyPendingImport)
+	w.RunDue(admin)
+	w.wantOutcomes(t, policy.OpExpireMaterial, "begun", "ok")
+	gone()
+	wantCode(t, w.imports(t, id, ours, time.Time{}), "ok")
+	w.opens(t, ciphertext)
+
+	i := in(w.parameters(t, id, kms.WrapOAEPSHA256), ours)
+	i.ExpiresAt, i.Repeat = w.clock.Now().Add(time.Hour), true
+	was := w.stored(t, id)
+	for _, state := range []kms.KeyState{kms.Enabled, kms.Disabled} {
+		w.set(id, func(k *kms.Key) { k.State = state })
+		key, err := w.ImportKeyMaterial(admin, i)
+		wantCode(t, err, "ok")
+		if key.State != state || key.MaterialExpiresAt.IsZero() || !bytes.Equal(key.Current().Sealed, was.Current().Sealed) {
+			t.Errorf("imported again, the key is %+v", key)
+		}
+	}
+	i = in(w.parameters(t, id, kms.WrapOAEPSHA256), theirs)
+	i.Repeat = true
+	_, err = w.ImportKeyMaterial(admin, i)
+	wantCode(t, err, kms.CodeMaterialDiffers)
+}
+
+// TestExpiry holds when material can expire, in which states, and what else is due meanwhile.
+func TestExpiry(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	id := w.external(t, "key", kms.AES256)
+	for _, late := range []time.Duration{-time.Hour, 0} {
+		wantCode(t, w.imports(t, id, ours, w.clock.Now().Add(late)), kms.CodeMaterialExpiry)
+	}
+	if key := w.stored(t, id); key.State != kms.PendingImport || key.CheckValue != nil {
+		t.Errorf("refused, the key is %+v", key)
+	}
+	wantCode(t, w.imports(t, id, theirs, w.clock.Now().Add(time.Hour)), "ok") // nothing was bound
+	disabled, doomed := w.external(t, "disabled", kms.AES256), w.external(t, "doomed", kms.ECP256)
+	wantCode(t, w.imports(t, disabled, ours, w.clock.Now().Add(time.Hour)), "ok")
+	_, err := w.DisableKey(admin, disabled)
+	wantCode(t, err, "ok")
+	w.set(doomed, func(k *kms.Key) {
+		k.Versions = []kms.KeyVersion{{Number: 1, Sealed: []byte("x"), Protection: kms.ProtectionHSM}}
+		k.State, k.DeletionAt = kms.PendingDeletion, w.clock.Now().Add(day(7)).Truncate(time.Millisecond)
+		k.MaterialExpiresAt = w.clock.Now().Add(time.Hour).Truncate(time.Millisecond)
+	})
+	w.clock.advance(2 * time.Hour)
+	next := w.RunDue(admin)
+	for alias, want := range map[string]kms.KeyState{"key": kms.PendingImport, "disabled": kms.PendingImport, "doomed": kms.PendingDeletion} {
+		found, err := w.store.Named(admin, alias)
+		wantCode(t, err, "ok")
+		if key := w.stored(t, found); key.State != want || len(key.Versions) != 0 {
+			t.Errorf("%s is %s with %d versions", alias, key.State, len(key.Versions))
+		}
+	}
+	if in := next.Sub(w.clock.Now()); in < 21*time.Hour || in > 22*time.Hour {
+		t.Errorf("something is due in %s, want the end of the first wrapping key", in)
+	}
+	key, err := w.CancelKeyDeletion(admin, doomed)
+	wantCode(t, err, "ok")
+	if key.State != kms.PendingImport {
+		t.Errorf("taken back without material, the key is %s", key.State)
+	}
+}
+
+// TestNoAuditNoLoss holds that no material is destroyed that is not on record before, and that expiry is made up for later.
+func TestNoAuditNoLoss(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	id := w.external(t, "key", kms.AES256)
+	wantCode(t, w.imports(t, id, ours, w.clock.Now().Add(time.Hour)), "ok")
+	w.audit.down = errors.New("disk full")
+	_, err := w.DeleteImportedKeyMaterial(admin, id)
+	wantCode(t, err, kms.CodeInternal)
+	w.clock.advance(time.Hour)
+	w.RunDue(admin)
+	if key := w.stored(t, id); len(key.Versions) != 1 {
+		t.Error("the material is gone")
+	}
+	w.audit.down = nil
+	w.clock.advance(time.Second)
+	w.RunDue(admin)
+	if key := w.stored(t, id); len(key.Versions) != 0 {
+		t.Error("the material is still there")
+	}
+}
+
+// TestExpiryPutOff holds that material that was imported anew in the last moment stays.
+func TestExpiryPutOff(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	id := w.external(t, "key", kms.AES256)
+	wantCode(t, w.imports(t, id, ours, w.clock.Now().Add(time.Hour)), "ok")
+	w.clock.advance(time.Hour)
+	w.store.beforeUpdate = func() {
+		w.store.beforeUpdate = nil
+		w.set(id, func(k *kms.Key) { k.MaterialExpiresAt = time.Time{} })
+	}
+	w.RunDue(admin)
+	if key := w.stored(t, id); len(key.Versions) != 1 || key.State != kms.Enabled {
+		t.Errorf("key is %+v", key)
+	}
+}
+
+// TestBadMaterial holds that whatever is wrong with material is one answer, that nothing is bound by it, and that a key is
+// tried only so often.
+func TestBadMaterial(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	id := w.external(t, "key", kms.AES256)
+	p := w.parameters(t, id, kms.WrapOAEPSHA256)
+	good := in(p, ours)
+	sha1 := *p
+	sha1.Algorithm = kms.WrapOAEPSHA1
+	pkcs1 := *p
+	pkcs1.Algorithm = kms.WrapPKCS1
+	flipped := bytes.Clone(good.Material)
+	flipped[100] ^= 1
+	words := map[string]bool{}
+	for name, block := range map[string][]byte{
+		"none": nil, "short": good.Material[1:], "long": append(bytes.Clone(good.Material), 0), "flipped": flipped, "zero": make([]byte, 256),
+		"hash": wrap(&sha1, ours), "padding": wrap(&pkcs1, ours), "31 bytes": wrap(p, ours[1:]), "33 bytes": wrap(p, append(ours, 0)),
+	} {
+		bad := good
+		bad.Material = block
+		_, err := w.ImportKeyMaterial(admin, bad)
+		if codeOf(err) != kms.CodeBadMaterial {
+			t.Errorf("%s: %v", name, err)
+		}
+		words[err.Error()] = true
+	}
+	if len(words) != 1 {
+		t.Errorf("the answers differ: %v", words)
+	}
+	if key := w.stored(t, id); key.State != kms.PendingImport || key.CheckValue != nil {
+		t.Errorf("the key is %+v", key)
+	}
+	bad := good
+	bad.Material = flipped
+	var err error
+	for n := 0; ; n++ { // after the six that the HSM has seen
+		if _, err = w.ImportKeyMaterial(admin, bad); codeOf(err) != kms.CodeBadMaterial {
+			if n != 4 {
+				t.Errorf("%d more failed", n)
+			}
+			break
+		}
+	}
+	wantCode(t, err, kms.CodeBusy)
+	if wait := kms.AsError(err).RetryAfter; wait <= 0 || wait > 6*time.Second {
+		t.Errorf("to be tried again in %s", wait)
+	}
+	asked := w.hsm.imported
+	_, err = w.ImportKeyMaterial(admin, good)
+	wantCode(t, err, kms.CodeBusy)
+	other := w.external(t, "other", kms.AES256)
+	wantCode(t, w.imports(t, other, ours, time.Time{}), "ok") // which is no other key's affair
+	if w.hsm.imported != asked+1 {
+		t.Error("the HSM was asked though the key was out of tries")
+	}
+	w.clock.advance(kms.AsError(err).RetryAfter)
+	_, err = w.ImportKeyMaterial(admin, good)
+	wantCode(t, err, "ok")
+}
+
+// TestClientsCheckValue holds that a check value that the client sends is compared before anything binds.
+func TestClientsCheckValue(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	id := w.external(t, "key", kms.AES256)
+	wantCode(t, w.imports(t, id, ours, time.Time{}), "ok")
+	shown := w.stored(t, id).ShownCheckValue()
+	i := in(w.parameters(t, w.external(t, "other", kms.AES256), kms.WrapOAEPSHA256), theirs)
+	for _, c := range []struct {
+		value []byte
+		want  kms.Code
+	}{{shown[:7], kms.CodeInvalidRequest}, {make([]byte, 32), kms.CodeInvalidRequest}, {shown, kms.CodeMaterialDiffers}} {
+		i.CheckValue = c.value
+		_, err := w.ImportKeyMaterial(admin, i)
+		wantCode(t, err, c.want)
+	}
+	if key := w.stored(t, i.KeyID); key.CheckValue != nil || key.State != kms.PendingImport {
+		t.Errorf("the key is %+v", key)
+	}
+	i = in(w.parameters(t, i.KeyID, kms.WrapOAEPSHA256), ours)
+	i.CheckValue = shown
+	_, err := w.ImportKeyMaterial(admin, i)
+	wantCode(t, err, "ok")
+}
+
+// TestPool holds that wrapping keys are made ahead, 2048 bits first, and that requests take them.
+func TestPool(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	id := w.external(t, "key", kms.AES256)
+	var err error
+	w.Service, err = kms.New(kms.Config{
+		Store: w.store, HSM: w.hsm, Auditor: w.audit, Tenant: "test", Clock: w.clock, Pool: map[kms.KeySpec]int{kms.RSA2048: 2},
+	})
+	wantCode(t, err, "ok")
+	rsaKey() // so that it is not made in the time that is measured
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() { w.FillPool(ctx); close(ended) }()
+	made := func() []kms.KeyRef {
+		w.hsm.mu.Lock()
+		defer w.hsm.mu.Unlock()
+		return slices.Clone(w.hsm.made)
+	}
+	waitFor(t, func() bool { return len(made()) == 2 })
+	waitFor(t, func() bool { // put, too
+		before := w.audit.outcomes(policy.OpGetImportParameters)
+		w.parameters(t, id, kms.WrapOAEPSHA256)
+		rec := w.audit.last(t)
+		return len(before) >= 0 && slices.ContainsFunc(made()[:2], func(ref kms.KeyRef) bool { return ref.ID.String() == rec.Target })
+	})
+	waitFor(t, func() bool { return len(made()) >= 3 }) // and the pool is filled up
+	for _, ref := range made() {
+		if ref.Usage != kms.Unwrap || ref.Spec != kms.RSA2048 || ref.ID == uuid.Nil || ref.Version != 1 {
+			t.Errorf("the HSM was asked for %+v", ref)
+		}
+	}
+	cancel()
+	<-ended
+}
+
+// waitFor polls until something has come.
+func waitFor(t *testing.T, come func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !come(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("it did not come")
+		}
+	}
+}
