@@ -232,7 +232,7 @@ const (
 	Algorithm_RSAES_OAEP_SHA_1          Algorithm = 10 // MGF1 with the same hash, empty label (RFC 8017)
 	Algorithm_RSAES_OAEP_SHA_256        Algorithm = 11
 	Algorithm_RSAES_PKCS1_V1_5          Algorithm = 12
-	Algorithm_RSA_AES_KEY_WRAP_SHA_1    Algorithm = 13 // PKCS#11 CKM_RSA_AES_KEY_WRAP: OAEP of an AES key, then RFC 5649
+	Algorithm_RSA_AES_KEY_WRAP_SHA_1    Algorithm = 13 // the layouts of ImportKeyRequest.encrypted_material
 	Algorithm_RSA_AES_KEY_WRAP_SHA_256  Algorithm = 14
 	Algorithm_RSASSA_PKCS1_V1_5_SHA_256 Algorithm = 20
 	Algorithm_RSASSA_PKCS1_V1_5_SHA_384 Algorithm = 21
@@ -1308,15 +1308,21 @@ func (x *MakeWrappingKeyRequest) GetKey() *KeyIdentity {
 }
 
 type ImportKeyRequest struct {
-	state               protoimpl.MessageState `protogen:"open.v1"`
-	Tenant              string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
-	Key                 *KeyIdentity           `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"` // of the key to be made
-	WrappingKey         *KeyIdentity           `protobuf:"bytes,3,opt,name=wrapping_key,json=wrappingKey,proto3" json:"wrapping_key,omitempty"`
-	SealedWrappingKey   []byte                 `protobuf:"bytes,4,opt,name=sealed_wrapping_key,json=sealedWrappingKey,proto3" json:"sealed_wrapping_key,omitempty"`
-	Algorithm           Algorithm              `protobuf:"varint,5,opt,name=algorithm,proto3,enum=driver.v1.Algorithm" json:"algorithm,omitempty"`
-	EncryptedMaterial   []byte                 `protobuf:"bytes,6,opt,name=encrypted_material,json=encryptedMaterial,proto3" json:"encrypted_material,omitempty"`         // symmetric: the key; asymmetric: the temporary AES key, or the whole RSA_AES_KEY_WRAP blob
-	EncryptedPrivateKey []byte                 `protobuf:"bytes,7,opt,name=encrypted_private_key,json=encryptedPrivateKey,proto3" json:"encrypted_private_key,omitempty"` // asymmetric under OAEP or PKCS#1: PKCS#8 DER under RFC 5649 with the temporary key
-	ExpectedCheckValue  []byte                 `protobuf:"bytes,8,opt,name=expected_check_value,json=expectedCheckValue,proto3" json:"expected_check_value,omitempty"`    // if set: another check value is refused with BAD_MATERIAL before anything is sealed
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	Tenant            string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Key               *KeyIdentity           `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"` // of the key to be made
+	WrappingKey       *KeyIdentity           `protobuf:"bytes,3,opt,name=wrapping_key,json=wrappingKey,proto3" json:"wrapping_key,omitempty"`
+	SealedWrappingKey []byte                 `protobuf:"bytes,4,opt,name=sealed_wrapping_key,json=sealedWrappingKey,proto3" json:"sealed_wrapping_key,omitempty"`
+	Algorithm         Algorithm              `protobuf:"varint,5,opt,name=algorithm,proto3,enum=driver.v1.Algorithm" json:"algorithm,omitempty"`
+	// One RSA block as long as the modulus. Under OAEP and PKCS #1 v1.5 it holds a symmetric key, or the temporary AES key
+	// (16, 24 or 32 bytes) of a private key. Under RSA_AES_KEY_WRAP it holds a temporary AES key and a container follows it:
+	//   - PKCS#11's CKM_RSA_AES_KEY_WRAP: the key, or PKCS#8 DER, under RFC 5649;
+	//   - VNG Cloud's, which begins with Salted__: a private key as PEM in a file of
+	//     `openssl enc -aes-256-cbc -salt -pbkdf2 -iter 10` whose password is the temporary key up to its first LF or NUL;
+	//   - none: VNG Cloud calls OAEP of a symmetric key so. The block holds that key.
+	EncryptedMaterial   []byte `protobuf:"bytes,6,opt,name=encrypted_material,json=encryptedMaterial,proto3" json:"encrypted_material,omitempty"`
+	EncryptedPrivateKey []byte `protobuf:"bytes,7,opt,name=encrypted_private_key,json=encryptedPrivateKey,proto3" json:"encrypted_private_key,omitempty"` // private keys under OAEP or PKCS #1 v1.5: the container
+	ExpectedCheckValue  []byte `protobuf:"bytes,8,opt,name=expected_check_value,json=expectedCheckValue,proto3" json:"expected_check_value,omitempty"`    // if set: another check value is refused with BAD_MATERIAL before anything is sealed
 	unknownFields       protoimpl.UnknownFields
 	sizeCache           protoimpl.SizeCache
 }

@@ -60,8 +60,11 @@ type DriverClient interface {
 	MakeKey(ctx context.Context, in *MakeKeyRequest, opts ...grpc.CallOption) (*SealedKey, error)
 	// MakeWrappingKey generates an RSA key pair for import and returns its private half sealed with usage UNWRAP.
 	MakeWrappingKey(ctx context.Context, in *MakeWrappingKeyRequest, opts ...grpc.CallOption) (*SealedKey, error)
-	// ImportKey opens material under a wrapping key of MakeWrappingKey and returns it sealed.
-	// Every fault of the material is answered with the one code BAD_MATERIAL.
+	// ImportKey opens material under a wrapping key of MakeWrappingKey and returns it sealed. It is opened inside the HSM where
+	// opened_in_hsm has the algorithm, but for the files of openssl enc, which are opened in the driver process.
+	// Every fault of the material is answered with the one code BAD_MATERIAL, in one text and, as far as the module allows, in
+	// the same time. A key must be of its spec in every respect: an RSA exponent is odd and above 2^16 (FIPS 186-5), private
+	// keys are not encrypted, a public point belongs to its key. Success and failure leave nothing in the HSM.
 	ImportKey(ctx context.Context, in *ImportKeyRequest, opts ...grpc.CallOption) (*SealedKey, error)
 	// Reseal moves a sealed key under the newest root of its tenant.
 	Reseal(ctx context.Context, in *ResealRequest, opts ...grpc.CallOption) (*SealedKey, error)
@@ -241,8 +244,11 @@ type DriverServer interface {
 	MakeKey(context.Context, *MakeKeyRequest) (*SealedKey, error)
 	// MakeWrappingKey generates an RSA key pair for import and returns its private half sealed with usage UNWRAP.
 	MakeWrappingKey(context.Context, *MakeWrappingKeyRequest) (*SealedKey, error)
-	// ImportKey opens material under a wrapping key of MakeWrappingKey and returns it sealed.
-	// Every fault of the material is answered with the one code BAD_MATERIAL.
+	// ImportKey opens material under a wrapping key of MakeWrappingKey and returns it sealed. It is opened inside the HSM where
+	// opened_in_hsm has the algorithm, but for the files of openssl enc, which are opened in the driver process.
+	// Every fault of the material is answered with the one code BAD_MATERIAL, in one text and, as far as the module allows, in
+	// the same time. A key must be of its spec in every respect: an RSA exponent is odd and above 2^16 (FIPS 186-5), private
+	// keys are not encrypted, a public point belongs to its key. Success and failure leave nothing in the HSM.
 	ImportKey(context.Context, *ImportKeyRequest) (*SealedKey, error)
 	// Reseal moves a sealed key under the newest root of its tenant.
 	Reseal(context.Context, *ResealRequest) (*SealedKey, error)

@@ -15,25 +15,28 @@ import (
 	p11 "github.com/miekg/pkcs11"
 
 	"github.com/keyside/keyside/plugins/driver"
+	"github.com/keyside/keyside/plugins/material"
 )
 
-// badMaterial is the one text for whatever is wrong with material: its sender learns nothing from the difference.
-const badMaterial = "material does not open, or is not a key of this spec"
-
-var errBadMaterial = &driver.Error{Code: driver.BadMaterial, Message: badMaterial}
+var errBadMaterial = material.Bad()
 
 // checkLabel is what a symmetric key authenticates to give its check value.
 const checkLabel = "keyside material check v1\x00"
 
+// temporarySizes are those of the AES key that an RSA block holds if the material follows it, bytes.
+var temporarySizes = []int{16, 24, 32}
+
 // importJob is one import on its way through the module.
 type importJob struct {
-	d         *Driver
-	req       *driver.ImportKeyRequest
-	spec      keySpec
-	wrapper   keySpec // of the wrapping key
-	inHSM     bool
-	s         *session
-	temporary []handle
+	d                *Driver
+	req              *driver.ImportKeyRequest
+	spec             keySpec
+	block, container []byte
+	blockInHSM       bool // the module opens the block
+	keyInHSM         bool // and what it holds does not leave the module
+	s                *session
+	temporary        []handle
+	bad              error // what was wrong with the block
 }
 
 // ImportKey implements driver.Driver.
@@ -50,12 +53,14 @@ func (d *Driver) ImportKey(ctx context.Context, req *driver.ImportKeyRequest) (*
 	if !inHSM && !slices.Contains(d.profile.Import.inProcess, req.GetAlgorithm()) {
 		return nil, driver.Errorf(driver.Unsupported, "import algorithm %s", req.GetAlgorithm())
 	}
-	j := importJob{d: d, req: req, spec: spec, wrapper: wrapper, inHSM: inHSM}
-	if _, _, err := j.parts(); err != nil {
+	block, container, err := material.Parts(req, wrapper.bits/8)
+	if err != nil {
 		return nil, err
 	}
+	job := importJob{d: d, req: req, spec: spec, block: block, container: container, blockInHSM: inHSM,
+		keyInHSM: inHSM && !material.IsOpenSSL(container)}
 	return control(ctx, d, req.GetTenant(), nil, func(s *session, t *tenantKeys) (sealed *driver.SealedKey, err error) {
-		j := j
+		j := job
 		j.s = s
 		defer func() {
 			for _, h := range j.temporary {
@@ -75,35 +80,15 @@ func (d *Driver) ImportKey(ctx context.Context, req *driver.ImportKeyRequest) (*
 	})
 }
 
-// parts splits the material into the RSA block and what follows under RFC 5649, nil where the block is the key itself.
-func (j *importJob) parts() (block, rest []byte, err error) {
-	material, private := j.req.GetEncryptedMaterial(), j.req.GetEncryptedPrivateKey()
-	keyed := rsaBlocks[j.req.GetAlgorithm()].keyed
-	size := j.wrapper.bits / 8
-	switch {
-	case len(private) > 0 && (keyed || j.spec.class == secretKey):
-		return nil, nil, driver.Errorf(driver.InvalidArgument, "encrypted_private_key has no place in this import")
-	case len(material) < size || len(material)+len(private) > size+maxWrappedKey:
-		return nil, nil, errBadMaterial
-	case keyed:
-		block, rest = material[:size], material[size:]
-	case len(material) != size || j.spec.class == privateKey && len(private) == 0:
-		return nil, nil, errBadMaterial
-	default:
-		block, rest = material, private
-	}
-	if rest != nil && (len(rest) < 16 || len(rest)%8 != 0) {
-		return nil, nil, errBadMaterial
-	}
-	return block, rest, nil
-}
-
 func (j *importJob) run(t *tenantKeys, wrapping handle) (*driver.SealedKey, error) {
 	h, err := j.open(wrapping)
 	if err != nil {
 		return nil, j.fault(err)
 	}
 	public, check, err := j.prove(t, h)
+	if err == nil {
+		err = j.bad
+	}
 	if err != nil {
 		return nil, j.fault(err)
 	}
@@ -119,46 +104,109 @@ func (j *importJob) run(t *tenantKeys, wrapping handle) (*driver.SealedKey, erro
 	if err != nil {
 		return nil, err
 	}
-	sealed.CheckValue, sealed.OpenedIn = value, driver.ProtectionHSM
-	if !j.inHSM {
-		sealed.OpenedIn = driver.ProtectionProcess
+	sealed.CheckValue, sealed.OpenedIn = value, driver.ProtectionProcess
+	if j.keyInHSM {
+		sealed.OpenedIn = driver.ProtectionHSM
 	}
 	return sealed, nil
 }
 
-// open makes the key object of the material. It may sign, for the proof that follows, and be wrapped.
+// open makes the key object of the material. It may sign, for the proof that follows, and be wrapped. What is wrong with the
+// block does not stop it: see standIn.
 func (j *importJob) open(wrapping handle) (handle, error) {
-	block, rest, err := j.parts()
-	if err != nil {
-		return 0, err
-	}
 	target := j.spec.template(uses{sign: true}, true, inSession())
-	if rest == nil {
-		return j.openBlock(wrapping, block, target, []int{j.spec.bytes})
+	if len(j.container) == 0 {
+		return j.openBlock(wrapping, j.spec, target, []int{j.spec.bytes})
 	}
-	kek := specs[driver.AES256].template(uses{unwrap: true}, false, inSession())
-	temp, err := j.openBlock(wrapping, block, kek, []int{16, 24, 32})
-	if err != nil {
-		return 0, err
+	aes := specs[driver.AES256]
+	may := aes.template(uses{unwrap: true}, false, inSession())
+	if j.keyInHSM || j.spec.class == secretKey {
+		key, err := j.openBlock(wrapping, aes, may, temporarySizes)
+		if err != nil {
+			return 0, err
+		}
+		return j.keep(j.s.unwrap(mechanism{id: j.d.profile.Wrap.Mechanism}, key, j.container, target))
 	}
-	return j.keep(j.s.unwrap(mechanism{id: j.d.profile.Wrap.Mechanism}, temp, rest, target))
+	return j.openPrivateKey(wrapping, may, target)
 }
 
 // openBlock makes a secret key of what the RSA block holds: inside the HSM, or by way of this process's memory.
-func (j *importJob) openBlock(wrapping handle, block []byte, template []*p11.Attribute, sizes []int) (handle, error) {
-	how := rsaBlocks[j.req.GetAlgorithm()]
-	if j.inHSM {
-		return j.keep(j.s.unwrap(how.mech, wrapping, block, template))
+func (j *importJob) openBlock(wrapping handle, spec keySpec, template []*p11.Attribute, sizes []int) (handle, error) {
+	if j.keyInHSM {
+		h, err := j.keep(j.s.unwrap(rsaBlocks[j.req.GetAlgorithm()].mech, wrapping, j.block, template))
+		if !j.data(err) {
+			return h, err
+		}
+		j.bad = err
+		return j.keep(j.s.generate(spec.generate, append(template, p11.NewAttribute(p11.CKA_VALUE_LEN, spec.bytes))))
 	}
-	secret, ok, err := j.s.openOAEP(how.hash, wrapping, block)
+	secret, err := j.readBlock(wrapping, sizes)
 	if err != nil {
 		return 0, err
 	}
 	defer clear(secret)
-	if !ok || !slices.Contains(sizes, len(secret)) {
-		return 0, errBadMaterial
-	}
 	return j.keep(j.s.create(append(template, p11.NewAttribute(p11.CKA_VALUE, secret))))
+}
+
+// readBlock returns the secret of one of these sizes that the RSA block holds. Where it holds none, bad says so and the
+// secret is a random one: all that follows is done as with the right one, for what a block's padding was, no time may tell.
+func (j *importJob) readBlock(wrapping handle, sizes []int) (secret []byte, err error) {
+	how, ok := rsaBlocks[j.req.GetAlgorithm()], true
+	if j.blockInHSM {
+		secret, err = j.s.decryptRSA(how.mech, wrapping, j.block)
+	} else {
+		secret, ok, err = j.s.openOAEP(how.hash, wrapping, j.block)
+	}
+	switch {
+	case j.data(err):
+		j.bad = err
+	case err != nil:
+		return nil, err
+	case !ok || !slices.Contains(sizes, len(secret)):
+		j.bad = errBadMaterial
+	default:
+		return secret, nil
+	}
+	clear(secret)
+	secret = make([]byte, sizes[len(sizes)-1])
+	return secret, j.s.random(secret)
+}
+
+// openPrivateKey opens a private key in this process, since the module does not, and hands it to the module under the
+// temporary key. In between it is held to more than a module checks.
+func (j *importJob) openPrivateKey(wrapping handle, may, target []*p11.Attribute) (handle, error) {
+	temporary, err := j.readBlock(wrapping, temporarySizes)
+	if err != nil {
+		return 0, err
+	}
+	defer clear(temporary)
+	pkcs8, ok := material.OpenPrivateKey(j.req.GetKey().GetSpec(), temporary, j.container)
+	if !ok {
+		if j.bad == nil {
+			j.bad = errBadMaterial
+		}
+		return 0, j.bad
+	}
+	defer clear(pkcs8)
+	w, err := material.NewKeyWrap(temporary)
+	if err != nil {
+		return 0, err
+	}
+	wrapped, err := w.Wrap(pkcs8)
+	if err != nil {
+		return 0, err
+	}
+	key, err := j.keep(j.s.create(append(may, p11.NewAttribute(p11.CKA_VALUE, temporary))))
+	if err != nil {
+		return 0, err
+	}
+	return j.keep(j.s.unwrap(mechanism{id: j.d.profile.Wrap.Mechanism}, key, wrapped, target))
+}
+
+// data reports an error that the material can have caused.
+func (j *importJob) data(err error) bool {
+	var ce *callError
+	return errors.As(err, &ce) && (ce.class() == never || j.d.profile.blames(ce))
 }
 
 // keep remembers an object for its destruction.
@@ -252,7 +300,7 @@ func (j *importJob) fault(err error) error {
 		}
 		return errBadMaterial
 	}
-	if err := j.d.blame(j.s, err, driver.BadMaterial, badMaterial); driver.CodeOf(err) != driver.BadMaterial {
+	if err := j.d.blame(j.s, err, driver.BadMaterial, errBadMaterial.Message); driver.CodeOf(err) != driver.BadMaterial {
 		return err
 	}
 	return errBadMaterial

@@ -63,8 +63,9 @@ func rsaPublicKey(s *session, h handle, spec keySpec) ([]byte, error) {
 		return nil, err
 	}
 	n, e := new(big.Int).SetBytes(modulus), new(big.Int).SetBytes(exponent)
-	if n.BitLen() != spec.bits || e.BitLen() > 31 || e.Cmp(big.NewInt(3)) < 0 || e.Bit(0) == 0 {
-		return nil, driver.Errorf(driver.BadMaterial, "%s", badMaterial)
+	// FIPS 186-5 section A.1.1 wants an odd exponent above 2^16; Go takes 31 bits.
+	if n.BitLen() != spec.bits || e.BitLen() > 31 || e.BitLen() < 17 || e.Bit(0) == 0 {
+		return nil, errBadMaterial
 	}
 	return marshalPublic(&rsa.PublicKey{N: n, E: int(e.Int64())})
 }

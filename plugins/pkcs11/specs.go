@@ -129,15 +129,14 @@ func words(values ...uint64) []byte {
 // rsaBlocks says how a block under an RSA key is opened: in one call inside the HSM where the profile says so, else by a
 // raw RSA decryption and OAEP decoding with hash.
 var rsaBlocks = map[driver.Algorithm]struct {
-	mech  mechanism
-	hash  crypto.Hash
-	keyed bool // of imports: the block holds an AES key, and the material follows under RFC 5649
+	mech mechanism
+	hash crypto.Hash
 }{
 	driver.PKCS1v15:            {mech: mechanism{id: p11.CKM_RSA_PKCS}},
-	driver.OAEPSHA1:            {oaep(p11.CKM_SHA_1, p11.CKG_MGF1_SHA1), crypto.SHA1, false},
-	driver.OAEPSHA256:          {oaep(p11.CKM_SHA256, p11.CKG_MGF1_SHA256), crypto.SHA256, false},
-	driver.RSAAESKeyWrapSHA1:   {oaep(p11.CKM_SHA_1, p11.CKG_MGF1_SHA1), crypto.SHA1, true},
-	driver.RSAAESKeyWrapSHA256: {oaep(p11.CKM_SHA256, p11.CKG_MGF1_SHA256), crypto.SHA256, true},
+	driver.OAEPSHA1:            {oaep(p11.CKM_SHA_1, p11.CKG_MGF1_SHA1), crypto.SHA1},
+	driver.OAEPSHA256:          {oaep(p11.CKM_SHA256, p11.CKG_MGF1_SHA256), crypto.SHA256},
+	driver.RSAAESKeyWrapSHA1:   {oaep(p11.CKM_SHA_1, p11.CKG_MGF1_SHA1), crypto.SHA1},
+	driver.RSAAESKeyWrapSHA256: {oaep(p11.CKM_SHA256, p11.CKG_MGF1_SHA256), crypto.SHA256},
 }
 
 // oaep is OAEP with an empty label: CKZ_DATA_SPECIFIED and no data.

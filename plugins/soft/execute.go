@@ -174,7 +174,7 @@ func decrypt(_ *tenant, key *workingKey, op *driver.Op) (*driver.Result, error) 
 
 // decryptBlock opens an RSA block, with one answer to every fault of it.
 func decryptBlock(_ *tenant, key *workingKey, op *driver.Op) (*driver.Result, error) {
-	plain, err := decryptRSA(key.rsa, op.GetAlgorithm(), op.GetData())
+	plain, err := decryptOAEP(key.rsa, op.GetAlgorithm(), op.GetData())
 	if err != nil {
 		return nil, driver.Errorf(driver.BadCiphertext, "ciphertext does not decrypt")
 	}

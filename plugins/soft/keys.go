@@ -5,9 +5,6 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha1"
-	"crypto/sha256"
-	"crypto/subtle"
 	"slices"
 
 	"github.com/keyside/keyside/plugins/driver"
@@ -186,118 +183,6 @@ func (d *Driver) working(t *tenant, id *driver.KeyIdentity, sealed []byte) (*wor
 	}
 	d.live.put(t.name, sealed, key)
 	return key, nil
-}
-
-// ImportKey implements driver.Driver.
-func (d *Driver) ImportKey(ctx context.Context, req *driver.ImportKeyRequest) (*driver.SealedKey, error) {
-	return guard(ctx, d, func() (*driver.SealedKey, error) {
-		if err := checkImport(req); err != nil {
-			return nil, err
-		}
-		t, err := d.tenants.get(req.GetTenant())
-		if err != nil {
-			return nil, err
-		}
-		wrapping, err := d.working(t, req.GetWrappingKey(), req.GetSealedWrappingKey())
-		if err != nil {
-			return nil, err
-		}
-		return t.importWith(wrapping.rsa, req)
-	})
-}
-
-func checkImport(req *driver.ImportKeyRequest) error {
-	if err := driver.CheckIdentity(req.GetKey()); err != nil {
-		return err
-	}
-	if _, err := kindOf(req.GetKey()); err != nil {
-		return err
-	}
-	if err := checkWrappingKey(req.GetWrappingKey()); err != nil {
-		return err
-	}
-	if !slices.Contains(importAlgorithms(), req.GetAlgorithm()) {
-		return driver.Errorf(driver.Unsupported, "import_algorithms: %s", req.GetAlgorithm())
-	}
-	asymmetric := symmetricSize[req.GetKey().GetSpec()] == 0
-	if want := asymmetric && !wrapsWhole(req.GetAlgorithm()); want != (len(req.GetEncryptedPrivateKey()) > 0) {
-		return driver.Errorf(driver.InvalidArgument, "encrypted_private_key goes with asymmetric keys under OAEP or PKCS #1 v1.5, and there only")
-	}
-	if len(req.GetEncryptedMaterial()) == 0 {
-		return driver.Errorf(driver.InvalidArgument, "encrypted_material missing")
-	}
-	return nil
-}
-
-// wrapsWhole reports an algorithm whose material carries everything, private keys too.
-func wrapsWhole(a driver.Algorithm) bool {
-	return a == driver.RSAAESKeyWrapSHA1 || a == driver.RSAAESKeyWrapSHA256
-}
-
-// importWith opens the material and seals it. All that can be wrong with the material is one error.
-func (t *tenant) importWith(wrapping *rsa.PrivateKey, req *driver.ImportKeyRequest) (*driver.SealedKey, error) {
-	bad := driver.Errorf(driver.BadMaterial, "material cannot be opened or is not what it should be")
-	raw, ok := openMaterial(wrapping, req)
-	defer clear(raw)
-	if !ok {
-		return nil, bad
-	}
-	key, err := open(req.GetKey(), raw)
-	if err != nil {
-		return nil, bad
-	}
-	material, err := key.canonical(raw)
-	if err != nil {
-		return nil, bad
-	}
-	defer clear(material)
-	value, err := key.checkValue(material)
-	if err != nil {
-		return nil, bad
-	}
-	check := t.authenticate(driver.CheckValueMACLabel, value)
-	if want := req.GetExpectedCheckValue(); len(want) > 0 && subtle.ConstantTimeCompare(want, check) != 1 {
-		return nil, bad
-	}
-	sealed, err := t.sealWorking(key, material)
-	if err != nil {
-		return nil, err
-	}
-	sealed.CheckValue, sealed.OpenedIn = check, driver.ProtectionProcess
-	return sealed, nil
-}
-
-// openMaterial decrypts what the importer sent down to the key or its PKCS#8 DER.
-func openMaterial(wrapping *rsa.PrivateKey, req *driver.ImportKeyRequest) (material []byte, ok bool) {
-	blob, rest := req.GetEncryptedMaterial(), req.GetEncryptedPrivateKey()
-	if wrapsWhole(req.GetAlgorithm()) {
-		if len(blob) <= wrapping.Size() {
-			return nil, false
-		}
-		blob, rest = blob[:wrapping.Size()], blob[wrapping.Size():]
-	}
-	opened, err := decryptRSA(wrapping, req.GetAlgorithm(), blob)
-	if err != nil || len(rest) == 0 {
-		return opened, err == nil
-	}
-	defer clear(opened)
-	temporary, err := newKeyWrap(opened)
-	if err != nil {
-		return nil, false
-	}
-	return temporary.unwrap(rest)
-}
-
-func decryptRSA(key *rsa.PrivateKey, a driver.Algorithm, blob []byte) ([]byte, error) {
-	switch a {
-	case driver.PKCS1v15:
-		//lint:ignore SA1019 clouds offer it for import; whatever is wrong with the material is one error
-		return rsa.DecryptPKCS1v15(nil, key, blob)
-	case driver.OAEPSHA1, driver.RSAAESKeyWrapSHA1:
-		return rsa.DecryptOAEP(sha1.New(), nil, key, blob, nil)
-	default:
-		return rsa.DecryptOAEP(sha256.New(), nil, key, blob, nil)
-	}
 }
 
 // signatures says how each algorithm signs.

@@ -121,18 +121,6 @@ func (k *workingKey) public() ([]byte, error) {
 	return x509.MarshalPKIXPublicKey(pub)
 }
 
-// canonical returns the material as generate would have made it, so that one key has one seal and one check value
-// however its importer encoded it.
-func (k *workingKey) canonical(material []byte) ([]byte, error) {
-	switch {
-	case k.rsa != nil:
-		return x509.MarshalPKCS8PrivateKey(k.rsa)
-	case k.ec != nil:
-		return x509.MarshalPKCS8PrivateKey(k.ec)
-	}
-	return append([]byte(nil), material...), nil
-}
-
 // checkValue returns what identifies material without revealing it to a tenant: the input of the tenant's own MAC. It is
 // AES-CMAC or HMAC-SHA-256 over the check value label, or SHA-256 over label and public key; never E_K(0), which is GCM's hash key.
 func (k *workingKey) checkValue(material []byte) ([]byte, error) {

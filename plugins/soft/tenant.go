@@ -11,13 +11,14 @@ import (
 	"sync"
 
 	"github.com/keyside/keyside/plugins/driver"
+	"github.com/keyside/keyside/plugins/material"
 )
 
 // tenant is one tenant's keys, open. It does not change.
 type tenant struct {
 	name    string
 	numbers []uint32 // of the roots, oldest first
-	roots   map[uint32]*keyWrap
+	roots   map[uint32]*material.KeyWrap
 	mac     []byte
 	audit   *ecdsa.PrivateKey
 	public  []byte // of audit, DER SubjectPublicKeyInfo
@@ -133,13 +134,13 @@ func openTenant(name string, s *fileTenant) (*tenant, error) {
 	if err != nil {
 		return nil, bad
 	}
-	t := &tenant{name: name, roots: map[uint32]*keyWrap{}, mac: append([]byte(nil), s.MAC...), audit: audit, public: public}
+	t := &tenant{name: name, roots: map[uint32]*material.KeyWrap{}, mac: append([]byte(nil), s.MAC...), audit: audit, public: public}
 	for _, r := range s.Roots {
 		if len(r.Key) != 32 || t.roots[r.Number] != nil {
 			return nil, bad
 		}
-		if t.roots[r.Number], err = newKeyWrap(r.Key); err != nil {
-			return nil, err
+		if t.roots[r.Number], err = material.NewKeyWrap(r.Key); err != nil {
+			return nil, bad
 		}
 		t.numbers = append(t.numbers, r.Number)
 	}
@@ -160,12 +161,12 @@ func (t *tenant) authenticate(label string, data []byte) []byte {
 	return m.Sum(nil)
 }
 
-// seal wraps material under the newest root and binds it to the identity.
-func (t *tenant) seal(id *driver.KeyIdentity, material []byte) (*driver.SealedKey, error) {
+// seal wraps a key's material under the newest root and binds it to the identity.
+func (t *tenant) seal(id *driver.KeyIdentity, key []byte) (*driver.SealedKey, error) {
 	root := t.numbers[len(t.numbers)-1]
-	wrapped, err := t.roots[root].wrap(material)
+	wrapped, err := t.roots[root].Wrap(key)
 	if err != nil {
-		return nil, err
+		return nil, driver.Errorf(driver.Internal, "wrap: %w", err)
 	}
 	record := &driver.SealRecord{
 		Format: driver.SealRFC5649, Protection: driver.ProtectionProcess, Root: root, Key: id, Tenant: t.name, Wrapped: wrapped,
@@ -197,9 +198,9 @@ func (t *tenant) unseal(id *driver.KeyIdentity, sealed []byte) ([]byte, error) {
 	if root == nil {
 		return nil, driver.Errorf(driver.KeyUnavailable, "root %d of the tenant is not in the key file", record.Root)
 	}
-	material, ok := root.unwrap(record.Wrapped)
+	key, ok := root.Unwrap(record.Wrapped)
 	if !ok {
 		return nil, driver.Errorf(driver.SealInvalid, "sealed material does not unwrap")
 	}
-	return material, nil
+	return key, nil
 }

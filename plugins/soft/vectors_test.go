@@ -5,64 +5,12 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/hex"
-	"encoding/json"
-	"errors"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"testing"
 
-	"pgregory.net/rapid"
-
 	"github.com/keyside/keyside/plugins/driver"
+	"github.com/keyside/keyside/plugins/internal/wycheproof"
 )
-
-// hexBytes is a byte string that JSON carries in hex.
-type hexBytes []byte
-
-func (h *hexBytes) UnmarshalText(text []byte) (err error) {
-	*h, err = hex.DecodeString(string(text))
-	return err
-}
-
-// vectorFile is a file of Project Wycheproof's test vectors, as far as it is used here.
-type vectorFile struct {
-	TestGroups []struct {
-		IVSize          int      `json:"ivSize"`
-		TagSize         int      `json:"tagSize"`
-		PrivateKeyPKCS8 hexBytes `json:"privateKeyPkcs8"`
-		Tests           []vector `json:"tests"`
-	} `json:"testGroups"`
-}
-
-type vector struct {
-	TcID                              int    `json:"tcId"`
-	Comment                           string `json:"comment"`
-	Key, IV, AAD, Msg, Ct, Tag, Label hexBytes
-	Result                            string `json:"result"`
-}
-
-// vectors reads a Wycheproof file from the folder beside the checkout. Without that folder the test says so and has
-// nothing more to do; what it would have covered is covered by the RFC's vectors and the conformance kit.
-func vectors(t *testing.T, name string) *vectorFile {
-	t.Helper()
-	data, err := os.ReadFile(filepath.Join("..", "..", "..", "shared", "vectors", name))
-	if errors.Is(err, fs.ErrNotExist) {
-		t.Logf("shared/vectors/%s is not beside the checkout: Wycheproof's vectors are left out", name)
-		return &vectorFile{}
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := new(vectorFile)
-	if err := json.Unmarshal(data, file); err != nil {
-		t.Fatal(err)
-	}
-	if len(file.TestGroups) == 0 {
-		t.Fatalf("%s holds no vectors", name)
-	}
-	return file
-}
 
 func unhex(t testing.TB, s string) []byte {
 	t.Helper()
@@ -71,87 +19,6 @@ func unhex(t testing.TB, s string) []byte {
 		t.Fatal(err)
 	}
 	return b
-}
-
-func checkWrap(t *testing.T, key, material, wrapped []byte) {
-	t.Helper()
-	w, err := newKeyWrap(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, err := w.wrap(material); err != nil || !bytes.Equal(got, wrapped) {
-		t.Errorf("wrap: %x, %v, want %x", got, err, wrapped)
-	}
-	if got, ok := w.unwrap(wrapped); !ok || !bytes.Equal(got, material) {
-		t.Errorf("unwrap: %x, %v, want %x", got, ok, material)
-	}
-}
-
-// The two examples of RFC 5649, section 6.
-func TestKeyWrapRFC5649(t *testing.T) {
-	key := unhex(t, "5840df6e29b02af1ab493b705bf16ea1ae8338f4dcc176a8")
-	checkWrap(t, key, unhex(t, "c37b7e6492584340bed12207808941155068f738"), unhex(t, "138bdeaa9b8fa7fc61f97742e72248ee5ae6ae5360d1ae6a5f54f373fa543b6a"))
-	checkWrap(t, key, unhex(t, "466f7250617369"), unhex(t, "afbeb0f07dfbf5419200f2ccb50bb24f"))
-}
-
-func TestKeyWrapWycheproof(t *testing.T) {
-	for _, group := range vectors(t, "aes_kwp_test.json").TestGroups {
-		for _, v := range group.Tests {
-			if v.Result != "invalid" {
-				checkWrap(t, v.Key, v.Msg, v.Ct)
-				continue
-			}
-			w, err := newKeyWrap(v.Key)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got, ok := w.unwrap(v.Ct); ok {
-				t.Errorf("%d (%s): unwrapped %x", v.TcID, v.Comment, got)
-			}
-		}
-	}
-}
-
-func TestKeyWrapRoundTrip(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		w, err := newKeyWrap(rapid.SliceOfN(rapid.Byte(), 32, 32).Draw(t, "key"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		material := rapid.SliceOfN(rapid.Byte(), 1, 300).Draw(t, "material")
-		wrapped, err := w.wrap(material)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, ok := w.unwrap(wrapped); !ok || !bytes.Equal(got, material) {
-			t.Fatalf("unwrap: %v", ok)
-		}
-		at := rapid.IntRange(0, len(wrapped)-1).Draw(t, "at")
-		wrapped[at] ^= byte(1 << rapid.IntRange(0, 7).Draw(t, "bit"))
-		if _, ok := w.unwrap(wrapped); ok {
-			t.Fatalf("unwrapped with byte %d changed", at)
-		}
-	})
-}
-
-func TestKeyWrapRefuses(t *testing.T) {
-	w, err := newKeyWrap(make([]byte, 32))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, n := range []int{0, maxWrappedMaterial + 1} {
-		if _, err := w.wrap(make([]byte, n)); err == nil {
-			t.Errorf("wrapped %d bytes", n)
-		}
-	}
-	for _, n := range []int{0, 7, 8, 15, 17, 23, maxWrappedMaterial + 16} {
-		if _, ok := w.unwrap(make([]byte, n)); ok {
-			t.Errorf("unwrapped %d bytes", n)
-		}
-	}
-	if _, err := newKeyWrap(make([]byte, 17)); err == nil {
-		t.Error("took a key of 17 bytes")
-	}
 }
 
 // NIST SP 800-38B, appendix D.1, AES-128.
@@ -169,7 +36,7 @@ func TestCMAC(t *testing.T) {
 
 func TestDecryptWycheproof(t *testing.T) {
 	specs := map[int]driver.KeySpec{16: driver.AES128, 24: driver.AES192, 32: driver.AES256}
-	for _, group := range vectors(t, "aes_gcm_test.json").TestGroups {
+	for _, group := range wycheproof.Load(t, "aes_gcm") {
 		for _, v := range group.Tests {
 			key, err := open(&driver.KeyIdentity{Spec: specs[len(v.Key)]}, v.Key)
 			if err != nil {
@@ -188,24 +55,69 @@ func TestDecryptWycheproof(t *testing.T) {
 	}
 }
 
-func TestOpenMaterialWycheproof(t *testing.T) {
+// TestImportWycheproof imports Project Wycheproof's RSA blocks as symmetric keys. A block that opens to no key of its spec's
+// length is as bad as one that does not open, so messages of other lengths are opened below the contract too.
+func TestImportWycheproof(t *testing.T) {
+	d, err := Configure(t.Context(), []byte("file: "+filepath.Join(t.TempDir(), "soft.keys")), []byte("passphrase"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.InitTenant(t.Context(), &driver.InitTenantRequest{Tenant: "one"}); err != nil {
+		t.Fatal(err)
+	}
+	tenant, err := d.(*Driver).tenants.get("one")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, algorithm := range map[string]driver.Algorithm{
-		"rsa_oaep_2048_sha1_mgf1sha1_test.json":     driver.OAEPSHA1,
-		"rsa_oaep_2048_sha256_mgf1sha256_test.json": driver.OAEPSHA256,
-		"rsa_pkcs1_2048_test.json":                  driver.PKCS1v15,
+		"rsa_oaep_2048_sha1_mgf1sha1": driver.OAEPSHA1, "rsa_oaep_2048_sha256_mgf1sha256": driver.OAEPSHA256, "rsa_pkcs1_2048": driver.PKCS1v15,
 	} {
-		for _, group := range vectors(t, name).TestGroups {
-			parsed, err := x509.ParsePKCS8PrivateKey(group.PrivateKeyPKCS8)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, v := range group.Tests {
-				req := &driver.ImportKeyRequest{Algorithm: algorithm, EncryptedMaterial: v.Ct}
-				got, ok := openMaterial(parsed.(*rsa.PrivateKey), req)
-				if want := v.Result == "valid" && len(v.Label) == 0; ok != want || ok && !bytes.Equal(got, v.Msg) {
-					t.Errorf("%s %d (%s): opened %v, want %v", name, v.TcID, v.Comment, ok, want)
+		t.Run(name, func(t *testing.T) {
+			imported := 0
+			for _, group := range wycheproof.Load(t, name) {
+				parsed, err := x509.ParsePKCS8PrivateKey(group.PrivateKeyPKCS8)
+				if err != nil {
+					t.Fatal(err)
+				}
+				wrapping := &driver.KeyIdentity{KeyId: make([]byte, 16), Version: 1, Spec: driver.RSA2048, Usage: driver.Unwrap}
+				pair, err := tenant.seal(wrapping, group.PrivateKeyPKCS8)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, v := range group.Tests {
+					valid := v.Result == "valid" && len(v.Label) == 0 // the contract has no labels
+					for spec, size := range map[driver.KeySpec]int{driver.AES128: 16, driver.AES256: 32} {
+						key, err := d.ImportKey(t.Context(), &driver.ImportKeyRequest{
+							Tenant: "one", Key: &driver.KeyIdentity{KeyId: make([]byte, 16), Version: 1, Spec: spec, Usage: driver.EncryptDecrypt},
+							WrappingKey: wrapping, SealedWrappingKey: pair.GetSealed(), Algorithm: algorithm, EncryptedMaterial: v.Ct,
+						})
+						if !valid || len(v.Msg) != size {
+							if driver.CodeOf(err) != driver.BadMaterial {
+								t.Errorf("%d (%s) as %s: %v", v.TcID, v.Comment, spec, err)
+							}
+							continue
+						}
+						if err != nil {
+							t.Fatalf("%d (%s) as %s: %v", v.TcID, v.Comment, spec, err)
+						}
+						imported++
+						record, err := driver.ParseSealRecord(key.GetSealed())
+						if err != nil {
+							t.Fatal(err)
+						}
+						if got, ok := tenant.roots[record.Root].Unwrap(record.Wrapped); !ok || !bytes.Equal(got, v.Msg) {
+							t.Errorf("%d (%s): another key was imported", v.TcID, v.Comment)
+						}
+					}
+					opened, ok := openBlock(parsed.(*rsa.PrivateKey), algorithm, v.Ct, []int{len(v.Msg)})
+					if len(v.Msg) > 0 && (ok != valid || ok && !bytes.Equal(opened, v.Msg)) {
+						t.Errorf("%d (%s): opened %v, want %v", v.TcID, v.Comment, ok, valid)
+					}
 				}
 			}
-		}
+			if imported == 0 {
+				t.Error("no vector was imported")
+			}
+		})
 	}
 }

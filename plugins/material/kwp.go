@@ -1,36 +1,36 @@
-package soft
+package material
 
 import (
 	"crypto/aes"
 	"crypto/cipher"
 	"encoding/binary"
-
-	"github.com/keyside/keyside/plugins/driver"
+	"fmt"
 )
 
-// keyWrap is AES key wrap with padding, RFC 5649 (NIST SP 800-38F calls it KWP).
-type keyWrap struct {
+// KeyWrap is AES key wrap with padding, RFC 5649 (NIST SP 800-38F calls it KWP), under one key.
+type KeyWrap struct {
 	block cipher.Block
 }
 
 // kwpPrefix is the constant half of the alternative initial value, RFC 5649 section 3.
 const kwpPrefix = 0xA65959A6
 
-// maxWrappedMaterial bounds what wrap takes, bytes. The longest real material, a PKCS#8 RSA-4096 key, has under 2,500.
-const maxWrappedMaterial = 8 << 10
+// MaxWrapped bounds what Wrap takes, bytes. The longest real material, a PKCS#8 RSA-4096 key, has under 2,500.
+const MaxWrapped = 8 << 10
 
-func newKeyWrap(key []byte) (*keyWrap, error) {
+// NewKeyWrap takes an AES key of 16, 24 or 32 bytes.
+func NewKeyWrap(key []byte) (*KeyWrap, error) {
 	block, err := aes.NewCipher(key)
 	if err != nil {
-		return nil, driver.Errorf(driver.Internal, "aes: %w", err)
+		return nil, err
 	}
-	return &keyWrap{block}, nil
+	return &KeyWrap{block}, nil
 }
 
-// wrap encrypts material, which has 1 to maxWrappedMaterial bytes.
-func (w *keyWrap) wrap(material []byte) ([]byte, error) {
-	if len(material) == 0 || len(material) > maxWrappedMaterial {
-		return nil, driver.Errorf(driver.Internal, "material of %d bytes cannot be wrapped", len(material))
+// Wrap encrypts material, which has 1 to MaxWrapped bytes.
+func (w *KeyWrap) Wrap(material []byte) ([]byte, error) {
+	if len(material) == 0 || len(material) > MaxWrapped {
+		return nil, fmt.Errorf("material of %d bytes cannot be wrapped", len(material))
 	}
 	padded := (len(material) + 7) &^ 7
 	b := make([]byte, 8+padded)
@@ -56,9 +56,9 @@ func (w *keyWrap) wrap(material []byte) ([]byte, error) {
 	return b, nil
 }
 
-// unwrap decrypts what wrap made; ok is false for anything else, with nothing said about why.
-func (w *keyWrap) unwrap(wrapped []byte) (material []byte, ok bool) {
-	if len(wrapped) < 16 || len(wrapped)%8 != 0 || len(wrapped) > 8+maxWrappedMaterial {
+// Unwrap decrypts what Wrap made; ok is false for anything else, with nothing said about why.
+func (w *KeyWrap) Unwrap(wrapped []byte) (material []byte, ok bool) {
+	if len(wrapped) < 16 || len(wrapped)%8 != 0 || len(wrapped) > 8+MaxWrapped {
 		return nil, false
 	}
 	b := make([]byte, len(wrapped))
@@ -85,7 +85,7 @@ func allZero(b []byte) bool {
 }
 
 // unwrapSteps is RFC 3394 section 2.2.2, the index-based form.
-func (w *keyWrap) unwrapSteps(b, wrapped []byte) {
+func (w *KeyWrap) unwrapSteps(b, wrapped []byte) {
 	var block [aes.BlockSize]byte
 	copy(b, wrapped)
 	copy(block[:8], b)

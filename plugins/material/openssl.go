@@ -1,0 +1,115 @@
+package material
+
+import (
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/pbkdf2"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/pem"
+	"slices"
+
+	"github.com/keyside/keyside/plugins/driver"
+)
+
+// The files of `openssl enc -aes-256-cbc -salt -pbkdf2 -iter 10`, as VNG Cloud's guide has its users make them: Salted__,
+// 8 bytes of salt, AES-256-CBC with PKCS #7 padding. Key and IV are PBKDF2-HMAC-SHA-256 of the password. Nothing
+// authenticates them.
+const (
+	opensslMagic      = "Salted__"
+	opensslHead       = len(opensslMagic) + 8
+	opensslIterations = 10
+)
+
+// IsOpenSSL reports whether a container is a file of openssl enc. One under RFC 5649 begins so once in 2^64.
+func IsOpenSSL(container []byte) bool { return bytes.HasPrefix(container, []byte(opensslMagic)) }
+
+// openOpenSSL opens a file of openssl enc that holds a private key, as PEM or DER. Every step is taken whatever became of
+// the one before, so that neither the answer nor its time tells bad padding from a bad key.
+func openOpenSSL(spec driver.KeySpec, temporary, file []byte) (pkcs8 []byte, ok bool) {
+	if n := len(file) - opensslHead; n <= 0 || n%aes.BlockSize != 0 || n > MaxWrapped {
+		return nil, false
+	}
+	for _, password := range passwords(temporary) {
+		text, padded, err := decryptOpenSSL(password, file)
+		if err != nil {
+			return nil, false
+		}
+		key, read := readText(spec, text)
+		clear(text)
+		switch {
+		case padded && read && !ok:
+			pkcs8, ok = key, true
+		default:
+			clear(key)
+		}
+	}
+	return pkcs8, ok
+}
+
+// passwords returns what the file's password may be. `-pass file:` reads the first line of the temporary key as a C string,
+// so for 22 % of random keys it ends before the file does; other tools take all of it.
+func passwords(temporary []byte) [][]byte {
+	if end := slices.IndexFunc(temporary, func(b byte) bool { return b == '\n' || b == 0 }); end >= 0 {
+		return [][]byte{temporary[:end], temporary}
+	}
+	return [][]byte{temporary}
+}
+
+// decryptOpenSSL returns the text without its padding, or with it where padded is false.
+func decryptOpenSSL(password, file []byte) (text []byte, padded bool, err error) {
+	derived, err := pbkdf2.Key(sha256.New, string(password), file[len(opensslMagic):opensslHead], opensslIterations, 32+aes.BlockSize)
+	if err != nil {
+		return nil, false, err
+	}
+	defer clear(derived)
+	block, err := aes.NewCipher(derived[:32])
+	if err != nil {
+		return nil, false, err
+	}
+	text = make([]byte, len(file)-opensslHead)
+	cipher.NewCBCDecrypter(block, derived[32:]).CryptBlocks(text, file[opensslHead:])
+	n, good := padding(text)
+	return text[:len(text)-n], good == 1, nil
+}
+
+// padding returns the length of a text's PKCS #7 padding (RFC 5652 section 6.3), 0 where there is none, in the same time for
+// every text.
+func padding(text []byte) (n, good int) {
+	n = int(text[len(text)-1])
+	good = subtle.ConstantTimeLessOrEq(1, n) & subtle.ConstantTimeLessOrEq(n, aes.BlockSize)
+	for i := range aes.BlockSize {
+		inside := subtle.ConstantTimeLessOrEq(i+1, n)
+		same := subtle.ConstantTimeByteEq(text[len(text)-1-i], byte(n))
+		good &= 1 ^ inside | same
+	}
+	return subtle.ConstantTimeSelect(good, n, 0), good
+}
+
+// readText reads a private key as PEM or DER, in any of the forms that openssl writes without a passphrase.
+func readText(spec driver.KeySpec, text []byte) ([]byte, bool) {
+	traditional := readPKCS1
+	if rsaBits[spec] == 0 {
+		traditional = readSEC1
+	}
+	if trimmed := bytes.TrimSpace(text); bytes.HasPrefix(trimmed, []byte("-----BEGIN ")) {
+		block, rest := pem.Decode(trimmed)
+		if block == nil {
+			return nil, false
+		}
+		defer clear(block.Bytes)
+		clean := len(rest) == 0 && len(block.Headers) == 0
+		switch {
+		case clean && block.Type == "PRIVATE KEY":
+			return readPKCS8(spec, block.Bytes)
+		case clean && block.Type == "RSA PRIVATE KEY" && rsaBits[spec] > 0, clean && block.Type == "EC PRIVATE KEY" && rsaBits[spec] == 0:
+			return traditional(spec, block.Bytes, true)
+		}
+		return nil, false
+	}
+	if pkcs8, ok := readPKCS8(spec, text); ok {
+		return pkcs8, true
+	}
+	return traditional(spec, text, true)
+}

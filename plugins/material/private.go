@@ -1,0 +1,187 @@
+// Package material reads the forms in which private keys are imported, for drivers that open imports in their own process:
+// RFC 5649, files of `openssl enc`, and keys as PKCS#8, PKCS#1 and SEC 1. It takes a key only if every byte is accounted
+// for, and never says what is wrong: who sent bad material must not learn how far its decryption went.
+package material
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/x509"
+	"encoding/asn1"
+	"math/big"
+
+	"github.com/decred/dcrd/dcrec/secp256k1/v4"
+	"golang.org/x/crypto/cryptobyte"
+	casn1 "golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/keyside/keyside/plugins/driver"
+)
+
+// OpenPrivateKey opens what carries a private key in an import: PKCS#8 DER under RFC 5649 with the temporary key, or a file
+// of openssl enc (see IsOpenSSL) whose password the temporary key is. The key must be of the spec. It comes back as PKCS#8
+// DER, in one form for each key whatever form it had; the caller clears it.
+func OpenPrivateKey(spec driver.KeySpec, temporary, container []byte) (pkcs8 []byte, ok bool) {
+	if IsOpenSSL(container) {
+		return openOpenSSL(spec, temporary, container)
+	}
+	w, err := NewKeyWrap(temporary)
+	if err != nil {
+		return nil, false
+	}
+	der, ok := w.Unwrap(container)
+	defer clear(der)
+	if !ok {
+		return nil, false
+	}
+	return readPKCS8(spec, der)
+}
+
+var (
+	oidRSA = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 1} // rsaEncryption, RFC 8017
+	oidEC  = asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1}     // id-ecPublicKey, RFC 5480
+)
+
+var rsaBits = map[driver.KeySpec]int{driver.RSA2048: 2048, driver.RSA3072: 3072, driver.RSA4096: 4096}
+
+// curve is a named curve; elliptic is nil for secp256k1, which Go has not.
+type curve struct {
+	oid      asn1.ObjectIdentifier
+	size     int // of a coordinate, bytes
+	elliptic elliptic.Curve
+}
+
+// The OIDs are those of RFC 5480, and of SEC 2 for secp256k1.
+var curves = map[driver.KeySpec]curve{
+	driver.ECP256:    {asn1.ObjectIdentifier{1, 2, 840, 10045, 3, 1, 7}, 32, elliptic.P256()},
+	driver.ECP384:    {asn1.ObjectIdentifier{1, 3, 132, 0, 34}, 48, elliptic.P384()},
+	driver.ECP521:    {asn1.ObjectIdentifier{1, 3, 132, 0, 35}, 66, elliptic.P521()},
+	driver.Secp256k1: {asn1.ObjectIdentifier{1, 3, 132, 0, 10}, 32, nil},
+}
+
+// readPKCS8 reads an unencrypted PrivateKeyInfo (RFC 5208, and RFC 5958 with its public key). An encrypted one has another
+// shape and is none.
+func readPKCS8(spec driver.KeySpec, der []byte) ([]byte, bool) {
+	var info, algorithm, key cryptobyte.String
+	var version int
+	var oid asn1.ObjectIdentifier
+	s := cryptobyte.String(der)
+	if !s.ReadASN1(&info, casn1.SEQUENCE) || !s.Empty() ||
+		!info.ReadASN1Integer(&version) || version < 0 || version > 1 ||
+		!info.ReadASN1(&algorithm, casn1.SEQUENCE) || !algorithm.ReadASN1ObjectIdentifier(&oid) ||
+		!info.ReadASN1(&key, casn1.OCTET_STRING) ||
+		!info.SkipOptionalASN1(casn1.Tag(0).ContextSpecific().Constructed()) ||
+		!info.SkipOptionalASN1(casn1.Tag(1).ContextSpecific()) || !info.Empty() {
+		return nil, false
+	}
+	if rsaBits[spec] > 0 {
+		return readPKCS1(spec, key, oid.Equal(oidRSA) && bytes.Equal(algorithm, []byte{5, 0})) // the parameters are NULL
+	}
+	var named asn1.ObjectIdentifier
+	right := oid.Equal(oidEC) && algorithm.ReadASN1ObjectIdentifier(&named) && algorithm.Empty() && named.Equal(curves[spec].oid)
+	return readSEC1(spec, key, right)
+}
+
+// readPKCS1 reads an RSAPrivateKey (RFC 8017 section A.1.2) and holds it to FIPS 186-5 section A.1.1: e odd and above
+// 2^16, primes of half the modulus' length that are not close, d above half of it. Go's own reader makes sure that the parts
+// belong together; that they encode to the same bytes again, that nothing is behind or between them. right is what the
+// caller found so far.
+func readPKCS1(spec driver.KeySpec, der []byte, right bool) ([]byte, bool) {
+	bits := rsaBits[spec]
+	key, err := x509.ParsePKCS1PrivateKey(der)
+	if err != nil || !right || len(key.Primes) != 2 || key.N.BitLen() != bits || key.E <= 1<<16 || key.E&1 == 0 {
+		return nil, false
+	}
+	p, q := key.Primes[0], key.Primes[1]
+	distance := new(big.Int).Sub(p, q)
+	again := x509.MarshalPKCS1PrivateKey(key)
+	defer clear(again)
+	if p.BitLen() != bits/2 || q.BitLen() != bits/2 || distance.BitLen() <= bits/2-100 || key.D.BitLen() <= bits/2 ||
+		!p.ProbablyPrime(1) || !q.ProbablyPrime(1) || !bytes.Equal(again, der) {
+		return nil, false
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+	return pkcs8, err == nil
+}
+
+// readSEC1 reads an ECPrivateKey (RFC 5915). The curve, where it is named, and the public point must be those of the key.
+func readSEC1(spec driver.KeySpec, der []byte, right bool) ([]byte, bool) {
+	c, known := curves[spec]
+	var key, params, public, scalar cryptobyte.String
+	var hasParams, hasPublic bool
+	var version int
+	s := cryptobyte.String(der)
+	if !known || !right || !s.ReadASN1(&key, casn1.SEQUENCE) || !s.Empty() ||
+		!key.ReadASN1Integer(&version) || version != 1 || !key.ReadASN1(&scalar, casn1.OCTET_STRING) ||
+		!key.ReadOptionalASN1(&params, &hasParams, casn1.Tag(0).ContextSpecific().Constructed()) ||
+		!key.ReadOptionalASN1(&public, &hasPublic, casn1.Tag(1).ContextSpecific().Constructed()) || !key.Empty() ||
+		len(scalar) == 0 || len(scalar) > c.size {
+		return nil, false
+	}
+	var named asn1.ObjectIdentifier
+	if hasParams && (!params.ReadASN1ObjectIdentifier(&named) || !params.Empty() || !named.Equal(c.oid)) {
+		return nil, false
+	}
+	padded := make([]byte, c.size) // some tools leave leading zeros out
+	defer clear(padded)
+	copy(padded[c.size-len(scalar):], scalar)
+	point, ok := c.point(padded)
+	if !ok || hasPublic && !isPoint(public, point) {
+		return nil, false
+	}
+	return encodeEC(c, padded, point)
+}
+
+// point returns the uncompressed public point of a scalar, which must be from 1 to below the curve's order.
+func (c curve) point(scalar []byte) ([]byte, bool) {
+	if c.elliptic == nil {
+		var d secp256k1.ModNScalar
+		defer d.Zero()
+		if overflow := d.SetByteSlice(scalar); overflow || d.IsZero() {
+			return nil, false
+		}
+		return secp256k1.NewPrivateKey(&d).PubKey().SerializeUncompressed(), true
+	}
+	key, err := ecdsa.ParseRawPrivateKey(c.elliptic, scalar)
+	if err != nil {
+		return nil, false
+	}
+	point, err := key.PublicKey.Bytes()
+	return point, err == nil
+}
+
+// isPoint reports whether a BIT STRING holds the point, uncompressed or compressed (SEC 1 section 2.3.3).
+func isPoint(public cryptobyte.String, point []byte) bool {
+	var given []byte
+	if !public.ReadASN1BitStringAsBytes(&given) || !public.Empty() {
+		return false
+	}
+	size := (len(point) - 1) / 2
+	compressed := append([]byte{2 | point[len(point)-1]&1}, point[1:1+size]...)
+	return bytes.Equal(given, point) || bytes.Equal(given, compressed)
+}
+
+// encodeEC makes PKCS#8 as Go and openssl do.
+func encodeEC(c curve, scalar, point []byte) ([]byte, bool) {
+	var inner, b cryptobyte.Builder
+	inner.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1Int64(1)
+		b.AddASN1OctetString(scalar)
+		b.AddASN1(casn1.Tag(1).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) { b.AddASN1BitString(point) })
+	})
+	sec1, err := inner.Bytes()
+	defer clear(sec1)
+	if err != nil {
+		return nil, false
+	}
+	b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1Int64(0)
+		b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {
+			b.AddASN1ObjectIdentifier(oidEC)
+			b.AddASN1ObjectIdentifier(c.oid)
+		})
+		b.AddASN1OctetString(sec1)
+	})
+	pkcs8, err := b.Bytes()
+	return pkcs8, err == nil
+}

@@ -1,0 +1,284 @@
+package material
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/asn1"
+	"encoding/pem"
+	"math/big"
+	"sync"
+	"testing"
+
+	"github.com/decred/dcrd/dcrec/secp256k1/v4"
+
+	"github.com/keyside/keyside/plugins/driver"
+)
+
+var testRSA = sync.OnceValue(func() *rsa.PrivateKey {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err)
+	}
+	return key
+})
+
+// pkcs1 and sec1 are the forms with all their parts open, to spoil them.
+type pkcs1 struct {
+	Version               int
+	N                     *big.Int
+	E                     int
+	D, P, Q, Dp, Dq, QInv *big.Int
+	More                  asn1.RawValue `asn1:"optional"`
+}
+
+type sec1 struct {
+	Version int
+	Scalar  []byte
+	Curve   asn1.ObjectIdentifier `asn1:"optional,explicit,tag:0"`
+	Point   asn1.BitString        `asn1:"optional,explicit,tag:1"`
+}
+
+type algorithm struct {
+	OID    asn1.ObjectIdentifier
+	Params any
+}
+
+type pkcs8 struct {
+	Version   int
+	Algorithm asn1.RawValue
+	Key       []byte
+	More      asn1.RawValue `asn1:"optional"`
+}
+
+func marshal(t *testing.T, v any) []byte {
+	t.Helper()
+	der, err := asn1.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
+func inPKCS8(t *testing.T, oid asn1.ObjectIdentifier, params any, key []byte) []byte {
+	t.Helper()
+	return marshal(t, pkcs8{Algorithm: asn1.RawValue{FullBytes: marshal(t, algorithm{oid, params})}, Key: key})
+}
+
+func openRSA(key *rsa.PrivateKey) pkcs1 {
+	return pkcs1{N: key.N, E: key.E, D: key.D, P: key.Primes[0], Q: key.Primes[1],
+		Dp: key.Precomputed.Dp, Dq: key.Precomputed.Dq, QInv: key.Precomputed.Qinv}
+}
+
+// withExponent gives a key another exponent that fits its primes.
+func withExponent(key *rsa.PrivateKey, e int64) (pkcs1, bool) {
+	one := big.NewInt(1)
+	p1, q1 := new(big.Int).Sub(key.Primes[0], one), new(big.Int).Sub(key.Primes[1], one)
+	d := new(big.Int).ModInverse(big.NewInt(e), new(big.Int).Mul(p1, q1))
+	if d == nil {
+		return pkcs1{}, false
+	}
+	k := openRSA(key)
+	k.E, k.D, k.Dp, k.Dq = int(e), d, new(big.Int).Mod(d, p1), new(big.Int).Mod(d, q1)
+	return k, true
+}
+
+func weakExponent(t *testing.T, key *rsa.PrivateKey) pkcs1 {
+	t.Helper()
+	for e := int64(3); e <= 1<<16; e += 2 {
+		if weak, ok := withExponent(key, e); ok {
+			return weak
+		}
+	}
+	t.Fatal("no exponent fits")
+	return pkcs1{}
+}
+
+// closePrimes makes an RSA key whose modulus Fermat factors at once.
+func closePrimes(t *testing.T) pkcs1 {
+	t.Helper()
+	p, err := rand.Prime(rand.Reader, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := new(big.Int).Add(p, big.NewInt(2))
+	for !q.ProbablyPrime(1) {
+		q.Add(q, big.NewInt(2))
+	}
+	one := big.NewInt(1)
+	p1, q1 := new(big.Int).Sub(p, one), new(big.Int).Sub(q, one)
+	d := new(big.Int).ModInverse(big.NewInt(65537), new(big.Int).Mul(p1, q1))
+	return pkcs1{N: new(big.Int).Mul(p, q), E: 65537, D: d, P: p, Q: q,
+		Dp: new(big.Int).Mod(d, p1), Dq: new(big.Int).Mod(d, q1), QInv: new(big.Int).ModInverse(q, p)}
+}
+
+func TestReadPKCS8(t *testing.T) {
+	good := testRSA()
+	goodEC, err := ecdsa.GenerateKey(curves[driver.ECP256].elliptic, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ec256 := curves[driver.ECP256].oid
+	rsaDER := func(change func(*pkcs1)) []byte {
+		k := openRSA(good)
+		change(&k)
+		return inPKCS8(t, oidRSA, asn1.NullRawValue, marshal(t, k))
+	}
+	scalar, err := goodEC.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	point, err := goodEC.PublicKey.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ecDER := func(change func(*sec1)) []byte {
+		k := sec1{Version: 1, Scalar: bytes.Clone(scalar), Point: asn1.BitString{Bytes: bytes.Clone(point), BitLength: 8 * len(point)}}
+		change(&k)
+		return inPKCS8(t, oidEC, ec256, marshal(t, k))
+	}
+	more := func(n *big.Int) *big.Int { return new(big.Int).Add(n, big.NewInt(2)) }
+	order := curves[driver.ECP256].elliptic.Params().N
+	first := rsaDER(func(*pkcs1) {})
+	last := append(bytes.Clone(first), 0)
+	infoV2 := pkcs8{Version: 1, Algorithm: asn1.RawValue{FullBytes: marshal(t, algorithm{oidRSA, asn1.NullRawValue})}, Key: marshal(t, openRSA(good)),
+		More: asn1.RawValue{Class: 2, Tag: 0, IsCompound: true}}
+	rsaCases := map[string]struct {
+		der  []byte
+		good bool
+	}{
+		"as it is":                      {first, true},
+		"with attributes":               {marshal(t, infoV2), true},
+		"an element more":               {marshal(t, func() pkcs8 { v := infoV2; v.More = asn1.RawValue{FullBytes: []byte{5, 0}}; return v }()), false},
+		"version 2":                     {marshal(t, func() pkcs8 { v := infoV2; v.Version = 2; return v }()), false},
+		"a byte behind it":              {last, false},
+		"a byte cut":                    {first[:len(first)-1], false},
+		"an element more in the key":    {rsaDER(func(k *pkcs1) { k.More = asn1.RawValue{FullBytes: []byte{5, 0}} }), false},
+		"a byte behind the key":         {inPKCS8(t, oidRSA, asn1.NullRawValue, append(marshal(t, openRSA(good)), 0)), false},
+		"no parameters":                 {marshal(t, pkcs8{Algorithm: asn1.RawValue{FullBytes: marshal(t, struct{ A asn1.ObjectIdentifier }{oidRSA})}, Key: marshal(t, openRSA(good))}), false},
+		"RSASSA-PSS":                    {inPKCS8(t, asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 10}, asn1.NullRawValue, marshal(t, openRSA(good))), false},
+		"another private exponent":      {rsaDER(func(k *pkcs1) { k.D = more(k.D) }), false},
+		"another modulus":               {rsaDER(func(k *pkcs1) { k.N = more(k.N) }), false},
+		"another prime":                 {rsaDER(func(k *pkcs1) { k.P = more(k.P) }), false},
+		"primes swapped":                {rsaDER(func(k *pkcs1) { k.P, k.Q = k.Q, k.P }), false},
+		"another exponent of p":         {rsaDER(func(k *pkcs1) { k.Dp = more(k.Dp) }), false},
+		"another coefficient":           {rsaDER(func(k *pkcs1) { k.QInv = more(k.QInv) }), false},
+		"exponent 1":                    {rsaDER(func(k *pkcs1) { k.E, k.D, k.Dp, k.Dq = 1, big.NewInt(1), big.NewInt(1), big.NewInt(1) }), false},
+		"an even exponent":              {rsaDER(func(k *pkcs1) { k.E = 65538 }), false},
+		"a weak exponent":               {inPKCS8(t, oidRSA, asn1.NullRawValue, marshal(t, weakExponent(t, good))), false},
+		"primes too close":              {inPKCS8(t, oidRSA, asn1.NullRawValue, marshal(t, closePrimes(t))), false},
+		"an elliptic key":               {ecDER(func(*sec1) {}), false},
+		"an encrypted key":              {marshal(t, struct{ A, B any }{algorithm{asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 13}, asn1.NullRawValue}, make([]byte, 256)}), false},
+		"PKCS#1, which is not for here": {marshal(t, openRSA(good)), false},
+		"nothing":                       {nil, false},
+	}
+	for what, c := range rsaCases {
+		got, ok := readPKCS8(driver.RSA2048, c.der)
+		if ok != c.good || ok && !bytes.Equal(got, first) {
+			t.Errorf("rsa, %s: %t", what, ok)
+		}
+	}
+	if _, ok := readPKCS8(driver.RSA3072, first); ok {
+		t.Error("2048 bits are taken for 3072")
+	}
+	canonical, err := x509.MarshalPKCS8PrivateKey(goodEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	off := bytes.Clone(point)
+	off[len(off)-1] ^= 1
+	compressed := append([]byte{2 | point[64]&1}, point[1:33]...)
+	bits := func(b []byte) asn1.BitString { return asn1.BitString{Bytes: b, BitLength: 8 * len(b)} }
+	for what, c := range map[string]struct {
+		der  []byte
+		good bool
+	}{
+		"as go writes it":         {canonical, true},
+		"as it is":                {ecDER(func(*sec1) {}), true},
+		"without its point":       {ecDER(func(k *sec1) { k.Point = asn1.BitString{} }), true},
+		"with a compressed point": {ecDER(func(k *sec1) { k.Point = bits(compressed) }), true},
+		"with its curve":          {ecDER(func(k *sec1) { k.Curve = ec256 }), true},
+		"another curve inside":    {ecDER(func(k *sec1) { k.Curve = curves[driver.Secp256k1].oid }), false},
+		"a point off the curve":   {ecDER(func(k *sec1) { k.Point = bits(off) }), false},
+		"another key's point":     {ecDER(func(k *sec1) { k.Scalar[31] ^= 1 }), false},
+		"half a point":            {ecDER(func(k *sec1) { k.Point = bits(point[:33]) }), false},
+		"scalar 0":                {ecDER(func(k *sec1) { clear(k.Scalar); k.Point = asn1.BitString{} }), false},
+		"the order for a scalar":  {ecDER(func(k *sec1) { k.Scalar, k.Point = order.Bytes(), asn1.BitString{} }), false},
+		"a scalar too long":       {ecDER(func(k *sec1) { k.Scalar = append([]byte{0}, k.Scalar...) }), false},
+		"no scalar":               {ecDER(func(k *sec1) { k.Scalar = nil }), false},
+		"another version":         {ecDER(func(k *sec1) { k.Version = 2 }), false},
+		"a byte behind it":        {append(bytes.Clone(canonical), 0), false},
+		"another curve outside":   {inPKCS8(t, oidEC, curves[driver.ECP384].oid, marshal(t, sec1{Version: 1, Scalar: scalar})), false},
+		"a curve not named":       {inPKCS8(t, oidEC, asn1.NullRawValue, marshal(t, sec1{Version: 1, Scalar: scalar})), false},
+		"an rsa key":              {first, false},
+	} {
+		got, ok := readPKCS8(driver.ECP256, c.der)
+		if ok != c.good || ok && !bytes.Equal(got, canonical) {
+			t.Errorf("elliptic, %s: %t", what, ok)
+		}
+	}
+}
+
+// TestReadSecp256k1 reads a key on the curve that Go has not, and the two scalars just outside of it.
+func TestReadSecp256k1(t *testing.T) {
+	oid := curves[driver.Secp256k1].oid
+	key, err := secp256k1.GeneratePrivateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	scalar, point := key.Serialize(), key.PubKey().SerializeUncompressed()
+	whole := sec1{Version: 1, Scalar: scalar, Point: asn1.BitString{Bytes: point, BitLength: 8 * len(point)}}
+	want := inPKCS8(t, oidEC, oid, marshal(t, whole))
+	for _, k := range []sec1{whole, {Version: 1, Scalar: scalar}} {
+		if got, ok := readPKCS8(driver.Secp256k1, inPKCS8(t, oidEC, oid, marshal(t, k))); !ok || !bytes.Equal(got, want) {
+			t.Errorf("%t: %x", ok, got)
+		}
+	}
+	order := secp256k1.S256().N.Bytes()
+	for _, bad := range [][]byte{make([]byte, 32), order} {
+		if _, ok := readPKCS8(driver.Secp256k1, inPKCS8(t, oidEC, oid, marshal(t, sec1{Version: 1, Scalar: bad}))); ok {
+			t.Errorf("scalar %x is accepted", bad)
+		}
+	}
+}
+
+// TestReadText reads what openssl writes, and refuses what has more around it.
+func TestReadText(t *testing.T) {
+	key := testRSA()
+	want, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	traditional := x509.MarshalPKCS1PrivateKey(key)
+	block := func(typ string, der []byte, headers map[string]string) []byte {
+		return pem.EncodeToMemory(&pem.Block{Type: typ, Bytes: der, Headers: headers})
+	}
+	text := block("PRIVATE KEY", want, nil)
+	good := map[string][]byte{
+		"pkcs8 pem": text, "pkcs8 der": want, "pkcs1 pem": block("RSA PRIVATE KEY", traditional, nil), "pkcs1 der": traditional,
+		"lines of windows": bytes.ReplaceAll(text, []byte("\n"), []byte("\r\n")), "without the last line's end": bytes.TrimSpace(text),
+	}
+	for what, b := range good {
+		if got, ok := readText(driver.RSA2048, b); !ok || !bytes.Equal(got, want) {
+			t.Errorf("%s: %t", what, ok)
+		}
+	}
+	bad := map[string][]byte{
+		"two blocks": append(bytes.Clone(text), text...), "text behind it": append(bytes.Clone(text), "more"...),
+		"text before it": append([]byte("my key\n"), text...), "half of it": text[:len(text)/2],
+		"the name of another form": block("RSA PRIVATE KEY", want, nil), "another form of that name": block("PRIVATE KEY", traditional, nil),
+		"an elliptic name": block("EC PRIVATE KEY", traditional, nil), "a certificate's": block("CERTIFICATE", want, nil),
+		"encrypted pkcs8":         block("ENCRYPTED PRIVATE KEY", want, nil),
+		"encrypted as once":       block("RSA PRIVATE KEY", traditional, map[string]string{"Proc-Type": "4,ENCRYPTED"}),
+		"der with a byte behind":  append(bytes.Clone(want), '\n'),
+		"nothing":                 nil,
+		"a beginning and no more": []byte("-----BEGIN PRIVATE KEY-----"),
+	}
+	for what, b := range bad {
+		if _, ok := readText(driver.RSA2048, b); ok {
+			t.Errorf("%s: accepted", what)
+		}
+	}
+}

@@ -1,0 +1,139 @@
+package soft
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	_ "crypto/sha1" // OAEP with SHA-1 is what older import tools offer
+	"crypto/subtle"
+	"slices"
+
+	"github.com/keyside/keyside/plugins/driver"
+	"github.com/keyside/keyside/plugins/material"
+)
+
+// ImportKey implements driver.Driver.
+func (d *Driver) ImportKey(ctx context.Context, req *driver.ImportKeyRequest) (*driver.SealedKey, error) {
+	return guard(ctx, d, func() (*driver.SealedKey, error) {
+		if err := checkImport(req); err != nil {
+			return nil, err
+		}
+		t, err := d.tenants.get(req.GetTenant())
+		if err != nil {
+			return nil, err
+		}
+		wrapping, err := d.working(t, req.GetWrappingKey(), req.GetSealedWrappingKey())
+		if err != nil {
+			return nil, err
+		}
+		return t.importWith(wrapping.rsa, req)
+	})
+}
+
+func checkImport(req *driver.ImportKeyRequest) error {
+	if err := driver.CheckIdentity(req.GetKey()); err != nil {
+		return err
+	}
+	if _, err := kindOf(req.GetKey()); err != nil {
+		return err
+	}
+	if err := checkWrappingKey(req.GetWrappingKey()); err != nil {
+		return err
+	}
+	if !slices.Contains(importAlgorithms(), req.GetAlgorithm()) {
+		return driver.Errorf(driver.Unsupported, "import_algorithms: %s", req.GetAlgorithm())
+	}
+	return nil
+}
+
+// importWith opens the material and seals it. All that can be wrong with the material is one error.
+func (t *tenant) importWith(wrapping *rsa.PrivateKey, req *driver.ImportKeyRequest) (*driver.SealedKey, error) {
+	block, container, err := material.Parts(req, wrapping.Size())
+	if err != nil {
+		return nil, err
+	}
+	raw, ok := openMaterial(wrapping, req, block, container)
+	defer clear(raw)
+	if !ok {
+		return nil, material.Bad()
+	}
+	key, err := open(req.GetKey(), raw)
+	if err != nil {
+		return nil, material.Bad()
+	}
+	value, err := key.checkValue(raw)
+	if err != nil {
+		return nil, material.Bad()
+	}
+	check := t.authenticate(driver.CheckValueMACLabel, value)
+	if want := req.GetExpectedCheckValue(); len(want) > 0 && subtle.ConstantTimeCompare(want, check) != 1 {
+		return nil, material.Bad()
+	}
+	sealed, err := t.sealWorking(key, raw)
+	if err != nil {
+		return nil, err
+	}
+	sealed.CheckValue, sealed.OpenedIn = check, driver.ProtectionProcess
+	return sealed, nil
+}
+
+// temporarySizes are those of the AES key that an RSA block holds if the material follows it, bytes.
+var temporarySizes = []int{16, 24, 32}
+
+// openMaterial opens an import down to the symmetric key, or to a private key's PKCS#8 DER in its one form. The container is
+// opened even if the block was bad, with a random key: what a block's padding was, no time tells.
+func openMaterial(wrapping *rsa.PrivateKey, req *driver.ImportKeyRequest, block, container []byte) (raw []byte, ok bool) {
+	spec := req.GetKey().GetSpec()
+	if len(container) == 0 {
+		return openBlock(wrapping, req.GetAlgorithm(), block, []int{symmetricSize[spec]})
+	}
+	temporary, good := openBlock(wrapping, req.GetAlgorithm(), block, temporarySizes)
+	defer clear(temporary)
+	if material.IsPrivate(spec) {
+		raw, ok = material.OpenPrivateKey(spec, temporary, container)
+	} else if w, err := material.NewKeyWrap(temporary); err == nil {
+		raw, ok = w.Unwrap(container)
+	}
+	return raw, ok && good
+}
+
+// openBlock opens an RSA block that holds a secret of one of these sizes. Where it does not, the secret is a random one.
+func openBlock(key *rsa.PrivateKey, a driver.Algorithm, block []byte, sizes []int) (secret []byte, ok bool) {
+	random := func(n int) []byte {
+		b := make([]byte, n)
+		rand.Read(b)
+		return b
+	}
+	secret = random(sizes[len(sizes)-1])
+	if a != driver.PKCS1v15 {
+		opened, err := decryptOAEP(key, a, block)
+		if err == nil && slices.Contains(sizes, len(opened)) {
+			return opened, true
+		}
+		clear(opened)
+		return secret, false
+	}
+	// Go puts the message into a buffer of its length in constant time, and leaves the buffer alone where the padding or the
+	// length is wrong. Bleichenbacher (1998) needed no more than to be told which.
+	for _, n := range sizes {
+		before := random(n)
+		after := bytes.Clone(before)
+		//lint:ignore SA1019 clouds offer it for import
+		err := rsa.DecryptPKCS1v15SessionKey(nil, key, block, after)
+		if err == nil && subtle.ConstantTimeCompare(before, after) == 0 {
+			secret, ok = after, true
+		}
+	}
+	return secret, ok
+}
+
+// decryptOAEP opens a block of any algorithm with OAEP.
+func decryptOAEP(key *rsa.PrivateKey, a driver.Algorithm, block []byte) ([]byte, error) {
+	hash := crypto.SHA256
+	if a == driver.OAEPSHA1 || a == driver.RSAAESKeyWrapSHA1 {
+		hash = crypto.SHA1
+	}
+	return rsa.DecryptOAEP(hash.New(), nil, key, block, nil)
+}
