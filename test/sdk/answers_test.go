@@ -25,7 +25,9 @@ var (
 		"key_description": anything, "creation_date": millis, "scheduled_deletion_date": someTime, "key_state": words(`[2-57]`),
 		"default_key_flag": words(`0|1`), "key_type": words(`1`), "expiration_time": someTime, "origin": words(`kms|external`),
 		"key_rotation_enabled": yesNo, "sys_enterprise_project_id": words(`0`), "keystore_id": words(`0`),
-		"protection": maybe{words(`hsm|module-unenforced|driver`)}, // Keyside's own
+		// Keyside's own
+		"protection": maybe{words(`hsm|module-unenforced|driver`)}, "opened_in": maybe{words(`hsm|driver`)},
+		"check_value": maybe{words(`([0-9A-F]{2}){8}`)},
 	}
 	tagItem  = object{"key": something, "value": anything}
 	alias    = object{"domain_id": something, "key_id": id, "alias": something, "alias_urn": words(`kms:.+:alias:.+`), "create_time": utc, "update_time": utc}
@@ -76,6 +78,12 @@ var answers = map[string]answer{
 	"VerifyMac":          {http.StatusOK, object{"key_id": id, "mac_algorithm": words(`HMAC_SHA_(256|384|512)`), "mac_valid": boolean{}}},
 	"DeriveSharedSecret": {http.StatusOK, object{"key_id": id, "key_agreement_algorithm": words(`ECDH`), "shared_secret": coded{}}},
 
+	"CreateParametersForImport": {http.StatusOK, object{
+		"key_id": id, "import_token": coded{}, "public_key": coded{}, "expiration_time": number{}, "warning": maybe{something},
+	}},
+	"ImportKeyMaterial":         {http.StatusOK, nothing},
+	"DeleteImportedKeyMaterial": {http.StatusOK, nothing},
+
 	"EnableKeyRotation":         {http.StatusOK, nothing},
 	"UpdateKeyRotationInterval": {http.StatusOK, nothing},
 	"DisableKeyRotation":        {http.StatusOK, nothing},
@@ -110,7 +118,6 @@ var answers = map[string]answer{
 
 // notServed are the methods whose routes Keyside does not have; each is answered as the gateway answers a wrong path.
 var notServed = []string{
-	"CreateParametersForImport", "ImportKeyMaterial", "DeleteImportedKeyMaterial",
 	"CreateGrant", "CancelGrant", "CancelSelfGrant", "ListGrants", "ListRetirableGrants",
 	"CreateKeyStore", "ListKeyStores", "ShowKeyStore", "DeleteKeyStore", "EnableKeyStore", "DisableKeyStore",
 	"ListSupportRegions", "ReplicateKey", "UpdatePrimaryRegion",

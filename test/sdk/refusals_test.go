@@ -18,6 +18,7 @@ func (w *walk) refusals() {
 	w.refuseData()
 	w.refuseAsymmetric()
 	w.refuseManagement()
+	w.refuseImports()
 }
 
 func (w *walk) refuseKeys() {
