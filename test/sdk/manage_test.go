@@ -35,7 +35,7 @@ func (w *walk) rotation() {
 func (w *walk) tags() {
 	// No two walks share a tag, so that each finds what is its own. The space and the letters beyond ASCII have to get
 	// through the path and its signature.
-	const keyWord = "größe 1"
+	const keyWord = "größe 1+2:50%?#&;@"
 	value := w.way.name
 	call(w, (*kms.KmsClient).CreateKmsTag, &model.CreateKmsTagRequest{KeyId: w.aes, Body: &model.CreateKmsTagRequestBody{
 		Tag: &model.TagItem{Key: keyWord, Value: &value},
@@ -90,7 +90,7 @@ func (w *walk) search() {
 	}{
 		{[]model.Tag{own}, "", []string{w.aes, w.aes2}},
 		{[]model.Tag{own, tag("stage", "production", "other")}, "", []string{w.aes}},
-		{[]model.Tag{own, tag("stage", "production"), tag("größe 1")}, "", []string{w.aes}},
+		{[]model.Tag{own, tag("stage", "production"), tag("größe 1+2:50%?#&;@")}, "", []string{w.aes}},
 		{[]model.Tag{own, tag("stage")}, "", []string{w.aes, w.aes2}},
 		{[]model.Tag{own, tag("stage", "none")}, "", nil},
 		{[]model.Tag{own}, "AES2", []string{w.aes2}},
