@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/keyside/keyside/sidecar/audit"
 	"github.com/keyside/keyside/sidecar/kms"
 	"github.com/keyside/keyside/sidecar/store"
@@ -32,8 +34,9 @@ func TestSoakScheduler(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer records.Close()
+	hsm := newHSM()
 	s, err := kms.New(kms.Config{
-		Store: db, HSM: newHSM(), Auditor: records, Tenant: "test", Limits: kms.Limits{Keys: due + 1}, Logger: log,
+		Store: db, HSM: hsm, Auditor: records, Tenant: "test", Limits: kms.Limits{Keys: due + 1}, Logger: log,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -43,7 +46,7 @@ func TestSoakScheduler(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range due {
-		makeDue(t, s, db, i)
+		makeDue(t, hsm, db, i)
 	}
 	var mu sync.Mutex
 	var busy bool
@@ -100,22 +103,23 @@ func TestSoakScheduler(t *testing.T) {
 	}
 }
 
-// makeDue makes a key that is due now.
-func makeDue(t *testing.T, s *kms.Service, db *store.Store, i int) {
+// makeDue makes a key that is due now, in one transaction.
+func makeDue(t *testing.T, hsm *fakeHSM, db *store.Store, i int) {
 	t.Helper()
-	key, err := s.CreateKey(admin, kms.CreateKeyInput{Alias: fmt.Sprint("due-", i)})
+	past := time.Now().Add(-time.Hour).UTC().Truncate(time.Millisecond)
+	key := &kms.Key{
+		ID: uuid.New(), Alias: fmt.Sprint("due-", i), Spec: kms.AES256, Usage: kms.EncryptDecrypt, Origin: kms.OriginKMS,
+		State: kms.Enabled, CreatedAt: past, Rotation: kms.Rotation{Enabled: true, Interval: 30, Next: past},
+	}
+	if i%2 == 0 {
+		key.State, key.DeletionAt, key.Rotation = kms.PendingDeletion, past, kms.Rotation{}
+	}
+	made, err := hsm.MakeKey(admin, kms.KeyRef{ID: key.ID, Version: 1, Spec: key.Spec, Usage: key.Usage})
 	if err != nil {
 		t.Fatal(err)
 	}
-	past := time.Now().Add(-time.Hour).UTC().Truncate(time.Millisecond)
-	if _, err := db.UpdateKey(admin, key.ID, func(k *kms.Key) error {
-		if i%2 == 0 {
-			k.State, k.DeletionAt = kms.PendingDeletion, past
-		} else {
-			k.Rotation = kms.Rotation{Enabled: true, Interval: 30, Next: past}
-		}
-		return nil
-	}); err != nil {
+	key.Versions = []kms.KeyVersion{{Number: 1, CreatedAt: past, Sealed: made.Sealed, Root: 1, Protection: made.Protection}}
+	if err := db.CreateKey(admin, key, 1<<30); err != nil {
 		t.Fatal(err)
 	}
 }
