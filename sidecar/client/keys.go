@@ -20,6 +20,8 @@ type Key struct {
 	Deletion    Timestamp `json:"scheduled_deletion_date"` // empty: none is scheduled
 	Expiration  Timestamp `json:"expiration_time"`         // of imported material; empty: never
 	Default     Flag      `json:"default_key_flag"`        // "1": a service's default master key
+	CheckValue  string    `json:"check_value"`             // of imported material, also after that is gone: 16 hex digits
+	OpenedIn    string    `json:"opened_in"`               // where imported material was unwrapped: hsm or driver
 	Rotates     string    `json:"key_rotation_enabled"`    // "true" or "false"; RotationStatus says more
 	Realm       string    `json:"realm"`
 	DomainID    string    `json:"domain_id"`

@@ -34,13 +34,15 @@ const (
 	digest4 = "5f78c33274e43fa9de5659265c1d917e25c03722dcb0b8d27db8d5feaa813953" // SHA-256 of bytes4
 	details = `{"key_id":"k","domain_id":"d","key_alias":"a","realm":"r","key_spec":"AES_256","key_usage":"ENCRYPT_DECRYPT",` +
 		`"key_description":"","creation_date":"1502799822000","key_state":"4","origin":"kms","scheduled_deletion_date":"1502799823000",` +
-		`"default_key_flag":"1","key_type":"1","expiration_time":"","key_rotation_enabled":"true","sys_enterprise_project_id":"0","keystore_id":"0"}`
+		`"default_key_flag":"1","key_type":"1","expiration_time":"","key_rotation_enabled":"true","sys_enterprise_project_id":"0","keystore_id":"0",` +
+		`"opened_in":"driver","check_value":"0011223344556677"}`
 	alias = `{"domain_id":"d","key_id":"k","alias":"x","alias_urn":"kms:r:d:alias:x","create_time":"2024-01-02T03:04:05Z","update_time":"2024-01-02T03:04:06Z"}`
 )
 
 var (
 	wantKey = Key{ID: "k", Alias: "a", Spec: "AES_256", Usage: "ENCRYPT_DECRYPT", Origin: "kms", State: PendingDeletion,
-		Created: "1502799822000", Deletion: "1502799823000", Default: "1", Rotates: "true", Realm: "r", DomainID: "d"}
+		Created: "1502799822000", Deletion: "1502799823000", Default: "1", Rotates: "true", Realm: "r", DomainID: "d",
+		CheckValue: "0011223344556677", OpenedIn: "driver"}
 	wantAlias = Alias{Name: "x", KeyID: "k", URN: "kms:r:d:alias:x",
 		Created: time.Date(2024, 1, 2, 3, 4, 5, 0, time.UTC), Updated: time.Date(2024, 1, 2, 3, 4, 6, 0, time.UTC)}
 	wantCredential = Credential{AccessKey: "AK", SecretKey: "s", ProjectID: "p", User: "u", Role: "service:obs", Created: wantAlias.Created}
@@ -204,6 +206,28 @@ var wireCases = []wireCase{
 	}, "POST create-ec-datakey-pair", `{"key_id":"k","key_spec":"ECC_NIST_P256","with_plain_text":false}`, 0,
 		`{"key_id":"k","key_spec":"ECC_NIST_P256","public_key":"3q2+7w==","private_key_cipher_text":"3q2+7w=="}`,
 		&DataKeyPair{"k", "ECC_NIST_P256", bytes4, nil, bytes4}},
+
+	{"GetImportParameters", func(ctx context.Context, c *Client) (any, error) {
+		return result(c.GetImportParameters(ctx, ImportParametersRequest{KeyID: "k", Algorithm: "RSAES_OAEP_SHA_256"}))
+	}, "POST get-parameters-for-import", `{"key_id":"k","wrapping_algorithm":"RSAES_OAEP_SHA_256"}`, 0,
+		`{"key_id":"k","import_token":"3q2+7w==","expiration_time":1501578672,"public_key":"3q2+7w=="}`,
+		&ImportParameters{KeyID: "k", PublicKey: bytes4, Token: bytes4, Expires: time.Unix(1501578672, 0)}},
+	{"GetImportParameters", func(ctx context.Context, c *Client) (any, error) {
+		return result(c.GetImportParameters(ctx, ImportParametersRequest{"k", "RSAES_OAEP_SHA_1", "RSA_4096", true, true}))
+	}, "POST get-parameters-for-import",
+		`{"key_id":"k","wrapping_algorithm":"RSAES_OAEP_SHA_1","wrapping_key_spec":"RSA_4096","only_last":true,"repeat":true}`, 0,
+		`{"key_id":"k","import_token":"3q2+7w==","expiration_time":1,"public_key":"3q2+7w==","warning":"w"}`,
+		&ImportParameters{"k", bytes4, bytes4, time.Unix(1, 0), "w"}},
+	{"ImportKeyMaterial", func(ctx context.Context, c *Client) (any, error) {
+		return nothing(c.ImportKeyMaterial(ctx, ImportRequest{KeyID: "k", Token: bytes4, Material: bytes4}))
+	}, "POST import-key-material", `{"key_id":"k","import_token":"3q2+7w==","encrypted_key_material":"3q2+7w=="}`, 0, `{}`, nil},
+	{"ImportKeyMaterial", func(ctx context.Context, c *Client) (any, error) {
+		return nothing(c.ImportKeyMaterial(ctx, ImportRequest{"k", bytes4, bytes4, bytes4, time.Unix(7, 0), bytes4, true}))
+	}, "POST import-key-material", `{"key_id":"k","import_token":"3q2+7w==","encrypted_key_material":"3q2+7w==",` +
+		`"encrypted_privatekey":"3q2+7w==","expiration_time":7,"check_value":"deadbeef","repeat":true}`, 0, `{}`, nil},
+	{"DeleteImportedKeyMaterial", func(ctx context.Context, c *Client) (any, error) {
+		return nothing(c.DeleteImportedKeyMaterial(ctx, "k"))
+	}, "POST delete-imported-key-material", `{"key_id":"k"}`, 0, `{}`, nil},
 
 	{"Sign", func(ctx context.Context, c *Client) (any, error) {
 		return result(c.Sign(ctx, SignRequest{"k", "ECDSA_SHA_256", bytes4, true}))
