@@ -30,7 +30,7 @@ var importers = []importRule{
 	{"github.com/spf13/cobra", []string{"", "hsmd", "sidecar", "sidecar/cli", "test/bench"}},
 	{module + "/sidecar/cli", []string{"", "test/..."}},
 	{module + "/sidecar/store", []string{"sidecar", "test/..."}},
-	{module + "/plugins/material", []string{"plugins/pkcs11", "plugins/soft", "test/..."}},
+	{module + "/plugins/material", []string{"plugins/pkcs11", "plugins/soft", "sidecar/cli", "test/..."}},
 	{module + "/plugins/pkcs11", []string{"", "test/..."}},
 	{module + "/plugins/soft", []string{"", "test/..."}},
 }

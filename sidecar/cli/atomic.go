@@ -101,6 +101,45 @@ func (o *output) discard() error {
 	return err
 }
 
+// fileSet are files of one result, by what they hold.
+type fileSet map[string]*output
+
+// createFiles begins files under the paths given, before there is anything to keep in them.
+func createFiles(paths map[string]string, force bool) (fileSet, error) {
+	files := fileSet{}
+	for what, path := range paths {
+		f, err := createOutput(path, force)
+		if err != nil {
+			return nil, errors.Join(err, files.discard())
+		}
+		files[what] = f
+	}
+	return files, nil
+}
+
+func (s fileSet) discard() error {
+	var errs []error
+	for _, f := range s {
+		errs = append(errs, f.discard())
+	}
+	return errors.Join(errs...)
+}
+
+// commit writes the files and gives them their names.
+func (s fileSet) commit(content map[string][]byte) error {
+	for what, f := range s {
+		if _, err := f.Write(content[what]); err != nil {
+			return errors.Join(err, s.discard())
+		}
+	}
+	for _, f := range s {
+		if err := f.commit(); err != nil {
+			return errors.Join(err, s.discard())
+		}
+	}
+	return nil
+}
+
 // writeAtomic replaces a file of 0600 in one step.
 func writeAtomic(path string, content []byte) error {
 	o, err := createOutput(path, true)

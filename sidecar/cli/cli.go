@@ -20,7 +20,7 @@ import (
 // Commands returns the verbs of this package.
 func Commands() []*cobra.Command {
 	return []*cobra.Command{
-		upCommand(), keyCommand(), tagsCommand(), quotaCommand(), encryptCommand(), decryptCommand(), reEncryptCommand(), dataKeyCommand(),
+		upCommand(), keyCommand(), importCommand(), tagsCommand(), quotaCommand(), encryptCommand(), decryptCommand(), reEncryptCommand(), dataKeyCommand(),
 		randomCommand(), signCommand(), verifyCommand(), publicKeyCommand(), macCommand(), deriveCommand(), fileCommand(), credentialCommand(), hsmCommand(),
 		rootCommand(), checkCommand(), doctorCommand(),
 	}

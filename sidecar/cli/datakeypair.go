@@ -57,7 +57,7 @@ With --json for --out, all of it goes to standard output.`,
 		if req.KeyID, err = s.resolve(ctx, c, key); err != nil {
 			return err
 		}
-		var files pairFiles
+		var files fileSet
 		if prefix != "" {
 			if files, err = createPair(prefix, req.WithoutPlaintext, force); err != nil {
 				return err
@@ -68,7 +68,7 @@ With --json for --out, all of it goes to standard output.`,
 			return errors.Join(err, files.discard())
 		}
 		defer clear(pair.PrivateKey)
-		if err := files.commit(pair); err != nil || !s.json {
+		if err := commitPair(files, pair); err != nil || !s.json {
 			return err
 		}
 		view := pairView{KeyID: pair.KeyID, Spec: spec, PublicKey: string(publicPEM(pair.PublicKey)), Ciphertext: base64.StdEncoding.EncodeToString(pair.Ciphertext)}
@@ -88,49 +88,18 @@ type pairView struct {
 	Ciphertext string `json:"ciphertext"`            // base64
 }
 
-// pairFiles are the files of a pair that is about to be made; nil are none.
-type pairFiles map[string]*output
-
 // createPair begins all files before the pair exists, so that nothing is made which cannot be kept.
-func createPair(prefix string, withoutPlaintext, force bool) (pairFiles, error) {
-	files := pairFiles{}
-	for _, end := range []string{".key", ".pub", ".sealed"} {
-		if end == ".key" && withoutPlaintext {
-			continue
-		}
-		f, err := createOutput(prefix+end, force)
-		if err != nil {
-			return nil, errors.Join(err, files.discard())
-		}
-		files[end] = f
+func createPair(prefix string, withoutPlaintext, force bool) (fileSet, error) {
+	paths := map[string]string{"public": prefix + ".pub", "sealed": prefix + ".sealed"}
+	if !withoutPlaintext {
+		paths["private"] = prefix + ".key"
 	}
-	return files, nil
+	return createFiles(paths, force)
 }
 
-func (p pairFiles) discard() error {
-	var errs []error
-	for _, f := range p {
-		errs = append(errs, f.discard())
-	}
-	return errors.Join(errs...)
-}
-
-// commit writes the files and gives them their names.
-func (p pairFiles) commit(pair *client.DataKeyPair) error {
+// commitPair writes the files of a pair.
+func commitPair(files fileSet, pair *client.DataKeyPair) error {
 	private := privatePEM(pair.PrivateKey)
 	defer clear(private)
-	content := map[string][]byte{
-		".key": private, ".pub": publicPEM(pair.PublicKey), ".sealed": []byte(base64.StdEncoding.EncodeToString(pair.Ciphertext) + "\n"),
-	}
-	for end, f := range p {
-		if _, err := f.Write(content[end]); err != nil {
-			return errors.Join(err, p.discard())
-		}
-	}
-	for _, f := range p {
-		if err := f.commit(); err != nil {
-			return errors.Join(err, p.discard())
-		}
-	}
-	return nil
+	return files.commit(map[string][]byte{"private": private, "public": publicPEM(pair.PublicKey), "sealed": base64Line(pair.Ciphertext)})
 }

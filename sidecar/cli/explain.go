@@ -18,8 +18,9 @@ type advice struct {
 }
 
 const (
-	specsDiffer = "keyside key describe KEY shows the key's spec and usage, which never change: name another key, or make one with keyside key create"
-	showState   = "keyside key describe KEY shows its state"
+	specsDiffer   = "keyside key describe KEY shows the key's spec and usage, which never change: name another key, or make one with keyside key create"
+	newParameters = "keyside import parameters KEY --out DIR gets a new wrapping key and token"
+	showState     = "keyside key describe KEY shows its state"
 )
 
 // advices are by the code of the answer. A test holds that every code that the dialect can answer is here or in plain.
@@ -33,6 +34,9 @@ var advices = map[string]advice{
 	"KMS.0210": {ExitRefused, "keyside key cancel-deletion KEY takes it back"},
 	"KMS.0211": {ExitRefused, "it belongs to its service: make a key of your own with keyside key create"},
 	"KMS.0307": {0, "whoever runs the sidecar can allow it: owner and principals in its configuration say who may do what"},
+	"KMS.0309": {ExitRefused, "make a key for imports with keyside key create ALIAS --origin external"},
+	"KMS.0310": {ExitRefused, "--repeat imports over what is there, if it is the same; another material needs another key"},
+	"KMS.0311": {ExitBadData, "wrap it with the newest wrapping key, the algorithm of the token and a key of this spec: keyside import wrap does it right"},
 	"KMS.0312": {ExitRefused, "make a new key with the new material, and use that one from now on"},
 	"KMS.0313": {ExitRefused, "keyside key rotation on KEY switches it on"},
 	"KMS.0320": {ExitRefused, "use another key from now on; keyside key rotation on KEY gives a key new material before it is used up"},
@@ -51,7 +55,7 @@ var advices = map[string]advice{
 	"KMS.1110": {0, "keyside key create --help lists the specs"},
 	"KMS.1114": {0, specsDiffer},
 	"KMS.1201": {ExitRefused, showState},
-	"KMS.1301": {ExitRefused, showState},
+	"KMS.1301": {ExitRefused, showState + "; one that is PendingImport gets its material by keyside import"},
 	"KMS.1401": {0, "give --days 7 to 1096"},
 	"KMS.1402": {ExitRefused, "keyside key describe KEY shows when; keyside key cancel-deletion KEY takes it back"},
 	"KMS.1501": {ExitRefused, showState},
@@ -60,6 +64,17 @@ var advices = map[string]advice{
 	"KMS.2108": {0, "an RSA key encrypts its own length less 66 bytes at most: use an AES key, or keyside file encrypt"},
 	"KMS.2201": {ExitBadData, "give the whole ciphertext and the --context and --aad that it was made with; for an RSA key also --key and --algorithm"},
 	"KMS.2204": {0, "leave --bytes out, or give the plain data key's own length"},
+	"KMS.2601": {ExitRefused, newParameters},
+	"KMS.2602": {0, "give a later --expires"},
+	"KMS.2603": {ExitBadData, "give the token of this key, or get one: " + newParameters},
+	"KMS.2604": {ExitBadData, specsDiffer},
+	"KMS.2605": {ExitBadData, "give the token's whole file: " + newParameters},
+	"KMS.2606": {ExitBadData, "import the material of the key's first import, from where you keep it; other material needs another key"},
+	"KMS.2608": {0, "give the wrapped private key with --private-key, beside the wrapped temporary key"},
+	"KMS.2609": {ExitBadData, "it is PKCS#8 DER under RFC 5649 (openssl enc -id-aes256-wrap-pad): keyside import wrap makes it right"},
+	"KMS.2610": {ExitBadData, "the temporary key is an AES key of 16 or 32 bytes: keyside import wrap makes it right"},
+	"KMS.2701": {ExitRefused, showState},
+	"KMS.2702": {ExitRefused, "keyside key delete KEY --days 7 destroys it with its material"},
 	"KMS.2901": {ExitRefused, "keyside key rotation interval KEY DAYS changes how often"},
 	"KMS.3001": {0, "give 30 to 365 days"},
 

@@ -31,10 +31,11 @@ func keyCreate() *cobra.Command {
 		Use:   "create ALIAS",
 		Short: "make a key in the HSM and print its id",
 		Long: `Make a key in the HSM and print its id. Spec and usage never change. A key of external origin waits for its material to be
-imported and can do nothing until then.`,
+imported (keyside import) and can do nothing until then.`,
 		Example: `  keyside key create orders --description 'orders of the shop' --tag team=shop --tag stage=test
   keyside key create releases --spec EC_P256
-  keyside key create letters --spec RSA_3072 --usage ENCRYPT_DECRYPT`,
+  keyside key create letters --spec RSA_3072 --usage ENCRYPT_DECRYPT
+  keyside key create mine --origin external`,
 		Args: cobra.ExactArgs(1),
 	}
 	f := cmd.Flags()
@@ -65,6 +66,9 @@ imported and can do nothing until then.`,
 		if s.json {
 			return errors.Join(printJSON(cmd.OutOrStdout(), map[string]string{"key_id": id}), untagged)
 		}
+		if req.Origin == "external" {
+			cmd.PrintErrf("the key waits for its material: keyside import material %[1]s --generate --keep FILE makes some, keyside import parameters %[1]s --out DIR begins with your own\n", id)
+		}
 		_, err = fmt.Fprintln(cmd.OutOrStdout(), id)
 		return errors.Join(err, untagged)
 	})
@@ -84,6 +88,8 @@ type keyView struct {
 	Description string    `json:"description"`
 	Deletion    time.Time `json:"deletion,omitzero"` // when it is destroyed
 	Expires     time.Time `json:"expires,omitzero"`  // when imported material goes
+	CheckValue  string    `json:"check_value,omitempty"`
+	OpenedIn    string    `json:"opened_in,omitempty"` // where imported material was unwrapped
 
 	Rotation *rotationView `json:"rotation,omitempty"`
 	Tags     []client.Tag  `json:"tags,omitzero"`
@@ -94,6 +100,7 @@ func viewOf(k *client.Key) keyView {
 	return keyView{
 		ID: k.ID, Alias: k.Alias, Spec: k.Spec, Usage: k.Usage, State: k.State.String(), Origin: k.Origin, Default: k.Default.Set(),
 		Protection: k.Protection, Created: utc(k.Created), Description: k.Description, Deletion: utc(k.Deletion), Expires: utc(k.Expiration),
+		CheckValue: k.CheckValue, OpenedIn: k.OpenedIn,
 	}
 }
 
@@ -176,12 +183,23 @@ func (v *keyView) rows() [][]string {
 	rows := [][]string{
 		{"key id", v.ID}, {"alias", v.Alias}, {"further aliases", dash(strings.Join(v.Aliases, ", "))}, {"description", dash(harmless(v.Description))},
 		{"spec", v.Spec}, {"usage", v.Usage}, {"state", v.State}, {"origin", v.Origin}, {"type", v.kind()}, {"protection", v.Protection},
-		{"created", when(v.Created)}, {"deletion", when(v.Deletion)}, {"material expires", when(v.Expires)},
+		{"created", when(v.Created)}, {"deletion", when(v.Deletion)},
+	}
+	if v.Origin == "external" {
+		rows = append(rows, v.importRows()...)
 	}
 	if r := v.Rotation; r != nil {
 		rows = append(rows, r.rows()...)
 	}
 	return append(rows, []string{"tags", dash(tagWords(v.Tags))})
+}
+
+// openedIn says to people where imported material was unwrapped.
+var openedIn = map[string]string{"hsm": "the HSM", "driver": "the driver process"}
+
+// importRows are about imported material.
+func (v *keyView) importRows() [][]string {
+	return [][]string{{"material expires", when(v.Expires)}, {"material opened in", dash(openedIn[v.OpenedIn])}, {"check value", dash(v.CheckValue)}}
 }
 
 func keyRename() *cobra.Command {

@@ -54,6 +54,7 @@ keyside key enable takes it back.`, listed(keys))}
 
 func keyDelete() *cobra.Command {
 	var days int
+	var p profileFlag
 	cmd := &cobra.Command{
 		Use:   "delete KEY... --days N",
 		Short: "schedule keys for destruction after 7 to 1096 days",
@@ -62,13 +63,18 @@ key cancel-deletion takes them back; after it nothing does, and what they encryp
 uses them: the audit log knows. At a terminal it asks first; a script says --yes.`,
 		Example: `  keyside key delete old-app --days 30 --yes`,
 	}
-	cmd.Flags().IntVar(&days, "days", 0, "how long they can be taken back, 7 to 1096")
+	cmd.Flags().IntVar(&days, "days", 0, "how long they can be taken back, 7 to 1096, or to what the profile allows")
+	p.add(cmd)
 	return many(cmd, bulk{
 		check: func() error {
-			if !cmd.Flags().Changed("days") {
-				return failf(ExitUsage, "--days is missing: for how many days, %d to %d, can the keys be taken back?", minWait, maxWait)
+			limits, err := p.get()
+			if err != nil {
+				return err
 			}
-			return checkDays(days, minWait, maxWait)
+			if !cmd.Flags().Changed("days") {
+				return failf(ExitUsage, "--days is missing: for how many days, %d to %d, can the keys be taken back?", limits.minWait, limits.maxWait)
+			}
+			return checkDays(days, limits.minWait, limits.maxWait)
 		},
 		ask: func(keys []named) confirmation {
 			return confirmation{word: "DELETE", always: true, text: fmt.Sprintf(`These keys cannot be used from now on, and will be destroyed in %d days:

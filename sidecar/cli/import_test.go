@@ -1,0 +1,235 @@
+package cli
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/pem"
+	"hash"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	container "github.com/keyside/keyside/plugins/material"
+)
+
+// write puts content into a file of its own.
+func write(t *testing.T, content []byte) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// TestWrap opens what wrap makes, with every algorithm.
+func TestWrap(t *testing.T) {
+	under := must(rsa.GenerateKey(rand.Reader, 2048))
+	hashes := map[string]func() hash.Hash{"1": sha1.New, "256": sha256.New}
+	for _, algorithm := range wrappingAlgorithms {
+		for _, m := range []*material{{bytes.Repeat([]byte{7}, 24), kindAES}, {bytes.Repeat([]byte{9}, 1217), kindRSA}} {
+			w, err := wrap(&under.PublicKey, algorithm, m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			block, inner := w.material[:256], w.material[256:]
+			if !keyWrap(algorithm) {
+				if len(inner) > 0 {
+					t.Errorf("%s: the block has %d bytes more", algorithm, len(inner))
+				}
+				inner = w.privateKey
+			} else if w.privateKey != nil {
+				t.Errorf("%s: two files", algorithm)
+			}
+			var opened []byte
+			if h := hashes[algorithm[strings.LastIndex(algorithm, "_")+1:]]; h != nil && algorithm != "RSAES_PKCS1_V1_5" {
+				opened, err = rsa.DecryptOAEP(h(), nil, under, block, nil)
+			} else {
+				opened, err = under.Decrypt(nil, block, nil)
+			}
+			if err != nil {
+				t.Fatalf("%s: %v", algorithm, err)
+			}
+			if keyed := m.private() || keyWrap(algorithm); keyed != (len(inner) > 0) {
+				t.Errorf("%s: %s with %d bytes behind its block", algorithm, m.kind, len(inner))
+			} else if keyed {
+				ok := false
+				if opened, ok = must(container.NewKeyWrap(opened)).Unwrap(inner); !ok {
+					t.Errorf("%s: the %s is not under RFC 5649", algorithm, m.kind)
+				}
+			}
+			if !bytes.Equal(opened, m.plain) {
+				t.Errorf("%s: %s opens to %x", algorithm, m.kind, opened)
+			}
+		}
+	}
+}
+
+func TestReadMaterial(t *testing.T) {
+	aes := make([]byte, 32)
+	_, _ = rand.Read(aes)
+	rsaKey, ecKey := must(rsa.GenerateKey(rand.Reader, 2048)), must(ecdsa.GenerateKey(elliptic.P384(), rand.Reader))
+	rsa8, ec8 := must(x509.MarshalPKCS8PrivateKey(rsaKey)), must(x509.MarshalPKCS8PrivateKey(ecKey))
+	ec1, rsa1 := must(x509.MarshalECPrivateKey(ecKey)), x509.MarshalPKCS1PrivateKey(rsaKey)
+	text := func(kind string, der []byte) []byte { return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}) }
+	for name, c := range map[string]struct {
+		file []byte
+		kind string
+		key  crypto.PrivateKey // nil: aes
+	}{
+		"raw":           {aes, kindAES, nil},
+		"base64":        {[]byte(base64.StdEncoding.EncodeToString(aes)), kindAES, nil},
+		"base64 line":   {base64Line(aes), kindAES, nil},
+		"hex":           {[]byte(hex.EncodeToString(aes) + "\n"), kindAES, nil},
+		"PKCS#8 DER":    {rsa8, kindRSA, rsaKey},
+		"PKCS#8 PEM":    {text("PRIVATE KEY", rsa8), kindRSA, rsaKey},
+		"PKCS#1 DER":    {rsa1, kindRSA, rsaKey},
+		"PKCS#1 PEM":    {text("RSA PRIVATE KEY", rsa1), kindRSA, rsaKey},
+		"EC PKCS#8 DER": {ec8, kindEC, ecKey},
+		"EC PKCS#8 PEM": {text("PRIVATE KEY", ec8), kindEC, ecKey},
+		"SEC 1 DER":     {ec1, kindEC, ecKey},
+		"SEC 1 PEM":     {append(text("EC PARAMETERS", []byte{5, 0}), text("EC PRIVATE KEY", ec1)...), kindEC, ecKey},
+	} {
+		m, err := readMaterial(write(t, c.file))
+		switch {
+		case err != nil || m.kind != c.kind:
+			t.Errorf("%s: %v, %v", name, m, err)
+		case c.key == nil:
+			if !bytes.Equal(m.plain, aes) {
+				t.Errorf("%s: %x", name, m.plain)
+			}
+		default:
+			got, err := x509.ParsePKCS8PrivateKey(m.plain)
+			if err != nil || !got.(interface{ Equal(crypto.PrivateKey) bool }).Equal(c.key) {
+				t.Errorf("%s: another key, %v", name, err)
+			}
+		}
+	}
+	for name, c := range map[string]struct {
+		file []byte
+		exit int
+	}{
+		"empty":          {nil, ExitBadData},
+		"31 bytes":       {aes[:31], ExitBadData},
+		"hex of 31":      {[]byte(hex.EncodeToString(aes[:31])), ExitBadData},
+		"truncated":      {rsa8[:len(rsa8)-1], ExitBadData},
+		"trailing bytes": {append(bytes.Clone(ec8), 0), ExitBadData},
+		"public":         {must(x509.MarshalPKIXPublicKey(&rsaKey.PublicKey)), ExitBadData},
+		"encrypted":      {text("ENCRYPTED PRIVATE KEY", rsa8), ExitUsage},
+		"encrypted old":  {pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Headers: map[string]string{"DEK-Info": "x"}, Bytes: rsa1}), ExitUsage},
+		"too long":       {make([]byte, maxKeyFile+1), ExitUsage},
+	} {
+		if m, err := readMaterial(write(t, c.file)); ExitCode(err) != c.exit {
+			t.Errorf("%s: %v, %v", name, m, err)
+		}
+	}
+}
+
+func TestReadWrappingKey(t *testing.T) {
+	key := must(rsa.GenerateKey(rand.Reader, 2048))
+	der := must(x509.MarshalPKIXPublicKey(&key.PublicKey))
+	for _, file := range [][]byte{der, base64Line(der), publicPEM(der)} {
+		if got, err := readWrappingKey(write(t, file)); err != nil || !got.Equal(&key.PublicKey) {
+			t.Errorf("%.20q: %v", file, err)
+		}
+	}
+	ec := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+	for _, file := range [][]byte{der[:100], must(x509.MarshalPKIXPublicKey(&ec.PublicKey))} {
+		if _, err := readWrappingKey(write(t, file)); ExitCode(err) != ExitBadData {
+			t.Errorf("%x: %v", file, err)
+		}
+	}
+}
+
+// TestNewMaterial makes material of every spec that it may, which fits the key and no other kind.
+func TestNewMaterial(t *testing.T) {
+	for _, spec := range []string{"AES_128", "AES_192", "AES_256", "RSA_2048", "EC_P256", "EC_P384", "EC_P521"} {
+		m, err := newMaterial(spec)
+		if err != nil {
+			t.Fatalf("%s: %v", spec, err)
+		}
+		for _, other := range []string{"AES_256", "RSA_2048", "EC_P256"} {
+			if err := m.fits(other); (err == nil) != (strings.Split(spec, "_")[0] == strings.Split(other, "_")[0] && (m.private() || spec == other)) {
+				t.Errorf("%s for %s: %v", spec, other, err)
+			}
+		}
+	}
+	for _, spec := range []string{"SECP256K1", "HMAC_256", ""} {
+		if _, err := newMaterial(spec); ExitCode(err) != ExitUsage {
+			t.Errorf("%s: %v", spec, err)
+		}
+	}
+}
+
+func TestParseExpiry(t *testing.T) {
+	now := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
+	for text, want := range map[string]time.Time{
+		"never": {}, "24h": now.Add(24 * time.Hour), "90m": now.Add(90 * time.Minute), "30d": now.AddDate(0, 0, 30),
+		"2030-12-31T00:00:00Z": time.Date(2030, 12, 31, 0, 0, 0, 0, time.UTC), "2030-12-31T00:00:00+07:00": time.Date(2030, 12, 30, 17, 0, 0, 0, time.UTC),
+	} {
+		if got, err := parseExpiry(text, now); err != nil || !got.Equal(want) {
+			t.Errorf("%s: %s, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"", "d", "0d", "-1d", "1.5d", "999999999d", "0", "-2h", "tomorrow", "2030-12-31", "Never"} {
+		if got, err := parseExpiry(text, now); ExitCode(err) != ExitUsage {
+			t.Errorf("%s: %s, %v", text, got, err)
+		}
+	}
+}
+
+// TestProfiles holds the table of guides: every file has a name of its own, and names as the guides write them.
+func TestProfiles(t *testing.T) {
+	at := time.Date(2017, 9, 27, 1, 11, 6, 0, time.FixedZone("", 3600))
+	if got := fileNames(profiles["huawei"].files, "K", at)["der"]; got != "wrappingKey_K_20170927001106" {
+		t.Errorf("wrapping key in %s", got)
+	}
+	for name, p := range profiles {
+		seen := map[string]bool{}
+		for _, form := range fileForms {
+			if file := p.files[form]; file == "" || seen[file] || filepath.Base(file) != file {
+				t.Errorf("%s: %s in %q", name, form, file)
+			}
+			seen[p.files[form]] = true
+		}
+		if len(p.files) != len(fileForms) || p.minWait < minWait || p.maxWait > maxWait || (p.command != "der" && p.command != "pem") {
+			t.Errorf("%s: %+v", name, p)
+		}
+	}
+	for _, word := range []string{"RSAES-OAEP-SHA-256", "RSA_AES_KEY_WRAP_SHA_1", "RSA-AES-KEY-WRAP-SHA-256", "RSA-AES-KEY-WRAP-SHA-1", "rsaes_oaep_sha_256"} {
+		w := wrappingFlags{algorithm: word}
+		if err := w.check(); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, w := range []wrappingFlags{{algorithm: "SM2_ENCRYPT"}, {algorithm: defaultWrapping, spec: "RSA_1024"}} {
+		if err := w.check(); ExitCode(err) != ExitUsage {
+			t.Errorf("%+v: %v", w, err)
+		}
+	}
+	t.Setenv(profileVariable, "tencent")
+	if p, err := profileFlag("").get(); err != nil || !p.onlyLast {
+		t.Errorf("%+v, %v", p, err)
+	}
+	if _, err := profileFlag("aws").get(); ExitCode(err) != ExitUsage {
+		t.Error(err)
+	}
+}

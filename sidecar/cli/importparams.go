@@ -1,0 +1,113 @@
+package cli
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyside/keyside/sidecar/client"
+)
+
+func importParameters() *cobra.Command {
+	var w wrappingFlags
+	var p profileFlag
+	var dir string
+	var repeat, force bool
+	cmd := &cobra.Command{
+		Use:   "parameters KEY --out DIR",
+		Short: "get a wrapping key and a token, and the openssl commands that go with them",
+		Long: `Get a wrapping key and a token, with which material can be imported for 24 hours, as often as it takes. They go into a folder,
+the wrapping key as DER, base64 and PEM, with a README. Their names, and the commands that are printed, are those of the guide that
+--profile names; the commands work as they stand, for the algorithm and the key's spec, and make new material.`,
+		Example: `  keyside import parameters own-next --out next
+  keyside import parameters own-rsa --profile vng --algorithm RSA-AES-KEY-WRAP-SHA-256 --wrapping-spec RSA_3072 --out rsa-import`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completeKeys(1),
+	}
+	w.add(cmd)
+	p.add(cmd)
+	f := cmd.Flags()
+	f.StringVar(&dir, "out", "", "folder for the files; it is made if it is not there")
+	f.BoolVar(&repeat, "repeat", false, "also for a key that has its material, to import the same again (default as in the profile)")
+	f.BoolVar(&force, "force", false, "replace the files")
+	return talks(cmd, func(ctx context.Context, c *client.Client, s *session, cmd *cobra.Command, args []string) error {
+		profile, err := p.get()
+		if err = errors.Join(err, w.check()); err != nil {
+			return err
+		}
+		if dir == "" {
+			return failf(ExitUsage, "--out is missing: name a folder for the files")
+		}
+		if cmd.Flags().Changed("repeat") {
+			profile.repeat = repeat
+		}
+		key, err := s.lookup(ctx, c, args[0])
+		if err != nil {
+			return err
+		}
+		g := &guide{profile: profile, key: key.ID, spec: key.Spec, algorithm: w.algorithm, dir: dir, written: fileNames(profile.files, key.ID, time.Now())}
+		files, err := g.create(force)
+		if err != nil {
+			return err
+		}
+		got, err := once(ctx, s, func(ctx context.Context) (*client.ImportParameters, error) {
+			return c.GetImportParameters(ctx, client.ImportParametersRequest{
+				KeyID: key.ID, Algorithm: w.algorithm, WrappingSpec: w.spec, OnlyLast: profile.onlyLast, Repeat: profile.repeat,
+			})
+		})
+		if err != nil {
+			return errors.Join(err, files.discard())
+		}
+		expires := got.Expires.UTC()
+		err = files.commit(map[string][]byte{
+			"der": got.PublicKey, "base64": base64Line(got.PublicKey), "pem": publicPEM(got.PublicKey), "token": base64Line(got.Token),
+			"readme": []byte(g.readme(w.spec, expires.Format(time.RFC3339), got.Warning)),
+		})
+		if err != nil {
+			return err
+		}
+		if got.Warning != "" {
+			cmd.PrintErrln("warning: " + got.Warning)
+		}
+		if !s.json {
+			_, err = io.WriteString(cmd.OutOrStdout(), g.script())
+			return err
+		}
+		view := map[string]any{"key_id": key.ID, "algorithm": w.algorithm, "expires": expires, "commands": g.script()}
+		for form, name := range g.written {
+			view[form] = filepath.Join(dir, name)
+		}
+		return printJSON(cmd.OutOrStdout(), view)
+	})
+}
+
+// create begins the files, before there is anything to keep in them.
+func (g *guide) create(force bool) (fileSet, error) {
+	if err := os.MkdirAll(g.dir, 0o700); err != nil {
+		return nil, err
+	}
+	paths := make(map[string]string, len(g.written))
+	for form, name := range g.written {
+		paths[form] = filepath.Join(g.dir, name)
+	}
+	return createFiles(paths, force)
+}
+
+// fileNames fills the names of a profile's files in.
+func fileNames(files map[string]string, id string, now time.Time) map[string]string {
+	names := make(map[string]string, len(files))
+	fill := strings.NewReplacer("ID", id, "TIME", now.UTC().Format("20060102150405"))
+	for form, name := range files {
+		names[form] = fill.Replace(name)
+	}
+	return names
+}
+
+func base64Line(b []byte) []byte { return []byte(base64.StdEncoding.EncodeToString(b) + "\n") }
