@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // outboxLimit is how many unsent bytes a connection may owe before it counts as stalled.
@@ -149,6 +150,11 @@ func (o *outbox) writeNow(b []byte) (n int, err error) {
 // Batch gathers the connections that got frames while one read was worked through, so that each is written to once.
 type Batch struct {
 	dirty []*outbox
+
+	// Answers of Workers that are held back.
+	held   int
+	lane   *lane     // that they belong to
+	oldest time.Time // when the first of them was there
 }
 
 // owe notes a connection. A batch sees one or two, so looking through them beats a map.
@@ -164,4 +170,8 @@ func (b *Batch) flush() {
 		b.dirty[i] = nil
 	}
 	b.dirty = b.dirty[:0]
+	if b.held > 0 {
+		b.lane.answered(b.held)
+		b.held = 0
+	}
 }

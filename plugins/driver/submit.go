@@ -31,7 +31,7 @@ type Response struct {
 	Batch   *Batch // as in Request, for what done writes
 }
 
-// Submitter runs operations without blocking the caller. A Stream, the Workers of a driver and hsmd's Mux are all
+// Submitter runs operations without making the caller wait for them. A Stream, the Workers of a driver and hsmd's Mux are all
 // Submitters, so a relay forwards by callback and needs no goroutine per request.
 type Submitter interface {
 	// Submit takes a request and returns. done is called exactly once, from any goroutine, perhaps before Submit

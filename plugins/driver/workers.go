@@ -22,6 +22,11 @@ const (
 	maxHoldBack = 2 * time.Millisecond
 )
 
+// quick is how long operations of the fast lane take at most, on average, for the goroutine that reads them to run them itself while no
+// worker is at work: to wake one would take about as long. One that takes longer all the same delays what comes after it,
+// and from then on workers take over.
+const quick = 50 * time.Microsecond
+
 // Workers runs operations on a Driver: a few workers, a queue in front of them, and a lane of its own for slow
 // operations. It is what stands behind the execute stream of a driver process.
 type Workers struct {
@@ -36,6 +41,7 @@ type lane struct {
 	queue    []job
 	head     int
 	running  int
+	typical  time.Duration // of an operation: a moving average
 	draining bool
 	idle     chan struct{} // closed when draining and empty
 }
@@ -55,7 +61,7 @@ func NewWorkers(d Driver, fast, slow int) *Workers {
 }
 
 func newLane() *lane {
-	l := &lane{idle: make(chan struct{})}
+	l := &lane{typical: time.Second, idle: make(chan struct{})}
 	l.cond = sync.NewCond(&l.mu)
 	return l
 }
@@ -66,18 +72,27 @@ func (w *Workers) start(l *lane, n int) {
 	}
 }
 
-// Submit implements Submitter.
+// Submit implements Submitter. It answers a quick operation before it returns.
 func (w *Workers) Submit(req *Request, done func(*Response)) {
 	l := w.fast
 	if Slow(req.Kind) {
 		l = w.slow
 	}
+	batch := req.Batch
 	req.Batch = nil
 	l.mu.Lock()
 	var refuse *Error
 	switch {
 	case l.draining:
 		refuse = &Error{Code: Lost, Message: "driver is draining"}
+	case l == w.fast && batch != nil && l.typical < quick && l.head == len(l.queue) && l.running == batch.held:
+		l.running++
+		l.mu.Unlock()
+		now := time.Now()
+		if w.do(l, job{req, done, now}, now, batch); time.Since(batch.oldest) > holdBack {
+			batch.flush()
+		}
+		return
 	case len(l.queue)-l.head >= laneDepth:
 		refuse = &Error{Code: Busy, RetryAfter: 100 * time.Millisecond, Message: "driver queue full"}
 	default:
@@ -153,31 +168,38 @@ func (l *lane) answered(n int) {
 
 func (w *Workers) work(l *lane) {
 	var batch Batch
-	var oldest time.Time // of the answers held back
-	for held := 0; ; {
-		j, ok := l.take(held == 0)
-		if !ok && held == 0 {
+	for {
+		j, ok := l.take(batch.held == 0)
+		if !ok && batch.held == 0 {
 			return
 		}
 		flush := !ok
 		if ok {
 			began := time.Now()
-			r := w.run(j, began)
-			r.Batch = &batch
-			j.done(r)
-			now := time.Now()
-			if held++; held == 1 {
-				oldest = now
-			}
+			took := w.do(l, j, began, &batch)
 			patience := min(max(holdBack, began.Sub(j.since)/2), maxHoldBack)
-			flush = now.Sub(oldest)+now.Sub(began) > patience // the next one will take as long as this one
+			flush = time.Since(batch.oldest)+took > patience // the next one will take as long as this one
 		}
 		if flush {
 			batch.flush()
-			l.answered(held)
-			held = 0
 		}
 	}
+}
+
+// do runs a job that its lane counts as running, and leaves the answer in the batch. It returns how long that took.
+func (w *Workers) do(l *lane, j job, began time.Time, batch *Batch) time.Duration {
+	r := w.run(j, began)
+	r.Batch = batch
+	j.done(r)
+	now := time.Now()
+	if batch.held++; batch.held == 1 {
+		batch.oldest, batch.lane = now, l
+	}
+	took := now.Sub(began)
+	l.mu.Lock()
+	l.typical += (took - l.typical) / 8
+	l.mu.Unlock()
+	return took
 }
 
 func (w *Workers) run(j job, began time.Time) *Response {

@@ -235,3 +235,56 @@ func TestMalformedOperations(t *testing.T) {
 		}
 	}
 }
+
+// TestQuickOperationsNeedNoWorker holds that operations which have been quick run where they are read, that the driver
+// is not drained before such an answer is sent, and that workers take over when operations become slow.
+func TestQuickOperationsNeedNoWorker(t *testing.T) {
+	var takes time.Duration
+	w := NewWorkers(fakeDriver{execute: func(context.Context, string, *Op) (*Result, error) {
+		for began := time.Now(); time.Since(began) < takes; {
+		}
+		return &Result{}, nil
+	}}, 2, 1)
+	var batch Batch
+	submit := func() (atOnce bool) {
+		batch.flush()
+		answered := make(chan struct{})
+		w.Submit(&Request{Kind: Encrypt, Tenant: "t", Deadline: time.Now().Add(time.Minute), Body: []byte{8, byte(Encrypt)}, Batch: &batch},
+			func(*Response) { close(answered) })
+		<-answered
+		eventually(t, "the worker is done", func() bool {
+			w.fast.mu.Lock()
+			defer w.fast.mu.Unlock()
+			return w.fast.running == batch.held
+		})
+		return batch.held > 0
+	}
+	if submit() {
+		t.Error("the first operation was run at once")
+	}
+	for range 10_000 { // a busy machine makes some of them slow
+		if submit() {
+			break
+		}
+	}
+	if batch.held == 0 {
+		t.Fatal("no quick operation was run at once")
+	}
+	passed, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := w.Drain(passed); err == nil {
+		t.Error("drained with an answer not sent")
+	}
+	batch.flush()
+	if err := w.Drain(t.Context()); err != nil {
+		t.Errorf("drain: %v", err)
+	}
+
+	takes = 2 * quick
+	w = NewWorkers(w.driver, 2, 1)
+	for range 100 {
+		if submit() {
+			t.Fatal("an operation that takes long was run at once")
+		}
+	}
+}
