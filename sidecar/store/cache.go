@@ -32,16 +32,6 @@ func (c *cache) get(id kms.KeyID) (*kms.Key, uint64) {
 	return e.Value.(*kms.Key), 0
 }
 
-// peek returns the key or nil and does not count as a use.
-func (c *cache) peek(id kms.KeyID) *kms.Key {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if e, ok := c.keys[id]; ok {
-		return e.Value.(*kms.Key)
-	}
-	return nil
-}
-
 // fill caches what was read from the database, unless something was written since: then it may be out of date.
 func (c *cache) fill(key *kms.Key, generation uint64) {
 	c.mu.Lock()

@@ -11,7 +11,7 @@ import (
 
 // destroyBatch is how many entries one transaction removes at least, far below what badger takes in one. A transaction
 // that is larger holds up other writers for longer.
-const destroyBatch = 1000
+const destroyBatch = 500
 
 // DestroyKeys implements kms.Store.
 func (s *Store) DestroyKeys(ctx context.Context, ids []kms.KeyID, doomed func(*kms.Key) bool) (gone []*kms.Key, err error) {

@@ -22,9 +22,9 @@ import (
 // where names are searched.
 type index struct {
 	mu      sync.RWMutex
-	entries []entry                   // by sequence
-	facets  map[facet]*roaring.Bitmap // sequences of the keys that have it; none is empty
-	due     []deadline                // earliest first
+	entries []entry           // by sequence
+	facets  map[facet]holders // none is empty
+	due     []deadline        // earliest first
 }
 
 // entry is one key.
@@ -49,6 +49,27 @@ const (
 	hasTag      // with any value
 	hasTagValue // with that value
 )
+
+// holders are the sequence numbers of the keys that have a facet. Where there is one, as there is for values like the number of
+// a ticket, it has no bitmap, which takes 200 bytes.
+type holders struct {
+	one  uint32
+	many *roaring.Bitmap // nil: one
+}
+
+func (h holders) count() int {
+	if h.many == nil {
+		return 1
+	}
+	return int(h.many.GetCardinality())
+}
+
+func (h holders) bitmap() *roaring.Bitmap {
+	if h.many == nil {
+		return roaring.BitmapOf(h.one)
+	}
+	return h.many
+}
 
 // facetsOf returns what a key can be found by.
 func facetsOf(k *kms.Key) []facet {
@@ -83,8 +104,8 @@ func deadlineOf(r record) (deadline, bool) {
 func (x *index) count() (keys, defaults int) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	if set := x.facets[facet{kind: isDefault}]; set != nil {
-		defaults = int(set.GetCardinality())
+	if h, ok := x.facets[facet{kind: isDefault}]; ok {
+		defaults = h.count()
 	}
 	return len(x.entries) - defaults, defaults
 }
@@ -121,20 +142,24 @@ func (x *index) append(r record) {
 }
 
 func (x *index) mark(f facet, sequence uint32) {
-	set := x.facets[f]
-	if set == nil {
-		set = roaring.New()
-		x.facets[f] = set
+	h, ok := x.facets[f]
+	switch {
+	case !ok:
+		x.facets[f] = holders{one: sequence}
+	case h.many == nil:
+		x.facets[f] = holders{many: roaring.BitmapOf(h.one, sequence)}
+	default:
+		h.many.Add(sequence)
 	}
-	set.Add(sequence)
 }
 
 func (x *index) unmark(f facet, sequence uint32) {
-	set := x.facets[f]
-	set.Remove(sequence)
-	if set.IsEmpty() {
+	h := x.facets[f]
+	if h.count() == 1 {
 		delete(x.facets, f)
+		return
 	}
+	h.many.Remove(sequence)
 }
 
 func (x *index) schedule(d deadline) {
@@ -146,7 +171,7 @@ func (x *index) schedule(d deadline) {
 func (x *index) update(before, after record) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.entries[x.find(before.sequence)].name = strings.ToLower(after.key.Alias)
+	x.entries[find(x.entries, before.sequence)].name = strings.ToLower(after.key.Alias)
 	was, is := facetsOf(before.key), facetsOf(after.key)
 	for _, f := range was {
 		if !slices.Contains(is, f) {
@@ -188,9 +213,9 @@ func (x *index) remove(gone []record) {
 	x.due = slices.DeleteFunc(x.due, func(d deadline) bool { return sequences.Contains(d.sequence) })
 }
 
-// find returns where the entry with that sequence number is, or would be.
-func (x *index) find(sequence uint32) int {
-	i, _ := slices.BinarySearchFunc(x.entries, sequence, func(e entry, s uint32) int { return cmp.Compare(e.sequence, s) })
+// find returns where the entry with that sequence number is.
+func find(entries []entry, sequence uint32) int {
+	i, _ := slices.BinarySearchFunc(entries, sequence, func(e entry, s uint32) int { return cmp.Compare(e.sequence, s) })
 	return i
 }
 
@@ -236,8 +261,8 @@ func (x *index) matching(filter kms.KeyFilter) *roaring.Bitmap {
 	want := func(fs ...facet) {
 		var any []*roaring.Bitmap
 		for _, f := range fs {
-			if set := x.facets[f]; set != nil {
-				any = append(any, set)
+			if h, ok := x.facets[f]; ok {
+				any = append(any, h.bitmap())
 			}
 		}
 		switch len(any) {
@@ -287,21 +312,27 @@ func (x *index) among(set *roaring.Bitmap, offset int) iter.Seq[*entry] {
 		}
 		it := set.Iterator()
 		it.AdvanceIfNeeded(first)
-		for it.HasNext() && yield(&x.entries[x.find(it.Next())]) {
+		for i := 0; it.HasNext(); i++ {
+			if next := it.Next(); x.entries[i].sequence != next { // they often follow each other
+				i += find(x.entries[i:], next)
+			}
+			if !yield(&x.entries[i]) {
+				return
+			}
 		}
 	}
 }
 
 // tags returns the tags that keys have, sorted, with their values.
 func (x *index) tags() []kms.TagValues {
-	x.mu.RLock()
-	defer x.mu.RUnlock()
 	values := make(map[string][]string)
+	x.mu.RLock()
 	for f := range x.facets {
 		if f.kind == hasTagValue {
 			values[f.key] = append(values[f.key], f.value)
 		}
 	}
+	x.mu.RUnlock() // sorting takes longer
 	tags := make([]kms.TagValues, 0, len(values))
 	for key, vs := range values {
 		slices.Sort(vs)
@@ -324,58 +355,53 @@ func (x *index) dueBy(now time.Time, limit int) (ids []kms.KeyID, next time.Time
 	return ids, time.Time{}
 }
 
-// load makes the index from the database's records and checks that none is missing.
+// load makes the index from the database's records, one by one, and checks that none is missing.
 func (x *index) load(txn *badger.Txn) error {
 	count, err := readUint64(txn, countKey())
 	if err != nil {
 		return fmt.Errorf("read the number of keys: %w", err)
 	}
-	records, err := x.readAll(txn)
-	if err != nil {
-		return err
-	}
-	if uint64(len(records)) != count {
-		return fmt.Errorf("it has %d keys where %d were written: it is damaged, restore it from a backup", len(records), count)
-	}
-	slices.SortFunc(records, func(a, b record) int { return cmp.Compare(a.sequence, b.sequence) })
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.facets = make(map[facet]*roaring.Bitmap)
-	for i, r := range records {
-		if i > 0 && r.sequence == records[i-1].sequence {
-			return fmt.Errorf("keys %s and %s have one place in the order: it is damaged, restore it from a backup",
-				records[i-1].key.ID, r.key.ID)
+	x.facets = make(map[facet]holders)
+	x.entries = make([]entry, 0, min(count, 1<<20))
+	opts := badger.DefaultIteratorOptions
+	opts.Prefix = recordPrefix()
+	it := txn.NewIterator(opts)
+	defer it.Close()
+	for it.Rewind(); it.Valid(); it.Next() {
+		if err := x.take(it.Item()); err != nil {
+			return err
 		}
-		x.append(r)
-		if d, ok := deadlineOf(r); ok {
-			x.due = append(x.due, d)
+	}
+	if uint64(len(x.entries)) != count {
+		return fmt.Errorf("it has %d keys where %d were written: it is damaged, restore it from a backup", len(x.entries), count)
+	}
+	slices.SortFunc(x.entries, func(a, b entry) int { return cmp.Compare(a.sequence, b.sequence) })
+	for i := 1; i < len(x.entries); i++ {
+		if a, b := x.entries[i-1], x.entries[i]; a.sequence == b.sequence {
+			return fmt.Errorf("keys %s and %s have one place in the order: it is damaged, restore it from a backup", a.id, b.id)
 		}
 	}
 	slices.SortFunc(x.due, deadline.compare)
 	return nil
 }
 
-func (x *index) readAll(txn *badger.Txn) (records []record, err error) {
-	opts := badger.DefaultIteratorOptions
-	opts.Prefix = recordPrefix()
-	it := txn.NewIterator(opts)
-	defer it.Close()
-	for it.Rewind(); it.Valid(); it.Next() {
-		id, err := idOf(it.Item().Key())
-		if err != nil {
-			return nil, err
-		}
-		err = it.Item().Value(func(value []byte) error {
-			r, err := decodeRecord(id, value)
-			if err != nil {
-				return fmt.Errorf("key %s: %w: restore the database from a backup", id, err)
-			}
-			records = append(records, r)
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
+// take takes in a record, in whatever order they come.
+func (x *index) take(item *badger.Item) error {
+	id, err := idOf(item.Key())
+	if err != nil {
+		return err
 	}
-	return records, nil
+	return item.Value(func(value []byte) error {
+		r, err := decodeRecord(id, value)
+		if err != nil {
+			return fmt.Errorf("key %s: %w: restore the database from a backup", id, err)
+		}
+		x.append(r)
+		if d, ok := deadlineOf(r); ok {
+			x.due = append(x.due, d)
+		}
+		return nil
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -16,7 +17,7 @@ import (
 // model is what a store must be: keys in order of creation and aliases, in plain slices and maps.
 type model struct {
 	s        *Store
-	dir      string
+	newDir   func() string
 	keys     []*kms.Key
 	aliases  map[string]kms.Alias
 	reserved map[kms.KeyID]uint64
@@ -33,13 +34,13 @@ var (
 	modelValues = []string{"", "1", "2"}
 )
 
-// TestAgainstModel drives random changes, restarts between them, and compares every answer with the model's.
+// TestAgainstModel drives random changes, restarts and kills between them, and compares every answer with the model's.
 func TestAgainstModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		m := &model{
-			dir: t.TempDir(), aliases: map[string]kms.Alias{}, reserved: map[kms.KeyID]uint64{}, clock: time.UnixMilli(1767322800123).UTC(),
+			newDir: t.TempDir, aliases: map[string]kms.Alias{}, reserved: map[kms.KeyID]uint64{}, clock: time.UnixMilli(1767322800123).UTC(),
 		}
-		m.open(rt)
+		m.open(rt, m.newDir())
 		defer func() { m.s.Close() }()
 		rt.Repeat(map[string]func(*rapid.T){
 			"":            m.check,
@@ -50,7 +51,8 @@ func TestAgainstModel(t *testing.T) {
 			"moveAlias":   m.moveAlias,
 			"dropAliases": m.deleteAliases,
 			"reserve":     m.reserve,
-			"restart":     func(t *rapid.T) { m.s.Close(); m.open(t) },
+			"restart":     m.restart,
+			"kill":        m.kill,
 			"find":        m.find,
 			"aliases":     m.listAliases,
 			"due":         m.due,
@@ -58,8 +60,23 @@ func TestAgainstModel(t *testing.T) {
 	})
 }
 
-func (m *model) open(t *rapid.T) {
-	s, err := Open(Options{Dir: m.dir, Tenant: "default", unsynced: true, cacheSize: 3})
+func (m *model) restart(t *rapid.T) {
+	m.s.Close()
+	m.open(t, m.s.opts.Dir)
+}
+
+// kill goes on with the files as they are, which is what a process leaves that is killed.
+func (m *model) kill(t *rapid.T) {
+	left := m.newDir()
+	if err := os.CopyFS(left, os.DirFS(m.s.opts.Dir)); err != nil {
+		t.Skip("a file was removed while it was copied") // by a compaction
+	}
+	m.s.Close()
+	m.open(t, left)
+}
+
+func (m *model) open(t *rapid.T, dir string) {
+	s, err := Open(Options{Dir: dir, Tenant: "default", unsynced: true, cacheSize: 3})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,6 +25,8 @@ type Store struct {
 	fresh bool
 	cache cache
 	index index
+	// visible is held for writing while a change is in the database but not yet in the index.
+	visible sync.RWMutex
 
 	purging sync.Mutex // one purge at a time; taken before writing
 
@@ -197,42 +199,25 @@ func moveOwnAlias(txn *badger.Txn, id kms.KeyID, from, to string) error {
 	return errors.Join(txn.Delete(aliasKey(from)), txn.Set(aliasKey(to), id[:]))
 }
 
-// ListKeys implements kms.Store.
+// ListKeys implements kms.Store. It goes past the cache: a page would push the hot keys out.
 func (s *Store) ListKeys(ctx context.Context, filter kms.KeyFilter, offset, limit int) ([]*kms.Key, int, error) {
+	s.visible.RLock()
 	ids, total := s.index.page(filter, offset, limit)
+	txn := s.db.NewTransaction(false)
+	s.visible.RUnlock()
+	defer txn.Discard()
 	keys := make([]*kms.Key, 0, len(ids))
-	err := s.db.View(func(txn *badger.Txn) error {
-		for _, id := range ids {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			// A page goes past the cache: it would push the hot keys out.
-			if key := s.cache.peek(id); key != nil {
-				keys = append(keys, withoutMaterial(key))
-				continue
-			}
-			r, err := readRecord(txn, id)
-			if err != nil {
-				return err
-			}
-			keys = append(keys, r.key)
+	for _, id := range ids {
+		if err := ctx.Err(); err != nil {
+			return nil, 0, err
 		}
-		return nil
-	})
-	if err != nil {
-		return nil, 0, err
+		r, err := readRecord(txn, id)
+		if err != nil {
+			return nil, 0, notAbsent(err)
+		}
+		keys = append(keys, r.key)
 	}
 	return keys, total, nil
-}
-
-// withoutMaterial returns the key as lists show it.
-func withoutMaterial(key *kms.Key) *kms.Key {
-	k := *key
-	k.Versions = slices.Clone(key.Versions)
-	for i := range k.Versions {
-		k.Versions[i].Sealed = nil
-	}
-	return &k
 }
 
 // CountKeys implements kms.Store.
@@ -316,11 +301,22 @@ func (s *Store) change(ctx context.Context, stage func(*badger.Txn) error, apply
 		return err
 	}
 	s.opts.arrow("before a commit")
-	if err := errors.Join(txn.Commit(), s.syncDir()); err != nil {
+	if err := s.commit(txn, apply); err != nil {
 		s.broken = fmt.Errorf("commit: %w", err)
 		return s.broken
 	}
-	apply()
 	s.opts.arrow("after a commit")
+	return nil
+}
+
+// commit makes a change visible in the database and in memory at once. Meanwhile new readers of the database would wait for
+// badger anyway.
+func (s *Store) commit(txn *badger.Txn, apply func()) error {
+	s.visible.Lock()
+	defer s.visible.Unlock()
+	if err := errors.Join(txn.Commit(), s.syncDir()); err != nil {
+		return err
+	}
+	apply()
 	return nil
 }

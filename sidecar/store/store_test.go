@@ -60,6 +60,16 @@ func codeOf(err error) kms.Code {
 	return ""
 }
 
+// withoutMaterial returns the key as lists show it.
+func withoutMaterial(key *kms.Key) *kms.Key {
+	k := *key
+	k.Versions = slices.Clone(key.Versions)
+	for i := range k.Versions {
+		k.Versions[i].Sealed = nil
+	}
+	return &k
+}
+
 func equal(a, b *kms.Key) bool { return fmt.Sprintf("%+v", *a) == fmt.Sprintf("%+v", *b) }
 
 // TestKeysOutliveTheProcess holds that what was written is there after the database was opened again, key by key, alias
