@@ -104,7 +104,9 @@ func checkModel(rt *rapid.T, w *world, keys kms.Store, restart func()) {
 		"encrypt": m.encrypt, "encryptMore": m.encrypt, "decrypt": m.decrypt, "sign": m.sign, "list": m.list,
 		"advance": m.advance, "advanceMore": m.advance, "runDue": m.runDue, "restart": func(*rapid.T) { restart() },
 		"enableRotationMore": m.enableRotation, "enableMore": m.enable,
-		"": m.check,
+		"parameters": m.parameters, "parametersMore": m.parameters, "import": m.importMaterial, "importAgain": m.importAgain, "importMore": m.importAgain,
+		"deleteMaterial": m.deleteMaterial,
+		"":               m.check,
 	})
 	for _, c := range m.sealed {
 		m.open(rt, c)
@@ -119,7 +121,7 @@ func (m *model) encrypt(rt *rapid.T) {
 		context:   rapid.MapOfN(rapid.StringMatching("[a-c]"), rapid.StringMatching("[a-c]?"), 0, 2).Draw(rt, "context"),
 		isDataKey: rapid.Bool().Draw(rt, "data key"),
 	}
-	want := k.using()
+	want := k.using(m.w.clock.Now())
 	if want == "ok" && k.spec != kms.AES256 {
 		switch {
 		case k.spec == kms.HMAC256:
@@ -146,7 +148,7 @@ func (m *model) encrypt(rt *rapid.T) {
 
 // opening returns the code of decrypting the ciphertext as it is, and what does it. A key that is gone is no key.
 func (c *modelCiphertext) opening(m *model) (kms.Code, func(context.Context, kms.DecryptInput) (*kms.DecryptOutput, error)) {
-	want, do := c.key.using(), m.w.Decrypt
+	want, do := c.key.using(m.w.clock.Now()), m.w.Decrypt
 	if c.key.gone {
 		want = kms.CodeInvalidCiphertext
 	}
@@ -211,7 +213,7 @@ func (m *model) decrypt(rt *rapid.T) {
 func (m *model) sign(rt *rapid.T) {
 	k := m.pick(rt)
 	message := rapid.SliceOfN(rapid.Byte(), 1, 64).Draw(rt, "message")
-	want := k.using()
+	want := k.using(m.w.clock.Now())
 	if want == "ok" {
 		switch k.spec {
 		case kms.AES256:

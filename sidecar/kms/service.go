@@ -291,11 +291,11 @@ func (s *Service) use(ctx context.Context, r *request, id KeyID) (*Key, error) {
 	if err := checkKey(r.op, key); err != nil {
 		return nil, err
 	}
-	if err := checkKind(r.op, key.Spec, key.Usage); err != nil {
-		return nil, err
-	}
 	if key.expired(s.clock) {
 		return nil, refusal(CodeKeyPendingImport)
+	}
+	if err := checkKind(r.op, key.Spec, key.Usage); err != nil {
+		return nil, err
 	}
 	if r.version = key.Current(); r.version == nil {
 		return nil, Errorf(CodeInternal, "internal error").Because(fmt.Errorf("key %s is %s without material", id, key.State))
