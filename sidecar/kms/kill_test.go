@@ -3,6 +3,8 @@ package kms_test
 import (
 	"bufio"
 	"context"
+	"crypto/x509"
+	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
@@ -44,6 +46,8 @@ type life struct {
 	clock *fakeClock
 	ids   map[string]kms.KeyID
 	say   func(format string, a ...any)
+
+	wrapped kms.ImportInput // of the key that is imported
 }
 
 func (l *life) create(name string) error {
@@ -90,6 +94,30 @@ var lifeSteps = []func(*life) error{
 	},
 	func(l *life) error { return l.schedule("lives") },
 	func(l *life) error { return l.after(8) }, // destroys it, too
+	func(l *life) error {
+		key, err := l.CreateKey(admin, kms.CreateKeyInput{Alias: "imported", Origin: kms.OriginExternal})
+		if err == nil {
+			l.ids["imported"] = key.ID
+		}
+		return err
+	},
+	func(l *life) error {
+		p, err := l.GetImportParameters(admin, kms.ImportParametersInput{KeyID: l.ids["imported"], Algorithm: kms.WrapOAEPSHA256})
+		if err == nil {
+			l.wrapped = in(p, ours)
+			l.say("token %x %x", l.wrapped.Token, l.wrapped.Material)
+		}
+		return err
+	},
+	func(l *life) error { _, err := l.ImportKeyMaterial(admin, l.wrapped); return err },
+	func(l *life) error { return l.encrypt("imported") },
+	func(l *life) error { _, err := l.DeleteImportedKeyMaterial(admin, l.ids["imported"]); return err },
+	func(l *life) error {
+		l.wrapped.ExpiresAt = l.clock.Now().Add(time.Hour)
+		_, err := l.ImportKeyMaterial(admin, l.wrapped)
+		return err
+	},
+	func(l *life) error { return l.after(2) }, // destroys the material and the wrapping key
 }
 
 // killer kills this process when it comes by for the nth time.
@@ -143,6 +171,26 @@ func (m mortalStore) ReserveMessages(ctx context.Context, id kms.KeyID, version 
 	m.point()
 	defer m.point()
 	return m.Store.ReserveMessages(ctx, id, version, n)
+}
+
+func (m mortalStore) CreatePair(ctx context.Context, p *kms.WrappingPair, limit int) error {
+	m.point()
+	defer m.point()
+	return m.Store.CreatePair(ctx, p, limit)
+}
+
+func (m mortalStore) DestroyPairs(ctx context.Context, now time.Time, limit int) ([]*kms.WrappingPair, time.Time, error) {
+	gone, next, err := m.Store.DestroyPairs(ctx, now, limit)
+	if len(gone) > 0 {
+		m.point()
+	}
+	return gone, next, err
+}
+
+func (m mortalHSM) ImportKey(ctx context.Context, ref kms.KeyRef, w kms.WrappedMaterial) (*kms.SealedKey, error) {
+	m.point()
+	defer m.point()
+	return m.fakeHSM.ImportKey(ctx, ref, w)
 }
 
 func (m mortalHSM) MakeKey(ctx context.Context, ref kms.KeyRef) (*kms.SealedKey, error) {
@@ -203,6 +251,10 @@ func snapshot(t *testing.T, db kms.Store) map[string]string {
 	for _, k := range keys {
 		all[k.Alias] = fmt.Sprintf("%s, %d versions, rotation %t, rotated %d times, deletion %t",
 			k.State, len(k.Versions), k.Rotation.Enabled, k.Rotation.Count, !k.DeletionAt.IsZero())
+		if k.Origin == kms.OriginExternal {
+			all[k.Alias] = fmt.Sprintf("%s, %d versions, bound %t, expires %t", k.State, len(k.Versions), k.CheckValue != nil, !k.MaterialExpiresAt.IsZero())
+			continue
+		}
 		for i, v := range k.Versions {
 			if v.Number != uint32(i+1) {
 				t.Errorf("version %d of %s has number %d", i+1, k.Alias, v.Number)
@@ -229,6 +281,15 @@ func lifeSnapshots(t *testing.T) []map[string]string {
 	if got := all[9]["lives"]; got != "Enabled, 3 versions, rotation true, rotated 2 times, deletion false" || len(all[13]) != 1 {
 		t.Fatalf("undisturbed, the key is %s, and in the end there are %v", got, all[13])
 	}
+	for step, want := range map[int]string{
+		14: "PendingImport, 0 versions, bound false, expires false", 16: "Enabled, 1 versions, bound true, expires false",
+		18: "PendingImport, 0 versions, bound true, expires false", 19: "Enabled, 1 versions, bound true, expires true",
+		20: "PendingImport, 0 versions, bound true, expires false",
+	} {
+		if got := all[step]["imported"]; got != want {
+			t.Fatalf("undisturbed, the external key is %s after step %d, want %s", got, step, want)
+		}
+	}
 	return all
 }
 
@@ -238,6 +299,7 @@ type said struct {
 	done        int
 	ciphertexts [][]byte
 	begun       map[string]bool // ids of keys whose destruction is on record
+	wrapped     kms.ImportInput // token and material of the external key
 	points      int             // that it came by; 0: it did not get to the end
 }
 
@@ -245,7 +307,8 @@ type said struct {
 func liveAndDie(t *testing.T, dir string, point int, after time.Duration) said {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], dir)
-	cmd.Env = append(os.Environ(), childVariable+"="+strconv.Itoa(point))
+	cmd.Env = append(os.Environ(), childVariable+"="+strconv.Itoa(point),
+		rsaVariable+"="+base64.StdEncoding.EncodeToString(x509.MarshalPKCS1PrivateKey(rsaKey())))
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -271,6 +334,10 @@ func liveAndDie(t *testing.T, dir string, point int, after time.Duration) said {
 				t.Fatal(err)
 			}
 			s.ciphertexts = append(s.ciphertexts, c)
+		case "token":
+			if _, err := fmt.Sscanf(rest, "%x %x", &s.wrapped.Token, &s.wrapped.Material); err != nil {
+				t.Fatal(err)
+			}
 		case "audit":
 			if f := strings.Fields(rest); f[0] == string(policy.OpDestroyKey) && f[1] == "begun" {
 				s.begun[f[2]] = true
@@ -294,7 +361,7 @@ func checkRemains(t *testing.T, dir string, s said, after []map[string]string) {
 	defer db.Close()
 	before, next := after[s.done], after[min(s.done+1, len(after)-1)]
 	got := snapshot(t, db)
-	for _, name := range []string{"lives", "dies", "obs/default"} {
+	for _, name := range []string{"lives", "dies", "obs/default", "imported"} {
 		if got[name] != before[name] && got[name] != next[name] {
 			t.Errorf("after %d steps, %s is %q: neither %q nor %q", s.done, name, got[name], before[name], next[name])
 		}
@@ -304,6 +371,7 @@ func checkRemains(t *testing.T, dir string, s said, after []map[string]string) {
 	if w.Service, err = kms.New(kms.Config{Store: db, HSM: w.hsm, Auditor: w.audit, Tenant: "test", Clock: w.clock}); err != nil {
 		t.Fatal(err)
 	}
+	w.tokenWorks(t, db, s)
 	checkCiphertexts(t, w, db, s)
 	if next := w.RunDue(admin); !next.IsZero() && next.Before(w.clock.Now()) {
 		t.Errorf("after a look at what is due, something still is: %s", next)
@@ -320,6 +388,22 @@ func checkRemains(t *testing.T, dir string, s said, after []map[string]string) {
 				t.Errorf("%s was %q and is %q", name, was, is)
 			}
 		}
+	}
+}
+
+// tokenWorks imports once more with the token that the killed process gave out.
+func (w *world) tokenWorks(t *testing.T, db *store.Store, s said) {
+	t.Helper()
+	if s.wrapped.Token == nil || s.done >= len(lifeSteps)-1 {
+		return // there is none, or it may have ended
+	}
+	id, err := db.Named(admin, "imported")
+	if err == nil {
+		s.wrapped.KeyID, s.wrapped.Repeat = id, true
+		_, err = w.ImportKeyMaterial(admin, s.wrapped)
+	}
+	if err != nil {
+		t.Errorf("the token is of no use after a kill: %v", err)
 	}
 }
 
@@ -346,6 +430,9 @@ func checkCiphertexts(t *testing.T, w *world, db *store.Store, s said) {
 			t.Fatal(err)
 		}
 		state := key.State
+		if state == kms.PendingImport && s.done >= len(lifeSteps)-1 {
+			continue // its material has expired, and so has the token
+		}
 		w.setIn(t, db, id, kms.Enabled)
 		w.opens(t, c)
 		w.setIn(t, db, id, state)
