@@ -10,102 +10,130 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/keyside/keyside/sidecar/client"
 )
 
+// materialFlags are those of import material.
+type materialFlags struct {
+	importFlags
+	wrappingFlags
+	from, keep      string
+	generate, force bool
+}
+
+func (m *materialFlags) add(cmd *cobra.Command) {
+	m.importFlags.add(cmd)
+	m.wrappingFlags.add(cmd)
+	f := cmd.Flags()
+	f.BoolVar(&m.generate, "generate", false, "make new material")
+	f.StringVar(&m.from, "from", "", "file with material of your own")
+	f.StringVar(&m.keep, "keep", "", "file for the material that is made, for you alone to read")
+	f.BoolVar(&m.force, "force", false, "replace the file of --keep")
+}
+
+func (m *materialFlags) check() error {
+	switch {
+	case m.generate == (m.from != ""):
+		return failf(ExitUsage, "give --generate for new material, or --from FILE for your own")
+	case m.from != "" && m.keep != "":
+		return failf(ExitUsage, "--keep goes with --generate: %s is kept already", m.from)
+	}
+	return m.wrappingFlags.check()
+}
+
 func importMaterial() *cobra.Command {
-	var flags importFlags
-	var w wrappingFlags
-	var from, keep string
-	var generate, force bool
+	var flags materialFlags
 	cmd := &cobra.Command{
 		Use:   "material KEY --generate | --from FILE",
 		Short: "import a new key, or one of your own, in one go",
 		Long: `Import material in one go: get the wrapping key, wrap on this machine, import. --generate makes new material of the key's spec,
 which --keep writes to a file before it is imported, AES keys as bytes and private keys as PEM: without it nothing but Keyside has
-the material, and material that is lost or expires cannot come back. --from takes an AES key (raw, base64 or hex) or a private key
-(PKCS#8, PKCS#1 or SEC 1; PEM or DER).`,
+the material, and material that is deleted or expires cannot come back. --from takes an AES key (raw, base64 or hex) or a private
+key (PKCS#8, PKCS#1 or SEC 1; PEM or DER).`,
 		Example: `  keyside import material own-new --generate --keep own-new.bin --expires 30d
   keyside import material own-old --from my-key.bin`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completeKeys(1),
 	}
 	flags.add(cmd)
-	w.add(cmd)
-	f := cmd.Flags()
-	f.BoolVar(&generate, "generate", false, "make new material")
-	f.StringVar(&from, "from", "", "file with material of your own")
-	f.StringVar(&keep, "keep", "", "file for the material that is made, for you alone to read")
-	f.BoolVar(&force, "force", false, "replace the file of --keep")
 	return talks(cmd, func(ctx context.Context, c *client.Client, s *session, cmd *cobra.Command, args []string) error {
 		req, p, err := flags.request(cmd)
-		if err = errors.Join(err, w.check()); err != nil {
+		if err = errors.Join(err, flags.check()); err != nil {
 			return err
-		}
-		switch {
-		case generate == (from != ""):
-			return failf(ExitUsage, "give --generate for new material, or --from FILE for your own")
-		case from != "" && keep != "":
-			return failf(ExitUsage, "--keep goes with --generate: %s is kept already", from)
 		}
 		key, err := s.lookup(ctx, c, args[0])
 		if err != nil {
 			return err
 		}
-		req.KeyID = key.ID
-		if strings.HasPrefix(key.Spec, "HMAC_") {
-			return failf(ExitUsage, "HMAC keys take no imports: keyside key create makes one in the HSM")
-		}
-		var m *material
-		if generate {
-			if key.CheckValue != "" {
-				return failf(ExitRefused, "this key is bound to the material of its first import: give that with --from, or make a new key with keyside key create --origin external")
-			}
-			m, err = newMaterial(key.Spec)
-		} else {
-			m, err = readMaterial(from)
-		}
+		m, err := flags.material(key)
 		if err != nil {
 			return err
 		}
 		defer clear(m.plain)
-		if err := m.fits(key.Spec); err != nil {
-			return err
-		}
-		params, err := once(ctx, s, func(ctx context.Context) (*client.ImportParameters, error) {
-			return c.GetImportParameters(ctx, client.ImportParametersRequest{
-				KeyID: key.ID, Algorithm: w.algorithm, WrappingSpec: w.spec, OnlyLast: p.onlyLast, Repeat: req.Repeat,
-			})
-		})
-		if err != nil {
-			return err
-		}
-		if params.Warning != "" {
-			cmd.PrintErrln("warning: " + params.Warning)
-		}
-		under, err := parseWrappingKey(params.PublicKey, "what the sidecar sent")
-		if err != nil {
-			return err
-		}
-		sealed, err := wrap(under, w.algorithm, m)
-		if err != nil {
+		req.KeyID = key.ID
+		if err := s.wrapFor(ctx, cmd, c, &req, m, flags.wrappingFlags, p.onlyLast); err != nil {
 			return err
 		}
 		// Kept before it is imported: a key must not be bound to material that nobody has.
-		if keep != "" {
-			if err := m.keep(keep, force); err != nil {
+		if flags.keep != "" {
+			if err := m.keep(flags.keep, flags.force); err != nil {
 				return err
 			}
 		}
-		req.Token, req.Material, req.PrivateKey = params.Token, sealed.material, sealed.privateKey
-		if err = s.importInto(ctx, cmd, c, req); err != nil && keep != "" {
-			return fmt.Errorf("%w; the material is in %s: --from %s imports that", explain(err), keep, shellQuote(keep))
+		if req.Expires, err = parseExpiry(flags.expires, time.Now()); err != nil { // from now, not from before the wrapping
+			return err
+		}
+		if err = s.importInto(ctx, cmd, c, req); err != nil && flags.keep != "" {
+			return fmt.Errorf("%w; the material is in %s: --from %s imports that", explain(err), flags.keep, shellQuote(flags.keep))
 		}
 		return err
 	})
+}
+
+// material makes or reads what is to be imported into a key.
+func (m *materialFlags) material(key *client.Key) (*material, error) {
+	switch {
+	case strings.HasPrefix(key.Spec, "HMAC_"):
+		return nil, failf(ExitUsage, "HMAC keys take no imports: keyside key create makes one in the HSM")
+	case m.generate && key.CheckValue != "":
+		return nil, failf(ExitRefused, "this key is bound to the material of its first import: give that with --from, or make a new key with keyside key create --origin external")
+	case m.generate:
+		return newMaterial(key.Spec)
+	}
+	own, err := readMaterial(m.from)
+	if err != nil {
+		return nil, err
+	}
+	return own, own.fits(key.Spec)
+}
+
+// wrapFor gets a wrapping key and its token for an import, and wraps material under it.
+func (s *session) wrapFor(ctx context.Context, cmd *cobra.Command, c *client.Client, req *client.ImportRequest, m *material, w wrappingFlags, onlyLast bool) error {
+	params, err := once(ctx, s, func(ctx context.Context) (*client.ImportParameters, error) {
+		return c.GetImportParameters(ctx, client.ImportParametersRequest{
+			KeyID: req.KeyID, Algorithm: w.algorithm, WrappingSpec: w.spec, OnlyLast: onlyLast, Repeat: req.Repeat,
+		})
+	})
+	if err != nil {
+		return err
+	}
+	if params.Warning != "" {
+		cmd.PrintErrln("warning: " + params.Warning)
+	}
+	under, err := parseWrappingKey(params.PublicKey, "what the sidecar sent")
+	if err != nil {
+		return err
+	}
+	sealed, err := wrap(under, w.algorithm, m)
+	if err != nil {
+		return err
+	}
+	req.Token, req.Material, req.PrivateKey = params.Token, sealed.material, sealed.privateKey
+	return nil
 }
 
 var curvesByName = map[string]elliptic.Curve{"EC_P256": elliptic.P256(), "EC_P384": elliptic.P384(), "EC_P521": elliptic.P521()}

@@ -65,27 +65,43 @@ the wrapping key as DER, base64 and PEM, with a README. Their names, and the com
 		if err != nil {
 			return errors.Join(err, files.discard())
 		}
-		expires := got.Expires.UTC()
-		err = files.commit(map[string][]byte{
-			"der": got.PublicKey, "base64": base64Line(got.PublicKey), "pem": publicPEM(got.PublicKey), "token": base64Line(got.Token),
-			"readme": []byte(g.readme(w.spec, expires.Format(time.RFC3339), got.Warning)),
-		})
-		if err != nil {
+		if err := files.commit(g.content(w.spec, got)); err != nil {
 			return err
 		}
 		if got.Warning != "" {
 			cmd.PrintErrln("warning: " + got.Warning)
 		}
-		if !s.json {
-			_, err = io.WriteString(cmd.OutOrStdout(), g.script())
-			return err
+		if s.json {
+			return printJSON(cmd.OutOrStdout(), g.view(got))
 		}
-		view := map[string]any{"key_id": key.ID, "algorithm": w.algorithm, "expires": expires, "commands": g.script()}
-		for form, name := range g.written {
-			view[form] = filepath.Join(dir, name)
-		}
-		return printJSON(cmd.OutOrStdout(), view)
+		_, err = io.WriteString(cmd.OutOrStdout(), g.script())
+		return err
 	})
+}
+
+// content is what the files hold.
+func (g *guide) content(spec string, p *client.ImportParameters) map[string][]byte {
+	return map[string][]byte{
+		"der": p.PublicKey, "base64": base64Line(p.PublicKey), "pem": publicPEM(p.PublicKey), "token": base64Line(p.Token),
+		"readme": []byte(g.readme(spec, p.Expires.UTC().Format(time.RFC3339), p.Warning)),
+	}
+}
+
+// parametersView is what import parameters wrote, as --json shows it.
+type parametersView struct {
+	KeyID     string            `json:"key_id"`
+	Algorithm string            `json:"algorithm"`
+	Expires   time.Time         `json:"expires"`
+	Files     map[string]string `json:"files"`
+	Commands  string            `json:"commands"`
+}
+
+func (g *guide) view(p *client.ImportParameters) parametersView {
+	v := parametersView{KeyID: g.key, Algorithm: g.algorithm, Expires: p.Expires.UTC(), Files: map[string]string{}, Commands: g.script()}
+	for form, name := range g.written {
+		v.Files[form] = filepath.Join(g.dir, name)
+	}
+	return v
 }
 
 // create begins the files, before there is anything to keep in them.
