@@ -68,7 +68,8 @@ func (m *scheduler) of(id KeyID) *retry {
 	return r
 }
 
-// Schedule destroys and rotates keys, and destroys material and wrapping keys, when they are due, until ctx ends. After each act it rests in proportion.
+// Schedule destroys and rotates keys, and destroys material and wrapping keys, when they are due, until ctx ends. After
+// each act it rests in proportion.
 func (s *Service) Schedule(ctx context.Context) {
 	for ctx.Err() == nil {
 		next := s.runDue(ctx, func(took time.Duration) { sleep(ctx, min(restFactor*took, maxRest)) })
@@ -257,69 +258,85 @@ func (s *Service) rotate(ctx context.Context, r *request, key *Key) (common bool
 	return false, nil
 }
 
+// together does something for each of n, all at once: what each does last is to wait for the audit log's disk, which takes
+// no longer for many records than for one.
+func together(n int, do func(i int)) {
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { do(i) })
+	}
+	wg.Wait()
+}
+
+// settle puts the keys off whose act failed, and forgets that the others ever waited.
+func (m *scheduler) settle(keys []*Key, results []error, now time.Time) {
+	for i, err := range results {
+		if err == nil {
+			delete(m.retries, keys[i].ID)
+		} else {
+			m.of(keys[i].ID).again(now)
+		}
+	}
+}
+
 // destroyDue destroys keys, or puts them off. That cannot be taken back: without an intent on record it is not begun.
 func (s *Service) destroyDue(ctx context.Context, keys []*Key) {
-	due := make(map[KeyID]*request, len(keys))
-	planned := make(map[KeyID]time.Time, len(keys))
-	var ids []KeyID
-	for _, key := range keys {
-		r := s.scheduled(ctx, policy.OpDestroyKey, key.ID)
-		if err := s.intend(ctx, &r); err != nil {
-			if ctx.Err() != nil {
-				break
-			}
-			s.report(ctx, &r, AsError(err))
-			s.scheduler.of(key.ID).again(s.now())
-			continue
+	requests, results := make([]request, len(keys)), make([]error, len(keys))
+	together(len(keys), func(i int) {
+		requests[i] = s.scheduled(ctx, policy.OpDestroyKey, keys[i].ID)
+		if results[i] = s.intend(ctx, &requests[i]); results[i] != nil {
+			s.report(ctx, &requests[i], AsError(results[i]))
 		}
-		ids = append(ids, key.ID)
-		due[key.ID], planned[key.ID] = &r, key.DeletionAt
-	}
-	if len(ids) == 0 {
-		return
-	}
-	destroyed, err := s.store.DestroyKeys(ctx, ids, func(key *Key) bool {
-		return key.State == PendingDeletion && key.DeletionAt.Equal(planned[key.ID]) && !key.IsDefault()
 	})
-	for _, key := range destroyed {
-		_ = s.finish(ctx, due[key.ID], err) // with an error its material is not out of the files yet
-		delete(due, key.ID)
-		delete(s.scheduler.retries, key.ID)
+	var ids []KeyID
+	planned := make(map[KeyID]time.Time, len(keys))
+	for i, key := range keys {
+		if results[i] == nil {
+			ids = append(ids, key.ID)
+			planned[key.ID] = key.DeletionAt
+		}
 	}
-	s.forget(ctx, destroyed)
-	if err == nil {
-		err = refusal(CodeNotPending) // what is left was taken back in the last moment
-	} else if len(destroyed) > 0 {
+	var destroyed []*Key
+	var err error
+	if len(ids) > 0 {
+		destroyed, err = s.store.DestroyKeys(ctx, ids, func(key *Key) bool {
+			return key.State == PendingDeletion && key.DeletionAt.Equal(planned[key.ID]) && !key.IsDefault()
+		})
+	}
+	gone := make(map[KeyID]bool, len(destroyed))
+	for _, key := range destroyed {
+		gone[key.ID] = true
+	}
+	together(len(keys), func(i int) {
+		switch {
+		case results[i] != nil:
+			return // nothing was begun
+		case err != nil:
+			results[i] = err // even if the key is gone, its material is not out of the files
+		case !gone[keys[i].ID]:
+			results[i] = refusal(CodeNotPending) // it was taken back in the last moment
+		}
+		_ = s.finish(ctx, &requests[i], results[i])
+	})
+	if err != nil && len(destroyed) > 0 {
 		s.scheduler.files.again(s.now())
 	}
-	for id, r := range due {
-		_ = s.finish(ctx, r, err)
-		s.scheduler.of(id).again(s.now())
-	}
+	s.forget(ctx, destroyed)
+	s.scheduler.settle(keys, results, s.now())
 }
 
 // expireDue destroys the material of keys, or puts that off. They go at once, so that one purge of the database's files
 // serves many of them.
 func (s *Service) expireDue(ctx context.Context, keys []*Key) {
 	results := make([]error, len(keys))
-	var wg sync.WaitGroup
-	for i, key := range keys {
-		wg.Go(func() {
-			r := s.scheduled(ctx, policy.OpExpireMaterial, key.ID)
-			ctx, end := s.trace(ctx, &r)
-			defer end()
-			results[i] = s.expireMaterial(ctx, &r, key)
-			_ = s.finish(ctx, &r, results[i])
-		})
-	}
-	wg.Wait()
-	for i, err := range results {
-		if err == nil {
-			delete(s.scheduler.retries, keys[i].ID)
-		} else {
-			s.scheduler.of(keys[i].ID).again(s.now())
-		}
-	}
+	together(len(keys), func(i int) {
+		r := s.scheduled(ctx, policy.OpExpireMaterial, keys[i].ID)
+		ctx, end := s.trace(ctx, &r)
+		defer end()
+		results[i] = s.expireMaterial(ctx, &r, keys[i])
+		_ = s.finish(ctx, &r, results[i])
+	})
+	s.scheduler.settle(keys, results, s.now())
 }
 
 // clearFiles has the store make up for a destruction that removed keys and left material in its files, and returns when it

@@ -182,7 +182,7 @@ func (s *Service) intend(ctx context.Context, r *request) error {
 	if err := s.ready(ctx); err != nil {
 		return err
 	}
-	if err := s.auditor.Record(ctx, s.record(r, outcomeBegun)); err != nil {
+	if err := s.auditor.Record(context.WithoutCancel(ctx), s.record(r, outcomeBegun)); err != nil {
 		return Errorf(CodeInternal, "internal error").Because(fmt.Errorf("audit: %w", err))
 	}
 	return nil
