@@ -76,8 +76,8 @@ func TestTelemetry(t *testing.T) {
 		t.Fatal(err)
 	}
 	texts := map[string]string{
-		sidecarService: scrape(t, http.DefaultClient, "http://"+port),
-		hsmdService:    scrape(t, node.Client(socket, 1), "http://hsmd"),
+		sidecarService: scrapeIdle(t, http.DefaultClient, "http://"+port),
+		hsmdService:    scrapeIdle(t, node.Client(socket, 1), "http://hsmd"),
 	}
 	if tcp := sockets(t, n, "sidecar"); len(tcp) == 0 {
 		t.Error("no TCP socket is seen of a sidecar that exports: the test of telemetry that is off would see none either")
@@ -236,6 +236,18 @@ func checkMetrics(t *testing.T, service string, sent map[string]*metrics.Metric,
 }
 
 func prometheusName(name string) string { return strings.ReplaceAll(name, ".", "_") }
+
+// scrapeIdle scrapes until nothing is in flight: a canary may be.
+func scrapeIdle(t *testing.T, client *http.Client, url string) (text string) {
+	t.Helper()
+	waitFor(t, url+" is idle", func() bool {
+		text = scrape(t, client, url)
+		_, after, _ := strings.Cut(text, "\n"+prometheusName(telemetry.MetricInFlight)+"{")
+		line, _, _ := strings.Cut(after, "\n")
+		return strings.HasSuffix(line, " 0")
+	})
+	return text
+}
 
 func scrape(t *testing.T, client *http.Client, url string) string {
 	t.Helper()
