@@ -35,6 +35,8 @@ var few = []*driver.Capability{
 	{Spec: driver.HMAC256, Usage: driver.GenerateVerifyMAC, Algorithms: []driver.Algorithm{driver.HMACSHA256}},
 }
 
+var fewImports = []driver.Algorithm{driver.OAEPSHA256, driver.RSAAESKeyWrapSHA1}
+
 // decrypter takes time to make, so it is announced only where the fault is about it.
 var decrypter = []*driver.Capability{
 	{Spec: driver.RSA2048, Usage: driver.EncryptDecrypt, Algorithms: []driver.Algorithm{driver.OAEPSHA256, driver.OAEPSHA1}},
@@ -46,7 +48,7 @@ func (f *faulty) Describe(ctx context.Context) (*driver.Description, error) {
 		return nil, err
 	}
 	d = proto.CloneOf(d)
-	d.Keys, d.WrappingSpecs = slices.Concat(few, f.also), []driver.KeySpec{driver.RSA2048}
+	d.Keys, d.WrappingSpecs, d.ImportAlgorithms = slices.Concat(few, f.also), []driver.KeySpec{driver.RSA2048}, fewImports
 	if f.describe != nil {
 		f.describe(d)
 	}
@@ -80,6 +82,9 @@ func (f *faulty) MakeWrappingKey(ctx context.Context, req *driver.MakeWrappingKe
 }
 
 func (f *faulty) ImportKey(ctx context.Context, req *driver.ImportKeyRequest) (*driver.SealedKey, error) {
+	if !slices.Contains(fewImports, req.GetAlgorithm()) {
+		return nil, driver.Errorf(driver.Unsupported, "import_algorithms: %s", req.GetAlgorithm())
+	}
 	if f.imports != nil {
 		return f.imports(f.Driver, req)
 	}

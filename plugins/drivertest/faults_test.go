@@ -1,6 +1,7 @@
 package drivertest_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -22,7 +23,7 @@ type fault struct {
 
 func faults() map[string]fault {
 	all := map[string]fault{"none": {"", &faulty{}}}
-	for _, some := range []map[string]fault{operationFaults(), asymmetricFaults(), errorFaults(), keyFaults(), describeFaults()} {
+	for _, some := range []map[string]fault{operationFaults(), asymmetricFaults(), errorFaults(), keyFaults(), importFaults(), describeFaults()} {
 		for what, f := range some {
 			all[what] = f
 		}
@@ -167,7 +168,64 @@ func errorFaults() map[string]fault {
 				return key, err
 			},
 		}},
+		"a module's code for bad material": {"import/bad-material", importing(func(next driver.Driver, req *driver.ImportKeyRequest) (*driver.SealedKey, error) {
+			key, err := next.ImportKey(context.Background(), req)
+			if e := driver.AsError(err); driver.CodeOf(err) == driver.BadMaterial && len(req.GetEncryptedPrivateKey())%8 != 0 {
+				err = &driver.Error{Code: e.Code, CKR: "CKR_WRAPPED_KEY_LEN_RANGE", Function: "C_UnwrapKey", Message: e.Message}
+			}
+			return key, err
+		})},
+		"any material is good enough": {"import/bad-material", importing(func(next driver.Driver, req *driver.ImportKeyRequest) (*driver.SealedKey, error) {
+			key, err := next.ImportKey(context.Background(), req)
+			if driver.CodeOf(err) == driver.BadMaterial {
+				return next.MakeKey(context.Background(), &driver.MakeKeyRequest{Tenant: req.GetTenant(), Key: req.GetKey()})
+			}
+			return key, err
+		})},
 		"health of the unknown": {"health", &faulty{health: func(string) error { return nil }}},
+	}
+}
+
+func importing(fn func(driver.Driver, *driver.ImportKeyRequest) (*driver.SealedKey, error)) *faulty {
+	return &faulty{imports: fn}
+}
+
+// importFaults are those of layouts: what a driver of before them would do.
+func importFaults() map[string]fault {
+	openssl := func(req *driver.ImportKeyRequest) bool {
+		return bytes.Contains(req.GetEncryptedMaterial(), []byte("Salted__")) || bytes.HasPrefix(req.GetEncryptedPrivateKey(), []byte("Salted__"))
+	}
+	return map[string]fault{
+		"openssl's files are not known": {"import/works", importing(func(next driver.Driver, req *driver.ImportKeyRequest) (*driver.SealedKey, error) {
+			if openssl(req) {
+				return nil, driver.Errorf(driver.BadMaterial, "bad")
+			}
+			return next.ImportKey(context.Background(), req)
+		})},
+		"openssl's files are said to open in an hsm": {"import/works", importing(func(next driver.Driver, req *driver.ImportKeyRequest) (*driver.SealedKey, error) {
+			key, err := next.ImportKey(context.Background(), req)
+			if err == nil && openssl(req) {
+				key.OpenedIn = driver.ProtectionHSM
+			}
+			return key, err
+		})},
+		"a block is no key of RSA_AES_KEY_WRAP": {"import/works", importing(func(next driver.Driver, req *driver.ImportKeyRequest) (*driver.SealedKey, error) {
+			if req.GetAlgorithm() == driver.RSAAESKeyWrapSHA1 && len(req.GetEncryptedMaterial()) == 256 {
+				return nil, driver.Errorf(driver.BadMaterial, "bad")
+			}
+			return next.ImportKey(context.Background(), req)
+		})},
+		"a check value for each layout": {"import/check-value", importing(func(next driver.Driver, req *driver.ImportKeyRequest) (*driver.SealedKey, error) {
+			if len(req.GetExpectedCheckValue()) > 0 {
+				req = proto.CloneOf(req)
+				req.ExpectedCheckValue = nil
+			}
+			key, err := next.ImportKey(context.Background(), req)
+			if err == nil && openssl(req) {
+				key.CheckValue[0] ^= 1
+			}
+			return key, err
+		})},
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"maps"
+	"reflect"
 	"slices"
 
 	"github.com/keyside/keyside/plugins/driver"
@@ -55,6 +56,11 @@ func importRequest(s *suite, id *driver.KeyIdentity, with *testKey, a driver.Alg
 	}
 }
 
+// openedInHSM reports whether Describe says that the HSM opens it.
+func (s *suite) openedInHSM(a driver.Algorithm, w *wrapped) bool {
+	return slices.Contains(s.desc.GetOpenedInHsm(), a) && !w.openssl
+}
+
 func (s *suite) checkImport(p *probe) {
 	with, pub := s.wrappingKey(p)
 	for _, k := range s.importKinds() {
@@ -62,20 +68,22 @@ func (s *suite) checkImport(p *probe) {
 		p.must(err, "make %s in go", k)
 		s.secret(m.raw)
 		for _, a := range s.desc.GetImportAlgorithms() {
-			w, err := m.wrap(a, pub)
+			list, err := m.wrap(a, pub)
 			p.must(err, "wrap %s with %s", k, a)
-			key := &testKey{id: k.identity()}
-			key.sealed, err = s.Driver.ImportKey(p.ctx, importRequest(s, key.id, with, a, w))
-			p.must(err, "import %s with %s", k, a)
-			s.checkSealed(p, k, key.sealed)
-			want := driver.ProtectionProcess
-			if slices.Contains(s.desc.GetOpenedInHsm(), a) {
-				want = driver.ProtectionHSM
+			for _, w := range list {
+				key := &testKey{id: k.identity()}
+				key.sealed, err = s.Driver.ImportKey(p.ctx, importRequest(s, key.id, with, a, w))
+				p.must(err, "import %s with %s and %s", k, a, w.layout)
+				s.checkSealed(p, k, key.sealed)
+				want := driver.ProtectionProcess
+				if s.openedInHSM(a, w) {
+					want = driver.ProtectionHSM
+				}
+				if got := key.sealed.GetOpenedIn(); got != want {
+					p.Errorf("%s with %s and %s was opened in %s, describe says %s", k, a, w.layout, got, want)
+				}
+				m.check(s, p, key)
 			}
-			if got := key.sealed.GetOpenedIn(); got != want {
-				p.Errorf("%s with %s was opened in %s, describe says %s", k, a, got, want)
-			}
-			m.check(s, p, key)
 		}
 	}
 }
@@ -90,16 +98,18 @@ func (s *suite) checkCheckValue(p *probe) {
 			p.must(err, "make %s in go", k)
 			var value []byte
 			for _, a := range s.desc.GetImportAlgorithms() {
-				w, err := m.wrap(a, pub)
+				list, err := m.wrap(a, pub)
 				p.must(err, "wrap %s with %s", k, a)
-				req := importRequest(s, k.identity(), with, a, w)
-				req.ExpectedCheckValue = value
-				sealed, err := s.Driver.ImportKey(p.ctx, req)
-				p.must(err, "import %s with %s and the check value of another import of it", k, a)
-				if value == nil {
-					value = sealed.GetCheckValue()
+				for _, w := range list {
+					req := importRequest(s, k.identity(), with, a, w)
+					req.ExpectedCheckValue = value
+					sealed, err := s.Driver.ImportKey(p.ctx, req)
+					p.must(err, "import %s with %s, %s and the check value of another import of it", k, a, w.layout)
+					if value == nil {
+						value = sealed.GetCheckValue()
+					}
+					p.equal(sealed.GetCheckValue(), value, k.String()+": check value of the same material")
 				}
-				p.equal(sealed.GetCheckValue(), value, k.String()+": check value of the same material")
 			}
 			if len(value) != driver.MACSize {
 				p.Errorf("%s: check value of %d bytes", k, len(value))
@@ -116,47 +126,58 @@ func (s *suite) checkCheckValue(p *probe) {
 // attacker how far the decryption went.
 func (s *suite) checkBadMaterial(p *probe) {
 	with, pub := s.wrappingKey(p)
-	var text string
+	var first *driver.Error
 	refuse := func(req *driver.ImportKeyRequest, what string, k kind) {
 		_, err := s.Driver.ImportKey(p.ctx, req)
 		p.refused(err, only(driver.BadMaterial), "import %s with %s and %s", k, req.GetAlgorithm(), what)
 		if err == nil {
 			return
 		}
-		if text == "" {
-			text = err.Error()
+		e := *driver.AsError(err)
+		e.Generation = 0
+		if first == nil {
+			first = &e
 		}
-		if err.Error() != text {
-			p.Errorf("bad material has two answers: %q, and for %s %q", text, what, err)
+		if !reflect.DeepEqual(e, *first) {
+			p.Errorf("bad material has two answers: %+v, and for %s %+v", *first, what, e)
 		}
 	}
 	for _, k := range s.importSamples() {
 		m, err := newMaterial(k)
 		p.must(err, "make %s in go", k)
+		wrongs := s.wrongMaterials(p, m)
 		for _, a := range s.desc.GetImportAlgorithms() {
-			w, err := m.wrap(a, pub)
+			list, err := m.wrap(a, pub)
 			p.must(err, "wrap %s with %s", k, a)
-			for what, bad := range w.damaged() {
-				refuse(importRequest(s, k.identity(), with, a, bad), what, k)
+			for _, w := range list {
+				for what, bad := range w.damaged(p, a, pub) {
+					refuse(importRequest(s, k.identity(), with, a, bad), w.layout+" with "+what, k)
+				}
+				req := importRequest(s, k.identity(), with, a, w)
+				req.ExpectedCheckValue = make([]byte, driver.MACSize)
+				refuse(req, w.layout+" with another check value", k)
 			}
-			for what, wrong := range s.wrongMaterials(p, m) {
-				w, err := wrong.wrap(a, pub)
+			for what, wrong := range wrongs {
+				list, err := wrong.wrap(a, pub)
 				p.must(err, "wrap %s", what)
-				refuse(importRequest(s, k.identity(), with, a, w), what, k)
+				for _, w := range list {
+					if !wrong.longer || !s.openedInHSM(a, w) {
+						refuse(importRequest(s, k.identity(), with, a, w), what+" in "+w.layout, k)
+					}
+				}
 			}
-			req := importRequest(s, k.identity(), with, a, w)
-			req.ExpectedCheckValue = make([]byte, driver.MACSize)
-			refuse(req, "another check value", k)
 		}
 	}
 }
 
-// importSamples returns one symmetric and one asymmetric kind, the cheapest.
+// importSamples returns a symmetric, an elliptic and an RSA kind, the cheapest.
 func (s *suite) importSamples() []kind {
 	var list []kind
-	for _, symmetric := range []bool{true, false} {
+	for _, of := range []func(driver.KeySpec) bool{
+		func(spec driver.KeySpec) bool { return symmetricSize(spec) > 0 }, func(spec driver.KeySpec) bool { return curveOf(spec) != nil }, isRSA,
+	} {
 		for _, k := range s.importKinds() {
-			if (symmetricSize(k.spec) > 0) == symmetric {
+			if of(k.spec) {
 				list = append(list, k)
 				break
 			}
@@ -166,51 +187,62 @@ func (s *suite) importSamples() []kind {
 }
 
 // damaged returns the wrapped material with every kind of damage to its bytes.
-func (w *wrapped) damaged() map[string]*wrapped {
-	flip := func(b []byte, at int) []byte {
-		b = bytes.Clone(b)
-		b[at] ^= 1
-		return b
+func (w *wrapped) damaged(p *probe, a driver.Algorithm, pub *rsa.PublicKey) map[string]*wrapped {
+	list := map[string]*wrapped{}
+	block, behind := w.blob[:w.block], w.blob[w.block:]
+	for what, block := range badImportBlocks(p, a, pub, block) {
+		list["its block: "+what] = &wrapped{blob: slices.Concat(block, behind), privateKey: w.privateKey}
 	}
-	list := map[string]*wrapped{
-		"its last bit flipped": {flip(w.blob, len(w.blob)-1), w.privateKey},
-		"its middle flipped":   {flip(w.blob, len(w.blob)/2), w.privateKey},
-		"its first flipped":    {flip(w.blob, 0), w.privateKey},
-		"its last byte cut":    {w.blob[:len(w.blob)-1], w.privateKey},
-		"its half":             {w.blob[:len(w.blob)/2], w.privateKey},
-		"a byte added":         {append(bytes.Clone(w.blob), 0), w.privateKey},
-		"zeros":                {make([]byte, len(w.blob)), w.privateKey},
+	for what, behind := range damages(behind) {
+		list["what follows the block: "+what] = &wrapped{blob: slices.Concat(block, behind)}
 	}
-	if key := w.privateKey; len(key) > 0 {
-		list["its private key's last bit flipped"] = &wrapped{w.blob, flip(key, len(key)-1)}
-		list["its private key's first flipped"] = &wrapped{w.blob, flip(key, 0)}
-		list["its private key cut by 8"] = &wrapped{w.blob, key[:len(key)-8]}
-		list["its private key cut by 1"] = &wrapped{w.blob, key[:len(key)-1]}
-		list["16 bytes for a private key"] = &wrapped{w.blob, key[:16]}
+	for what, key := range damages(w.privateKey) {
+		list["its private key: "+what] = &wrapped{blob: block, privateKey: key}
 	}
 	return list
 }
 
-// wrongMaterials returns material that opens well but is not what its spec says.
-func (s *suite) wrongMaterials(p *probe, m *material) map[string]*material {
-	if m.spki == nil {
-		return map[string]*material{
-			"a key one byte short": {kind: m.kind, raw: m.raw[1:]},
-			"a key one byte long":  {kind: m.kind, raw: append(bytes.Clone(m.raw), 1)},
-			"a key of one byte":    {kind: m.kind, raw: m.raw[:1]},
-		}
+func damages(b []byte) map[string][]byte {
+	if len(b) == 0 {
+		return nil
 	}
-	list := map[string]*material{
-		"no PKCS#8":     {kind: m.kind, raw: []byte("this is no private key at all"), spki: m.spki},
-		"half a PKCS#8": {kind: m.kind, raw: m.raw[:len(m.raw)/2], spki: m.spki},
+	flip := func(at int) []byte {
+		b := bytes.Clone(b)
+		b[at] ^= 1
+		return b
 	}
-	other := kind{driver.ECP384, m.kind.usage}
-	if m.kind.spec == driver.ECP384 {
-		other.spec = driver.ECP256
+	return map[string][]byte{
+		"the last bit flipped": flip(len(b) - 1), "a bit near the end flipped": flip(len(b) - 17), "the middle flipped": flip(len(b) / 2),
+		"the first flipped": flip(0), "the last byte cut": b[:len(b)-1], "8 bytes cut": b[:len(b)-8], "16 bytes cut": b[:len(b)-16],
+		"16 bytes of it": b[:16], "8 bytes added": append(bytes.Clone(b), make([]byte, 8)...), "zeros": make([]byte, len(b)),
+		"4 KB added": append(bytes.Clone(b), make([]byte, 4096)...),
 	}
-	wrong, err := newMaterial(other)
-	p.must(err, "make %s in go", other)
-	list["a key of another curve"] = wrong
+}
+
+// badImportBlocks returns blocks that an algorithm does not open, with each fault of their padding.
+func badImportBlocks(p *probe, a driver.Algorithm, pub *rsa.PublicKey, good []byte) map[string][]byte {
+	switch a {
+	case driver.OAEPSHA1, driver.RSAAESKeyWrapSHA1:
+		return badBlocks(p, driver.OAEPSHA1, pub, good)
+	case driver.OAEPSHA256, driver.RSAAESKeyWrapSHA256:
+		return badBlocks(p, driver.OAEPSHA256, pub, good)
+	}
+	list := map[string][]byte{}
+	for what, spoil := range map[string]func(em []byte) []byte{
+		"a first byte that is not zero": func(em []byte) []byte { em[0] = 1; return em },
+		"a block of type 1":             func(em []byte) []byte { em[1] = 1; return em },
+		"a block of type 0":             func(em []byte) []byte { em[1] = 0; return em },
+		"no end of the padding":         func(em []byte) []byte { em[len(em)-33] = 9; return em },
+		"7 bytes of padding":            func(em []byte) []byte { em[9] = 0; return em },
+		"no padding":                    func(em []byte) []byte { em[2] = 0; return em },
+		"a key one byte short":          func(em []byte) []byte { em[len(em)-33], em[len(em)-32] = 9, 0; return em },
+		"a key of no bytes":             func(em []byte) []byte { em[len(em)-33], em[len(em)-1] = 9, 0; return em },
+		"a key of 248 bytes":            func(em []byte) []byte { em[10] = 0; return em },
+	} {
+		em := bytes.Repeat([]byte{9}, pub.Size()) // padding and key hold no zero
+		em[0], em[1], em[len(em)-33] = 0, 2, 0
+		list[what] = rawRSA(pub, spoil(em)) // as a number: a first byte of 1 stays below the modulus
+	}
 	return list
 }
 
@@ -220,7 +252,7 @@ func (s *suite) checkImportArguments(p *probe) {
 	m, err := newMaterial(k)
 	p.must(err, "make %s in go", k)
 	a := s.desc.GetImportAlgorithms()[0]
-	w, err := m.wrap(a, pub)
+	list, err := m.wrap(a, pub)
 	p.must(err, "wrap %s with %s", k, a)
 	for what, c := range map[string]struct {
 		codes  []driver.Code
@@ -244,7 +276,7 @@ func (s *suite) checkImportArguments(p *probe) {
 		}},
 		"an unknown tenant": {only(driver.TenantUnknown), func(r *driver.ImportKeyRequest) { r.Tenant = s.UnknownTenant }},
 	} {
-		req := importRequest(s, k.identity(), with, a, w)
+		req := importRequest(s, k.identity(), with, a, list[0])
 		c.change(req)
 		_, err := s.Driver.ImportKey(p.ctx, req)
 		p.refused(err, c.codes, "import with %s", what)

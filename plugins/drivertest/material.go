@@ -1,11 +1,13 @@
 package drivertest
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/ecdsa"
 	"crypto/hmac"
+	"crypto/pbkdf2"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha1"
@@ -13,8 +15,10 @@ import (
 	"crypto/sha512"
 	"crypto/x509"
 	"encoding/binary"
+	"encoding/pem"
 	"errors"
 	"hash"
+	mathrand "math/rand/v2"
 	"slices"
 
 	"github.com/keyside/keyside/plugins/driver"
@@ -26,9 +30,10 @@ var importAlgorithms = []driver.Algorithm{
 
 // material is a key that the kit made to import: raw is what the contract calls material, a symmetric key or PKCS#8 DER.
 type material struct {
-	kind kind
-	raw  []byte
-	spki []byte
+	kind   kind
+	raw    []byte
+	spki   []byte
+	longer bool // bytes follow the key. A module that opens PKCS#8 by itself may ignore them: SoftHSM writes such.
 }
 
 func newMaterial(k kind) (*material, error) {
@@ -64,31 +69,85 @@ func wholeBlob(a driver.Algorithm) bool {
 	return a == driver.RSAAESKeyWrapSHA1 || a == driver.RSAAESKeyWrapSHA256
 }
 
-// wrapped is material on its way into the device.
+// wrapped is material on its way into the device, in one of the layouts that the contract has for an algorithm.
 type wrapped struct {
+	layout           string
 	blob, privateKey []byte
+	block            int  // bytes of the RSA block that blob begins with
+	openssl          bool // what opens in the driver process always
 }
 
-// wrap encrypts the material as an importer does, with Go's cryptography.
-func (m *material) wrap(a driver.Algorithm, pub *rsa.PublicKey) (*wrapped, error) {
-	if !wholeBlob(a) && m.spki == nil {
-		blob, err := encryptRSA(a, pub, m.raw)
-		return &wrapped{blob: blob}, err
+// wrap encrypts the material as importers do, with Go's cryptography: in every layout of the algorithm.
+func (m *material) wrap(a driver.Algorithm, pub *rsa.PublicKey) ([]*wrapped, error) {
+	var all []*wrapped
+	if m.spki == nil {
+		block, err := encryptRSA(a, pub, m.raw)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, &wrapped{layout: "the key in the block", blob: block, block: len(block)})
 	}
+	if m.spki != nil || wholeBlob(a) {
+		w, err := m.behind(a, pub, false)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, w)
+	}
+	if m.spki != nil {
+		w, err := m.behind(a, pub, true)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, w)
+	}
+	return all, nil
+}
+
+// behind puts a temporary key into the block and the material behind it, or beside it.
+func (m *material) behind(a driver.Algorithm, pub *rsa.PublicKey, openssl bool) (*wrapped, error) {
 	temporary := make([]byte, 32)
 	rand.Read(temporary)
-	blob, err := encryptRSA(a, pub, temporary)
+	temporary[0] |= 0x80 // neither a line feed nor a zero: openssl's password is not empty
+	temporary[1+mathrand.IntN(31)] = "\n\x00\r"[mathrand.IntN(3)]
+	block, err := encryptRSA(a, pub, temporary)
 	if err != nil {
 		return nil, err
 	}
-	under, err := kwpWrap(temporary, m.raw)
-	if err != nil {
-		return nil, err
+	w := &wrapped{layout: "RFC 5649", block: len(block), openssl: openssl}
+	var container []byte
+	if openssl {
+		w.layout = "a file of openssl enc"
+		container, err = opensslEnc(temporary, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: m.raw}))
+	} else {
+		container, err = kwpWrap(temporary, m.raw)
 	}
 	if wholeBlob(a) {
-		return &wrapped{blob: append(blob, under...)}, nil
+		w.blob = append(block, container...)
+	} else {
+		w.blob, w.privateKey = block, container
 	}
-	return &wrapped{blob: blob, privateKey: under}, nil
+	return w, err
+}
+
+// opensslEnc is `openssl enc -aes-256-cbc -salt -pbkdf2 -iter 10 -pass file:`, which takes the file's first line as a C string.
+func opensslEnc(passFile, text []byte) ([]byte, error) {
+	line, _, _ := bytes.Cut(passFile, []byte("\n"))
+	line, _, _ = bytes.Cut(line, []byte{0})
+	salt := make([]byte, 8)
+	rand.Read(salt)
+	derived, err := pbkdf2.Key(sha256.New, string(line), salt, 10, 48)
+	if err != nil {
+		return nil, err
+	}
+	block, err := aes.NewCipher(derived[:32])
+	if err != nil {
+		return nil, err
+	}
+	n := aes.BlockSize - len(text)%aes.BlockSize
+	padded := append(slices.Clone(text), bytes.Repeat([]byte{byte(n)}, n)...)
+	cipher.NewCBCEncrypter(block, derived[32:]).CryptBlocks(padded, padded)
+	return slices.Concat([]byte("Salted__"), salt, padded), nil
 }
 
 func encryptRSA(a driver.Algorithm, pub *rsa.PublicKey, data []byte) ([]byte, error) {

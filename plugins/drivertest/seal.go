@@ -87,7 +87,7 @@ func (s *suite) useAs(p *probe, id *driver.KeyIdentity, key *testKey) error {
 	a := s.desc.GetImportAlgorithms()[0]
 	w, err := m.wrap(a, rsaPublic(p, key))
 	p.must(err, "wrap %s with %s", k, a)
-	_, err = s.Driver.ImportKey(p.ctx, importRequest(s, k.identity(), &testKey{id, key.sealed}, a, w))
+	_, err = s.Driver.ImportKey(p.ctx, importRequest(s, k.identity(), &testKey{id, key.sealed}, a, w[0]))
 	return err
 }
 

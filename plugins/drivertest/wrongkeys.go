@@ -1,0 +1,153 @@
+package drivertest
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/asn1"
+	"math/big"
+
+	"github.com/keyside/keyside/plugins/driver"
+)
+
+// wrongMaterials returns material that opens well but is not what its spec says, or is a key that nobody should have.
+func (s *suite) wrongMaterials(p *probe, m *material) map[string]*material {
+	list := map[string][]byte{}
+	switch {
+	case m.spki == nil:
+		list["a key one byte short"] = m.raw[1:]
+		list["a key one byte long"] = append(bytes.Clone(m.raw), 1)
+		list["a key of one byte"] = m.raw[:1]
+	case isRSA(m.kind.spec):
+		s.wrongRSA(p, m, list)
+	default:
+		s.wrongElliptic(p, m, list)
+	}
+	if m.spki != nil {
+		list["no PKCS#8"] = []byte("this is no private key at all")
+		list["half a PKCS#8"] = m.raw[:len(m.raw)/2]
+		list["an encrypted PKCS#8"] = encryptedPKCS8(p)
+	}
+	wrong := map[string]*material{}
+	for what, raw := range list {
+		wrong[what] = &material{kind: m.kind, raw: raw, spki: m.spki}
+	}
+	if m.spki != nil {
+		longer := append(bytes.Clone(m.raw), 1)
+		wrong["a byte behind PKCS#8"] = &material{kind: m.kind, raw: longer, spki: m.spki, longer: true}
+	}
+	return wrong
+}
+
+func (s *suite) wrongRSA(p *probe, m *material, list map[string][]byte) {
+	parsed, err := x509.ParsePKCS8PrivateKey(m.raw)
+	p.must(err, "parse a key that go made")
+	key := parsed.(*rsa.PrivateKey)
+	small, err := rsa.GenerateKey(rand.Reader, 1024)
+	p.must(err, "make a small rsa key in go")
+	list["a modulus of 1024 bits"], err = x509.MarshalPKCS8PrivateKey(small)
+	p.must(err, "encode")
+	elliptic, err := newMaterial(kind{driver.ECP256, driver.SignVerify})
+	p.must(err, "make an elliptic key in go")
+	list["an elliptic key"] = elliptic.raw
+	list["a weak exponent"] = rsaPKCS8(p, withWeakExponent(p, key))
+	parts := rsaParts{N: key.N, E: key.E, D: key.D, P: key.Primes[0], Q: key.Primes[1],
+		Dp: key.Precomputed.Dp, Dq: key.Precomputed.Dq, QInv: key.Precomputed.Qinv}
+	other := parts
+	other.N = new(big.Int).Add(key.N, big.NewInt(2))
+	list["another key's modulus"] = rsaPKCS8(p, other)
+}
+
+func (s *suite) wrongElliptic(p *probe, m *material, list map[string][]byte) {
+	spec := driver.ECP384
+	if m.kind.spec == driver.ECP384 {
+		spec = driver.ECP256
+	}
+	other, err := newMaterial(kind{spec, m.kind.usage})
+	p.must(err, "make %s in go", spec)
+	list["a key of another curve"] = other.raw
+	parsed, err := x509.ParsePKCS8PrivateKey(m.raw)
+	p.must(err, "parse a key that go made")
+	key := parsed.(*ecdsa.PrivateKey)
+	scalar, err := key.Bytes()
+	p.must(err, "scalar of a key that go made")
+	point, err := key.PublicKey.Bytes()
+	p.must(err, "point of a key that go made")
+	point[len(point)-1] ^= 1
+	list["a point off the curve"] = ellipticPKCS8(p, key, scalar, point)
+	list["scalar 0"] = ellipticPKCS8(p, key, make([]byte, len(scalar)), nil)
+	list["a scalar as large as the order"] = ellipticPKCS8(p, key, key.Params().N.FillBytes(make([]byte, len(scalar))), nil)
+}
+
+// rsaParts is RSAPrivateKey of RFC 8017 section A.1.2.
+type rsaParts struct {
+	Version               int
+	N                     *big.Int
+	E                     int
+	D, P, Q, Dp, Dq, QInv *big.Int
+}
+
+// withWeakExponent gives a key the smallest public exponent that goes with its primes.
+func withWeakExponent(p *probe, key *rsa.PrivateKey) rsaParts {
+	one := big.NewInt(1)
+	p1, q1 := new(big.Int).Sub(key.Primes[0], one), new(big.Int).Sub(key.Primes[1], one)
+	for e := int64(3); e < 1<<16; e += 2 {
+		if d := new(big.Int).ModInverse(big.NewInt(e), new(big.Int).Mul(p1, q1)); d != nil {
+			return rsaParts{N: key.N, E: int(e), D: d, P: key.Primes[0], Q: key.Primes[1],
+				Dp: new(big.Int).Mod(d, p1), Dq: new(big.Int).Mod(d, q1), QInv: key.Precomputed.Qinv}
+		}
+	}
+	p.Fatalf("no exponent below 2^16 goes with a key's primes")
+	return rsaParts{}
+}
+
+// The OIDs of PKCS#8: rsaEncryption, id-ecPublicKey, and PBES2 of RFC 8018.
+var (
+	oidRSA   = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 1}
+	oidEC    = asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1}
+	oidPBES2 = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 13}
+
+	oidCurves = map[string]asn1.ObjectIdentifier{
+		"P-256": {1, 2, 840, 10045, 3, 1, 7}, "P-384": {1, 3, 132, 0, 34}, "P-521": {1, 3, 132, 0, 35},
+	}
+)
+
+type algorithmID struct {
+	OID        asn1.ObjectIdentifier
+	Parameters any
+}
+
+type privateKeyInfo struct {
+	Version   int
+	Algorithm asn1.RawValue
+	Key       []byte
+}
+
+func rsaPKCS8(p *probe, key rsaParts) []byte {
+	return inPKCS8(p, oidRSA, asn1.NullRawValue, marshalDER(p, key))
+}
+
+func ellipticPKCS8(p *probe, of *ecdsa.PrivateKey, scalar, point []byte) []byte {
+	return inPKCS8(p, oidEC, oidCurves[of.Params().Name], marshalDER(p, struct {
+		Version int
+		Scalar  []byte
+		Point   asn1.BitString `asn1:"optional,explicit,tag:1"`
+	}{1, scalar, asn1.BitString{Bytes: point, BitLength: 8 * len(point)}}))
+}
+
+func inPKCS8(p *probe, oid asn1.ObjectIdentifier, parameters any, key []byte) []byte {
+	return marshalDER(p, privateKeyInfo{Algorithm: asn1.RawValue{FullBytes: marshalDER(p, algorithmID{oid, parameters})}, Key: key})
+}
+
+// encryptedPKCS8 returns an EncryptedPrivateKeyInfo, whose content nobody can open.
+func encryptedPKCS8(p *probe) []byte {
+	return marshalDER(p, struct{ Algorithm, Data any }{algorithmID{oidPBES2, asn1.NullRawValue}, make([]byte, 128)})
+}
+
+func marshalDER(p *probe, v any) []byte {
+	der, err := asn1.Marshal(v)
+	p.must(err, "encode a key")
+	return der
+}
