@@ -36,7 +36,7 @@ test: ## everything that CI checks (installs SoftHSM, OpenSC, curl, openssl, pro
 
 lint: fmt-check ## go vet, staticcheck, gofmt
 	go vet ./...
-	go vet -tags soak,chaos ./test/... ./sidecar/kms
+	go vet -tags soak,chaos ./test/... ./sidecar/kms ./plugins/pkcs11
 	go tool staticcheck ./...
 
 fmt-check:
@@ -72,10 +72,10 @@ fuzz: ## each fuzz target for FUZZTIME (default 60s)
 		done; \
 	done
 
-soak: ## the long tests: 10,000 random sequences of operations, 10,000 keys due at once, a file of 1 GiB, 20,000 keys, lists of 100,000
+soak: ## the long tests: 2,000 imports, 10,000 random sequences of operations, 10,000 keys due at once, a file of 1 GiB, 20,000 keys, lists of 100,000
 	@.ci/install 'run the soak tests' softhsm2 opensc curl openssl
 	go test -run AgainstModel -rapid.checks 10000 -timeout 60m -v ./sidecar/kms
-	go test -tags soak -run Soak -timeout 30m -v ./sidecar/kms
+	go test -tags soak -run Soak -timeout 30m -v ./sidecar/kms ./plugins/pkcs11
 	go test -tags soak -run Soak -timeout 60m -v ./test/
 
 chaos: ## drivers and daemons killed at random under load, and while keys change and come due

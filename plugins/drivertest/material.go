@@ -6,6 +6,7 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/ecdsa"
+	"crypto/fips140"
 	"crypto/hmac"
 	"crypto/pbkdf2"
 	"crypto/rand"
@@ -94,7 +95,7 @@ func (m *material) wrap(a driver.Algorithm, pub *rsa.PublicKey) ([]*wrapped, err
 		}
 		all = append(all, w)
 	}
-	if m.spki != nil {
+	if m.spki != nil && !fips140.Enforced() { // which forbids openssl's salts of 8 bytes
 		w, err := m.behind(a, pub, true)
 		if err != nil {
 			return nil, err
