@@ -202,3 +202,62 @@ func TestHSMDestroysKeys(t *testing.T) {
 		t.Errorf("a lost driver became %v", err)
 	}
 }
+
+// importer notes what it is asked to make and import.
+type importer struct {
+	driver.Driver
+	wrapping *driver.MakeWrappingKeyRequest
+	req      *driver.ImportKeyRequest
+	err      error
+}
+
+var importedKey = &driver.SealedKey{
+	Sealed: []byte("new"), Root: 3, Protection: driver.ProtectionHSM, PublicKey: []byte("public"), CheckValue: []byte("check"),
+	OpenedIn: driver.ProtectionProcess,
+}
+
+func (i *importer) MakeWrappingKey(_ context.Context, req *driver.MakeWrappingKeyRequest) (*driver.SealedKey, error) {
+	i.wrapping = req
+	return importedKey, i.err
+}
+
+func (i *importer) ImportKey(_ context.Context, req *driver.ImportKeyRequest) (*driver.SealedKey, error) {
+	i.req = req
+	return importedKey, i.err
+}
+
+// TestHSMImports checks what imports ask of a driver, that every announced algorithm has its word in the core, and that
+// what is wrong with material stays one answer.
+func TestHSMImports(t *testing.T) {
+	i := new(importer)
+	h := newHSM(i, nil, &driver.Description{
+		ImportAlgorithms: []driver.Algorithm{driver.PKCS1v15, driver.OAEPSHA1, driver.OAEPSHA256, driver.RSAAESKeyWrapSHA1, driver.RSAAESKeyWrapSHA256},
+		WrappingSpecs:    []driver.KeySpec{driver.RSA2048, driver.RSA4096},
+	}, "acme", false, slog.New(slog.DiscardHandler))
+	if can := h.Imports(); len(can.Algorithms) != 5 || len(can.Specs) != 2 {
+		t.Errorf("it can import by %v", can)
+	}
+	wrapping := kms.KeyRef{ID: kms.KeyID{2}, Version: 1, Spec: kms.RSA4096, Usage: kms.Unwrap, Sealed: []byte("wrapping")}
+	ref := kms.KeyRef{ID: kms.KeyID{1}, Version: 1, Spec: kms.ECP256, Usage: kms.SignVerify}
+	if _, err := h.MakeWrappingKey(t.Context(), wrapping); err != nil || !proto.Equal(i.wrapping, &driver.MakeWrappingKeyRequest{
+		Tenant: "acme", Key: &driver.KeyIdentity{KeyId: wrapping.ID[:], Version: 1, Spec: driver.RSA4096, Usage: driver.Unwrap},
+	}) {
+		t.Errorf("%v, asked for %v", err, i.wrapping)
+	}
+	material := kms.WrappedMaterial{WrappingKey: wrapping, Algorithm: kms.WrapOAEPSHA256, Material: []byte("material"), PrivateKey: []byte("private")}
+	made, err := h.ImportKey(t.Context(), ref, material)
+	if err != nil || !proto.Equal(i.req, &driver.ImportKeyRequest{
+		Tenant: "acme", Key: identity(&ref), WrappingKey: identity(&wrapping), SealedWrappingKey: []byte("wrapping"),
+		Algorithm: driver.OAEPSHA256, EncryptedMaterial: []byte("material"), EncryptedPrivateKey: []byte("private"),
+	}) {
+		t.Errorf("%v, asked for %v", err, i.req)
+	}
+	if made.OpenedIn != kms.ProtectionDriver || made.Protection != kms.ProtectionHSM || string(made.CheckValue) != "check" || made.Root != 3 {
+		t.Errorf("made %+v", made)
+	}
+	i.err = &driver.Error{Code: driver.BadMaterial, CKR: "CKR_WRAPPED_KEY_INVALID", Function: "C_UnwrapKey", Message: "padding"}
+	_, err = h.ImportKey(t.Context(), ref, material)
+	if e := kms.AsError(err); e.Code != kms.CodeBadMaterial || strings.Contains(e.Error(), "padding") || strings.Contains(e.Error(), "CKR") {
+		t.Errorf("bad material became %v", err)
+	}
+}
