@@ -29,6 +29,9 @@ func (s *Service) change(
 			}
 		}
 		return s.store.UpdateKey(ctx, id, func(key *Key) error {
+			if err := r.decide(key); err != nil {
+				return err
+			}
 			if err := checkKey(op, key); err != nil {
 				return err
 			}

@@ -1,6 +1,7 @@
 package kms
 
 import (
+	"context"
 	"slices"
 	"testing"
 
@@ -112,6 +113,47 @@ func TestNoRuleRefuses(t *testing.T) {
 	for _, spec := range allSpecs {
 		if checkAlgorithm(spec, "SM2DSA_SM3") == nil {
 			t.Errorf("%s takes an algorithm that is in no table", spec)
+		}
+	}
+}
+
+// oneKey is a store of one key.
+type oneKey struct {
+	Store
+	key Key
+}
+
+func (o *oneKey) UpdateKey(_ context.Context, _ KeyID, change func(*Key) error) (*Key, error) {
+	k := o.key
+	if err := change(&k); err != nil {
+		return nil, err
+	}
+	o.key = k
+	return &k, nil
+}
+
+type noAudit struct{}
+
+func (noAudit) Record(context.Context, *AuditRecord) error { return nil }
+func (noAudit) Ready(context.Context) error                { return nil }
+
+// TestChangeIsDecidedForTheKey holds that who is allowed an operation for some keys changes none of the others: that is
+// found out inside the transaction, and not when the change is made.
+func TestChangeIsDecidedForTheKey(t *testing.T) {
+	ctx := WithCall(context.Background(), &Call{Principal: policy.Principal{Name: "storage", Service: "obs"}})
+	for service, want := range map[string]Code{"obs": "", "evs": CodeDenied, "": CodeDenied} {
+		store := &oneKey{key: Key{Alias: "before", State: Enabled, Service: service}}
+		s, err := New(Config{Store: store, HSM: struct{ HSM }{}, Auditor: noAudit{}, Tenant: "test"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		// No operation that changes keys is allowed for some alone. One that reads is, and serves as such a one here.
+		_, err = s.change(ctx, policy.OpDescribeKey, KeyID{}, nil, func(_ *request, key *Key) error {
+			key.Alias = "after"
+			return nil
+		})
+		if changed := store.key.Alias == "after"; changed != (want == "") || err != nil && AsError(err).Code != want {
+			t.Errorf("key of %q: changed %t, %v", service, changed, err)
 		}
 	}
 }

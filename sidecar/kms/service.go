@@ -310,11 +310,19 @@ func (s *Service) load(ctx context.Context, r *request, id KeyID) (*Key, error) 
 	if err != nil {
 		return nil, err
 	}
-	r.decided = true
-	if r.decision = r.decision.On(key.Service); !r.decision.Allow {
-		return nil, denied()
+	if err := r.decide(key); err != nil {
+		return nil, err
 	}
 	return key, nil
+}
+
+// decide says again, for a key that was loaded, whether the principal may do the operation.
+func (r *request) decide(key *Key) error {
+	r.decided = true
+	if r.decision = r.decision.On(key.Service); !r.decision.Allow {
+		return denied()
+	}
+	return nil
 }
 
 // hostile is the error for an answer of the HSM that cannot be right.
