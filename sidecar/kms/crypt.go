@@ -335,9 +335,9 @@ func (s *Service) opener(ctx context.Context, r *request, h header) (*Key, *KeyV
 	return key, version, nil
 }
 
-// Random returns so many random bytes of the HSM.
+// Random returns so many random bytes of the HSM. They are the caller's to clear.
 func (s *Service) Random(ctx context.Context, bytes int) ([]byte, error) {
-	return run(ctx, s, policy.OpGenRandom, func(ctx context.Context, r *request) ([]byte, error) {
+	return run(ctx, s, policy.OpGenRandom, func(ctx context.Context, r *request) (secret, error) {
 		if err := checkLength(bytes, r.limits.Random, "length"); err != nil {
 			return nil, err
 		}

@@ -417,3 +417,16 @@ func TestParseKeyID(t *testing.T) {
 		wantCode(t, err, kms.CodeInvalidKeyID)
 	}
 }
+
+// TestWithheldRandomIsWiped holds that random bytes whose record failed do not stay in memory: somebody's key may be made
+// of them.
+func TestWithheldRandomIsWiped(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	var seen []byte
+	w.hsm.hook = func(a *answer) { seen = a.output; w.audit.down = context.DeadlineExceeded }
+	_, err := w.Random(admin, 32)
+	wantCode(t, err, kms.CodeInternal)
+	if !bytes.Equal(seen, make([]byte, 32)) {
+		t.Errorf("random bytes are still there: %x", seen)
+	}
+}

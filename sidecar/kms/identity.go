@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -174,7 +175,7 @@ func (s *Service) AuthenticateToken(ctx context.Context, token string) (policy.P
 			return policy.Principal{}, unknownIdentity(err)
 		}
 		sealed, err := s.unseal(ctx, t.Sealed, t.bound())
-		if err == nil && string(sealed) != string(hash[:]) {
+		if err == nil && subtle.ConstantTimeCompare(sealed, hash[:]) != 1 {
 			err = invalidCiphertext()
 		}
 		if err != nil {
