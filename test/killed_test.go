@@ -46,8 +46,8 @@ func (l *ledger) await(t *testing.T, changes int64) {
 	waitFor(t, fmt.Sprintf("%d changes", changes), func() bool { return t.Failed() || l.acknowledged.Load() >= until })
 }
 
-// TestKilledInChanges kills -9 each of the processes of `keyside up`, and up itself, while keys are made and changed: what
-// was acknowledged is there, and nothing is half made.
+// TestKilledInChanges kills -9 each of the processes below `keyside up` while keys are made and changed: what was
+// acknowledged is there, and nothing is half made.
 func TestKilledInChanges(t *testing.T) {
 	n := startNode(t, "softhsm", "via-hsmd")
 	c := client.New(n.Socket)

@@ -173,13 +173,14 @@ func (w *walk) quotas() {
 	quotas := call(w, (*kms.KmsClient).ShowUserQuotas, &model.ShowUserQuotasRequest{})
 	found := 0
 	for _, r := range *quotas.Quotas.Resources {
-		equal(w, "quota of "+r.Type.Value(), r.Quota, 100)
 		found++
 		switch r.Type.Value() {
 		case "CMK":
 			equal(w, "used keys", r.Used, own)
+			equal(w, "limit of keys", r.Quota, keyLimit)
 		case "grant_per_CMK":
 			equal(w, "used grants", r.Used, 0)
+			equal(w, "limit of grants", r.Quota, 100)
 		}
 	}
 	if found != 2 {

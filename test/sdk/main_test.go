@@ -22,6 +22,9 @@ import (
 // deadline bounds the start and the end of the node.
 const deadline = time.Minute
 
+// keyLimit is how many keys the tests may make. The documented limit would be too few.
+const keyLimit = 500
+
 // credential is what `keyside credential create --json` prints.
 type credential struct {
 	AccessKey string `json:"access_key"`
@@ -68,10 +71,14 @@ func run(m *testing.M) (code int, err error) {
 	target.url = "http://" + address
 	ctx, cancel := context.WithTimeout(context.Background(), deadline)
 	defer cancel()
-	target.node, err = node.Start(ctx, node.Options{
-		Binary: target.binary, Dir: filepath.Join(dir, "node"), Driver: "softhsm", Args: []string{"--listen", address},
+	o := node.Options{Binary: target.binary, Dir: filepath.Join(dir, "node"), Driver: "softhsm", Args: []string{"--listen", address}}
+	err = node.Edit(ctx, o, func(config map[string]any) { // the limit is the dialect's own
+		config["huawei"] = map[string]any{"limits": map[string]any{"keys": keyLimit}}
 	})
 	if err != nil {
+		return 0, err
+	}
+	if target.node, err = node.Start(ctx, o); err != nil {
 		return 0, err
 	}
 	defer func() {
