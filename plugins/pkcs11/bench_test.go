@@ -83,3 +83,58 @@ func BenchmarkDirect(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkImport imports an AES key under RSA-2048, and beside it does the one C_UnwrapKey that this takes at least.
+func BenchmarkImport(b *testing.B) {
+	d := tenanted(b, "bench-import", "")
+	i := newImporter(b, d, "bench-import", driver.RSA2048)
+	for _, a := range []driver.Algorithm{driver.OAEPSHA1, driver.OAEPSHA256, driver.PKCS1v15} {
+		req := i.request(driver.AES256, driver.EncryptDecrypt, a, i.block(a, make([]byte, 32)), nil)
+		b.Run("import-"+a.String(), func(b *testing.B) {
+			for b.Loop() {
+				if _, err := i.do(req); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	b.Run("unwrap", func(b *testing.B) {
+		block := i.block(driver.OAEPSHA1, make([]byte, 32))
+		_, err := control(context.Background(), d, "bench-import", nil, func(s *session, k *tenantKeys) (handle, error) {
+			rec, err := openRecord("bench-import", i.sealed, i.wrapping)
+			if err != nil {
+				return 0, err
+			}
+			wrapping, err := d.unseal(s, k, rec, workUses(driver.Unwrap, privateKey), false)
+			if err != nil {
+				return 0, err
+			}
+			template := specs[driver.AES256].template(uses{}, false, inSession())
+			for b.Loop() {
+				h, err := s.unwrap(rsaBlocks[driver.OAEPSHA1].mech, wrapping, block, template)
+				if err != nil {
+					return 0, err
+				}
+				if err := s.destroy(h); err != nil {
+					return 0, err
+				}
+			}
+			return 0, s.destroy(wrapping)
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+	})
+}
+
+// BenchmarkWrappingKey makes pairs for imports; a service makes them ahead.
+func BenchmarkWrappingKey(b *testing.B) {
+	d := tenanted(b, "bench-wrapping", "")
+	for _, spec := range []driver.KeySpec{driver.RSA2048, driver.RSA3072, driver.RSA4096} {
+		b.Run(spec.String(), func(b *testing.B) {
+			for b.Loop() {
+				newImporter(b, d, "bench-wrapping", spec)
+			}
+		})
+	}
+}
