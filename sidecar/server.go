@@ -16,6 +16,7 @@ import (
 	"github.com/keyside/keyside/hsmd/peer"
 	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/dialect"
+	"github.com/keyside/keyside/sidecar/dialect/huawei"
 )
 
 // Bounds of a connection. A client that is slower than these has gone wrong.
@@ -40,7 +41,7 @@ func (p *process) serve(ctx context.Context) error {
 	srv := &http.Server{
 		Handler: handler, ConnContext: connContext, MaxHeaderBytes: maxHeader,
 		ReadHeaderTimeout: headerTimeout, ReadTimeout: bodyTimeout, IdleTimeout: idleTimeout,
-		WriteTimeout: bodyTimeout + p.cfg.RequestTimeout + answerTimeout,
+		WriteTimeout: bodyTimeout + max(p.cfg.RequestTimeout, huawei.KeyTimeout) + answerTimeout,
 		ErrorLog:     slog.NewLogLogger(p.log.Handler(), slog.LevelWarn),
 	}
 	ended := make(chan error, len(listeners))

@@ -19,6 +19,8 @@ const (
 	// Ended pairs are destroyed every pairsEvery, up to pairBatch at once: that rewrites the database's files.
 	pairsEvery = 30 * time.Second
 	pairBatch  = 1000
+	// pairTimeout bounds the making of one pair ahead of its use: small HSMs need most of a minute for RSA-4096.
+	pairTimeout = 2 * time.Minute
 )
 
 // wrappingSpecs are the specs of wrapping keys, in the order in which they are made ahead.
@@ -111,7 +113,7 @@ func (s *Service) FillPool(ctx context.Context) {
 			continue
 		}
 		start := time.Now()
-		making, cancel := context.WithTimeout(ctx, hsmTimeout)
+		making, cancel := context.WithTimeout(ctx, pairTimeout)
 		pair, err := s.makePair(making, spec)
 		cancel()
 		if err != nil {

@@ -9,6 +9,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -121,6 +122,13 @@ func Served() []dialect.Served {
 	)
 }
 
+// KeyTimeout is how long an operation that may have to make an RSA key takes at most, unless Config allows it more: small HSMs
+// need most of a minute for 4096 bits.
+const KeyTimeout = 2 * time.Minute
+
+// makers are those operations.
+var makers = []policy.Operation{policy.OpCreateKey, policy.OpCreateRSAKeyPair, policy.OpGetImportParameters}
+
 // Config is what the dialect needs. All fields but Limits, Recorder and Clock are required.
 type Config struct {
 	Core      dialect.Core
@@ -128,7 +136,7 @@ type Config struct {
 	ProjectID string                               // the only project whose paths are served
 	DomainID  string                               // answered as domain_id
 	Principal func(policy.Caller) policy.Principal // who a caller is taken to be
-	Timeout   time.Duration                        // of one operation
+	Timeout   time.Duration                        // of one operation, but for those that make asymmetric keys
 	Limits    *kms.Limits                          // of calls through this dialect; nil: the core's
 	Recorder  dialect.Recorder
 	Clock     kms.Clock // nil: the system's
@@ -213,7 +221,11 @@ func (d *Dialect) serve(rt *route, project string, vars []dialect.Var, r *http.R
 func (d *Dialect) operate(
 	name string, op policy.Operation, r *http.Request, x *dialect.Exchange, do func(context.Context, *kms.Call) error,
 ) (err error) {
-	ctx, cancel := context.WithTimeout(r.Context(), d.cfg.Timeout)
+	timeout := d.cfg.Timeout
+	if slices.Contains(makers, op) {
+		timeout = max(timeout, KeyTimeout)
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), timeout)
 	defer cancel()
 	if d.cfg.Recorder != nil {
 		var end func(kms.Code)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -229,6 +230,33 @@ func TestPanic(t *testing.T) {
 		if r := strings.Join(core.refused, "\n"); len(core.refused) != 1 || !strings.HasPrefix(r, "gen-random panic: ") ||
 			!strings.Contains(r, "Random:") || strings.Contains(r, "secret") {
 			t.Errorf("%v: on record is %q", value, r)
+		}
+	}
+}
+
+// TestTimeouts: what makes an RSA key may take KeyTimeout, the rest what the configuration says.
+func TestTimeouts(t *testing.T) {
+	for _, configured := range []time.Duration{time.Second, 2 * KeyTimeout} {
+		d := New(Config{ProjectID: testProject, Timeout: configured})
+		for _, rt := range routes {
+			r, err := http.NewRequestWithContext(t.Context(), rt.method, "http://localhost", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = d.operate(rt.path, rt.operation, r, &dialect.Exchange{}, func(ctx context.Context, _ *kms.Call) error {
+				end, _ := ctx.Deadline()
+				want := configured
+				if slices.Contains([]string{"create-key", "create-rsa-datakey-pair", "get-parameters-for-import"}, rt.path) {
+					want = max(configured, KeyTimeout)
+				}
+				if left := time.Until(end); left > want || left < want*9/10 {
+					t.Errorf("%s of %s has %s", rt.path, configured, left)
+				}
+				return nil
+			})
+			if err != nil {
+				t.Errorf("%s: %v", rt.path, err)
+			}
 		}
 	}
 }
