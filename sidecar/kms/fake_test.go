@@ -271,7 +271,7 @@ func (h *fakeHSM) Imports() kms.Imports {
 }
 
 func (h *fakeHSM) MakeWrappingKey(ctx context.Context, ref kms.KeyRef) (*kms.SealedKey, error) {
-	if ref.Usage != kms.Unwrap || ref.Spec != kms.RSA2048 {
+	if ref.Usage != kms.Unwrap || !slices.Contains(h.Imports().Specs, ref.Spec) {
 		return nil, kms.Errorf(kms.CodeInternal, "%+v is no wrapping key of this fake", ref)
 	}
 	return h.MakeKey(ctx, ref)

@@ -59,6 +59,9 @@ func (s *Service) CreateKey(ctx context.Context, in CreateKeyInput) (*Key, error
 			return nil, err
 		}
 		r.keyID = &key.ID
+		if key.State == PendingImport {
+			s.pool.wake()
+		}
 		return key, nil
 	})
 }

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/uuid"
@@ -582,6 +583,31 @@ func TestPool(t *testing.T) {
 	}
 	cancel()
 	<-ended
+}
+
+// TestPoolOfLargeKeys holds that what takes long is made only while a key waits for its material.
+func TestPoolOfLargeKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{hsm: newHSM(), store: newStore(t), audit: new(fakeAudit), clock: newClock()}
+		var err error
+		w.Service, err = kms.New(kms.Config{
+			Store: w.store, HSM: w.hsm, Auditor: w.audit, Tenant: "test", Clock: w.clock, Pool: map[kms.KeySpec]int{kms.RSA4096: 1},
+		})
+		wantCode(t, err, "ok")
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go w.FillPool(ctx)
+		w.create(t, kms.CreateKeyInput{})
+		synctest.Wait()
+		if len(w.hsm.made) != 1 {
+			t.Errorf("with no key that waits, the HSM was asked for %+v", w.hsm.made)
+		}
+		w.external(t, "external", kms.AES256)
+		synctest.Wait()
+		if n := len(w.hsm.made); n != 2 || w.hsm.made[1].Spec != kms.RSA4096 {
+			t.Errorf("with a key that waits, the HSM was asked for %+v", w.hsm.made)
+		}
+	})
 }
 
 // waitFor polls until something has come.

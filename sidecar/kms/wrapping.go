@@ -26,7 +26,8 @@ const (
 // wrappingSpecs are the specs of wrapping keys, in the order in which they are made ahead.
 var wrappingSpecs = []KeySpec{RSA2048, RSA3072, RSA4096}
 
-// DefaultPool is how many wrapping keys of each spec are made ahead.
+// DefaultPool is how many wrapping keys of each spec are made ahead. Those that take long, which are all but RSA2048, are
+// made only while some key waits for its material.
 var DefaultPool = map[KeySpec]int{RSA2048: 4, RSA3072: 1, RSA4096: 2}
 
 // pool has wrapping keys that were made ahead, since making one takes seconds. They are in memory alone: what was not given
@@ -74,11 +75,16 @@ func (p *pool) pop(spec KeySpec) *WrappingPair {
 		return nil
 	}
 	p.ready[spec] = ready[1:]
+	p.wake()
+	return ready[0]
+}
+
+// wake has FillPool look again.
+func (p *pool) wake() {
 	select {
 	case p.taken <- struct{}{}:
 	default:
 	}
-	return ready[0]
 }
 
 func (p *pool) put(pair *WrappingPair) {
@@ -88,15 +94,21 @@ func (p *pool) put(pair *WrappingPair) {
 }
 
 // lacking returns a spec of which the pool has too few.
-func (p *pool) lacking(can []KeySpec) (KeySpec, bool) {
+func (p *pool) lacking(can []KeySpec, waiting bool) (KeySpec, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, spec := range wrappingSpecs {
-		if len(p.ready[spec]) < p.want[spec] && slices.Contains(can, spec) {
+		if len(p.ready[spec]) < p.want[spec] && slices.Contains(can, spec) && (waiting || spec == RSA2048) {
 			return spec, true
 		}
 	}
 	return "", false
+}
+
+// importsWait reports whether some key waits for its material.
+func (s *Service) importsWait(ctx context.Context) bool {
+	_, n, err := s.store.ListKeys(ctx, KeyFilter{State: PendingImport}, 0, 1)
+	return err == nil && n > 0
 }
 
 // FillPool makes wrapping keys ahead, one after the other, until ctx ends. It leaves the HSM to the requests for longer than
@@ -104,7 +116,7 @@ func (p *pool) lacking(can []KeySpec) (KeySpec, bool) {
 func (s *Service) FillPool(ctx context.Context) {
 	var failed retry
 	for ctx.Err() == nil {
-		spec, ok := s.pool.lacking(s.hsm.Imports().Specs)
+		spec, ok := s.pool.lacking(s.hsm.Imports().Specs, s.importsWait(ctx))
 		if !ok {
 			select {
 			case <-s.pool.taken:
