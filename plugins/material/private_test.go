@@ -236,7 +236,7 @@ func TestReadSecp256k1(t *testing.T) {
 			t.Errorf("%t: %x", ok, got)
 		}
 	}
-	order := secp256k1.S256().N.Bytes()
+	order := secp256k1.Params().N.Bytes()
 	for _, bad := range [][]byte{make([]byte, 32), order} {
 		if _, ok := readPKCS8(driver.Secp256k1, inPKCS8(t, oidEC, oid, marshal(t, sec1{Version: 1, Scalar: bad}))); ok {
 			t.Errorf("scalar %x is accepted", bad)

@@ -48,6 +48,7 @@ func wrap(p *kms.ImportParameters, material []byte) []byte {
 	var block []byte
 	switch p.Algorithm {
 	case kms.WrapPKCS1:
+		//lint:ignore SA1019 clouds offer it for import
 		block, err = rsa.EncryptPKCS1v15(rand.Reader, public.(*rsa.PublicKey), material)
 	case kms.WrapOAEPSHA1:
 		block, err = rsa.EncryptOAEP(sha1.New(), rand.Reader, public.(*rsa.PublicKey), material, nil)

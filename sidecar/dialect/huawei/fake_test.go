@@ -164,6 +164,7 @@ func (f *fakeHSM) ImportKey(_ context.Context, ref kms.KeyRef, m kms.WrappedMate
 	}
 	opened, err := rsa.DecryptOAEP(h, nil, f.rsa[m.WrappingKey.Spec], m.Material, nil)
 	if m.Algorithm == kms.WrapPKCS1 {
+		//lint:ignore SA1019 clouds offer it for import
 		opened, err = rsa.DecryptPKCS1v15(nil, f.rsa[m.WrappingKey.Spec], m.Material)
 	}
 	if err != nil || len(opened) != 32 {
