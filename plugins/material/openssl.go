@@ -36,7 +36,7 @@ func openOpenSSL(spec driver.KeySpec, temporary, file []byte) (pkcs8 []byte, ok 
 		if err != nil {
 			return nil, false
 		}
-		key, read := readText(spec, text)
+		key, read := ReadPrivateKey(spec, text)
 		clear(text)
 		switch {
 		case padded && read && !ok:
@@ -87,8 +87,9 @@ func padding(text []byte) (n, good int) {
 	return subtle.ConstantTimeSelect(good, n, 0), good
 }
 
-// readText reads a private key as PEM or DER, in any of the forms that openssl writes without a passphrase.
-func readText(spec driver.KeySpec, text []byte) ([]byte, bool) {
+// ReadPrivateKey reads a private key of the spec as PEM or DER, in any of the forms that openssl writes without a passphrase.
+// It comes back as OpenPrivateKey has it; the caller clears it.
+func ReadPrivateKey(spec driver.KeySpec, text []byte) ([]byte, bool) {
 	traditional := readPKCS1
 	if rsaBits[spec] == 0 {
 		traditional = readSEC1

@@ -261,7 +261,7 @@ func TestReadText(t *testing.T) {
 		"lines of windows": bytes.ReplaceAll(text, []byte("\n"), []byte("\r\n")), "without the last line's end": bytes.TrimSpace(text),
 	}
 	for what, b := range good {
-		if got, ok := readText(driver.RSA2048, b); !ok || !bytes.Equal(got, want) {
+		if got, ok := ReadPrivateKey(driver.RSA2048, b); !ok || !bytes.Equal(got, want) {
 			t.Errorf("%s: %t", what, ok)
 		}
 	}
@@ -277,7 +277,7 @@ func TestReadText(t *testing.T) {
 		"a beginning and no more": []byte("-----BEGIN PRIVATE KEY-----"),
 	}
 	for what, b := range bad {
-		if _, ok := readText(driver.RSA2048, b); ok {
+		if _, ok := ReadPrivateKey(driver.RSA2048, b); ok {
 			t.Errorf("%s: accepted", what)
 		}
 	}

@@ -38,8 +38,8 @@ const (
 func symmetric(spec string) bool { return strings.HasPrefix(spec, "AES_") }
 
 // privateFile is the file of a wrapped private key: the guide has RSA's.
-func privateFile(rsaKey bool) string {
-	if rsaKey {
+func privateFile(spec string) string {
+	if strings.HasPrefix(spec, "RSA_") {
 		return "out_rsa_private_key.der"
 	}
 	return "out_ec_private_key.der"
@@ -53,7 +53,6 @@ func (g *guide) at(name string) string { return shellQuote(filepath.Join(g.dir, 
 
 // script returns the commands. Lines that begin with # are for the reader.
 func (g *guide) script() string {
-	isRSA := strings.HasPrefix(g.spec, "RSA_")
 	lines := []string{"umask 077"}
 	handIn := fmt.Sprintf("keyside import %s --material %s --token %s", g.key, g.at(wrappedFile), g.at(g.written["token"]))
 	switch {
@@ -61,7 +60,7 @@ func (g *guide) script() string {
 		lines = append(lines, g.makeMaterial()...)
 		lines = append(lines, g.block(plainFile, wrappedFile))
 	case !keyWrap(g.algorithm):
-		file := privateFile(isRSA)
+		file := privateFile(g.spec)
 		lines = append(lines, g.makeMaterial()...)
 		lines = append(lines, g.container(file)...)
 		lines = append(lines, g.block(tempFile, wrappedFile))
@@ -93,8 +92,8 @@ func (g *guide) source() string {
 
 func (g *guide) makeMaterial() []string {
 	lines := []string{"# your material: a new one, unless you have the file", ""}
-	if n := aesBytes[g.spec]; n > 0 {
-		lines[1] = fmt.Sprintf("openssl rand -out %s %d", g.at(plainFile), n)
+	if symmetric(g.spec) {
+		lines[1] = fmt.Sprintf("openssl rand -out %s %d", g.at(plainFile), specBits(g.spec)/8)
 		return lines
 	}
 	kind := "-algorithm RSA -pkeyopt rsa_keygen_bits:" + strings.TrimPrefix(g.spec, "RSA_")

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -105,10 +106,11 @@ func (m *materialFlags) material(key *client.Key) (*material, error) {
 		return newMaterial(key.Spec)
 	}
 	own, err := readMaterial(m.from)
-	if err != nil {
-		return nil, err
+	if err == nil && own.spec != key.Spec {
+		clear(own.plain)
+		return nil, failf(ExitUsage, "%s holds a key of spec %s, and %s is of spec %s", m.from, own.spec, key.Alias, key.Spec)
 	}
-	return own, own.fits(key.Spec)
+	return own, err
 }
 
 // wrapFor gets a wrapping key and its token for an import, and wraps material under it.
@@ -138,28 +140,26 @@ func (s *session) wrapFor(ctx context.Context, cmd *cobra.Command, c *client.Cli
 
 var curvesByName = map[string]elliptic.Curve{"EC_P256": elliptic.P256(), "EC_P384": elliptic.P384(), "EC_P521": elliptic.P521()}
 
-// aesBytes and rsaBits are the sizes of specs.
-var (
-	aesBytes = map[string]int{"AES_128": 16, "AES_192": 24, "AES_256": 32}
-	rsaBits  = map[string]int{"RSA_2048": 2048, "RSA_3072": 3072, "RSA_4096": 4096}
-)
+// specBits is the size of an AES or RSA spec in bits, which its name ends with.
+func specBits(spec string) int {
+	_, bits, _ := strings.Cut(spec, "_")
+	n, _ := strconv.Atoi(bits) // others have no number
+	return n
+}
 
 // newMaterial makes material of a spec.
 func newMaterial(spec string) (*material, error) {
-	if n := aesBytes[spec]; n > 0 {
-		plain := make([]byte, n)
-		_, _ = rand.Read(plain) // never fails
-		return &material{plain, kindAES}, nil
-	}
 	var key any
 	var err error
-	kind := kindRSA
-	switch {
-	case rsaBits[spec] > 0:
-		key, err = rsa.GenerateKey(rand.Reader, rsaBits[spec])
-	case curvesByName[spec] != nil:
-		kind = kindEC
-		key, err = ecdsa.GenerateKey(curvesByName[spec], rand.Reader)
+	switch curve := curvesByName[spec]; {
+	case symmetric(spec):
+		plain := make([]byte, specBits(spec)/8)
+		_, _ = rand.Read(plain) // never fails
+		return &material{plain, spec}, nil
+	case strings.HasPrefix(spec, "RSA_"):
+		key, err = rsa.GenerateKey(rand.Reader, specBits(spec))
+	case curve != nil:
+		key, err = ecdsa.GenerateKey(curve, rand.Reader)
 	default:
 		return nil, failf(ExitUsage, "no material of spec %s can be made here: make it with openssl, and give it with --from", spec)
 	}
@@ -167,25 +167,7 @@ func newMaterial(spec string) (*material, error) {
 		return nil, err
 	}
 	plain, err := x509.MarshalPKCS8PrivateKey(key)
-	return &material{plain, kind}, err
-}
-
-// fits reports material that cannot be meant for a key, before it is sent. The HSM looks closer.
-func (m *material) fits(spec string) error {
-	want := kindEC
-	switch {
-	case symmetric(spec):
-		want = kindAES
-	case strings.HasPrefix(spec, "RSA_"):
-		want = kindRSA
-	}
-	if m.kind != want {
-		return failf(ExitUsage, "the file holds an %s, and the key is of spec %s", m.kind, spec)
-	}
-	if n := aesBytes[spec]; n > 0 && n != len(m.plain) {
-		return failf(ExitUsage, "the file holds %d bytes, and a key of spec %s has %d", len(m.plain), spec, n)
-	}
-	return nil
+	return &material{plain, spec}, err
 }
 
 // keep writes material to a file that appears whole, on disk, and for its owner alone.

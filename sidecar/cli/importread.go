@@ -4,14 +4,14 @@ import (
 	"bytes"
 	"crypto/rsa"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/asn1"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/pem"
 	"io"
 	"os"
-	"slices"
+
+	"github.com/keyside/keyside/plugins/driver"
+	container "github.com/keyside/keyside/plugins/material"
 )
 
 // maxKeyFile is more than any key, wrapped or plain, has in any form, bytes.
@@ -52,16 +52,19 @@ func readWrapped(path, flag string) ([]byte, error) {
 // material is a key of the user's own.
 type material struct {
 	plain []byte // the bytes of an AES key, or PKCS#8 DER of a private key; the owner clears it
-	kind  string // kindAES, kindRSA or kindEC
+	spec  string // AES_256, RSA_2048, EC_P256, …
 }
 
-const (
-	kindAES = "AES key"
-	kindRSA = "RSA private key"
-	kindEC  = "EC private key"
-)
+func (m *material) private() bool { return !symmetric(m.spec) }
 
-func (m *material) private() bool { return m.kind != kindAES }
+// aesSpecs and privateSpecs are what can be imported, as far as the forms of files go.
+var (
+	aesSpecs     = map[int]string{16: "AES_128", 24: "AES_192", 32: "AES_256"}
+	privateSpecs = map[string]driver.KeySpec{
+		"RSA_2048": driver.RSA2048, "RSA_3072": driver.RSA3072, "RSA_4096": driver.RSA4096,
+		"EC_P256": driver.ECP256, "EC_P384": driver.ECP384, "EC_P521": driver.ECP521, "SECP256K1": driver.Secp256k1,
+	}
+)
 
 // readMaterial reads a key from a file: an AES key as bytes, base64 or hex, a private key as PKCS#8, PKCS#1 or SEC 1 in PEM or
 // DER.
@@ -71,33 +74,41 @@ func readMaterial(path string) (*material, error) {
 		return nil, err
 	}
 	defer clear(content)
-	if aes := aesKey(content); aes != nil {
-		return &material{aes, kindAES}, nil
-	}
-	der := content
-	for rest := content; ; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
-		if block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != "" {
-			return nil, failf(ExitUsage, "%s is encrypted with a passphrase: openssl pkey -in %s -out plain.pem opens it", path, shellQuote(path))
-		}
-		if block.Type != "EC PARAMETERS" { // openssl ecparam -genkey writes them in front of the key
-			der = block.Bytes
-			defer clear(der)
-			break
-		}
-	}
-	if m := privateKey(der); m != nil {
+	if m := aesKey(content); m != nil {
 		return m, nil
 	}
-	return nil, failf(ExitBadData, "%s is no key: it takes an AES key of 16, 24 or 32 bytes (raw, base64 or hex), or a private RSA or EC key (PKCS#8, PKCS#1 or SEC 1, PEM or DER)", path)
+	der, locked := privateDER(content)
+	if locked {
+		return nil, failf(ExitUsage, "%s is encrypted with a passphrase: openssl pkey -in %s -out plain.pem opens it", path, shellQuote(path))
+	}
+	defer clear(der)
+	for spec, s := range privateSpecs {
+		if plain, ok := container.ReadPrivateKey(s, der); ok {
+			return &material{plain, spec}, nil
+		}
+	}
+	return nil, failf(ExitBadData, `%s is no key, or none that is safe: an AES key has 16, 24 or 32 bytes (raw, base64 or hex); a private key is RSA of
+2048, 3072 or 4096 bits with an exponent above 65536, or EC on P-256, P-384, P-521 or secp256k1 (PKCS#8, PKCS#1 or SEC 1; PEM or DER)`, path)
+}
+
+// privateDER returns the DER of the private key in a PEM file, or the file itself where that is no PEM. locked: it has a passphrase.
+func privateDER(content []byte) (der []byte, locked bool) {
+	for rest := content; ; {
+		block, after := pem.Decode(rest)
+		switch {
+		case block == nil:
+			return bytes.Clone(content), false
+		case block.Type == "EC PARAMETERS": // openssl ecparam -genkey writes them in front of the key
+			rest = after
+			continue
+		}
+		return block.Bytes, block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != ""
+	}
 }
 
 // aesKey returns an AES key from one of its forms, nil where it is none. That random bytes look like text of the right length
 // does not happen.
-func aesKey(content []byte) []byte {
+func aesKey(content []byte) *material {
 	text := bytes.TrimSpace(content)
 	forms := [][]byte{content}
 	if b, err := base64.StdEncoding.DecodeString(string(text)); err == nil {
@@ -107,75 +118,11 @@ func aesKey(content []byte) []byte {
 		forms = [][]byte{b}
 	}
 	for _, key := range forms {
-		if slices.Contains([]int{16, 24, 32}, len(key)) {
-			return bytes.Clone(key)
+		if spec := aesSpecs[len(key)]; spec != "" {
+			return &material{bytes.Clone(key), spec}
 		}
 	}
 	return nil
-}
-
-// pkcs8 is PrivateKeyInfo (RFC 5208 section 5), with what RFC 5958 adds.
-type pkcs8 struct {
-	Version    int
-	Algorithm  pkix.AlgorithmIdentifier
-	PrivateKey []byte
-	Attributes asn1.RawValue `asn1:"optional,tag:0"`
-	PublicKey  asn1.RawValue `asn1:"optional,tag:1"`
-}
-
-// sec1 is ECPrivateKey (RFC 5915 section 3).
-type sec1 struct {
-	Version    int
-	PrivateKey []byte
-	Curve      asn1.ObjectIdentifier `asn1:"optional,explicit,tag:0"`
-	PublicKey  asn1.BitString        `asn1:"optional,explicit,tag:1"`
-}
-
-var (
-	oidRSA = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 1} // rsaEncryption (RFC 8017 appendix C)
-	oidEC  = asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1}     // id-ecPublicKey (RFC 5480 section 2.1.1)
-)
-
-// privateKey brings a private key into PKCS#8. Whether it is a good key is looked at where it is imported; what it is called
-// here is for people.
-func privateKey(der []byte) *material {
-	var info pkcs8
-	if rest, err := asn1.Unmarshal(der, &info); err == nil && len(rest) == 0 {
-		switch {
-		case info.Algorithm.Algorithm.Equal(oidRSA):
-			return &material{bytes.Clone(der), kindRSA}
-		case info.Algorithm.Algorithm.Equal(oidEC):
-			return &material{bytes.Clone(der), kindEC}
-		}
-		return nil
-	}
-	if key, err := x509.ParsePKCS1PrivateKey(der); err == nil {
-		return rsaMaterial(key)
-	}
-	var key sec1
-	if rest, err := asn1.Unmarshal(der, &key); err != nil || len(rest) > 0 || key.Version != 1 || len(key.Curve) == 0 {
-		return nil
-	}
-	curve, err := asn1.Marshal(key.Curve)
-	if err != nil {
-		return nil
-	}
-	plain, err := asn1.Marshal(pkcs8{
-		Algorithm:  pkix.AlgorithmIdentifier{Algorithm: oidEC, Parameters: asn1.RawValue{FullBytes: curve}},
-		PrivateKey: der,
-	})
-	if err != nil {
-		return nil
-	}
-	return &material{plain, kindEC}
-}
-
-func rsaMaterial(key *rsa.PrivateKey) *material {
-	plain, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil
-	}
-	return &material{plain, kindRSA}
 }
 
 // readWrappingKey reads a wrapping key: DER, the base64 of that, or PEM.

@@ -118,7 +118,7 @@ func wrapFile(algorithm, from, wrappingKey, dir string, force bool) error {
 	}
 	paths := map[string]string{"material": filepath.Join(dir, wrappedFile)}
 	if w.privateKey != nil {
-		paths["private"] = filepath.Join(dir, privateFile(m.kind == kindRSA))
+		paths["private"] = filepath.Join(dir, privateFile(m.spec))
 	}
 	files, err := createFiles(paths, force)
 	if err != nil {
