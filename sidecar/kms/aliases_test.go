@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/kms"
@@ -26,7 +27,8 @@ func TestAliases(t *testing.T) {
 		before := w.clock.Now()
 		alias, err := w.CreateAlias(admin, a, c.name)
 		wantCode(t, err, c.want)
-		if err == nil && (alias.Name != c.name || alias.KeyID != a || alias.CreatedAt.Before(before.Truncate(1e6)) || alias.UpdatedAt != alias.CreatedAt) {
+		if err == nil && (alias.Name != c.name || alias.KeyID != a || alias.CreatedAt.Before(before.Truncate(time.Millisecond)) ||
+			alias.UpdatedAt != alias.CreatedAt) {
 			t.Errorf("alias is %+v", alias)
 		}
 	}

@@ -38,7 +38,8 @@ func (m *model) tag(rt *rapid.T) {
 	k := m.pick(rt)
 	var tags []kms.Tag
 	after := maps.Clone(k.tags)
-	for key, value := range rapid.MapOfN(rapid.SampledFrom([]string{"a", "b", "c", "d", "="}), rapid.SampledFrom([]string{"", "v"}), 1, 2).Draw(rt, "tags") {
+	keys, values := rapid.SampledFrom([]string{"a", "b", "c", "d", "="}), rapid.SampledFrom([]string{"", "v"})
+	for key, value := range rapid.MapOfN(keys, values, 1, 2).Draw(rt, "tags") {
 		tags = append(tags, kms.Tag{Key: key, Value: value})
 		after[key] = value
 	}
