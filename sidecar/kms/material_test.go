@@ -2,7 +2,6 @@ package kms_test
 
 import (
 	"bytes"
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -13,12 +12,8 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
-
-	"github.com/google/uuid"
 
 	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/kms"
@@ -230,104 +225,6 @@ func fields(codes string) (out []kms.Code) {
 	return out
 }
 
-// TestTokens holds what a token is good for: this key, for a day, in another process too, as often as it takes; and that no
-// change of it passes.
-func TestTokens(t *testing.T) {
-	w := newWorld(t, kms.Limits{})
-	id, other := w.external(t, "key", kms.AES256), w.external(t, "other", kms.AES256)
-	p := w.parameters(t, id, kms.WrapOAEPSHA256)
-	good := in(p, ours)
-	for i := range p.Token {
-		bad := good
-		bad.Token = bytes.Clone(p.Token)
-		bad.Token[i] ^= 1
-		_, err := w.ImportKeyMaterial(admin, bad)
-		wantCode(t, err, kms.CodeImportTokenInvalid)
-	}
-	for _, token := range [][]byte{nil, p.Token[:len(p.Token)-1], append(bytes.Clone(p.Token), 0), make([]byte, len(p.Token)), make([]byte, 5000)} {
-		bad := good
-		bad.Token = token
-		_, err := w.ImportKeyMaterial(admin, bad)
-		wantCode(t, err, kms.CodeImportTokenInvalid)
-	}
-	moved := good
-	moved.KeyID = other
-	_, err := w.ImportKeyMaterial(admin, moved)
-	wantCode(t, err, kms.CodeImportTokenOther)
-	if w.hsm.imported != 0 {
-		t.Errorf("the HSM was asked to open material %d times", w.hsm.imported)
-	}
-	w.Service = w.restart(t, kms.Limits{})
-	_, err = w.ImportKeyMaterial(admin, in(p, ours[1:]))
-	wantCode(t, err, kms.CodeBadMaterial)
-	for range 2 {
-		_, err = w.ImportKeyMaterial(admin, good)
-		wantCode(t, err, "ok")
-		_, err = w.DeleteImportedKeyMaterial(admin, id)
-		wantCode(t, err, "ok")
-	}
-	w.clock.advance(p.ExpiresAt.Sub(w.clock.Now()) - time.Second)
-	_, err = w.ImportKeyMaterial(admin, good)
-	wantCode(t, err, "ok")
-	_, err = w.DeleteImportedKeyMaterial(admin, id)
-	wantCode(t, err, "ok")
-	w.clock.advance(time.Second)
-	_, err = w.ImportKeyMaterial(admin, good)
-	wantCode(t, err, kms.CodeImportTokenExpired)
-	_, err = w.ImportKeyMaterial(admin, moved)
-	wantCode(t, err, kms.CodeImportTokenExpired) // which goes before the key
-	w.RunDue(admin)
-	_, err = w.ImportKeyMaterial(admin, good) // the pair is gone
-	wantCode(t, err, kms.CodeImportTokenExpired)
-}
-
-// TestTokenOfAnotherTenant holds that a tenant's name is bound, even where a MAC would be the same.
-func TestTokenOfAnotherTenant(t *testing.T) {
-	w := newWorld(t, kms.Limits{})
-	good := in(w.parameters(t, w.external(t, "key", kms.AES256), kms.WrapOAEPSHA256), ours)
-	service, err := kms.New(kms.Config{Store: w.store, HSM: w.hsm, Auditor: w.audit, Tenant: "else", Clock: w.clock})
-	wantCode(t, err, "ok")
-	_, err = service.ImportKeyMaterial(admin, good)
-	wantCode(t, err, kms.CodeImportTokenInvalid)
-}
-
-// TestOnlyTheLastToken holds which tokens end when another is given out.
-func TestOnlyTheLastToken(t *testing.T) {
-	w := newWorld(t, kms.Limits{})
-	id, other := w.external(t, "key", kms.AES256), w.external(t, "other", kms.AES256)
-	last := func(only bool) kms.ImportInput {
-		p, err := w.GetImportParameters(admin, kms.ImportParametersInput{KeyID: id, Algorithm: kms.WrapOAEPSHA256, OnlyLast: only})
-		wantCode(t, err, "ok")
-		return in(p, ours[1:]) // which fails for its material, if not for its token
-	}
-	try := func(i kms.ImportInput, want kms.Code) {
-		t.Helper()
-		w.clock.advance(time.Minute)
-		_, err := w.ImportKeyMaterial(admin, i)
-		wantCode(t, err, want)
-	}
-	bystander := in(w.parameters(t, other, kms.WrapOAEPSHA256), ours[1:])
-	a, b := last(false), last(false)
-	try(a, kms.CodeBadMaterial)
-	try(b, kms.CodeBadMaterial)
-	c := last(true)
-	w.Service = w.restart(t, kms.Limits{})
-	try(a, kms.CodeImportTokenExpired)
-	try(b, kms.CodeImportTokenExpired)
-	try(c, kms.CodeBadMaterial)
-	w.RunDue(admin)
-	try(a, kms.CodeImportTokenExpired)
-	try(c, kms.CodeBadMaterial)
-	try(bystander, kms.CodeBadMaterial)
-	for range 99 {
-		last(false)
-	}
-	try(c, kms.CodeBadMaterial)
-	last(false)
-	try(c, kms.CodeImportTokenExpired)
-	try(bystander, kms.CodeBadMaterial)
-}
-
 // TestTheSameMaterialForEver holds that a key takes no other material than its first, and opens with that what it ever
 // encrypted: through deletion, through expiry, and while it is there.
 func TestTheSameMaterialForEver(t *testing.T) {
@@ -467,66 +364,6 @@ func TestExpiryPutOff(t *testing.T) {
 	}
 }
 
-// TestBadMaterial holds that whatever is wrong with material is one answer, that nothing is bound by it, and that a key is
-// tried only so often.
-func TestBadMaterial(t *testing.T) {
-	w := newWorld(t, kms.Limits{})
-	id := w.external(t, "key", kms.AES256)
-	p := w.parameters(t, id, kms.WrapOAEPSHA256)
-	good := in(p, ours)
-	sha1 := *p
-	sha1.Algorithm = kms.WrapOAEPSHA1
-	pkcs1 := *p
-	pkcs1.Algorithm = kms.WrapPKCS1
-	flipped := bytes.Clone(good.Material)
-	flipped[100] ^= 1
-	words := map[string]bool{}
-	for name, block := range map[string][]byte{
-		"none": nil, "short": good.Material[1:], "long": append(bytes.Clone(good.Material), 0), "flipped": flipped, "zero": make([]byte, 256),
-		"hash": wrap(&sha1, ours), "padding": wrap(&pkcs1, ours), "31 bytes": wrap(p, ours[1:]), "33 bytes": wrap(p, append(ours, 0)),
-	} {
-		bad := good
-		bad.Material = block
-		_, err := w.ImportKeyMaterial(admin, bad)
-		if codeOf(err) != kms.CodeBadMaterial {
-			t.Errorf("%s: %v", name, err)
-		}
-		words[err.Error()] = true
-	}
-	if len(words) != 1 {
-		t.Errorf("the answers differ: %v", words)
-	}
-	if key := w.stored(t, id); key.State != kms.PendingImport || key.CheckValue != nil {
-		t.Errorf("the key is %+v", key)
-	}
-	bad := good
-	bad.Material = flipped
-	var err error
-	for n := 0; ; n++ { // after the six that the HSM has seen
-		if _, err = w.ImportKeyMaterial(admin, bad); codeOf(err) != kms.CodeBadMaterial {
-			if n != 4 {
-				t.Errorf("%d more failed", n)
-			}
-			break
-		}
-	}
-	wantCode(t, err, kms.CodeBusy)
-	if wait := kms.AsError(err).RetryAfter; wait <= 0 || wait > 6*time.Second {
-		t.Errorf("to be tried again in %s", wait)
-	}
-	asked := w.hsm.imported
-	_, err = w.ImportKeyMaterial(admin, good)
-	wantCode(t, err, kms.CodeBusy)
-	other := w.external(t, "other", kms.AES256)
-	wantCode(t, w.imports(t, other, ours, time.Time{}), "ok") // which is no other key's affair
-	if w.hsm.imported != asked+1 {
-		t.Error("the HSM was asked though the key was out of tries")
-	}
-	w.clock.advance(kms.AsError(err).RetryAfter)
-	_, err = w.ImportKeyMaterial(admin, good)
-	wantCode(t, err, "ok")
-}
-
 // TestClientsCheckValue holds that a check value that the client sends is compared before anything binds.
 func TestClientsCheckValue(t *testing.T) {
 	w := newWorld(t, kms.Limits{})
@@ -549,74 +386,4 @@ func TestClientsCheckValue(t *testing.T) {
 	i.CheckValue = shown
 	_, err := w.ImportKeyMaterial(admin, i)
 	wantCode(t, err, "ok")
-}
-
-// TestPool holds that wrapping keys are made ahead, 2048 bits first, and that requests take them.
-func TestPool(t *testing.T) {
-	w := newWorld(t, kms.Limits{})
-	id := w.external(t, "key", kms.AES256)
-	var err error
-	w.Service, err = kms.New(kms.Config{
-		Store: w.store, HSM: w.hsm, Auditor: w.audit, Tenant: "test", Clock: w.clock, Pool: map[kms.KeySpec]int{kms.RSA2048: 2},
-	})
-	wantCode(t, err, "ok")
-	rsaKey() // so that it is not made in the time that is measured
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() { w.FillPool(ctx); close(ended) }()
-	made := func() []kms.KeyRef {
-		w.hsm.mu.Lock()
-		defer w.hsm.mu.Unlock()
-		return slices.Clone(w.hsm.made)
-	}
-	waitFor(t, func() bool { return len(made()) == 2 })
-	waitFor(t, func() bool { // put, too
-		before := w.audit.outcomes(policy.OpGetImportParameters)
-		w.parameters(t, id, kms.WrapOAEPSHA256)
-		rec := w.audit.last(t)
-		return len(before) >= 0 && slices.ContainsFunc(made()[:2], func(ref kms.KeyRef) bool { return ref.ID.String() == rec.Target })
-	})
-	waitFor(t, func() bool { return len(made()) >= 3 }) // and the pool is filled up
-	for _, ref := range made() {
-		if ref.Usage != kms.Unwrap || ref.Spec != kms.RSA2048 || ref.ID == uuid.Nil || ref.Version != 1 {
-			t.Errorf("the HSM was asked for %+v", ref)
-		}
-	}
-	cancel()
-	<-ended
-}
-
-// TestPoolOfLargeKeys holds that what takes long is made only while a key waits for its material.
-func TestPoolOfLargeKeys(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := &world{hsm: newHSM(), store: newStore(t), audit: new(fakeAudit), clock: newClock()}
-		var err error
-		w.Service, err = kms.New(kms.Config{
-			Store: w.store, HSM: w.hsm, Auditor: w.audit, Tenant: "test", Clock: w.clock, Pool: map[kms.KeySpec]int{kms.RSA4096: 1},
-		})
-		wantCode(t, err, "ok")
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		go w.FillPool(ctx)
-		w.create(t, kms.CreateKeyInput{})
-		synctest.Wait()
-		if len(w.hsm.made) != 1 {
-			t.Errorf("with no key that waits, the HSM was asked for %+v", w.hsm.made)
-		}
-		w.external(t, "external", kms.AES256)
-		synctest.Wait()
-		if n := len(w.hsm.made); n != 2 || w.hsm.made[1].Spec != kms.RSA4096 {
-			t.Errorf("with a key that waits, the HSM was asked for %+v", w.hsm.made)
-		}
-	})
-}
-
-// waitFor polls until something has come.
-func waitFor(t *testing.T, come func() bool) {
-	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !come(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("it did not come")
-		}
-	}
 }
