@@ -1,6 +1,8 @@
 package test
 
 import (
+	"crypto/aes"
+	"crypto/cipher"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -12,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/keyside/keyside/sidecar/client"
+	"github.com/keyside/keyside/sidecar/kms"
 )
 
 // tokenPair is where an import token has the id of its wrapping pair.
@@ -29,6 +32,22 @@ func wrapFor(t *testing.T, p *client.ImportParameters, material []byte) []byte {
 		t.Fatal(err)
 	}
 	return block
+}
+
+// proof is what a client can say of symmetric material before the KMS binds a key to it.
+func proof(t *testing.T, material []byte) []byte {
+	t.Helper()
+	block, err := aes.NewCipher(material)
+	if err != nil {
+		t.Fatal(err)
+	}
+	aead, err := cipher.NewGCM(block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	iv := make([]byte, aead.NonceSize())
+	rand.Read(iv)
+	return append(iv, aead.Seal(nil, iv, make([]byte, 16), []byte(kms.ProofLabel))...)
 }
 
 // imports gets a wrapping key for a key of the user's own.
@@ -59,6 +78,8 @@ func TestImportedMaterialGoes(t *testing.T) {
 	for alias := range material {
 		material[alias] = make([]byte, 32)
 		rand.Read(material[alias])
+	}
+	for alias := range material {
 		id, err := n.CreateKey(t.Context(), client.CreateKeyRequest{Alias: alias, Origin: "external"})
 		if err != nil {
 			t.Fatal(err)
@@ -67,6 +88,13 @@ func TestImportedMaterialGoes(t *testing.T) {
 		p := n.imports(id)
 		pairs[alias] = uuid.UUID(p.Token[tokenPair:])
 		in := client.ImportRequest{KeyID: id, Token: p.Token, Material: wrapFor(t, p, material[alias])}
+		if alias == "kept" {
+			in.CheckValue = proof(t, material["deleted"])
+			if err := n.ImportKeyMaterial(t.Context(), in); !errors.Is(err, &client.Error{Code: "KMS.2606"}) {
+				t.Errorf("with a proof of other material: %v", err)
+			}
+			in.CheckValue = proof(t, material[alias])
+		}
 		if alias == "expiring" {
 			in.Expires = time.Now().Add(n.ahead + 25*time.Hour)
 			n.kill("sidecar")

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,7 +26,7 @@ func (i *importFlags) add(cmd *cobra.Command) {
 	i.profile.add(cmd)
 	f := cmd.Flags()
 	f.StringVar(&i.expires, "expires", "never", "when the material is destroyed: never, a time (2030-12-31T00:00:00Z), or how long from now (24h, 90d)")
-	f.StringVar(&i.checkValue, "check-value", "", "refuse other material than that whose check value this is (key describe shows it)")
+	f.StringVar(&i.checkValue, "check-value", "", "refuse other material than that whose check value this is (key describe shows it; for a private key, the SHA-256 of the public key's DER)")
 	f.BoolVar(&i.repeat, "repeat", false, "the key may have this material already; then nothing but the expiry changes (default as in the profile)")
 }
 
@@ -42,8 +43,8 @@ func (i *importFlags) request(cmd *cobra.Command) (client.ImportRequest, profile
 	if req.Expires, err = parseExpiry(i.expires, time.Now()); err != nil {
 		return req, p, err
 	}
-	if req.CheckValue, err = hex.DecodeString(i.checkValue); err != nil || (i.checkValue != "" && len(req.CheckValue) != 8) {
-		return req, p, failf(ExitUsage, "--check-value %q is not a check value, which has 16 hex digits", i.checkValue)
+	if req.CheckValue, err = hex.DecodeString(i.checkValue); err != nil || !slices.Contains([]int{0, 16, 64, 88}, len(i.checkValue)) {
+		return req, p, failf(ExitUsage, "--check-value %q is not a check value, which has 16, 64 or 88 hex digits", i.checkValue)
 	}
 	return req, p, nil
 }

@@ -51,8 +51,10 @@ type ImportRequest struct {
 	Material   []byte
 	PrivateKey []byte
 	Expires    time.Time // when the material is destroyed, whole seconds; zero: never
-	CheckValue []byte    // 8 bytes, as Key shows them: other material is refused; may be nil
-	Repeat     bool      // the key may have the same material already; then nothing but Expires changes
+	// CheckValue says what the material is; other material is refused. It is 8 bytes, as Key shows them, or one of the two other
+	// forms that ARCHITECTURE.md has; may be nil.
+	CheckValue []byte
+	Repeat     bool // the key may have the same material already; then nothing but Expires changes
 }
 
 // ImportKeyMaterial gives an external key its material. Every import after the first must bring the same.

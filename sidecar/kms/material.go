@@ -2,6 +2,7 @@ package kms
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/subtle"
 	"fmt"
 	"slices"
@@ -39,7 +40,7 @@ type ImportInput struct {
 	Material   []byte
 	PrivateKey []byte
 	ExpiresAt  time.Time // when the material is destroyed; zero: never
-	CheckValue []byte    // if set: other material is refused. It is the public form, 8 bytes
+	CheckValue []byte    // if set: other material is refused before anything binds; see checkSaid for its three forms
 	Repeat     bool      // the same material may be there already; then nothing but ExpiresAt changes
 }
 
@@ -163,8 +164,12 @@ func checkWrapped(spec KeySpec, token *importToken, in ImportInput) error {
 	if n := len(in.Material); n < modulus || n > modulus+maxWrapped || (n > modulus && !whole) {
 		return badMaterial()
 	}
-	if n := len(in.CheckValue); n != 0 && n != shownCheckValue {
-		return Errorf(CodeInvalidRequest, "check value must have %d bytes", shownCheckValue).In("check_value")
+	own := proofSize
+	if asymmetric {
+		own = sha256.Size
+	}
+	if n := len(in.CheckValue); n != 0 && n != shownCheckValue && n != own {
+		return Errorf(CodeInvalidRequest, "check value must have %d or %d bytes", shownCheckValue, own).In("check_value")
 	}
 	return nil
 }
@@ -204,8 +209,8 @@ func (s *Service) importMaterial(ctx context.Context, r *request, key *Key, toke
 	if err := checkImported(key.Spec, made); err != nil {
 		return nil, err
 	}
-	if want := in.CheckValue; len(want) > 0 && subtle.ConstantTimeCompare(want, made.CheckValue[:shownCheckValue]) != 1 {
-		return nil, Errorf(CodeMaterialDiffers, "material is not what the check value says").In("check_value")
+	if err := s.checkSaid(ctx, ref, made, in.CheckValue); err != nil {
+		return nil, err
 	}
 	changed, err := s.store.UpdateKey(ctx, key.ID, func(k *Key) error { return s.bind(k, made, in) })
 	if err != nil {
@@ -213,6 +218,42 @@ func (s *Service) importMaterial(ctx context.Context, r *request, key *Key, toke
 	}
 	r.version = changed.Current()
 	return changed, nil
+}
+
+// ProofLabel is the additional data of a proof of symmetric material.
+const ProofLabel = "keyside import proof v1\x00"
+
+// proofSize is the size of a proof: IV, 16 bytes, tag.
+const proofSize = ivSize + 16 + tagSize
+
+// checkSaid compares material with what the client said of it: the public form of the check value, as an earlier import of
+// the same material into any of the tenant's keys shows it; of an asymmetric key SHA-256 of its SubjectPublicKeyInfo, in DER;
+// of a symmetric key a proof, which is a random IV and 16 bytes of whatever under AES-GCM with the material, with
+// ProofLabel as additional data.
+func (s *Service) checkSaid(ctx context.Context, ref KeyRef, made *SealedKey, said []byte) error {
+	same := false
+	switch {
+	case len(said) == 0:
+		return nil
+	case len(said) == shownCheckValue:
+		same = subtle.ConstantTimeCompare(said, made.CheckValue[:shownCheckValue]) == 1
+	case len(made.PublicKey) > 0:
+		sum := sha256.Sum256(made.PublicKey)
+		same = subtle.ConstantTimeCompare(said, sum[:]) == 1
+	default:
+		ref.Sealed = made.Sealed
+		opened, err := s.hsm.Decrypt(ctx, ref, said[:ivSize], said[ivSize:], []byte(ProofLabel))
+		clear(opened)
+		s.forgetRefs(context.WithoutCancel(ctx), []KeyRef{ref}) // which nobody may use yet
+		if err != nil && AsError(err).Code != CodeInvalidCiphertext {
+			return err
+		}
+		same = err == nil
+	}
+	if !same {
+		return Errorf(CodeMaterialDiffers, "material is not what the check value says").In("check_value")
+	}
+	return nil
 }
 
 // checkImported checks what the HSM made of material.

@@ -2,6 +2,7 @@ package kms_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -10,6 +11,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"testing"
@@ -129,11 +131,19 @@ func TestImportOfPrivateKey(t *testing.T) {
 		{make([]byte, 4104), kms.CodeInvalidPrivateKey}, {make([]byte, 136), kms.CodeBadMaterial}, {der, "ok"},
 	} {
 		i.PrivateKey = c.private
+		if c.want == "ok" {
+			i.CheckValue = make([]byte, 32)
+			_, err := w.ImportKeyMaterial(admin, i)
+			wantCode(t, err, kms.CodeMaterialDiffers)
+			public, _ := x509.MarshalPKIXPublicKey(&private.PublicKey)
+			sum := sha256.Sum256(public)
+			i.CheckValue = sum[:]
+		}
 		_, err := w.ImportKeyMaterial(admin, i)
 		wantCode(t, err, c.want)
 	}
-	if w.hsm.imported != 2 {
-		t.Errorf("the HSM was asked for %d imports, want 2", w.hsm.imported)
+	if w.hsm.imported != 3 {
+		t.Errorf("the HSM was asked for %d imports, want 3", w.hsm.imported)
 	}
 	out, err := w.Sign(admin, kms.SignInput{KeyID: id, Algorithm: kms.ECDSASHA256, Message: []byte("m")})
 	wantCode(t, err, "ok")
@@ -374,7 +384,10 @@ func TestClientsCheckValue(t *testing.T) {
 	for _, c := range []struct {
 		value []byte
 		want  kms.Code
-	}{{shown[:7], kms.CodeInvalidRequest}, {make([]byte, 32), kms.CodeInvalidRequest}, {shown, kms.CodeMaterialDiffers}} {
+	}{
+		{shown[:7], kms.CodeInvalidRequest}, {make([]byte, 32), kms.CodeInvalidRequest}, {make([]byte, 43), kms.CodeInvalidRequest},
+		{shown, kms.CodeMaterialDiffers}, {make([]byte, 44), kms.CodeMaterialDiffers}, {proof(i.KeyID, ours), kms.CodeMaterialDiffers},
+	} {
 		i.CheckValue = c.value
 		_, err := w.ImportKeyMaterial(admin, i)
 		wantCode(t, err, c.want)
@@ -382,8 +395,26 @@ func TestClientsCheckValue(t *testing.T) {
 	if key := w.stored(t, i.KeyID); key.CheckValue != nil || key.State != kms.PendingImport {
 		t.Errorf("the key is %+v", key)
 	}
-	i = in(w.parameters(t, i.KeyID, kms.WrapOAEPSHA256), ours)
-	i.CheckValue = shown
+	if d := w.hsm.destroyed; len(d) != 2 || d[0].ID != i.KeyID || len(d[0].Sealed) == 0 {
+		t.Errorf("the HSM was told to forget %+v", d)
+	}
+	i.CheckValue = proof(i.KeyID, theirs)
 	_, err := w.ImportKeyMaterial(admin, i)
 	wantCode(t, err, "ok")
+	i = in(w.parameters(t, w.external(t, "third", kms.AES256), kms.WrapOAEPSHA256), ours)
+	i.CheckValue = shown
+	_, err = w.ImportKeyMaterial(admin, i)
+	wantCode(t, err, "ok")
+}
+
+// proof is what a client says of material that is to be imported into a key, for what the fake HSM makes of it.
+func proof(id kms.KeyID, material []byte) []byte {
+	check := sha256.Sum256(append([]byte("check"), material...))
+	ref := kms.KeyRef{ID: id, Version: 1, Spec: kms.AES256, Usage: kms.EncryptDecrypt}
+	ref.Sealed = append(identity(ref), hex.EncodeToString(check[:])...)
+	iv, sealed, err := newHSM().Encrypt(context.Background(), ref, make([]byte, 16), []byte(kms.ProofLabel))
+	if err != nil {
+		panic(err)
+	}
+	return append(iv, sealed...)
 }

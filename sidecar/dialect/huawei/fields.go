@@ -254,7 +254,7 @@ var (
 		dialect.Field{
 			Name: "expiration_time", Kind: dialect.Number, Low: 1, High: lastExpiry, Code: codeParameter, BoundCode: codeExpiry,
 		},
-		dialect.Field{Name: "check_value", Kind: dialect.Hex, Low: 16, High: 16, Code: codeParameter},
+		dialect.Field{Name: "check_value", Kind: dialect.Hex, Low: 16, High: 88, Code: codeParameter},
 		repeat,
 	)
 )
