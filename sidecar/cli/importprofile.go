@@ -26,6 +26,7 @@ var fileForms = []string{"der", "base64", "pem", "token", "readme"}
 
 // profiles are by the cloud's name. Huawei's console downloads three files (its user guide, 2.3.2, step 10), to which the
 // base64 of its API's guide comes; those of the others are what their guides' commands read, and their guides name no token.
+// The days are those of the guides, for Alibaba Cloud of its API's reference.
 var profiles = map[string]profile{
 	"huawei": {
 		files: map[string]string{"der": "wrappingKey_ID_TIME", "base64": "PublicKey.b64", "pem": "PublicKey.pem",
