@@ -33,7 +33,9 @@ func Parts(req *driver.ImportKeyRequest, modulus int) (block, container []byte, 
 	case keyed && len(block) > modulus:
 		block, container = block[:modulus], block[modulus:]
 	}
-	if len(block) != modulus || private && len(container) == 0 || len(container) > MaxContainer {
+	// RFC 5649 makes whole blocks of 8 bytes, two at least, and so does openssl. Some modules report other lengths as failures of
+	// their own.
+	if n := len(container); len(block) != modulus || private && n == 0 || n > MaxContainer || n%8 != 0 || n == 8 {
 		return nil, nil, Bad()
 	}
 	return block, container, nil

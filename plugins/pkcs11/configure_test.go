@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -82,6 +83,21 @@ func TestSettings(t *testing.T) {
 		_, _, err := ParseSettings([]byte(text))
 		if wantCode(t, err, driver.InvalidArgument); err == nil {
 			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+// TestImplicitRejection: where a module makes keys of bad padding, PKCS #1 v1.5 is offered only to who asked for it.
+func TestImplicitRejection(t *testing.T) {
+	for text, offered := range map[string]bool{
+		"profile: nss\n": false, "profile: nss\nunchecked_pkcs1: true\n": true, "profile: softhsm\n": true,
+	} {
+		_, p, err := ParseSettings([]byte(text + "module: /m.so\ntoken: t\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if slices.Contains(p.Import.all(), driver.PKCS1v15) != offered || !slices.Contains(p.Import.all(), driver.OAEPSHA256) {
+			t.Errorf("%q: offers %v", text, p.Import.all())
 		}
 	}
 }

@@ -37,6 +37,9 @@ type Settings struct {
 	// Store is the folder where the module keeps its objects, if it is to be synced after a lasting object was made;
 	// empty: as the profile finds it.
 	Store string `yaml:"store"`
+	// UncheckedPKCS1 offers imports under RSAES_PKCS1_V1_5 also on a module that answers bad padding with a random key. Damaged
+	// material then becomes a key unless its check value is known. False: not offered there.
+	UncheckedPKCS1 bool `yaml:"unchecked_pkcs1"`
 	// Watchdog bounds how long a C call may take before the process counts as hung.
 	Watchdog WatchdogSettings `yaml:"watchdog"`
 }
@@ -57,19 +60,22 @@ const minFloor = 80 * time.Millisecond
 
 // Profile is what the driver knows about a vendor's module, as data.
 type Profile struct {
-	Name           string              `yaml:"name"`
-	Protection     string              `yaml:"protection"`
-	Wrap           wrapProfile         `yaml:"wrap"`
-	Keys           map[string][]string `yaml:"keys"` // specs by usage
-	Decrypt        whereOpened         `yaml:"decrypt"`
-	Import         whereOpened         `yaml:"import"`
-	LoadByPath     bool                `yaml:"load_by_path"`
-	LockAttributes bool                `yaml:"lock_attributes"`
-	CopyTenantKeys bool                `yaml:"copy_tenant_keys"`
-	SweepNameless  bool                `yaml:"sweep_nameless"`
-	Store          storeProfile        `yaml:"store"`
-	BadData        map[string][]string `yaml:"bad_data"`
-	Limits         struct {
+	Name       string              `yaml:"name"`
+	Protection string              `yaml:"protection"`
+	Wrap       wrapProfile         `yaml:"wrap"`
+	Keys       map[string][]string `yaml:"keys"` // specs by usage
+	Decrypt    whereOpened         `yaml:"decrypt"`
+	Import     whereOpened         `yaml:"import"`
+	// ImplicitRejection: bad padding of PKCS #1 v1.5 gives a random key instead of an error (as in TLS). What in_hsm says of
+	// RSAES_PKCS1_V1_5 is then offered only to who asks for it.
+	ImplicitRejection bool                `yaml:"implicit_rejection"`
+	LoadByPath        bool                `yaml:"load_by_path"`
+	LockAttributes    bool                `yaml:"lock_attributes"`
+	CopyTenantKeys    bool                `yaml:"copy_tenant_keys"`
+	SweepNameless     bool                `yaml:"sweep_nameless"`
+	Store             storeProfile        `yaml:"store"`
+	BadData           map[string][]string `yaml:"bad_data"`
+	Limits            struct {
 		Data     int `yaml:"data"`
 		DataKey  int `yaml:"data_key"`
 		Random   int `yaml:"random"`
@@ -136,6 +142,9 @@ func ParseSettings(text []byte) (*Settings, *Profile, error) {
 	p, err := loadProfile(s.Profile)
 	if err != nil {
 		return nil, nil, err
+	}
+	if p.ImplicitRejection && !s.UncheckedPKCS1 {
+		p.Import.inHSM = slices.DeleteFunc(p.Import.inHSM, func(a driver.Algorithm) bool { return a == driver.PKCS1v15 })
 	}
 	for _, n := range []int{s.FastWorkers, s.SlowWorkers, s.LiveKeys, s.Watchdog.Factor} {
 		if n < 0 {
