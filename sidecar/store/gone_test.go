@@ -218,7 +218,7 @@ func checkGone(t *testing.T, s *Store, secrets [][]byte, staying []*kms.Key) {
 			}
 		}
 		if len(s.unpurged) > 0 {
-			t.Errorf("intents stay: %q", s.unpurged)
+			t.Errorf("intents stay: %v", s.unpurged)
 		}
 		s.Close()
 		s = open(t, Options{Dir: s.opts.Dir})
@@ -314,6 +314,42 @@ func TestNewMaterialOutlivesPurge(t *testing.T) {
 		t.Fatalf("after %d merges new material is lost (%v)", merges, err)
 	}
 	checkGone(t, s, [][]byte{k.Versions[0].Sealed}, []*kms.Key{got})
+}
+
+// TestPurgeOfWhatCameAgain holds that a purge that ends does not count for material that was imported and dropped again after
+// it had looked through the files.
+func TestPurgeOfWhatCameAgain(t *testing.T) {
+	var s *Store
+	k := sealedKey("imported")
+	again := randomSealed()
+	set := func(sealed []byte) error {
+		_, err := s.UpdateKey(ctx, k.ID, func(k *kms.Key) error { k.Versions[0].Sealed = sealed; return nil })
+		return err
+	}
+	second := make(chan error, 1)
+	once := sync.OnceFunc(func() {
+		if err := set(again); err != nil {
+			t.Error(err)
+		}
+		go func() { second <- set(nil) }()
+		for dropped := false; !dropped && !t.Failed(); {
+			now, err := s.Key(ctx, k.ID)
+			if err != nil {
+				t.Error(err)
+			}
+			dropped = len(now.Versions[0].Sealed) == 0
+		}
+	})
+	s = open(t, Options{Dir: t.TempDir(), arrow: func(step string) {
+		if step == "waiting for old tables to be removed" {
+			once()
+		}
+	}})
+	create(t, s, k)
+	if err := errors.Join(set(nil), <-second); err != nil {
+		t.Fatal(err)
+	}
+	checkGone(t, s, [][]byte{k.Versions[0].Sealed, again}, nil)
 }
 
 // TestPurgeOnFullDisk holds that a purge that fails is not taken for done: the next one does its work too, and so does a

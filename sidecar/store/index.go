@@ -86,7 +86,7 @@ func facetsOf(k *kms.Key) []facet {
 
 // deadline is when the scheduler has to act on a key.
 type deadline struct {
-	at       int64 // nanoseconds since 1970
+	at       int64 // milliseconds since 1970, as records have it
 	sequence uint32
 	id       kms.KeyID
 }
@@ -97,7 +97,7 @@ func (d deadline) compare(other deadline) int {
 
 func deadlineOf(r record) (deadline, bool) {
 	due := r.key.Due()
-	return deadline{due.UnixNano(), r.sequence, r.key.ID}, !due.IsZero()
+	return deadline{due.UnixMilli(), r.sequence, r.key.ID}, !due.IsZero()
 }
 
 // count returns how many keys there are besides default keys, and how many default keys.
@@ -347,8 +347,8 @@ func (x *index) dueBy(now time.Time, limit int) (ids []kms.KeyID, next time.Time
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	for _, d := range x.due {
-		if d.at > now.UnixNano() || len(ids) >= limit {
-			return ids, time.Unix(0, d.at).UTC()
+		if d.at > now.UnixMilli() || len(ids) >= limit {
+			return ids, time.UnixMilli(d.at).UTC()
 		}
 		ids = append(ids, d.id)
 	}

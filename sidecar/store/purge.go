@@ -57,14 +57,14 @@ func writeIntents(txn *badger.Txn, prefixes [][]byte) error {
 // intend remembers intents that are committed. s.writing is held.
 func (s *Store) intend(prefixes [][]byte) {
 	for _, p := range prefixes {
-		s.unpurged[string(p)] = struct{}{}
+		s.unpurged[string(p)]++
 	}
 }
 
 func (s *Store) readIntents(txn *badger.Txn) {
-	s.unpurged = make(map[string]struct{})
+	s.unpurged = make(map[string]int)
 	for key := range keysFrom(txn, intentPrefix, nil) {
-		s.unpurged[string(key[len(intentPrefix):])] = struct{}{}
+		s.unpurged[string(key[len(intentPrefix):])]++
 	}
 }
 
@@ -74,37 +74,47 @@ func (s *Store) purge() error {
 	s.purging.Lock()
 	defer s.purging.Unlock()
 	s.writing.Lock()
-	prefixes := slices.Sorted(maps.Keys(s.unpurged))
+	intents := maps.Clone(s.unpurged)
 	s.writing.Unlock()
-	if len(prefixes) == 0 {
+	if len(intents) == 0 {
 		return nil
 	}
+	prefixes := slices.Sorted(maps.Keys(intents))
 	if !s.opts.InMemory {
 		if err := s.rewrite(prefixes); err != nil {
 			return fmt.Errorf("remove destroyed material from the files: %w", err)
 		}
 	}
 	for batch := range slices.Chunk(prefixes, destroyBatch) {
-		err := s.change(context.Background(), func(txn *badger.Txn) error {
-			if err := txn.Delete(ballastKey); err != nil {
-				return err
-			}
-			for _, p := range batch {
-				if err := txn.Delete(slices.Concat(intentPrefix, []byte(p))); err != nil {
-					return err
-				}
-			}
-			return nil
-		}, func() {
-			for _, p := range batch {
-				delete(s.unpurged, p)
-			}
-		})
-		if err != nil {
+		if err := s.removeIntents(intents, batch); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// removeIntents removes intents that are fulfilled, but for those that came again meanwhile: their purge is still to come.
+func (s *Store) removeIntents(fulfilled map[string]int, prefixes []string) error {
+	var done []string
+	return s.change(context.Background(), func(txn *badger.Txn) error {
+		if err := txn.Delete(ballastKey); err != nil {
+			return err
+		}
+		for _, p := range prefixes {
+			if s.unpurged[p] != fulfilled[p] {
+				continue
+			}
+			done = append(done, p)
+			if err := txn.Delete(slices.Concat(intentPrefix, []byte(p))); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, func() {
+		for _, p := range done {
+			delete(s.unpurged, p)
+		}
+	})
 }
 
 // rewrite makes badger rewrite what holds older versions of what is under the prefixes.

@@ -30,11 +30,11 @@ type Store struct {
 
 	purging sync.Mutex // one purge at a time; taken before writing
 
-	writing  sync.Mutex          // one state change at a time; guards what follows
-	broken   error               // why there are no more changes: closed, or a commit whose outcome is unknown
-	dirTime  time.Time           // when the directory was last changed, as of its last sync
-	unpurged map[string]struct{} // prefixes of what is still to leave the files
-	pairs    []pairEnd           // of all wrapping pairs
+	writing  sync.Mutex     // one state change at a time; guards what follows
+	broken   error          // why there are no more changes: closed, or a commit whose outcome is unknown
+	dirTime  time.Time      // when the directory was last changed, as of its last sync
+	unpurged map[string]int // how often it was intended that what is under a prefix leaves the files, where it still is to
+	pairs    []pairEnd      // of all wrapping pairs
 }
 
 var (

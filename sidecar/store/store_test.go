@@ -207,6 +207,26 @@ func TestUpdateRefusals(t *testing.T) {
 	}
 }
 
+// TestDueTimesOfRecords holds that a due time is found again by what its record has of it, which is milliseconds.
+func TestDueTimesOfRecords(t *testing.T) {
+	s := open(t, Options{Dir: t.TempDir()})
+	k := newKey("a")
+	k.Rotation = kms.Rotation{Enabled: true, Next: k.CreatedAt.Add(1234567)}
+	create(t, s, k)
+	for _, enabled := range []bool{true, false} {
+		if _, err := s.UpdateKey(ctx, k.ID, func(k *kms.Key) error {
+			k.Rotation = kms.Rotation{Enabled: enabled, Next: k.Rotation.Next.Add(1234567)}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		due, next, err := s.DueKeys(ctx, k.CreatedAt.Add(time.Hour), 9)
+		if err != nil || len(due) == 1 != enabled || !next.IsZero() {
+			t.Errorf("rotation enabled: %t, due keys are %v, then %s (%v)", enabled, due, next, err)
+		}
+	}
+}
+
 // TestConcurrentChanges holds that many writers leave one state on which memory and disk agree, and that readers never
 // see a state older than one that was acknowledged.
 func TestConcurrentChanges(t *testing.T) {
