@@ -135,18 +135,16 @@ func (s *Store) pairsEnded(now time.Time, limit int) (ended []pairEnd, next time
 	return s.ended(now, limit)
 }
 
-// ended returns up to limit pairs that ended by now, and when the first of the others ends. s.writing is held.
+// ended returns up to limit pairs that ended by now, the first to end first, and when the first of the others ends. s.writing
+// is held.
 func (s *Store) ended(now time.Time, limit int) (ended []pairEnd, next time.Time) {
-	for _, e := range s.pairs {
-		if e.at <= now.UnixMilli() && len(ended) < limit {
-			ended = append(ended, e)
-			continue
+	for _, e := range slices.SortedStableFunc(slices.Values(s.pairs), func(a, b pairEnd) int { return cmp.Compare(a.at, b.at) }) {
+		if e.at > now.UnixMilli() || len(ended) == limit {
+			return ended, time.UnixMilli(e.at).UTC()
 		}
-		if at := time.UnixMilli(e.at).UTC(); next.IsZero() || at.Before(next) {
-			next = at
-		}
+		ended = append(ended, e)
 	}
-	return ended, next
+	return ended, time.Time{}
 }
 
 func writePair(txn *badger.Txn, p *kms.WrappingPair) error {
