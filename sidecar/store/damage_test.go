@@ -243,10 +243,7 @@ func TestEmptyLogs(t *testing.T) {
 	s := open(t, Options{Dir: dir})
 	k := newKey("a")
 	create(t, s, k)
-	crashed := t.TempDir()
-	if err := os.CopyFS(crashed, os.DirFS(dir)); err != nil {
-		t.Fatal(err)
-	}
+	crashed := leftByKill(t, s)
 	for _, name := range []string{"00007.mem", "00009.mem", "000004.vlog"} {
 		if err := os.WriteFile(filepath.Join(crashed, name), nil, 0o600); err != nil {
 			t.Fatal(err)

@@ -120,11 +120,7 @@ var places = map[string]func(t *testing.T, s *Store, k *kms.Key) (*Store, [][]by
 	},
 	"log that a crash left": func(t *testing.T, s *Store, k *kms.Key) (*Store, [][]byte) {
 		secrets := [][]byte{reseal(t, s, k.ID)}
-		crashed := t.TempDir()
-		if err := os.CopyFS(crashed, os.DirFS(s.opts.Dir)); err != nil {
-			t.Fatal(err)
-		}
-		return open(t, Options{Dir: crashed}), secrets
+		return open(t, Options{Dir: leftByKill(t, s)}), secrets
 	},
 }
 
@@ -372,10 +368,7 @@ func TestPurgeOnFullDisk(t *testing.T) {
 	if _, err := s.Key(ctx, a.ID); codeOf(err) != kms.CodeNotFound {
 		t.Errorf("removed key: %v", err)
 	}
-	crashed := t.TempDir()
-	if err := os.CopyFS(crashed, os.DirFS(s.opts.Dir)); err != nil {
-		t.Fatal(err)
-	}
+	crashed := leftByKill(t, s)
 	if s, err := Open(Options{Dir: crashed, Tenant: "default", freeBytes: o.freeBytes}); err == nil {
 		s.Close()
 		t.Error("database is served before what was destroyed is gone")

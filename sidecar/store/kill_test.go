@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"testing"
 
 	"github.com/keyside/keyside/sidecar/kms"
@@ -160,4 +161,32 @@ func checkSaid(t *testing.T, s *Store, said map[string]acknowledged) {
 	if found != len(said) {
 		t.Errorf("%d acknowledged keys are gone", len(said)-found)
 	}
+}
+
+// leftByKill copies the files of an open database as a kill would leave them: all of one moment, though badger works on.
+func leftByKill(t testing.TB, s *Store) string {
+	t.Helper()
+	for range 100 {
+		before := directory(s.opts.Dir)
+		copied := t.TempDir()
+		err := os.CopyFS(copied, os.DirFS(s.opts.Dir))
+		if err == nil && before != "" && before == directory(s.opts.Dir) && before == directory(copied) {
+			return copied
+		}
+	}
+	t.Fatal("database does not come to rest")
+	return ""
+}
+
+// directory returns the names of a database's files and the content of the one that lists the tables.
+func directory(dir string) (all string) {
+	entries, err := os.ReadDir(dir)
+	manifest, manifestErr := os.ReadFile(filepath.Join(dir, "MANIFEST"))
+	if err != nil || manifestErr != nil {
+		return ""
+	}
+	for _, e := range entries {
+		all += e.Name() + "\n"
+	}
+	return all + string(manifest)
 }

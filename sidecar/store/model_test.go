@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"testing"
 	"time"
@@ -17,7 +16,7 @@ import (
 // model is what a store must be: keys in order of creation and aliases, in plain slices and maps.
 type model struct {
 	s        *Store
-	newDir   func() string
+	t        *testing.T
 	keys     []*kms.Key
 	aliases  map[string]kms.Alias
 	reserved map[kms.KeyID]uint64
@@ -38,9 +37,9 @@ var (
 func TestAgainstModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		m := &model{
-			newDir: t.TempDir, aliases: map[string]kms.Alias{}, reserved: map[kms.KeyID]uint64{}, clock: time.UnixMilli(1767322800123).UTC(),
+			t: t, aliases: map[string]kms.Alias{}, reserved: map[kms.KeyID]uint64{}, clock: time.UnixMilli(1767322800123).UTC(),
 		}
-		m.open(rt, m.newDir())
+		m.open(rt, t.TempDir())
 		defer func() { m.s.Close() }()
 		rt.Repeat(map[string]func(*rapid.T){
 			"":            m.check,
@@ -67,10 +66,7 @@ func (m *model) restart(t *rapid.T) {
 
 // kill goes on with the files as they are, which is what a process leaves that is killed.
 func (m *model) kill(t *rapid.T) {
-	left := m.newDir()
-	if err := os.CopyFS(left, os.DirFS(m.s.opts.Dir)); err != nil {
-		t.Skip("a file was removed while it was copied") // by a compaction
-	}
+	left := leftByKill(m.t, m.s)
 	m.s.Close()
 	m.open(t, left)
 }
