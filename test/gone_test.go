@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,74 +14,97 @@ import (
 	"time"
 
 	"github.com/keyside/keyside/sidecar/client"
+	"github.com/keyside/keyside/test/node"
 )
+
+// specsToGo are the keys of the test by alias.
+var specsToGo = map[string]string{
+	"kept": "AES_256", "kept-rsa": "RSA_2048", "doomed": "AES_256", "doomed-rsa": "RSA_2048", "doomed-ec": "EC_P384",
+	"doomed-mac": "HMAC_512",
+}
+
+func stays(alias string) bool { return strings.HasPrefix(alias, "kept") }
 
 // TestDestroyedMeansGone has keys destroyed when their time comes, of several kinds and with several versions, and looks
 // for their sealed bytes in every file of the node's folder, while the node runs and after it.
 func TestDestroyedMeansGone(t *testing.T) {
 	n := startClocked(t, stoppedNode(t))
-	stays := func(alias string) bool { return strings.HasPrefix(alias, "kept") }
-	ids := map[string]string{}
-	for alias, spec := range map[string]string{
-		"kept": "AES_256", "kept-rsa": "RSA_2048", "doomed": "AES_256", "doomed-rsa": "RSA_2048", "doomed-ec": "EC_P384",
-		"doomed-mac": "HMAC_512",
-	} {
-		id, err := n.CreateKey(t.Context(), client.CreateKeyRequest{Alias: alias, Spec: spec})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ids[alias] = id
-		if err := n.CreateTag(t.Context(), id, client.Tag{Key: "of", Value: alias}); err != nil {
-			t.Error(err)
-		}
-		if _, err := n.CreateAlias(t.Context(), id, "alias/"+alias); err != nil {
-			t.Error(err)
-		}
-	}
-	for _, alias := range []string{"kept", "doomed"} {
-		err := errors.Join(n.EnableKeyRotation(t.Context(), ids[alias]), n.UpdateKeyRotationInterval(t.Context(), ids[alias], interval))
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	n.move(leap)
-	for _, alias := range []string{"kept", "doomed"} {
-		waitFor(t, "a rotation", func() bool {
-			r, err := n.RotationStatus(t.Context(), ids[alias])
-			return err == nil && r.Count == 1
-		})
-	}
+	ids := makeKeysToGo(n)
 	text, err := n.Encrypt(t.Context(), client.EncryptRequest{KeyID: ids["kept"], Plaintext: "stays"})
 	if err != nil {
 		t.Fatal(err)
 	}
-
 	n.stop()
 	doomed, kept := map[string][]byte{}, map[string][]byte{}
 	for _, k := range storedKeys(t, n.dir) {
-		into := kept
-		if !stays(k.Alias) {
-			into = doomed
+		into := doomed
+		if stays(k.Alias) {
+			into = kept
 		}
 		for _, v := range k.Versions {
-			into[k.Alias+"/"+string(rune('0'+v.Number))] = v.Sealed
+			into[fmt.Sprint(k.Alias, " version ", v.Number)] = v.Sealed
 		}
 	}
 	if len(doomed) != 5 || len(kept) != 3 {
 		t.Fatalf("%d sealed versions are doomed, %d kept", len(doomed), len(kept))
 	}
-	everything := func(m map[string][]byte) int { return len(findSealed(t, n.dir, m)) }
-	if got := everything(doomed); got != len(doomed) {
-		t.Fatalf("of %d sealed versions %d are found before they are destroyed: the search is no good", len(doomed), got)
+	if found := findSealed(t, n.dir, doomed); len(found) != len(doomed) {
+		t.Fatalf("the search is no good: before they are destroyed there are %v", found)
 	}
 
 	n.start()
+	destroyDoomed(n, ids)
+	waitFor(t, "the end of the sealed bytes", func() bool { return len(findSealed(t, n.dir, doomed)) == 0 })
+	n.stop()
+	if found := findSealed(t, n.dir, doomed); len(found) > 0 {
+		t.Errorf("after the node's end there are %v", found)
+	}
+	if found := findSealed(t, n.dir, kept); len(found) != len(kept) {
+		t.Errorf("of the keys that stay there are %v", found)
+	}
+	checkKept(t, n.dir, text)
+}
+
+// makeKeysToGo makes the keys, and a second version of two of them.
+func makeKeysToGo(n *clocked) map[string]string {
+	n.Helper()
+	ids := map[string]string{}
+	for alias, spec := range specsToGo {
+		id, err := n.CreateKey(n.Context(), client.CreateKeyRequest{Alias: alias, Spec: spec})
+		if err != nil {
+			n.Fatal(err)
+		}
+		ids[alias] = id
+		_, err = n.CreateAlias(n.Context(), id, "alias/"+alias)
+		if err := errors.Join(err, n.CreateTag(n.Context(), id, client.Tag{Key: "of", Value: alias})); err != nil {
+			n.Error(err)
+		}
+	}
+	for _, alias := range []string{"kept", "doomed"} {
+		err := errors.Join(n.EnableKeyRotation(n.Context(), ids[alias]), n.UpdateKeyRotationInterval(n.Context(), ids[alias], interval))
+		if err != nil {
+			n.Fatal(err)
+		}
+	}
+	n.move(leap)
+	for _, alias := range []string{"kept", "doomed"} {
+		waitFor(n.T, "the rotation of "+alias, func() bool {
+			r, err := n.RotationStatus(n.Context(), ids[alias])
+			return err == nil && r.Count == 1
+		})
+	}
+	return ids
+}
+
+// destroyDoomed schedules the deletions and waits until all have come.
+func destroyDoomed(n *clocked, ids map[string]string) {
+	n.Helper()
 	for alias, id := range ids {
 		if stays(alias) {
 			continue
 		}
-		if _, err := n.ScheduleKeyDeletion(t.Context(), id, wait); err != nil {
-			t.Fatal(err)
+		if _, err := n.ScheduleKeyDeletion(n.Context(), id, wait); err != nil {
+			n.Fatal(err)
 		}
 	}
 	n.move((wait + 1) * 24 * time.Hour)
@@ -88,29 +112,30 @@ func TestDestroyedMeansGone(t *testing.T) {
 		if stays(alias) {
 			continue
 		}
-		waitFor(t, "the end of "+alias, func() bool {
-			_, err := n.DescribeKey(t.Context(), id)
+		waitFor(n.T, "the end of "+alias, func() bool {
+			_, err := n.DescribeKey(n.Context(), id)
 			return errors.Is(err, client.ErrNotFound)
 		})
-		if _, err := n.DescribeKey(t.Context(), "alias/"+alias); !errors.Is(err, client.ErrNotFound) {
-			t.Errorf("its alias answers %v", err)
+		if _, err := n.DescribeKey(n.Context(), "alias/"+alias); !errors.Is(err, client.ErrNotFound) {
+			n.Errorf("alias/%s answers %v", alias, err)
 		}
 	}
-	waitFor(t, "the end of the sealed bytes", func() bool { return everything(doomed) == 0 })
-	n.stop()
-	if found := findSealed(t, n.dir, doomed); len(found) > 0 {
-		t.Errorf("after the node's end there are %v", found)
-	}
-	if got := everything(kept); got != len(kept) {
-		t.Errorf("%d of %d versions of the keys that stay are there", got, len(kept))
-	}
+}
 
-	// The folder carries on under the binary that users have, and what stayed is whole.
-	n.start()
-	if opened, err := n.Decrypt(t.Context(), client.DecryptRequest{Ciphertext: text}); err != nil || string(opened.Plaintext) != "stays" {
+// checkKept holds that the folder carries on under `keyside up`, and that what stayed is whole.
+func checkKept(t *testing.T, dir, text string) {
+	t.Helper()
+	n, err := node.Start(t.Context(), node.Options{Binary: binary, Dir: dir, Driver: "softhsm", Mode: "via-hsmd"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = n.Stop(t.Context()) }()
+	c := client.New(n.Socket)
+	defer c.Close()
+	if opened, err := c.Decrypt(t.Context(), client.DecryptRequest{Ciphertext: text}); err != nil || string(opened.Plaintext) != "stays" {
 		t.Errorf("what was encrypted before: %v", err)
 	}
-	if page, err := n.ListKeys(t.Context(), client.ListKeysRequest{}); err != nil || page.Total != 2 {
+	if page, err := c.ListKeys(t.Context(), client.ListKeysRequest{}); err != nil || page.Total != 2 {
 		t.Errorf("keys are %+v (%v)", page, err)
 	}
 }

@@ -39,7 +39,7 @@ func (e either[T]) is(v T) bool { return len(e) == 1 && e[0] == v }
 // slot is a name for keys, one after the other.
 type slot struct {
 	alias   string
-	id      string                  // empty: no key, or creating says
+	id      string                  // empty: no key, or none that is known of
 	unknown bool                    // a change had no answer, or the key went: nothing more is done before a check
 	state   either[client.KeyState] // of the key
 	rotates either[bool]

@@ -35,8 +35,8 @@ var groups = []struct {
 }{
 	{"keys", (*walk).lifecycle}, {"list", (*walk).list}, {"random", (*walk).random}, {"data keys", (*walk).dataKeys},
 	{"data key pairs", (*walk).dataKeyPairs}, {"data", (*walk).data}, {"re-encryption", (*walk).reEncryption},
-	{"signatures", (*walk).signatures}, {"macs", (*walk).macs}, {"agreement", (*walk).agreement}, {"imports", (*walk).imports}, {"rotation", (*walk).rotation},
-	{"tags", (*walk).tags}, {"aliases", (*walk).aliases}, {"quotas", (*walk).quotas}, {"versions", (*walk).versions},
+	{"signatures", (*walk).signatures}, {"macs", (*walk).macs}, {"agreement", (*walk).agreement}, {"imports", (*walk).imports},
+	{"rotation", (*walk).rotation}, {"tags", (*walk).tags}, {"aliases", (*walk).aliases}, {"quotas", (*walk).quotas}, {"versions", (*walk).versions},
 	{"refusals", (*walk).refusals}, {"not served", (*walk).notServed},
 }
 
