@@ -1,4 +1,5 @@
-// Package policy decides who may do what. It is pure: functions over values, no I/O, no clock.
+// Package policy decides who may do what: by the role of a principal, by the grants on a key, and by the operator's own
+// policies. It is pure: functions over values, no I/O, no clock; the time is a fact like any other.
 package policy
 
 // Operation is one thing that a principal can do. The names are those of the Huawei guide's grant operations where the
@@ -56,6 +57,15 @@ const (
 	OpImportMaterial      Operation = "import-key-material"
 	OpDeleteMaterial      Operation = "delete-imported-key-material"
 
+	OpCreateGrant         Operation = "create-grant"
+	OpListGrants          Operation = "list-grants"
+	OpListRetirableGrants Operation = "list-retirable-grants"
+	OpRevokeGrant         Operation = "revoke-grant"
+	OpRetireGrant         Operation = "retire-grant"
+
+	OpCanI          Operation = "can-i"
+	OpCanIForOthers Operation = "can-i-for-others"
+
 	OpGetInstances Operation = "show-user-instances"
 	OpGetQuotas    Operation = "show-user-quotas"
 
@@ -83,7 +93,8 @@ var Operations = []Operation{
 	OpEnableRotation, OpUpdateRotation, OpDisableRotation, OpGetRotation,
 	OpTagKey, OpUntagKey, OpListKeyTags, OpListTags, OpFindKeys,
 	OpCreateAlias, OpListAliases, OpDeleteAlias, OpAssociateAlias,
-	OpGetImportParameters, OpImportMaterial, OpDeleteMaterial, OpGetInstances, OpGetQuotas,
+	OpGetImportParameters, OpImportMaterial, OpDeleteMaterial,
+	OpCreateGrant, OpListGrants, OpListRetirableGrants, OpRevokeGrant, OpRetireGrant, OpCanI, OpCanIForOthers, OpGetInstances, OpGetQuotas,
 	OpCreateCredential, OpListCredentials, OpDeleteCredential, OpCreateToken, OpListProjects, OpListDomains,
 }
 
@@ -99,15 +110,41 @@ type Caller struct {
 	Known bool `json:"known"`
 }
 
+// Role is what an operator makes a principal to be; roles.cedar says what each may do.
+type Role string
+
+// The roles. A principal with none may do what grants and policies allow, and what tells nothing.
+const (
+	None          Role = ""
+	Administrator Role = "administrator" // everything
+	KeyUser       Role = "user"          // uses every customer key
+	Auditor       Role = "auditor"       // sees what is no content
+
+	service Role = "service" // of a principal with a Service
+)
+
+// Roles lists the roles that a principal can be given.
+var Roles = []Role{None, Administrator, KeyUser, Auditor}
+
 // Principal is who a caller is taken to be. The zero Principal is nobody.
 type Principal struct {
-	Name          string
-	Administrator bool
-	Service       string // the cloud service that it stands for (obs, evs, ims, …), or empty
+	Name    string
+	Account string // that the user belongs to; empty: the one that the decision's facts name
+	Role    Role   // None for a service
+	Service string // the cloud service that it stands for (obs, evs, ims, …), or empty
 }
 
-// Users maps the uids of callers to principals while there are no grants. Every other caller is nobody, and so is one
-// that no kernel vouches for.
+// IsAdministrator reports whether a principal has the role.
+func (p Principal) IsAdministrator() bool { return p.Role == Administrator }
+
+func (p Principal) role() Role {
+	if p.Service != "" {
+		return service
+	}
+	return p.Role
+}
+
+// Users maps the uids of callers to principals. Every other caller is nobody, and so is one that no kernel vouches for.
 type Users map[uint32]Principal
 
 // Principal returns who the caller is.
@@ -116,58 +153,4 @@ func (u Users) Principal(c Caller) Principal {
 		return Principal{}
 	}
 	return u[c.UID]
-}
-
-// Decision is the answer of Decide.
-type Decision struct {
-	Allow  bool
-	By     string // the grant or policy that decided
-	Reason string // for a refusal: what is missing
-	// Service limits what is allowed to the default master key of this cloud service; On says what that means for a
-	// key. Empty: there is no limit.
-	Service string
-}
-
-// On returns the decision for one key, where service is the cloud service whose default master key it is, or empty.
-func (d Decision) On(service string) Decision {
-	if d.Allow && d.Service != "" && d.Service != service {
-		return Decision{Reason: "not the default key of " + d.Service}
-	}
-	return d
-}
-
-func set(ops ...Operation) map[Operation]bool {
-	m := make(map[Operation]bool, len(ops))
-	for _, op := range ops {
-		m[op] = true
-	}
-	return m
-}
-
-var (
-	known = set(Operations...)
-	// ofAnybody is what every principal may do: it tells nothing that GET /healthz does not.
-	ofAnybody = set(OpListProjects, OpListDomains)
-	// ofServices is what a cloud service does with its default master key.
-	ofServices = set(OpDescribeKey, OpEncryptData, OpDecryptData, OpCreateDataKey, OpCreateDataKeyNoText,
-		OpEncryptDataKey, OpDecryptDataKey)
-)
-
-// Decide answers whether a principal may do an operation. What no rule allows is refused. A decision with a Service
-// holds only for the keys that On accepts.
-func Decide(p Principal, op Operation) Decision {
-	switch {
-	case !known[op]:
-		return Decision{Reason: "unknown operation " + string(op)}
-	case p.Name == "":
-		return Decision{Reason: "no principal for this caller"}
-	case p.Administrator:
-		return Decision{Allow: true, By: "administrator"}
-	case ofAnybody[op]:
-		return Decision{Allow: true, By: "any principal"}
-	case p.Service != "" && ofServices[op]:
-		return Decision{Allow: true, By: "service", Service: p.Service}
-	default:
-		return Decision{Reason: "missing permission " + string(op)}
-	}
 }

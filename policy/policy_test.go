@@ -8,34 +8,94 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keyside/keyside/policy"
 )
 
+// rights says who may do each operation by what the package itself says: u a key user, a an auditor, s a service with its
+// own default key, p every principal, g a grantee. An administrator may do all of them, nobody any other.
+var rights = map[policy.Operation]string{
+	policy.OpListProjects: "p", policy.OpListDomains: "p", policy.OpListRetirableGrants: "p", policy.OpCanI: "p",
+
+	policy.OpDescribeKey: "uasg", policy.OpEncryptData: "usg", policy.OpDecryptData: "usg", policy.OpCreateDataKey: "usg",
+	policy.OpCreateDataKeyNoText: "usg", policy.OpEncryptDataKey: "usg", policy.OpDecryptDataKey: "usg",
+	policy.OpCreateGrant: "g", policy.OpRetireGrant: "g",
+
+	policy.OpReEncrypt: "ug", policy.OpCreateRSAKeyPair: "ug", policy.OpCreateECKeyPair: "ug", policy.OpSign: "ug",
+	policy.OpVerify: "ug", policy.OpGetPublicKey: "ug", policy.OpGenerateMAC: "ug", policy.OpVerifyMAC: "ug",
+	policy.OpDeriveSharedSecret: "ug",
+
+	policy.OpListKeys: "ua", policy.OpListKeyTags: "ua", policy.OpListTags: "ua", policy.OpFindKeys: "ua",
+	policy.OpListAliases: "ua", policy.OpGenRandom: "u",
+
+	policy.OpGetRotation: "a", policy.OpListGrants: "a", policy.OpGetInstances: "a", policy.OpGetQuotas: "a",
+	policy.OpListCredentials: "a", policy.OpHSMStatus: "a", policy.OpCanIForOthers: "a",
+
+	policy.OpCreateKey: "", policy.OpEnableKey: "", policy.OpDisableKey: "", policy.OpScheduleDeletion: "",
+	policy.OpCancelDeletion: "", policy.OpUpdateAlias: "", policy.OpUpdateDescription: "", policy.OpEnableRotation: "",
+	policy.OpUpdateRotation: "", policy.OpDisableRotation: "", policy.OpTagKey: "", policy.OpUntagKey: "",
+	policy.OpCreateAlias: "", policy.OpDeleteAlias: "", policy.OpAssociateAlias: "", policy.OpRevokeGrant: "",
+	policy.OpGetImportParameters: "", policy.OpImportMaterial: "", policy.OpDeleteMaterial: "",
+	policy.OpCreateCredential: "", policy.OpDeleteCredential: "", policy.OpCreateToken: "",
+}
+
 var (
-	ofAnybody  = []policy.Operation{policy.OpListProjects, policy.OpListDomains}
-	ofServices = []policy.Operation{
-		policy.OpDescribeKey, policy.OpEncryptData, policy.OpDecryptData, policy.OpCreateDataKey, policy.OpCreateDataKeyNoText,
-		policy.OpEncryptDataKey, policy.OpDecryptDataKey,
-	}
+	now      = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	customer = policy.Key{ID: [16]byte{1}, Exists: true, Alias: "a", Spec: "AES_256", Usage: "ENCRYPT_DECRYPT", Origin: "kms", State: "Enabled"}
+	ofObs    = policy.Key{ID: [16]byte{2}, Exists: true, Alias: "obs/default", Service: "obs"}
+	socket   = policy.Caller{UID: 7, GID: 8, PID: 9, Known: true}
 )
 
-// TestDecide holds the answer for every operation and every kind of principal.
+// decide decides about a customer's key with some grants.
+func decide(p policy.Principal, op policy.Operation, key policy.Key, grants ...*policy.Grant) policy.Decision {
+	return policy.Decide(&policy.Request{Operation: op, Principal: p, Caller: socket},
+		&policy.Facts{Time: now, Tenant: "t", Account: "acc", Key: key, Grants: grants})
+}
+
+// TestDecide holds the answer for every operation and every kind of caller.
 func TestDecide(t *testing.T) {
+	if len(rights) != len(policy.Operations) {
+		t.Errorf("%d operations have an expected answer, %d are listed", len(rights), len(policy.Operations))
+	}
 	for _, op := range append(slices.Concat(policy.Operations, policy.Scheduled), "delete-everything", "") {
-		known := slices.Contains(policy.Operations, op)
+		row, known := rights[op]
+		if known != slices.Contains(policy.Operations, op) {
+			t.Errorf("no answer is expected for %q, or one for what nobody can ask", op)
+		}
+		if op.Grantable() != strings.Contains(row, "g") {
+			t.Errorf("%s may be granted: %v", op, op.Grantable())
+		}
+		may := func(letters string) bool { return known && strings.ContainsAny(row, letters) }
+		granted := &policy.Grant{ID: "1", Grantee: "app", Operations: []policy.Operation{op}}
 		for _, c := range []struct {
-			name  string
-			who   policy.Principal
-			allow bool
+			name   string
+			who    policy.Principal
+			key    policy.Key
+			grants []*policy.Grant
+			allow  bool
 		}{
-			{"nobody", policy.Principal{}, false},
-			{"nobody who says he is administrator", policy.Principal{Administrator: true}, false},
-			{"application", policy.Principal{Name: "app"}, slices.Contains(ofAnybody, op)},
-			{"service", policy.Principal{Name: "obs", Service: "obs"}, slices.Contains(append(ofServices, ofAnybody...), op)},
-			{"administrator", policy.Principal{Name: "owner", Administrator: true}, known},
+			{"nobody", policy.Principal{}, customer, nil, false},
+			{"nobody who says he is administrator", policy.Principal{Role: policy.Administrator}, customer, nil, false},
+			{"application", policy.Principal{Name: "app"}, customer, nil, may("p")},
+			{"application with a grant", policy.Principal{Name: "app"}, customer, []*policy.Grant{granted}, may("pg")},
+			{"application with a grant of another", policy.Principal{Name: "ap"}, customer, []*policy.Grant{granted}, may("p")},
+			{"application with a grant on a default key", policy.Principal{Name: "app"}, ofObs, []*policy.Grant{granted}, may("p")},
+			{"application with a grant on no key", policy.Principal{Name: "app"}, policy.Key{}, []*policy.Grant{granted}, may("p")},
+			{"key user", policy.Principal{Name: "u", Role: policy.KeyUser}, customer, nil, may("pu")},
+			{"key user, default key", policy.Principal{Name: "u", Role: policy.KeyUser}, ofObs, nil, may("p") || may("u") && !op.AboutKey()},
+			{"auditor", policy.Principal{Name: "a", Role: policy.Auditor}, customer, nil, may("pa")},
+			{"auditor, default key", policy.Principal{Name: "a", Role: policy.Auditor}, ofObs, nil, may("pa")},
+			{"service", policy.Principal{Name: "store", Service: "obs"}, ofObs, nil, may("ps")},
+			{"service with another's key", policy.Principal{Name: "store", Service: "evs"}, ofObs, nil, may("p")},
+			{"service with no default key", policy.Principal{Name: "store", Service: "obs"}, customer, nil, may("p")},
+			{"administrator", policy.Principal{Name: "owner", Role: policy.Administrator}, customer, nil, known},
+			{"administrator, default key", policy.Principal{Name: "owner", Role: policy.Administrator}, ofObs, nil, known},
+			{"administrator, no key", policy.Principal{Name: "owner", Role: policy.Administrator}, policy.Key{}, nil, known},
+			{"somebody of an unknown role", policy.Principal{Name: "x", Role: "root"}, customer, nil, false},
+			{"somebody of a service's role without one", policy.Principal{Name: "x", Role: "service"}, customer, nil, may("p")},
 		} {
-			d := policy.Decide(c.who, op)
+			d := decide(c.who, op, c.key, c.grants...)
 			if d.Allow != c.allow {
 				t.Errorf("%s may %q: %t, want %t", c.name, op, d.Allow, c.allow)
 			}
@@ -46,29 +106,9 @@ func TestDecide(t *testing.T) {
 	}
 }
 
-// TestServiceKey holds that what a service may do, it may do with its own default key and with no other key, and that an
-// administrator's decision is about all keys.
-func TestServiceKey(t *testing.T) {
-	for _, op := range ofServices {
-		d := policy.Decide(policy.Principal{Name: "disks", Service: "evs"}, op)
-		for service, allow := range map[string]bool{"evs": true, "obs": false, "": false} {
-			on := d.On(service)
-			if on.Allow != allow || on.Allow == (on.Reason != "") {
-				t.Errorf("evs may %s with the default key of %q: %+v", op, service, on)
-			}
-		}
-		if all := policy.Decide(policy.Principal{Name: "owner", Administrator: true}, op); !all.On("").Allow || !all.On("obs").Allow {
-			t.Errorf("an administrator may not %s with every key", op)
-		}
-	}
-	if d := policy.Decide(policy.Principal{}, policy.OpEncryptData); d.On("").Allow {
-		t.Error("a refusal became a permission")
-	}
-}
-
 // TestUsers holds that only a uid that the kernel vouches for makes somebody.
 func TestUsers(t *testing.T) {
-	users := policy.Users{0: {Name: "owner", Administrator: true}, 5: {Name: "obs", Service: "obs"}}
+	users := policy.Users{0: {Name: "owner", Role: policy.Administrator}, 5: {Name: "obs", Service: "obs"}}
 	for _, c := range []struct {
 		caller policy.Caller
 		name   string
@@ -79,7 +119,7 @@ func TestUsers(t *testing.T) {
 		{policy.Caller{UID: 5, Known: true}, "obs"},
 		{policy.Caller{UID: 5}, ""},
 	} {
-		if p := users.Principal(c.caller); p.Name != c.name || p.Administrator != (c.name == "owner") {
+		if p := users.Principal(c.caller); p.Name != c.name || p.IsAdministrator() != (c.name == "owner") {
 			t.Errorf("%+v is taken to be %+v", c.caller, p)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -36,6 +37,7 @@ type Config struct {
 	Tenant         string           `yaml:"tenant"`
 	Owner          int64            `yaml:"owner"` // uid of the administrator
 	Principals     []Principal      `yaml:"principals"`
+	Policy         PolicyConfig     `yaml:"policy"`
 	HSM            HSMConfig        `yaml:"hsm"`
 	Limits         kms.Limits       `yaml:"limits"`
 	Import         ImportConfig     `yaml:"import"`
@@ -76,13 +78,14 @@ type HuaweiConfig struct {
 	Limits    kms.Limits `yaml:"limits"`
 }
 
-// Principal is who the processes of one user are taken to be on the Unix socket: an administrator, a cloud service, or,
-// with neither, somebody who is known by name and may do nothing.
+// Principal is who the processes of one user are taken to be on the Unix socket: somebody with a role, a cloud service, or,
+// with neither, somebody who may do what grants and policies allow.
 type Principal struct {
-	Name          string `yaml:"name"`
-	UID           int64  `yaml:"uid"`
-	Administrator bool   `yaml:"administrator"`
-	Service       string `yaml:"service"` // obs, evs, ims, …: may use its default master key, NAME/default, and nothing else
+	Name          string      `yaml:"name"`
+	UID           int64       `yaml:"uid"`
+	Role          policy.Role `yaml:"role"`          // administrator, user, auditor or none
+	Administrator bool        `yaml:"administrator"` // the role administrator, as files before roles have it
+	Service       string      `yaml:"service"`       // obs, evs, ims, …: may use its default master key, NAME/default, and nothing else
 }
 
 // UnmarshalYAML makes a missing uid a fault: it must not mean root by accident.
@@ -103,10 +106,33 @@ const ownerName = "owner"
 func (c *Config) users() policy.Users {
 	users := policy.Users{}
 	for _, p := range c.Principals {
-		users[uint32(p.UID)] = policy.Principal{Name: p.Name, Administrator: p.Administrator, Service: p.Service}
+		users[uint32(p.UID)] = policy.Principal{Name: p.Name, Role: p.role(), Service: p.Service}
 	}
-	users[uint32(c.Owner)] = policy.Principal{Name: ownerName, Administrator: true}
+	users[uint32(c.Owner)] = policy.Principal{Name: ownerName, Role: policy.Administrator}
 	return users
+}
+
+// noRole is how a file says that a principal has no role.
+const noRole = "none"
+
+func (p *Principal) role() policy.Role {
+	switch {
+	case p.Administrator && p.Role == policy.None:
+		return policy.Administrator
+	case p.Role == noRole:
+		return policy.None
+	}
+	return p.Role
+}
+
+// principalNamed returns the principal that the configuration has by a name.
+func (c *Config) principalNamed(name string) (policy.Principal, bool) {
+	for _, p := range c.users() {
+		if p.Name == name {
+			return p, true
+		}
+	}
+	return policy.Principal{}, false
 }
 
 // checkPrincipals refuses principals that could be mistaken for others.
@@ -120,7 +146,9 @@ func (c *Config) checkPrincipals(check func(ok bool, key, format string, args ..
 		check(isUID(p.UID), key+"uid", "the uid of the principal is required")
 		check(!uids[p.UID], key+"uid", "%d is taken", p.UID)
 		check(p.Service == "" || kms.CheckService(p.Service) == nil, key+"service", "must be 1 to 32 of a-z, 0-9 and -, the first a letter")
-		check(p.Service == "" || !p.Administrator, key+"service", "a service is no administrator")
+		check(slices.Contains(policy.Roles, p.role()), key+"role", "must be administrator, user, auditor or none")
+		check(!p.Administrator || p.Role == policy.None || p.Role == policy.Administrator, key+"administrator", "is not the role %s", p.Role)
+		check(p.Service == "" || p.role() == policy.None, key+"service", "a service has no other role")
 		names[p.Name], uids[p.UID] = true, true
 	}
 }
@@ -267,6 +295,7 @@ func (c *Config) Validate() error {
 	check(driver.CheckTenant(c.Tenant) == nil, "tenant", "must be 1 to 64 characters of a-z, 0-9 and -")
 	check(isUID(c.Owner), "owner", "the uid of the administrator is required")
 	c.checkPrincipals(check)
+	check(c.Policy.Dir == "" || filepath.IsAbs(c.Policy.Dir), "policy.dir", "an absolute path is required")
 	check(c.RequestTimeout > 0, "request_timeout", "must be positive")
 	check(c.DrainTimeout > 0, "drain_timeout", "must be positive")
 	check(c.Procs >= 0, "procs", "must not be negative")

@@ -170,7 +170,7 @@ func TestUsers(t *testing.T) {
 		t.Fatal(err)
 	}
 	for uid, want := range map[uint32]policy.Principal{
-		7: {Name: "owner", Administrator: true}, 8: {Name: "storage", Service: "obs"}, 9: {Name: "ops", Administrator: true},
+		7: {Name: "owner", Role: policy.Administrator}, 8: {Name: "storage", Service: "obs"}, 9: {Name: "ops", Role: policy.Administrator},
 		10: {Name: "guest"}, 0: {}, 11: {},
 	} {
 		if got := cfg.users().Principal(policy.Caller{UID: uid, Known: true}); got != want {

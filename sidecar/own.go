@@ -3,6 +3,7 @@ package sidecar
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,7 +16,7 @@ import (
 	"github.com/keyside/keyside/sidecar/kms"
 )
 
-// own are the operations of Keyside's own: access keys, tokens, and the state of the HSM. They are decided and recorded like
+// own are the operations of Keyside's own: access keys, tokens, decisions explained, and the state of the HSM. They are decided and recorded like
 // the KMS's, and only for callers on the Unix socket: what they show and give away never crosses a port, and a token that
 // was stolen there makes no new ones.
 type own struct {
@@ -30,11 +31,15 @@ var (
 	tokenUserField = dialect.Field{Name: "user", Code: invalid}
 	roleField      = dialect.Field{Name: "role", Required: true, Form: &roleForm, Code: invalid}
 	secondsField   = dialect.Field{Name: "ttl_seconds", Kind: dialect.Number, Low: 0, High: 86400, Code: invalid}
+	operationField = dialect.Field{Name: "operation", Required: true, Low: 1, High: 64, Code: invalid}
+	keyField       = dialect.Field{Name: "key", Low: 1, High: 261, Code: invalid}
+	asField        = dialect.Field{Name: "as", Low: 1, High: 64, Code: invalid}
+	contextField   = dialect.Field{Name: "encryption_context", Kind: dialect.Pairs, High: 32 << 10, As: "context", Code: "KMS.0208"}
 	accessKeyField = dialect.Field{Name: "access_key", In: dialect.Query, Required: true, Low: 1, High: 64, Code: invalid}
 
 	roleForm = dialect.Form{
 		OK:     func(text []byte) bool { _, ok := parseRole(string(text)); return ok },
-		Reason: "must be " + client.RoleAdministrator + ", " + client.RoleService + "NAME or " + client.RoleNone,
+		Reason: "must be administrator, user, auditor, " + client.RoleService + "NAME or " + client.RoleNone,
 	}
 )
 
@@ -52,6 +57,7 @@ func (o *own) handlers(router *dialect.Router, cloud *huawei.Dialect) {
 		{http.MethodGet, client.CredentialsPath, policy.OpListCredentials, nil, o.listCredentials},
 		{http.MethodDelete, client.CredentialsPath, policy.OpDeleteCredential, []dialect.Field{accessKeyField}, o.deleteCredential},
 		{http.MethodPost, client.TokensPath, policy.OpCreateToken, []dialect.Field{tokenUserField, secondsField}, o.createToken},
+		{http.MethodPost, client.CanIPath, policy.OpCanI, []dialect.Field{operationField, keyField, asField, contextField}, o.canI},
 		{http.MethodGet, client.HSMStatusPath, policy.OpHSMStatus, nil, o.hsmStatus},
 	} {
 		router.Handle(route.method, route.path, cloud.Own("keyside", route.op, route.fields,
@@ -67,7 +73,7 @@ func (o *own) handlers(router *dialect.Router, cloud *huawei.Dialect) {
 func (o *own) createCredential(ctx context.Context, x *dialect.Exchange) error {
 	who, _ := parseRole(string(x.Text(roleField.Name)))
 	n, err := o.core.CreateCredential(ctx, kms.CreateCredentialInput{
-		User: string(x.Text(userField.Name)), Administrator: who.Administrator, Service: who.Service,
+		User: string(x.Text(userField.Name)), Role: who.Role, Service: who.Service,
 	})
 	if err != nil {
 		return err
@@ -110,7 +116,22 @@ func (o *own) createToken(ctx context.Context, x *dialect.Exchange) error {
 	defer clear(n.Text)
 	x.Grow(512)
 	x.Out = append(append(append(x.Out, `{"token":"`...), n.Text...), `",`...) // base64url
-	return appendRest(x, client.Token{User: n.User, Role: roleOf(n.Administrator, n.Service), Expires: n.ExpiresAt})
+	return appendRest(x, client.Token{User: n.User, Role: roleOf(n.Role, n.Service), Expires: n.ExpiresAt})
+}
+
+func (o *own) canI(ctx context.Context, x *dialect.Exchange) error {
+	out, err := o.core.CanI(ctx, kms.CanIInput{
+		Operation: policy.Operation(x.Text(operationField.Name)), Key: string(x.Text(keyField.Name)),
+		As: string(x.Text(asField.Name)), Context: x.Pairs(contextField.Name),
+	})
+	if err != nil {
+		return err
+	}
+	d := out.Decision
+	return appendJSON(x, client.Decision{
+		Allowed: d.Allow, By: d.By, Reason: d.Reason, Hints: out.Hints, User: out.Principal.Name,
+		Role: roleOf(out.Principal.Role, out.Principal.Service),
+	})
 }
 
 func (o *own) hsmStatus(ctx context.Context, x *dialect.Exchange) error {
@@ -136,16 +157,16 @@ func appendRest(x *dialect.Exchange, v any) error {
 }
 
 func viewOf(c *kms.Credential) client.Credential {
-	return client.Credential{AccessKey: c.AccessKey, User: c.User, Role: roleOf(c.Administrator, c.Service), Created: c.CreatedAt}
+	return client.Credential{AccessKey: c.AccessKey, User: c.User, Role: roleOf(c.Role, c.Service), Created: c.CreatedAt}
 }
 
 // roleOf is how a role is written.
-func roleOf(administrator bool, service string) string {
+func roleOf(role policy.Role, service string) string {
 	switch {
-	case administrator:
-		return client.RoleAdministrator
 	case service != "":
 		return client.RoleService + service
+	case role != policy.None:
+		return string(role)
 	default:
 		return client.RoleNone
 	}
@@ -155,9 +176,10 @@ func parseRole(text string) (p policy.Principal, ok bool) {
 	switch service, isService := strings.CutPrefix(text, client.RoleService); {
 	case isService:
 		return policy.Principal{Service: service}, service != ""
-	case text == client.RoleAdministrator:
-		return policy.Principal{Administrator: true}, true
+	case text == client.RoleNone:
+		return policy.Principal{}, true
 	default:
-		return policy.Principal{}, text == client.RoleNone
+		p.Role = policy.Role(text)
+		return p, p.Role != policy.None && slices.Contains(policy.Roles, p.Role)
 	}
 }

@@ -50,6 +50,8 @@ func (p *process) serve(ctx context.Context) error {
 		go func() { ended <- srv.Serve(ln) }()
 	}
 	notify(p.log, daemon.SdNotifyReady)
+	stop := p.reloadOnHangup()
+	defer stop()
 	select {
 	case err = <-ended:
 	case <-ctx.Done():

@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/keyside/keyside/hsmd/telemetry"
+	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/audit"
 	"github.com/keyside/keyside/sidecar/client"
 	"github.com/keyside/keyside/sidecar/dialect"
@@ -51,6 +52,8 @@ type process struct {
 	log     *slog.Logger
 	closers []func(context.Context) error // of what is open, in order of opening
 
+	policies *policy.Policies // as of the start
+
 	audit   *audit.Log
 	store   *store.Store
 	backend *backend
@@ -63,7 +66,7 @@ type process struct {
 // before it has touched the HSM.
 func (p *process) open(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		p.openTelemetry, p.openStore, p.openAudit, p.openHSM, p.openCore, p.openHealth, p.openBackground,
+		p.readPolicies, p.openTelemetry, p.openStore, p.openAudit, p.openHSM, p.openCore, p.openHealth, p.openBackground,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -82,6 +85,11 @@ func (p *process) close(ctx context.Context) error {
 }
 
 func (p *process) closer(c func(context.Context) error) { p.closers = append(p.closers, c) }
+
+func (p *process) readPolicies(context.Context) (err error) {
+	p.policies, err = p.cfg.Policy.load()
+	return err
+}
 
 func (p *process) openTelemetry(ctx context.Context) error {
 	stop, err := telemetry.Setup(ctx, p.cfg.Telemetry, "sidecar", p.log)
@@ -156,6 +164,7 @@ func (p *process) openCore(context.Context) (err error) {
 	}
 	p.core, err = kms.New(kms.Config{
 		Store: p.store, HSM: p.hsm, Auditor: p.audit, Tenant: p.cfg.Tenant, Credentials: p.store, Limits: p.cfg.Limits,
+		Account: p.cfg.Huawei.DomainID, Policies: p.policies, Principals: p.cfg.principalNamed,
 		Clock: p.cfg.Clock, Logger: p.log, Tracer: tracer, Pool: p.cfg.Import.Pool,
 	})
 	if err == nil {

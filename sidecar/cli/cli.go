@@ -21,7 +21,8 @@ import (
 func Commands() []*cobra.Command {
 	return []*cobra.Command{
 		upCommand(), keyCommand(), importCommand(), tagsCommand(), quotaCommand(), encryptCommand(), decryptCommand(), reEncryptCommand(), dataKeyCommand(),
-		randomCommand(), signCommand(), verifyCommand(), publicKeyCommand(), macCommand(), deriveCommand(), fileCommand(), credentialCommand(), hsmCommand(),
+		randomCommand(), signCommand(), verifyCommand(), publicKeyCommand(), macCommand(), deriveCommand(), fileCommand(), credentialCommand(), grantCommand(), canICommand(),
+		policyCommand(), hsmCommand(),
 		rootCommand(), checkCommand(), doctorCommand(),
 	}
 }

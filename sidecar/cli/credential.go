@@ -23,13 +23,15 @@ func credentialCreate() *cobra.Command {
 		Long: `Make an access key, with which a cloud's SDK signs its requests, and show its secret. It is shown this once and cannot be
 had again.
 
-A role says what its user may do: administrator, which is everything; service:NAME, which is to use the default master key
-of a cloud service such as obs, evs or ims and nothing else; none, which is nothing.`,
+A role says what its user may do: administrator, which is everything; user, which is to use every customer key; auditor, which
+is to see what is no content; service:NAME, which is to use the default master key of a cloud service such as obs, evs or ims.
+Beside that, and with the role none alone, a user may do what grants (keyside grant create) and policies allow.`,
 		Example: `  (umask 077 && keyside credential create --user terraform --json > terraform.json)
-  keyside credential create --user storage --role service:obs`,
+  keyside credential create --user storage --role service:obs
+  keyside credential create --user backup --role none`,
 	}
 	cmd.Flags().StringVar(&user, "user", "", "whose it is, as records `name` it (required)")
-	cmd.Flags().StringVar(&role, "role", client.RoleAdministrator, "administrator, service:NAME or none")
+	cmd.Flags().StringVar(&role, "role", client.RoleAdministrator, "administrator, user, auditor, service:NAME or none")
 	return talks(cmd, func(ctx context.Context, c *client.Client, s *session, cmd *cobra.Command, _ []string) error {
 		if user == "" {
 			return failf(ExitUsage, "--user is missing: name whose access key it is")

@@ -19,8 +19,10 @@ const (
 // Roles of access keys and tokens. RoleService is followed by the service's name.
 const (
 	RoleAdministrator = "administrator" // may do everything
+	RoleUser          = "user"          // may use every customer key
+	RoleAuditor       = "auditor"       // may see what is no content
 	RoleService       = "service:"      // may use the default master key of a cloud service
-	RoleNone          = "none"          // may do nothing
+	RoleNone          = "none"          // may do what grants and policies allow
 )
 
 // Credential is an access key. Its secret and the project are told once, when it is made.

@@ -36,6 +36,9 @@ const (
 		`"key_description":"","creation_date":"1502799822000","key_state":"4","origin":"kms","scheduled_deletion_date":"1502799823000",` +
 		`"default_key_flag":"1","key_type":"1","expiration_time":"","key_rotation_enabled":"true","sys_enterprise_project_id":"0","keystore_id":"0",` +
 		`"opened_in":"driver","check_value":"0011223344556677"}`
+	grant = `{"key_id":"k","grant_id":"g","grantee_principal":"app","grantee_principal_type":"user","operations":["sign"],` +
+		`"issuing_principal":"owner","creation_date":"1502799822000","name":"n","retiring_principal":"boss",` +
+		`"encryption_context_equals":{"a":"b"},"expires_at":"7","source":"gid:1","parent_grant_id":"p"}`
 	alias = `{"domain_id":"d","key_id":"k","alias":"x","alias_urn":"kms:r:d:alias:x","create_time":"2024-01-02T03:04:05Z","update_time":"2024-01-02T03:04:06Z"}`
 )
 
@@ -46,6 +49,10 @@ var (
 	wantAlias = Alias{Name: "x", KeyID: "k", URN: "kms:r:d:alias:x",
 		Created: time.Date(2024, 1, 2, 3, 4, 5, 0, time.UTC), Updated: time.Date(2024, 1, 2, 3, 4, 6, 0, time.UTC)}
 	wantCredential = Credential{AccessKey: "AK", SecretKey: "s", ProjectID: "p", User: "u", Role: "service:obs", Created: wantAlias.Created}
+
+	wantGrant = Grant{KeyID: "k", ID: "g", Name: "n", Grantee: "app", Kind: "user", Operations: []string{"sign"}, Retiring: "boss",
+		Issuer: "owner", Created: time.UnixMilli(1502799822000), Parent: "p", GrantLimits: GrantLimits{
+			ContextEquals: map[string]string{"a": "b"}, Expires: time.Unix(7, 0), Source: "gid:1"}}
 
 	bound = Bound{Context: map[string]string{"c": "d"}, AAD: "e"}
 )
@@ -134,6 +141,30 @@ var wireCases = []wireCase{
 	}, "POST resource_instances/action", `{"action":"count","matches":[{"key":"resource_name","value":"a"}]}`, 0,
 		`{"resources":null,"total_count":3}`, 3},
 
+	{"CreateGrant", func(ctx context.Context, c *Client) (any, error) {
+		return result(c.CreateGrant(ctx, Grant{KeyID: "k", Name: "n", Grantee: "app", Kind: "user", Operations: []string{"encrypt-data"},
+			Retiring: "boss", GrantLimits: GrantLimits{ContextSubset: map[string]string{"a": "b"}, Expires: time.Unix(7, 0), Source: "uid:1"}}))
+	}, "POST create-grant", `{"key_id":"k","name":"n","grantee_principal":"app","grantee_principal_type":"user","operations":["encrypt-data"],` +
+		`"retiring_principal":"boss","encryption_context_subset":{"a":"b"},"expires_at":"7","source":"uid:1"}`, 0, `{"grant_id":"g"}`, "g"},
+	{"CreateGrant", func(ctx context.Context, c *Client) (any, error) {
+		return result(c.CreateGrant(ctx, Grant{KeyID: "k", Grantee: "app", Operations: []string{"encrypt-data"},
+			GrantLimits: GrantLimits{ContextEquals: map[string]string{}}}))
+	}, "POST create-grant", `{"key_id":"k","grantee_principal":"app","operations":["encrypt-data"],"encryption_context_equals":{}}`, 0,
+		`{"grant_id":"g"}`, "g"},
+	{"ListGrants", func(ctx context.Context, c *Client) (any, error) { return result(c.ListGrants(ctx, "k", "1")) },
+		"POST list-grants", `{"key_id":"k","marker":"1"}`, 0, `{"grants":[` + grant + `],"next_marker":"2","truncated":"true","total":3}`,
+		&GrantPage{Grants: []Grant{wantGrant}, Next: "2", Total: 3}},
+	{"ListRetirableGrants", func(ctx context.Context, c *Client) (any, error) { return result(c.ListRetirableGrants(ctx, "")) },
+		"POST list-retirable-grants", `{}`, 0, `{"grants":[],"next_marker":"","truncated":"false","total":0}`, &GrantPage{}},
+	{"RevokeGrant", func(ctx context.Context, c *Client) (any, error) { return nothing(c.RevokeGrant(ctx, "k", "g")) },
+		"POST revoke-grant", `{"key_id":"k","grant_id":"g"}`, 0, `{}`, nil},
+	{"RetireGrant", func(ctx context.Context, c *Client) (any, error) { return nothing(c.RetireGrant(ctx, "k", "g")) },
+		"POST retire-grant", `{"key_id":"k","grant_id":"g"}`, 0, `{}`, nil},
+	{"CanI", func(ctx context.Context, c *Client) (any, error) {
+		return result(c.CanI(ctx, CanIRequest{Operation: "sign", Key: "k", As: "app", Context: map[string]string{"a": "b"}}))
+	}, "POST /keyside/v1/can-i", `{"operation":"sign","key":"k","as":"app","encryption_context":{"a":"b"}}`, 0,
+		`{"allowed":false,"reason":"r","hints":["h"],"user":"app","role":"none"}`,
+		&Decision{Reason: "r", Hints: []string{"h"}, User: "app", Role: RoleNone}},
 	{"CreateAlias", func(ctx context.Context, c *Client) (any, error) { return result(c.CreateAlias(ctx, "k", "x")) },
 		"POST aliases", `{"key_id":"k","alias":"x"}`, 201, alias, &wantAlias},
 	{"AssociateAlias", func(ctx context.Context, c *Client) (any, error) { return result(c.AssociateAlias(ctx, "x", "k")) },

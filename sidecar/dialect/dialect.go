@@ -56,6 +56,11 @@ type Core interface {
 	AssociateAlias(ctx context.Context, name string, target kms.KeyID) (*kms.Alias, error)
 	DeleteAliases(ctx context.Context, id kms.KeyID, names []string) error
 	ListAliases(ctx context.Context, in kms.ListAliasesInput) (*kms.AliasPage, error)
+	CreateGrant(ctx context.Context, in kms.CreateGrantInput) (*policy.Grant, error)
+	ListGrants(ctx context.Context, id kms.KeyID, offset, limit int) (*kms.GrantPage, error)
+	ListRetirableGrants(ctx context.Context, offset, limit int) (*kms.GrantPage, error)
+	RevokeGrant(ctx context.Context, key kms.KeyID, id string) error
+	RetireGrant(ctx context.Context, key kms.KeyID, id string) error
 	Quotas(ctx context.Context) (*kms.Usage, error)
 	CountKeys(ctx context.Context) (int, error)
 

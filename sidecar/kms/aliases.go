@@ -39,6 +39,9 @@ func (s *Service) AssociateAlias(ctx context.Context, name string, target KeyID)
 		if err := s.aliasTarget(ctx, r, target); err != nil {
 			return nil, err
 		}
+		if err := s.aliasSource(ctx, r, name); err != nil {
+			return nil, err
+		}
 		return s.store.MoveAlias(ctx, name, target, s.now(), r.limits.Aliases)
 	})
 }
@@ -75,6 +78,19 @@ func (s *Service) aliasTarget(ctx context.Context, r *request, id KeyID) error {
 	return checkKey(r.op, key)
 }
 
+// aliasSource checks that the alias may be taken away from the key that has it.
+func (s *Service) aliasSource(ctx context.Context, r *request, name string) error {
+	alias, err := s.store.Alias(ctx, name)
+	if err != nil {
+		return err
+	}
+	key, err := s.store.Key(ctx, alias.KeyID)
+	if err != nil {
+		return err
+	}
+	return s.also(r, r.op, key)
+}
+
 // ListAliasesInput selects a page of aliases in the byte order of their names.
 type ListAliasesInput struct {
 	KeyID *KeyID // nil: of all keys
@@ -104,7 +120,8 @@ func (s *Service) ListAliases(ctx context.Context, in ListAliasesInput) (*AliasP
 			return nil, Errorf(CodeInvalidLimit, "limit must be 1 to %d", maxAliases).In("limit")
 		}
 		if in.KeyID != nil {
-			if _, err := s.load(ctx, r, *in.KeyID); err != nil {
+			r.keyID = in.KeyID
+			if _, err := s.store.Key(ctx, *in.KeyID); err != nil {
 				return nil, err
 			}
 		}

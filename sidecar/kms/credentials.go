@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/keyside/keyside/policy"
@@ -45,12 +46,12 @@ func CheckService(name string) error {
 	return nil
 }
 
-// CreateCredentialInput says for whom to make an access key: an administrator, a cloud service, or, with neither, a
-// user that has no rights yet.
+// CreateCredentialInput says for whom to make an access key: a user with a role, a cloud service, or, with neither, a user
+// that has the rights that grants and policies give.
 type CreateCredentialInput struct {
-	User          string
-	Administrator bool
-	Service       string
+	User    string
+	Role    policy.Role
+	Service string
 }
 
 // NewCredential is a new access key with its secret, which is told this once and is the caller's to clear.
@@ -77,7 +78,7 @@ func (s *Service) CreateCredential(ctx context.Context, in CreateCredentialInput
 		}
 		n := &NewCredential{
 			Credential: Credential{
-				AccessKey: string(randomText(accessKeySize, upperAndDigits)), User: in.User, Administrator: in.Administrator,
+				AccessKey: string(randomText(accessKeySize, upperAndDigits)), User: in.User, Role: in.Role,
 				Service: in.Service, CreatedAt: s.now(),
 			},
 			Secret: randomText(secretSize, alphanumerics),
@@ -99,11 +100,14 @@ func (in CreateCredentialInput) check() error {
 	if err := CheckUser(in.User); err != nil {
 		return err
 	}
+	if !slices.Contains(policy.Roles, in.Role) {
+		return Errorf(CodeInvalidRequest, "unknown role").In("role")
+	}
 	if in.Service == "" {
 		return nil
 	}
-	if in.Administrator {
-		return Errorf(CodeInvalidRequest, "a service is no administrator").In("service")
+	if in.Role != policy.None {
+		return Errorf(CodeInvalidRequest, "a service has no other role").In("service")
 	}
 	return CheckService(in.Service)
 }
@@ -190,7 +194,7 @@ func (s *Service) CreateToken(ctx context.Context, in CreateTokenInput) (*NewTok
 		defer clear(random[:])
 		n := &NewToken{Text: base64.RawURLEncoding.AppendEncode(nil, random[:])}
 		n.Token = Token{
-			Hash: sha256.Sum256(n.Text), User: who.Name, Administrator: who.Administrator, Service: who.Service,
+			Hash: sha256.Sum256(n.Text), User: who.Name, Role: who.Role, Service: who.Service,
 			ExpiresAt: s.now().Add(in.TTL),
 		}
 		if n.Sealed, err = s.seal(ctx, n.Hash[:], n.bound()); err == nil {

@@ -33,9 +33,9 @@ func signedBy(s *kms.Service, accessKey string, secret []byte) (policy.Principal
 func TestCredential(t *testing.T) {
 	w := newWorld(t, kms.Limits{})
 	for _, who := range []policy.Principal{
-		{Name: "terraform", Administrator: true}, {Name: "obs", Service: "obs"}, {Name: "someone@example.com"},
+		{Name: "terraform", Role: policy.Administrator}, {Name: "obs", Service: "obs"}, {Name: "someone@example.com"},
 	} {
-		n := w.credential(t, kms.CreateCredentialInput{User: who.Name, Administrator: who.Administrator, Service: who.Service})
+		n := w.credential(t, kms.CreateCredentialInput{User: who.Name, Role: who.Role, Service: who.Service})
 		if !regexp.MustCompile(`^[A-Z0-9]{20}$`).MatchString(n.AccessKey) || !regexp.MustCompile(`^[A-Za-z0-9]{40}$`).Match(n.Secret) {
 			t.Errorf("access key %q, secret of %d characters", n.AccessKey, len(n.Secret))
 		}
@@ -70,7 +70,7 @@ func TestCredential(t *testing.T) {
 // is the same, and a verification with a secret takes place for both.
 func TestUnknownAndWrongAreOne(t *testing.T) {
 	w := newWorld(t, kms.Limits{})
-	n := w.credential(t, kms.CreateCredentialInput{User: "app", Administrator: true})
+	n := w.credential(t, kms.CreateCredentialInput{User: "app", Role: policy.Administrator})
 	var answers []string
 	for _, accessKey := range []string{n.AccessKey, "AAAAAAAAAAAAAAAAAAAA", "", "short", strings.Repeat("A", 5000), "<script>%%%%%%%%%%%%"} {
 		verified := 0
@@ -98,7 +98,7 @@ func TestCredentialInput(t *testing.T) {
 	for _, in := range []kms.CreateCredentialInput{
 		{}, {User: "-x"}, {User: "a b"}, {User: "a\nb"}, {User: strings.Repeat("a", 65)}, {User: "ü"},
 		{User: "a", Service: "OBS"}, {User: "a", Service: "obs/x"}, {User: "a", Service: "1"}, {User: "a", Service: strings.Repeat("a", 33)},
-		{User: "a", Service: "obs", Administrator: true},
+		{User: "a", Service: "obs", Role: policy.Administrator},
 	} {
 		_, err := w.CreateCredential(admin, in)
 		wantCode(t, err, kms.CodeInvalidRequest)
@@ -129,7 +129,7 @@ func TestCredentialInput(t *testing.T) {
 func TestChangedRecords(t *testing.T) {
 	other := []byte("keyside")
 	for name, change := range map[string]func(a, b *kms.Credential){
-		"administrator":  func(a, _ *kms.Credential) { a.Administrator = true },
+		"administrator":  func(a, _ *kms.Credential) { a.Role = policy.Administrator },
 		"user":           func(a, _ *kms.Credential) { a.User = "root" },
 		"service":        func(a, _ *kms.Credential) { a.Service = "evs" },
 		"moved letters":  func(a, _ *kms.Credential) { a.User, a.Service = "appo", "bs" },
@@ -145,7 +145,7 @@ func TestChangedRecords(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, kms.Limits{})
 			a := w.credential(t, kms.CreateCredentialInput{User: "app", Service: "obs"})
-			b := w.credential(t, kms.CreateCredentialInput{User: "root", Administrator: true})
+			b := w.credential(t, kms.CreateCredentialInput{User: "root", Role: policy.Administrator})
 			changed := a.Credential
 			change(&changed, &b.Credential)
 			if err := errors.Join(w.store.DeleteCredential(admin, a.AccessKey), w.store.CreateCredential(admin, &changed, 10)); err != nil {
@@ -163,7 +163,7 @@ func TestChangedRecords(t *testing.T) {
 		})
 	}
 	for name, change := range map[string]func(a *kms.Token){
-		"administrator": func(a *kms.Token) { a.Administrator = true },
+		"administrator": func(a *kms.Token) { a.Role = policy.Administrator },
 		"user":          func(a *kms.Token) { a.User = "root" },
 		"service":       func(a *kms.Token) { a.Service = "evs" },
 		"expiry":        func(a *kms.Token) { a.ExpiresAt = a.ExpiresAt.Add(time.Hour) },
@@ -174,7 +174,7 @@ func TestChangedRecords(t *testing.T) {
 			n, err := w.CreateToken(admin, kms.CreateTokenInput{})
 			wantCode(t, err, "ok")
 			changed := n.Token
-			changed.Administrator = false
+			changed.Role = policy.None
 			change(&changed)
 			if err := w.store.CreateToken(admin, &changed, time.Time{}); err != nil {
 				t.Fatal(err)
@@ -202,7 +202,7 @@ func TestEncryptedDataIsNoCredential(t *testing.T) {
 		t.Fatal(err)
 	}
 	secret := bytes.Repeat([]byte("s"), 40)
-	c := kms.Credential{AccessKey: strings.Repeat("A", 20), User: "x", Administrator: true, CreatedAt: time.UnixMilli(1)}
+	c := kms.Credential{AccessKey: strings.Repeat("A", 20), User: "x", Role: policy.Administrator, CreatedAt: time.UnixMilli(1)}
 	out, err := w.Encrypt(admin, kms.EncryptInput{
 		KeyID: key.ID, Plaintext: secret, AAD: []byte("keyside credential v1\x00"),
 	})
@@ -262,7 +262,7 @@ func TestToken(t *testing.T) {
 	}
 	own, err := s.CreateToken(admin, kms.CreateTokenInput{})
 	wantCode(t, err, "ok")
-	if p := who(own); p.Name != "owner" || !p.Administrator {
+	if p := who(own); p.Name != "owner" || !p.IsAdministrator() {
 		t.Errorf("the caller's own token makes %+v", p)
 	}
 	if life := own.ExpiresAt.Sub(clock.Now()); life < 59*time.Minute || life > time.Hour {
@@ -399,7 +399,7 @@ func TestSealFormat(t *testing.T) {
 	c := &kms.Credential{AccessKey: "AAAAAAAAAAAAAAAAAAAA", User: "ab", Service: "obs", CreatedAt: time.UnixMilli(ms)}
 	c.Sealed = seal(secret, "keyside credential v1\x00\x00\x00\x00\x14AAAAAAAAAAAAAAAAAAAA\x00\x00\x00\x02ab\x00\x00\x00\x03obs\x00"+at)
 	text := strings.Repeat("t", 43)
-	tok := &kms.Token{Hash: sha256.Sum256([]byte(text)), User: "ab", Administrator: true, ExpiresAt: time.UnixMilli(ms + 1<<40)}
+	tok := &kms.Token{Hash: sha256.Sum256([]byte(text)), User: "ab", Role: policy.Administrator, ExpiresAt: time.UnixMilli(ms + 1<<40)}
 	const later = "\x00\x00\x02\x9b\x7d\x1f\x0c\x40"
 	tok.Sealed = seal(tok.Hash[:], "keyside token v1\x00"+string(tok.Hash[:])+"\x00\x00\x00\x02ab\x00\x00\x00\x00\x01"+later)
 	if err := errors.Join(w.store.CreateCredential(admin, c, 10), w.store.CreateToken(admin, tok, time.Time{})); err != nil {
@@ -408,7 +408,7 @@ func TestSealFormat(t *testing.T) {
 	if p, err := signedBy(w.Service, c.AccessKey, secret); err != nil || p != (policy.Principal{Name: "ab", Service: "obs"}) {
 		t.Errorf("access key: %+v, %v", p, err)
 	}
-	if p, err := w.AuthenticateToken(context.Background(), text); err != nil || p != (policy.Principal{Name: "ab", Administrator: true}) {
+	if p, err := w.AuthenticateToken(context.Background(), text); err != nil || p != (policy.Principal{Name: "ab", Role: policy.Administrator}) {
 		t.Errorf("token: %+v, %v", p, err)
 	}
 }

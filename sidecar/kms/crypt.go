@@ -101,6 +101,7 @@ func (s *Service) encrypt(ctx context.Context, r *request, in EncryptInput, purp
 
 // encrypter returns the key that is to encrypt, if it can do so in the way that the input asks for.
 func (s *Service) encrypter(ctx context.Context, r *request, in EncryptInput) (*Key, error) {
+	r.context = in.Context
 	if err := r.limits.checkBound(in.Context, in.AAD); err != nil {
 		return nil, err
 	}
@@ -249,7 +250,7 @@ type locked struct {
 // It answers CodeInvalidCiphertext for everything that is wrong with a symmetric ciphertext, so that nobody learns which
 // keys there are by making headers up. Only the state of a key that is there has codes of its own.
 func (s *Service) locate(ctx context.Context, r *request, in DecryptInput, purpose Purpose) (*locked, error) {
-	r.keyID = in.KeyID
+	r.keyID, r.context = in.KeyID, in.Context
 	if err := r.limits.checkBound(in.Context, in.AAD); err != nil {
 		return nil, err
 	}
@@ -257,6 +258,9 @@ func (s *Service) locate(ctx context.Context, r *request, in DecryptInput, purpo
 		return s.locateBlock(ctx, r, in)
 	}
 	h, iv, body, err := parseCiphertext(in.Ciphertext)
+	if err == nil && in.KeyID == nil {
+		r.keyID = &h.KeyID
+	}
 	switch {
 	case err != nil:
 		return nil, s.mispaired(ctx, r, in, err)
@@ -315,8 +319,8 @@ func (l *locked) check(n int) error {
 func (s *Service) opener(ctx context.Context, r *request, h header) (*Key, *KeyVersion, error) {
 	key, err := s.load(ctx, r, h.KeyID)
 	if err != nil {
-		if AsError(err).Code == CodeNotFound && r.administrator() {
-			return nil, nil, invalidCiphertext().Because(err)
+		if AsError(err).Code == CodeNotFound {
+			err = invalidCiphertext().Because(err)
 		}
 		return nil, nil, err
 	}

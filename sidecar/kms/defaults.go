@@ -59,6 +59,9 @@ func (s *Service) defaultKey(ctx context.Context, r *request, service string) (K
 	if err == nil || AsError(err).Code != CodeNotFound || service == "" || r.call.Principal.Service != service {
 		return id, err
 	}
+	if err := s.allow(r, &Key{Service: service}, nil); err != nil {
+		return KeyID{}, err
+	}
 	// One at a time: two first uses at once must not ask the HSM for two keys.
 	select {
 	case s.makingDefault <- struct{}{}:
@@ -75,7 +78,7 @@ func (s *Service) defaultKey(ctx context.Context, r *request, service string) (K
 // makeDefaultKey makes the default master key of a service, on record as a creation of its own.
 func (s *Service) makeDefaultKey(ctx context.Context, service string) (KeyID, error) {
 	r := s.newRequest(ctx, policy.OpCreateKey)
-	r.decision = policy.Decision{Allow: true, By: "first use by service " + service}
+	r.decided, r.decision = true, policy.Decision{Allow: true, By: "first use by service " + service}
 	key := &Key{
 		Alias: service + reservedAlias, Spec: AES256, Usage: EncryptDecrypt, Origin: OriginKMS, State: Enabled,
 		CreatedAt: s.now(), Service: service,

@@ -61,6 +61,10 @@ const (
 	CodeNotMACKey          Code = "NotMACKey"          // operation needs an HMAC key
 	CodeNotAgreementKey    Code = "NotAgreementKey"    // operation needs a key for key agreement
 	CodeInvalidPublicKey   Code = "InvalidPublicKey"   // peer's public key: not one, or of another curve
+	CodeOnlyCreateGrant    Code = "OnlyCreateGrant"    // grant: the right to make grants may not be its only one
+	CodeInvalidGrantee     Code = "InvalidGrantee"     // grant: nobody of that name is known here
+	CodeTooManyGrants      Code = "TooManyGrants"      // grant: key has as many as the limit allows
+	CodeGrantNotFound      Code = "GrantNotFound"      // key has no such grant
 	CodeUnauthenticated    Code = "Unauthenticated"    // no signature or token, or one that does not verify
 	CodeTokenExpired       Code = "TokenExpired"       // token's time is over
 	CodeNotExternal        Code = "NotExternal"        // import: the key's material was made here
@@ -89,6 +93,7 @@ var Codes = []Code{
 	CodeAlgorithmMismatch, CodeDigestLength, CodeDataTooLong, CodeInvalidCiphertext, CodeDefaultKey, CodeInvalidWait,
 	CodeAlreadyPending, CodeNotPending, CodeExternalKey, CodeInvalidInterval, CodeRotationEnabled, CodeRotationDisabled,
 	CodeInvalidTagKey, CodeInvalidTagValue, CodeTagKeyLength, CodeTagValueLength, CodeTooManyTags, CodeTagNotFound,
+	CodeOnlyCreateGrant, CodeInvalidGrantee, CodeTooManyGrants, CodeGrantNotFound,
 	CodeUsageIsAgreement, CodeNotMACKey, CodeNotAgreementKey, CodeInvalidPublicKey, CodeUnauthenticated, CodeTokenExpired,
 	CodeNotExternal, CodeNotPendingImport, CodeBadMaterial, CodeMaterialDiffers, CodeMaterialExpiry, CodeImportTokenInvalid, CodeImportTokenExpired, CodeImportTokenOther, CodeNoPrivateKey, CodeInvalidPrivateKey, CodeNoMaterial, CodePrivateMaterial,
 	CodeBusy, CodeDeadline, CodeInternal,

@@ -495,7 +495,7 @@ func (w *world) restart(t checker, limits kms.Limits) *kms.Service {
 	t.Helper()
 	s, err := kms.New(kms.Config{
 		Store: w.store, HSM: w.hsm, Auditor: w.audit, Tenant: "test", Limits: limits, Credentials: w.store,
-		Clock: w.clock,
+		Clock: w.clock, Account: "acc", Principals: named,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -560,10 +560,18 @@ func (w *world) opens(t testing.TB, ciphertexts ...[]byte) {
 func version(ciphertext []byte) uint32 { return binary.BigEndian.Uint32(ciphertext[24:28]) }
 
 var (
-	admin  = callAs(policy.Principal{Name: "owner", Administrator: true})
+	admin  = callAs(policy.Principal{Name: "owner", Role: policy.Administrator})
 	user   = callAs(policy.Principal{Name: "app"})
 	nobody = callAs(policy.Principal{})
 )
+
+// named has the principals that the configuration of these tests knows.
+func named(name string) (policy.Principal, bool) {
+	p, ok := map[string]policy.Principal{
+		"owner": {Name: "owner", Role: policy.Administrator}, "app": {Name: "app"}, "other": {Name: "other"}, "third": {Name: "third"},
+	}[name]
+	return p, ok
+}
 
 func callAs(p policy.Principal) context.Context {
 	return kms.WithCall(context.Background(), &kms.Call{

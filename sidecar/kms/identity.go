@@ -226,11 +226,11 @@ func shown(accessKey string) string {
 }
 
 func (c *Credential) principal() policy.Principal {
-	return policy.Principal{Name: c.User, Administrator: c.Administrator, Service: c.Service}
+	return policy.Principal{Name: c.User, Role: c.Role, Service: c.Service}
 }
 
 func (t *Token) principal() policy.Principal {
-	return policy.Principal{Name: t.User, Administrator: t.Administrator, Service: t.Service}
+	return policy.Principal{Name: t.User, Role: t.Role, Service: t.Service}
 }
 
 // What secrets and tokens are bound to: a domain, then every field of the record, so that none can be changed and no
@@ -250,14 +250,13 @@ func (t *Token) bound() []byte {
 	return appendRights(b, t.principal(), t.ExpiresAt)
 }
 
+// roleNumbers are the roles as seals bind them.
+var roleNumbers = map[policy.Role]byte{policy.None: 0, policy.Administrator: 1, policy.KeyUser: 2, policy.Auditor: 3}
+
 func appendRights(b []byte, p policy.Principal, at time.Time) []byte {
 	b = appendText(b, p.Name)
 	b = appendText(b, p.Service)
-	if p.Administrator {
-		b = append(b, 1)
-	} else {
-		b = append(b, 0)
-	}
+	b = append(b, roleNumbers[p.Role]) // what has no number is refused before it gets here
 	return binary.BigEndian.AppendUint64(b, uint64(at.UnixMilli()))
 }
 

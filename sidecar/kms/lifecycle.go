@@ -29,7 +29,7 @@ func (s *Service) change(
 			}
 		}
 		return s.store.UpdateKey(ctx, id, func(key *Key) error {
-			if err := r.decide(key); err != nil {
+			if err := s.allow(r, key, s.store.Grants(id)); err != nil {
 				return err
 			}
 			if err := checkKey(op, key); err != nil {
@@ -118,7 +118,7 @@ func (s *Service) Quotas(ctx context.Context) (*Usage, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &Usage{Keys: n, KeyLimit: r.limits.Keys, Grants: r.limits.Grants}, nil
+		return &Usage{Keys: n, KeyLimit: r.limits.Keys, MaxGrants: s.store.MostGrants(), Grants: r.limits.Grants}, nil
 	})
 }
 

@@ -124,6 +124,20 @@ type Store interface {
 	// ListAliases returns up to limit aliases in the byte order of their names, of one key or (nil) of all, that come
 	// after a name ("" for the first), and whether there are more.
 	ListAliases(ctx context.Context, key *KeyID, after string, limit int) (aliases []*Alias, more bool, err error)
+
+	// Grants returns the grants of a key in order of creation. It answers from memory, which has what is durable, no more
+	// and no less. Nobody changes what it returns.
+	Grants(id KeyID) []*policy.Grant
+	// FindGrants returns up to limit of the grants that accept takes, skipping the first offset of them, and how many it
+	// takes in all. They are in the order of their keys' ids and then of creation. It answers from memory.
+	FindGrants(accept func(*policy.Grant) bool, offset, limit int) (grants []*policy.Grant, total int)
+	// MostGrants returns how many grants the key with the most of them has.
+	MostGrants() int
+	// ChangeGrants runs change on a key (CodeNotFound), which comes without its material, and on its grants, inside one
+	// transaction, and makes the grants what it returns: those that are new are stored and those that are missing removed.
+	// An error of change leaves everything as it was and is returned. Grants of a destroyed key go with it.
+	ChangeGrants(ctx context.Context, id KeyID, change func(*Key, []*policy.Grant) ([]*policy.Grant, error)) error
+
 	// ReserveMessages durably reserves the next n message numbers of a key version and returns the first of them,
 	// from 0. Numbers never come twice, whatever dies in between.
 	ReserveMessages(ctx context.Context, id KeyID, version uint32, n uint64) (first uint64, err error)

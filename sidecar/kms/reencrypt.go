@@ -27,7 +27,17 @@ type ReEncryptOutput struct {
 	Purpose         Purpose
 }
 
-// ReEncrypt moves a ciphertext from one key to another. The plaintext is in the sidecar's memory meanwhile, and cleared.
+// decrypting is the right to decrypt what has a purpose. What has none, in an RSA block, is data to who opens it.
+func (p Purpose) decrypting() policy.Operation {
+	if p == PurposeDataKey {
+		return policy.OpDecryptDataKey
+	}
+	return policy.OpDecryptData
+}
+
+// ReEncrypt moves a ciphertext from one key to another. It is a right of its own, on both keys, and takes no other's place:
+// the caller also needs the right to decrypt what the ciphertext holds under the one and to encrypt it under the other, each
+// with that key's encryption context. The plaintext is in the sidecar's memory meanwhile, and cleared.
 func (s *Service) ReEncrypt(ctx context.Context, in ReEncryptInput) (*ReEncryptOutput, error) {
 	return run(ctx, s, policy.OpReEncrypt, func(ctx context.Context, r *request) (*ReEncryptOutput, error) {
 		source, err := s.locate(ctx, r, in.Source, 0)
@@ -36,12 +46,22 @@ func (s *Service) ReEncrypt(ctx context.Context, in ReEncryptInput) (*ReEncryptO
 		if err != nil {
 			return nil, err
 		}
+		if err := s.also(r, source.purpose.decrypting(), source.key); err != nil {
+			return nil, err
+		}
 		purpose, err := in.purpose(r.limits, source)
 		if err != nil {
 			return nil, err
 		}
 		key, err := s.encrypter(ctx, r, in.Destination)
 		if err != nil {
+			return nil, err
+		}
+		encrypting := policy.OpEncryptData
+		if purpose == PurposeDataKey && !in.Destination.Algorithm.rsa() {
+			encrypting = policy.OpEncryptDataKey
+		}
+		if err := s.also(r, encrypting, key); err != nil {
 			return nil, err
 		}
 		ciphertext, err := s.move(ctx, r, source, key, in, purpose)

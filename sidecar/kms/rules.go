@@ -63,6 +63,11 @@ var states = map[policy.Operation]map[KeyState]Code{
 		Unavailable: CodeNotPending,
 	},
 
+	policy.OpCreateGrant: forUse,
+	policy.OpListGrants:  forReading, // and rights can be taken away whatever the key's state
+	policy.OpRevokeGrant: forReading,
+	policy.OpRetireGrant: forReading,
+
 	policy.OpUpdateAlias:       forDescribing,
 	policy.OpUpdateDescription: forDescribing,
 	policy.OpTagKey:            forDescribing,
@@ -110,6 +115,9 @@ var onDefaultKey = map[policy.Operation]Code{
 	policy.OpEnableRotation: CodeDefaultKey, policy.OpUpdateRotation: CodeDefaultKey, policy.OpDisableRotation: CodeDefaultKey,
 
 	policy.OpGetImportParameters: CodeDefaultKey, policy.OpImportMaterial: CodeDefaultKey, policy.OpDeleteMaterial: CodeDefaultKey,
+
+	policy.OpListGrants: allowed, policy.OpCreateGrant: CodeDefaultKey,
+	policy.OpRevokeGrant: CodeDefaultKey, policy.OpRetireGrant: CodeDefaultKey,
 
 	policy.OpEncryptData: allowed, policy.OpDecryptData: allowed, policy.OpReEncrypt: allowed,
 	policy.OpCreateDataKey: allowed, policy.OpCreateDataKeyNoText: allowed,

@@ -19,18 +19,23 @@ var (
 		policy.OpCreateKey, policy.OpListKeys, policy.OpGenRandom, policy.OpHSMStatus, policy.OpListTags, policy.OpFindKeys,
 		policy.OpListAliases, policy.OpGetInstances, policy.OpGetQuotas, policy.OpCreateCredential, policy.OpListCredentials,
 		policy.OpDeleteCredential, policy.OpCreateToken, policy.OpListProjects, policy.OpListDomains,
+		policy.OpListRetirableGrants, policy.OpCanI, policy.OpCanIForOthers,
 	}
 	// ofAnyKind are the operations on a key that have nothing to do with its material.
 	ofAnyKind = []policy.Operation{
 		policy.OpDescribeKey, policy.OpEnableKey, policy.OpDisableKey, policy.OpScheduleDeletion, policy.OpCancelDeletion,
 		policy.OpUpdateAlias, policy.OpUpdateDescription, policy.OpGetRotation, policy.OpTagKey, policy.OpUntagKey,
 		policy.OpListKeyTags, policy.OpCreateAlias, policy.OpDeleteAlias, policy.OpAssociateAlias,
+		policy.OpCreateGrant, policy.OpListGrants, policy.OpRevokeGrant, policy.OpRetireGrant,
 	}
 )
 
 // TestTablesAreTotal holds that no operation on a key is left without an answer for some state or kind of key.
 func TestTablesAreTotal(t *testing.T) {
 	for _, op := range policy.Operations {
+		if slices.Contains(withoutKey, op) == op.AboutKey() {
+			t.Errorf("%s is about a key for policy: %v", op, op.AboutKey())
+		}
 		if slices.Contains(withoutKey, op) {
 			continue
 		}
@@ -131,6 +136,9 @@ func (o *oneKey) UpdateKey(_ context.Context, _ KeyID, change func(*Key) error) 
 	o.key = k
 	return &k, nil
 }
+
+func (o *oneKey) Key(context.Context, KeyID) (*Key, error) { return &o.key, nil }
+func (o *oneKey) Grants(KeyID) []*policy.Grant             { return nil }
 
 type noAudit struct{}
 

@@ -397,6 +397,6 @@ func (s *Service) forgetRefs(ctx context.Context, refs []KeyRef) {
 // scheduled begins an act of the scheduler.
 func (s *Service) scheduled(ctx context.Context, op policy.Operation, id KeyID) request {
 	r := s.newRequest(WithCall(ctx, &Call{RequestID: uuid.NewString(), Principal: policy.Principal{Name: "scheduler"}}), op)
-	r.decision, r.keyID = policy.Decision{Allow: true, By: "schedule"}, &id
+	r.decided, r.decision, r.keyID = true, policy.Decision{Allow: true, By: "schedule"}, &id
 	return r
 }

@@ -1,11 +1,15 @@
 package kms
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -21,18 +25,25 @@ type Config struct {
 	HSM         HSM
 	Auditor     Auditor
 	Tenant      string
-	Credentials CredentialStore // nil: there are no access keys and no tokens
-	Limits      Limits          // zero fields: DefaultLimits
-	Clock       Clock           // nil: the system's
-	Logger      *slog.Logger    // nil: none
-	Tracer      trace.Tracer    // nil: no spans and no cost
-	Pool        map[KeySpec]int // wrapping keys that FillPool makes ahead; nil: DefaultPool
+	Credentials CredentialStore  // nil: there are no access keys and no tokens
+	Account     string           // that principals without one of their own belong to; empty: the tenant's name
+	Policies    *policy.Policies // the operator's own; nil: none
+	// Principals returns the principal that the configuration has by a name. nil: it has none.
+	Principals func(name string) (policy.Principal, bool)
+	Limits     Limits          // zero fields: DefaultLimits
+	Clock      Clock           // nil: the system's
+	Logger     *slog.Logger    // nil: none
+	Tracer     trace.Tracer    // nil: no spans and no cost
+	Pool       map[KeySpec]int // wrapping keys that FillPool makes ahead; nil: DefaultPool
 }
 
 // Service does the operations of the KMS for one tenant. Every operation goes through [run]: caller, decision,
 // checks, HSM, audit, answer. It is safe for concurrent use.
 type Service struct {
 	store      Store
+	account    string
+	policies   atomic.Pointer[policy.Policies]
+	principals func(name string) (policy.Principal, bool)
 	hsm        HSM
 	auditor    Auditor
 	tenant     string
@@ -66,14 +77,16 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Service{
-		store: cfg.Store, hsm: cfg.HSM, auditor: cfg.Auditor, tenant: cfg.Tenant, limits: cfg.Limits.Over(DefaultLimits),
+	s := &Service{
+		store: cfg.Store, account: cmp.Or(cfg.Account, cfg.Tenant), principals: cfg.Principals, hsm: cfg.HSM, auditor: cfg.Auditor, tenant: cfg.Tenant, limits: cfg.Limits.Over(DefaultLimits),
 		clock: cfg.Clock, log: cfg.Logger, tracer: cfg.Tracer, messages: messages{store: cfg.Store},
 		pairs: pairMaker{make(chan struct{}, pairsAtOnce)},
 		pool:  newPool(cfg.Pool), tries: tries{full: make(map[KeyID]time.Time)},
 		identities: newIdentities(cfg.Credentials),
 		scheduler:  scheduler{retries: make(map[KeyID]*retry)}, makingDefault: make(chan struct{}, 1),
-	}, nil
+	}
+	s.policies.Store(cfg.Policies)
+	return s, nil
 }
 
 // Close gives back what the service holds of the store: message numbers that it reserved and did not use. It is called
@@ -88,11 +101,13 @@ type request struct {
 	op       policy.Operation
 	call     *Call
 	limits   *Limits
+	context  map[string]string // the operation's encryption context
 	decision policy.Decision
+	decided  bool     // decision is final; of an operation that is about a key, it is about that key
+	by       []string // who allowed it, where one decision was not enough
 	start    time.Time
 	span     trace.Span // nil without a tracer
 	keyID    *KeyID     // that the caller named, known or not
-	decided  bool       // decision is about the key, too
 	target   string     // what the operation is about where that is no key
 	version  *KeyVersion
 	warning  string
@@ -118,8 +133,8 @@ func run[T any](ctx context.Context, s *Service, op policy.Operation, do func(co
 	if err == nil {
 		out, err = do(ctx, &r)
 	}
-	if err == nil && r.decision.Service != "" && !r.decided {
-		err = denied() // allowed for some keys, and no key was looked at
+	if err == nil && !r.decided {
+		err = Errorf(CodeInternal, "internal error").Because(fmt.Errorf("%s ended without a decision", op))
 	}
 	if e := s.finish(ctx, &r, err); e != nil {
 		if secret, ok := any(out).(interface{ wipe() }); ok {
@@ -166,10 +181,81 @@ func (s *Service) admit(ctx context.Context, r *request) error {
 		r.decision = policy.Decision{Reason: "no caller"}
 		return denied()
 	}
-	if r.decision = policy.Decide(r.call.Principal, r.op); !r.decision.Allow {
-		return denied()
+	if r.op.AboutKey() && r.call.Principal.Name != "" {
+		r.decision = policy.Decision{Reason: "not decided: no key was looked at"}
+		return ctx.Err()
+	}
+	if err := s.allow(r, nil, nil); err != nil {
+		return err
 	}
 	return ctx.Err()
+}
+
+// allow decides the operation for a key and its grants; key is nil where it is about none, or about one that is not there.
+func (s *Service) allow(r *request, key *Key, grants []*policy.Grant) error {
+	return r.settle(s.decide(r, r.op, key, grants))
+}
+
+// also wants another operation's right as well.
+func (s *Service) also(r *request, op policy.Operation, key *Key) error {
+	return r.settle(s.decide(r, op, key, s.store.Grants(key.ID)))
+}
+
+// settle makes a decision that of the request, after those that allowed it so far.
+func (r *request) settle(d policy.Decision) error {
+	r.decided, r.decision = true, d
+	if !d.Allow {
+		return denied()
+	}
+	if !slices.Contains(r.by, d.By) {
+		r.by = append(r.by, d.By)
+	}
+	return nil
+}
+
+// decide asks policy about an operation with a key, nil for one that is not there.
+func (s *Service) decide(r *request, op policy.Operation, key *Key, grants []*policy.Grant) policy.Decision {
+	return policy.Decide(&policy.Request{
+		Operation: op, Principal: r.call.Principal, Caller: r.call.Caller, Context: r.context,
+	}, s.facts(r, key, grants))
+}
+
+func (s *Service) facts(r *request, key *Key, grants []*policy.Grant) *policy.Facts {
+	f := &policy.Facts{
+		Time: r.start, Tenant: s.tenant, Account: s.account, Grants: grants, Policies: s.policies.Load(),
+	}
+	if key != nil {
+		f.Key = policy.Key{
+			ID: key.ID, Exists: true, Alias: key.Alias, Spec: string(key.Spec), Usage: string(key.Usage),
+			Origin: string(key.Origin), State: string(key.State), Service: key.Service, Tags: key.Tags,
+		}
+	} else if r.keyID != nil {
+		f.Key.ID = *r.keyID
+	}
+	return f
+}
+
+// SetPolicies replaces the operator's own policies, from the next decision on.
+func (s *Service) SetPolicies(p *policy.Policies) { s.policies.Store(p) }
+
+// judge decides what failed before it was decided, so that who may not do it learns nothing from how it fails. A key that
+// is not there is told only to who may do the operation with any such key.
+func (s *Service) judge(ctx context.Context, r *request, err error) error {
+	if r.decided || r.call == nil || r.call.Principal.Name == "" {
+		return err
+	}
+	var key *Key
+	var grants []*policy.Grant
+	if r.keyID != nil {
+		if k, kerr := s.store.Key(ctx, *r.keyID); kerr == nil {
+			key, grants = k, s.store.Grants(k.ID)
+		}
+	}
+	refused := s.allow(r, key, grants)
+	if refused == nil || r.keyID == nil && AsError(err).Code == CodeInvalidCiphertext { // which says nothing of any key
+		return err
+	}
+	return refused
 }
 
 func denied() *Error { return Errorf(CodeDenied, "not allowed") }
@@ -193,7 +279,7 @@ func (s *Service) finish(ctx context.Context, r *request, err error) error {
 	outcome := "ok"
 	var e *Error
 	if err != nil {
-		e = AsError(err)
+		e = AsError(s.judge(ctx, r, err))
 		outcome = string(e.Code)
 	}
 	// The record is written even where the request's own time has ended.
@@ -210,13 +296,8 @@ func (s *Service) finish(ctx context.Context, r *request, err error) error {
 		return nil
 	}
 	s.report(ctx, r, e)
-	if e.Code == CodeNotFound && !r.administrator() {
-		return denied() // who may not know of a key cannot tell it from one that is not there
-	}
 	return e
 }
-
-func (r *request) administrator() bool { return r.call != nil && r.call.Principal.Administrator }
 
 // record states the operation for the audit log.
 func (s *Service) record(r *request, outcome string) *AuditRecord {
@@ -226,6 +307,9 @@ func (s *Service) record(r *request, outcome string) *AuditRecord {
 	}
 	if r.decision.Allow {
 		rec.Decision, rec.By = "allow", r.decision.By
+		if len(r.by) > 1 {
+			rec.By = strings.Join(r.by, ", ")
+		}
 	}
 	if r.call != nil {
 		rec.RequestID, rec.Dialect, rec.Caller, rec.Principal, rec.AccessKey =
@@ -278,7 +362,7 @@ func (s *Service) report(ctx context.Context, r *request, e *Error) {
 // CodeInternal if the refusal could not be recorded.
 func (s *Service) Refuse(ctx context.Context, op policy.Operation, err error) error {
 	r := s.newRequest(ctx, op)
-	r.decision = policy.Decision{Reason: "refused by dialect"}
+	r.decided, r.decision = true, policy.Decision{Reason: "refused by dialect"}
 	return s.finish(ctx, &r, AsError(err))
 }
 
@@ -310,19 +394,10 @@ func (s *Service) load(ctx context.Context, r *request, id KeyID) (*Key, error) 
 	if err != nil {
 		return nil, err
 	}
-	if err := r.decide(key); err != nil {
+	if err := s.allow(r, key, s.store.Grants(id)); err != nil {
 		return nil, err
 	}
 	return key, nil
-}
-
-// decide says again, for a key that was loaded, whether the principal may do the operation.
-func (r *request) decide(key *Key) error {
-	r.decided = true
-	if r.decision = r.decision.On(key.Service); !r.decision.Allow {
-		return denied()
-	}
-	return nil
 }
 
 // hostile is the error for an answer of the HSM that cannot be right.

@@ -79,6 +79,7 @@ func (w *world) operations(key *kms.Key, data, dataKey []byte) map[policy.Operat
 		policy.OpGetPublicKey: func(ctx context.Context) error { _, err := w.PublicKey(ctx, key.ID); return err },
 	}
 	maps.Copy(calls, w.changes(key.ID))
+	maps.Copy(calls, w.onGrants(key.ID))
 	return calls
 }
 
@@ -123,6 +124,35 @@ func (w *world) changes(id kms.KeyID) map[policy.Operation]func(context.Context)
 			return err
 		},
 		policy.OpDeleteMaterial: func(ctx context.Context) error { _, err := w.DeleteImportedKeyMaterial(ctx, id); return err },
+	}
+}
+
+// onGrants does each operation on a key's grants once.
+func (w *world) onGrants(id kms.KeyID) map[policy.Operation]func(context.Context) error {
+	withGrant := func(do func(id string) error) error {
+		g := &policy.Grant{
+			ID: fmt.Sprintf("%064x", time.Now().UnixNano()), Key: id, CreatedAt: time.Now(), Grantee: "app", Issuer: "owner",
+			Operations: []policy.Operation{policy.OpEncryptData},
+		}
+		_ = w.store.Store.ChangeGrants(context.Background(), id, func(_ *kms.Key, grants []*policy.Grant) ([]*policy.Grant, error) {
+			return []*policy.Grant{g}, nil
+		})
+		err := do(g.ID)
+		_ = w.store.Store.ChangeGrants(context.Background(), id, func(*kms.Key, []*policy.Grant) ([]*policy.Grant, error) { return nil, nil })
+		return err
+	}
+	return map[policy.Operation]func(context.Context) error{
+		policy.OpCreateGrant: func(ctx context.Context) error {
+			_, err := w.CreateGrant(ctx, kms.CreateGrantInput{KeyID: id, Grantee: "app", Operations: []policy.Operation{policy.OpSign}})
+			return err
+		},
+		policy.OpListGrants: func(ctx context.Context) error { _, err := w.ListGrants(ctx, id, 0, 0); return err },
+		policy.OpRevokeGrant: func(ctx context.Context) error {
+			return withGrant(func(grant string) error { return w.RevokeGrant(ctx, id, grant) })
+		},
+		policy.OpRetireGrant: func(ctx context.Context) error {
+			return withGrant(func(grant string) error { return w.RetireGrant(ctx, id, grant) })
+		},
 	}
 }
 
@@ -175,6 +205,10 @@ func TestOperationsByStateAndKind(t *testing.T) {
 			policy.OpScheduleDeletion: "ok ok ok AlreadyPending",
 			policy.OpCancelDeletion:   "NotPending NotPending NotPending ok",
 			policy.OpGetRotation:      all("ok"),
+			policy.OpCreateGrant:      "ok KeyDisabled KeyPendingImport KeyPendingDelete",
+			policy.OpListGrants:       all("ok"),
+			policy.OpRevokeGrant:      all("ok"),
+			policy.OpRetireGrant:      all("ok"),
 			policy.OpListKeyTags:      all("ok"),
 			policy.OpEnableRotation:   rotation(k.spec, "ok"),
 			policy.OpUpdateRotation:   rotation(k.spec, "RotationDisabled"),
@@ -270,7 +304,7 @@ func (w *world) state(t testing.TB, id kms.KeyID) string {
 }
 
 // ofAnybody is what every principal may do.
-var ofAnybody = []policy.Operation{policy.OpListProjects, policy.OpListDomains}
+var ofAnybody = []policy.Operation{policy.OpListProjects, policy.OpListDomains, policy.OpListRetirableGrants, policy.OpCanI}
 
 // everyCall does every operation of the service once.
 func (w *world) everyCall(key *kms.Key, data, dataKey []byte) map[policy.Operation]func(context.Context) error {
@@ -303,6 +337,18 @@ func (w *world) everyCall(key *kms.Key, data, dataKey []byte) map[policy.Operati
 	}
 	for _, op := range ofAnybody {
 		calls[op] = func(ctx context.Context) error { return w.Admit(ctx, op) }
+	}
+	calls[policy.OpListRetirableGrants] = func(ctx context.Context) error {
+		_, err := w.ListRetirableGrants(ctx, 0, 0)
+		return err
+	}
+	calls[policy.OpCanI] = func(ctx context.Context) error {
+		_, err := w.CanI(ctx, kms.CanIInput{Operation: policy.OpEncryptData, Key: key.ID.String()})
+		return err
+	}
+	calls[policy.OpCanIForOthers] = func(ctx context.Context) error {
+		_, err := w.CanI(ctx, kms.CanIInput{Operation: policy.OpEncryptData, Key: key.ID.String(), As: "somebody"})
+		return err
 	}
 	return calls
 }

@@ -33,7 +33,7 @@ func merge(old, more []Tag) []Tag {
 	}
 	merged := make([]Tag, 0, len(values))
 	for key, value := range values {
-		merged = append(merged, Tag{key, value})
+		merged = append(merged, Tag{Key: key, Value: value})
 	}
 	slices.SortFunc(merged, func(a, b Tag) int { return cmp.Compare(a.Key, b.Key) })
 	return merged

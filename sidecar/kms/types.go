@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/keyside/keyside/policy"
 )
 
 // KeyID names a key. Its text form is a lower-case UUID.
@@ -179,9 +181,7 @@ type Rotation struct {
 }
 
 // Tag is a word with a value that an operator gave a key.
-type Tag struct {
-	Key, Value string
-}
+type Tag = policy.Tag
 
 // IsDefault reports whether the key is a service's default master key, which nobody can change.
 func (k *Key) IsDefault() bool { return k.Service != "" }
@@ -216,22 +216,22 @@ type Alias struct {
 
 // Credential is an access key with which requests are signed. Its secret is kept sealed by the HSM.
 type Credential struct {
-	AccessKey     string // 20 characters of A-Z and 0-9
-	User          string // the principal's name
-	Administrator bool
-	Service       string // the cloud service that the user stands for, or empty
-	CreatedAt     time.Time
-	Sealed        []byte // the secret, encrypted under the tenant's credential key, which also authenticates the rest
+	AccessKey string // 20 characters of A-Z and 0-9
+	User      string // the principal's name
+	Role      policy.Role
+	Service   string // the cloud service that the user stands for, or empty
+	CreatedAt time.Time
+	Sealed    []byte // the secret, encrypted under the tenant's credential key, which also authenticates the rest
 }
 
 // Token is what a short-lived token stands for. The token itself is not kept, only its SHA-256.
 type Token struct {
-	Hash          [32]byte
-	User          string
-	Administrator bool
-	Service       string
-	ExpiresAt     time.Time
-	Sealed        []byte // the hash, encrypted under the tenant's credential key, which also authenticates the rest
+	Hash      [32]byte
+	User      string
+	Role      policy.Role
+	Service   string
+	ExpiresAt time.Time
+	Sealed    []byte // the hash, encrypted under the tenant's credential key, which also authenticates the rest
 }
 
 // Current returns the newest version, or nil for a key without material.

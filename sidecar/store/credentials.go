@@ -9,6 +9,7 @@ import (
 
 	"github.com/dgraph-io/badger/v4"
 
+	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/kms"
 )
 
@@ -33,19 +34,36 @@ var _ kms.CredentialStore = (*Store)(nil)
 
 // storedCredential is an access key as it is stored. Its names are the format, as storedKey's are.
 type storedCredential struct {
-	User          string `json:"user"`
-	Administrator bool   `json:"administrator,omitzero"`
-	Service       string `json:"service,omitzero"`
-	CreatedMS     int64  `json:"created"`
-	Sealed        []byte `json:"sealed"`
+	User          string      `json:"user"`
+	Administrator bool        `json:"administrator,omitzero"`
+	Role          policy.Role `json:"role,omitzero"` // other than administrator
+	Service       string      `json:"service,omitzero"`
+	CreatedMS     int64       `json:"created"`
+	Sealed        []byte      `json:"sealed"`
 }
 
 type storedToken struct {
-	User          string `json:"user"`
-	Administrator bool   `json:"administrator,omitzero"`
-	Service       string `json:"service,omitzero"`
-	ExpiresMS     int64  `json:"expires"`
-	Sealed        []byte `json:"sealed"`
+	User          string      `json:"user"`
+	Administrator bool        `json:"administrator,omitzero"`
+	Role          policy.Role `json:"role,omitzero"` // other than administrator
+	Service       string      `json:"service,omitzero"`
+	ExpiresMS     int64       `json:"expires"`
+	Sealed        []byte      `json:"sealed"`
+}
+
+// Administrators were there before there were roles, and have a member of their own.
+func otherRole(r policy.Role) policy.Role {
+	if r == policy.Administrator {
+		return policy.None
+	}
+	return r
+}
+
+func role(administrator bool, other policy.Role) policy.Role {
+	if administrator {
+		return policy.Administrator
+	}
+	return other
 }
 
 func credentialName(accessKey string) []byte { return append([]byte{credentialLetter}, accessKey...) }
@@ -118,7 +136,7 @@ func (s *Store) CreateCredential(ctx context.Context, c *kms.Credential, quota i
 			return fmt.Errorf("new access key is taken, or cannot be looked up: %w", err)
 		}
 		return write(txn, credentialName(c.AccessKey), storedCredential{
-			User: c.User, Administrator: c.Administrator, Service: c.Service, CreatedMS: c.CreatedAt.UnixMilli(), Sealed: c.Sealed,
+			User: c.User, Administrator: c.Role == policy.Administrator, Role: otherRole(c.Role), Service: c.Service, CreatedMS: c.CreatedAt.UnixMilli(), Sealed: c.Sealed,
 		})
 	}, func() {})
 }
@@ -138,7 +156,7 @@ func readCredential(txn *badger.Txn, accessKey string) (*kms.Credential, error) 
 		return nil, err
 	}
 	return &kms.Credential{
-		AccessKey: accessKey, User: stored.User, Administrator: stored.Administrator, Service: stored.Service,
+		AccessKey: accessKey, User: stored.User, Role: role(stored.Administrator, stored.Role), Service: stored.Service,
 		CreatedAt: time.UnixMilli(stored.CreatedMS).UTC(), Sealed: stored.Sealed,
 	}, nil
 }
@@ -210,7 +228,7 @@ func (s *Store) CreateToken(ctx context.Context, t *kms.Token, now time.Time) er
 			return err
 		}
 		return write(txn, tokenName(t.Hash), storedToken{
-			User: t.User, Administrator: t.Administrator, Service: t.Service, ExpiresMS: t.ExpiresAt.UnixMilli(), Sealed: t.Sealed,
+			User: t.User, Administrator: t.Role == policy.Administrator, Role: otherRole(t.Role), Service: t.Service, ExpiresMS: t.ExpiresAt.UnixMilli(), Sealed: t.Sealed,
 		})
 	}, func() {})
 }
@@ -238,7 +256,7 @@ func readToken(txn *badger.Txn, hash [32]byte) (*kms.Token, error) {
 		return nil, err
 	}
 	return &kms.Token{
-		Hash: hash, User: stored.User, Administrator: stored.Administrator, Service: stored.Service,
+		Hash: hash, User: stored.User, Role: role(stored.Administrator, stored.Role), Service: stored.Service,
 		ExpiresAt: time.UnixMilli(stored.ExpiresMS).UTC(), Sealed: stored.Sealed,
 	}, nil
 }

@@ -9,12 +9,13 @@ import (
 
 	"github.com/dgraph-io/badger/v4"
 
+	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/kms"
 )
 
 func newCredential(accessKey, user string, second int64) *kms.Credential {
 	return &kms.Credential{
-		AccessKey: accessKey, User: user, Administrator: user == "root", CreatedAt: time.Unix(second, 123e6).UTC(), Sealed: []byte("sealed " + user),
+		AccessKey: accessKey, User: user, Role: map[string]policy.Role{"root": policy.Administrator, "audit": policy.Auditor}[user], CreatedAt: time.Unix(second, 123e6).UTC(), Sealed: []byte("sealed " + user),
 	}
 }
 

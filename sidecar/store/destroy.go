@@ -55,6 +55,9 @@ func (s *Store) removeSome(ctx context.Context, ids []kms.KeyID, doomed func(*km
 			}
 			if doomed(r.key) {
 				removed = append(removed, r)
+				for _, g := range s.grants.of(r.key.ID) {
+					entries = append(entries, grantKey(g))
+				}
 				entries = append(entries, entriesOf(r, names, counts)...)
 				intents = append(intents, materialPrefix(r.key.ID))
 			}
@@ -76,6 +79,7 @@ func (s *Store) removeSome(ctx context.Context, ids []kms.KeyID, doomed func(*km
 		s.index.remove(removed)
 		for _, r := range removed {
 			s.cache.remove(r.key.ID)
+			s.grants.set(r.key.ID, nil)
 			gone = append(gone, r.key)
 		}
 		s.intend(intents)

@@ -26,7 +26,8 @@ import (
 //	x prefix           nothing: what was under the prefix must leave the files, see purge.go
 //	f                  ballast, see purge.go
 //
-// Integers are big-endian. The letters c, t and u are those of access keys, tokens and their key: see credentials.go.
+// Integers are big-endian. The letters c, t and u are those of access keys, tokens and their key: see credentials.go; g is
+// that of grants: see grants.go.
 //
 // Format 1 had a key's record, with its sealed bytes in it, under k, and under o an index of what lists are filtered by.
 func recordPrefix() []byte                   { return []byte{'r'} }

@@ -154,7 +154,7 @@ func (s *Store) prepare() error {
 	}
 	if err := s.db.View(func(txn *badger.Txn) error {
 		s.readIntents(txn)
-		return errors.Join(s.readPairs(txn), s.index.load(txn))
+		return errors.Join(s.readPairs(txn), s.index.load(txn), s.grants.load(txn))
 	}); err != nil {
 		return err
 	}

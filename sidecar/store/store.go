@@ -20,11 +20,12 @@ import (
 
 // Store is the database. It implements kms.Store.
 type Store struct {
-	db    *badger.DB
-	opts  Options
-	fresh bool
-	cache cache
-	index index
+	db     *badger.DB
+	opts   Options
+	fresh  bool
+	cache  cache
+	index  index
+	grants grants
 	// visible is held for writing while a change is in the database but not yet in the index.
 	visible sync.RWMutex
 

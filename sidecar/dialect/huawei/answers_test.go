@@ -106,6 +106,8 @@ var answerTypes = func() map[string]answerType {
 	state := strs("key_id", "key_state")
 	aliasEntity := strs("domain_id", "key_id", "alias", "alias_urn", "create_time", "update_time")
 	pair := strs("key_id", "key_spec", "public_key", "private_key_cipher_text", "private_key_plain_text")
+	grants := and(in("grants[]", strs("key_id", "grant_id", "grantee_principal", "grantee_principal_type", "operations[]", "issuing_principal",
+		"creation_date", "name", "retiring_principal")), types("next_marker", "string", "truncated", "string", "total", "number"))
 	nothing := answerType{200, types()}
 	noBody := answerType{204, types()}
 	return map[string]answerType{
@@ -159,6 +161,12 @@ var answerTypes = func() map[string]answerType {
 		"GET aliases":          {200, and(in("aliases[]", aliasEntity), types("page_info.next_marker", "string", "page_info.current_count", "number"))},
 		"DELETE aliases":       noBody,
 		"POST alias/associate": {200, aliasEntity},
+
+		"POST create-grant":          {200, strs("grant_id")},
+		"POST list-grants":           {200, grants},
+		"POST list-retirable-grants": {200, and(grants, in("grants[]", strs("encryption_context_subset.a", "expires_at", "source")))}, // those made above
+		"POST revoke-grant":          nothing,
+		"POST retire-grant":          nothing,
 
 		"GET user-instances": {200, types("instance_num", "number")},
 		"GET user-quotas":    {200, types("quotas.resources[].type", "string", "quotas.resources[].used", "number", "quotas.resources[].quota", "number")},

@@ -48,7 +48,7 @@ type gate struct {
 }
 
 var (
-	ownerCall = kms.WithCall(context.Background(), &kms.Call{Principal: policy.Principal{Name: "owner", Administrator: true}})
+	ownerCall = kms.WithCall(context.Background(), &kms.Call{Principal: policy.Principal{Name: "owner", Role: policy.Administrator}})
 	// Who the kernel says is calling.
 	stranger = policy.Caller{}
 	owner    = policy.Caller{UID: 5, Known: true}
@@ -67,7 +67,7 @@ func newGate(t testing.TB) *gate {
 	}
 	d := New(Config{
 		Core: g.core, Region: "local", ProjectID: testProject, DomainID: "dom", Timeout: 10 * time.Second, Clock: g.clock,
-		Principal: policy.Users{owner.UID: {Name: "owner", Administrator: true}}.Principal,
+		Principal: policy.Users{owner.UID: {Name: "owner", Role: policy.Administrator}}.Principal,
 	})
 	g.router = dialect.NewRouter(http.HandlerFunc(d.NotFound))
 	g.router.Add(d)
@@ -138,7 +138,7 @@ const requestBody = `{"random_data_length":"64"}` + "\n"
 // TestAuthenticate walks who calls and what the request has to show for it.
 func TestAuthenticate(t *testing.T) {
 	g := newGate(t)
-	admin := g.credential(kms.CreateCredentialInput{User: "terraform", Administrator: true})
+	admin := g.credential(kms.CreateCredentialInput{User: "terraform", Role: policy.Administrator})
 	none := g.credential(kms.CreateCredentialInput{User: "guest"})
 	token, err := g.core.CreateToken(ownerCall, kms.CreateTokenInput{})
 	if err != nil {
@@ -235,7 +235,7 @@ func TestTokenExpires(t *testing.T) {
 // TestCredentialsAndTheHSM holds that an HSM that is away is not taken for a wrong signature.
 func TestCredentialsAndTheHSM(t *testing.T) {
 	g := newGate(t)
-	n := g.credential(kms.CreateCredentialInput{User: "terraform", Administrator: true})
+	n := g.credential(kms.CreateCredentialInput{User: "terraform", Role: policy.Administrator})
 	r := func() *http.Request { return sign(bare(), requestBody, n.AccessKey, n.Secret, g.clock.Now()) }
 	g.hsm.fail = kms.Errorf(kms.CodeKeyUnavailable, "away")
 	if a := g.ask(stranger, r()); a.status != 503 || a.code() != "KMS.0104" {

@@ -33,7 +33,10 @@ var codes = map[string]string{
 	"alias": "KMS.1101", "aliases": "KMS.1101",
 	"wrapping_algorithm": "KMS.0308", "wrapping_key_spec": "KMS.1110", "only_last": "KMS.0308", "repeat": "KMS.0308",
 	"import_token": "KMS.2605", "encrypted_key_material": "KMS.0311", "encrypted_privatekey": "KMS.2609", "expiration_time": "KMS.0308",
-	"check_value": "KMS.0308",
+	"check_value":       "KMS.0308",
+	"grantee_principal": "KMS.2402", "retiring_principal": "KMS.2402", "grantee_principal_type": "KMS.0308", "operations": "KMS.0308",
+	"name": "KMS.0308", "encryption_context_equals": "KMS.0208", "encryption_context_subset": "KMS.0208", "expires_at": "KMS.0308",
+	"source": "KMS.0308", "grant_id": "KMS.2501",
 }
 
 // otherCodes are those for the bounds of a field, or for its step, where they differ.

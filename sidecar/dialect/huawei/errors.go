@@ -86,6 +86,10 @@ var answers = map[kms.Code]answer{
 	kms.CodeInvalidPrivateKey:  {http.StatusBadRequest, "KMS.2609"},
 	kms.CodeNoMaterial:         {http.StatusBadRequest, "KMS.2701"},
 	kms.CodePrivateMaterial:    {http.StatusBadRequest, "KMS.2702"},
+	kms.CodeOnlyCreateGrant:    {http.StatusBadRequest, "KMS.2401"},
+	kms.CodeInvalidGrantee:     {http.StatusBadRequest, codeGrantee},
+	kms.CodeTooManyGrants:      {http.StatusBadRequest, "KMS.2404"},
+	kms.CodeGrantNotFound:      {http.StatusBadRequest, "KMS.2502"},
 	kms.CodeBusy:               {http.StatusServiceUnavailable, "KMS.0104"},
 	kms.CodeDeadline:           {http.StatusGatewayTimeout, "KMS.0101"},
 	kms.CodeInternal:           {http.StatusInternalServerError, "KMS.0103"},
@@ -185,6 +189,8 @@ const (
 	codeExpiry          = "KMS.2602"
 	codeToken           = "KMS.2605"
 	codePrivateKey      = "KMS.2609"
+	codeGrantee         = "KMS.2402"
+	codeGrantID         = "KMS.2501"
 	codeInterval        = "KMS.3001"
 )
 

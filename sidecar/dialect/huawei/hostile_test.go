@@ -59,7 +59,7 @@ func broken(text string, dataKey bool) []wrong {
 
 // context is that of a call by the owner, for calling the core directly.
 func (s *server) context() context.Context {
-	return kms.WithCall(context.Background(), &kms.Call{Principal: policy.Principal{Name: "owner", Administrator: true}})
+	return kms.WithCall(context.Background(), &kms.Call{Principal: policy.Principal{Name: "owner", Role: policy.Administrator}})
 }
 
 // TestForeignCiphertext decrypts what another sidecar made.

@@ -45,10 +45,14 @@ func newServer(t testing.TB, owner int) *server {
 	s := &server{t: t, hsm: newFakeHSM(t), audit: &memoryAudit{}, clock: newClock(), socket: filepath.Join(shortDir(t), "kms.sock")}
 	uuid.SetRand(rand.NewChaCha8([32]byte{1}))
 	t.Cleanup(func() { uuid.SetRand(nil) })
-	s.owner = policy.Principal{Name: "owner", Administrator: true}
+	s.owner = policy.Principal{Name: "owner", Role: policy.Administrator}
 	var err error
 	s.core, err = kms.New(kms.Config{
-		Store: newStore(t), HSM: s.hsm, Auditor: s.audit, Tenant: "test", Clock: s.clock, Limits: kms.Limits{Keys: testKeys},
+		Store: newStore(t), HSM: s.hsm, Auditor: s.audit, Tenant: "test", Clock: s.clock, Limits: kms.Limits{Keys: testKeys}, Account: "dom",
+		Principals: func(name string) (policy.Principal, bool) {
+			p, ok := map[string]policy.Principal{"owner": s.owner, "app": {Name: "app"}, "other": {Name: "other"}}[name]
+			return p, ok
+		},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -91,6 +91,10 @@ var matrixOperations = []matrixOperation{
 	{"associate", "POST", "alias/associate", `{"target_key_id":"$id","alias":"$elsewhere"}`, ""},
 	{"DELETE aliases", "DELETE", "aliases", `{"key_id":"$id","aliases":["$alias"]}`, `aliases {"key_id":"$id","alias":"$alias"}`},
 	{"GET aliases", "GET", "aliases?key_id=$id", "", ""},
+	{"create-grant", "POST", "create-grant", `{"key_id":"$id","grantee_principal":"app","operations":["describe-key"]}`, ""},
+	{"list-grants", "POST", "list-grants", `{"key_id":"$id"}`, ""},
+	{"revoke-grant", "POST", "revoke-grant", `{"key_id":"$id","grant_id":"$grant"}`, ""},
+	{"retire-grant", "POST", "retire-grant", `{"key_id":"$id","grant_id":"$grant"}`, ""},
 }
 
 // TestMatrix does every operation on a key with a key of every spec and usage in every state, and compares the outcome with
@@ -128,7 +132,7 @@ func TestMatrix(t *testing.T) {
 			match, err := path.Match(strings.NewReplacer("{key_id}", "*", "{key}", "*").Replace(routes[i].path), p)
 			return err == nil && match && op.method == routes[i].method
 		})
-		aboutNone := []policy.Operation{policy.OpCreateKey, policy.OpListKeys, policy.OpGenRandom, policy.OpListTags, policy.OpFindKeys, policy.OpGetInstances, policy.OpGetQuotas}
+		aboutNone := []policy.Operation{policy.OpCreateKey, policy.OpListKeys, policy.OpGenRandom, policy.OpListTags, policy.OpFindKeys, policy.OpGetInstances, policy.OpGetQuotas, policy.OpListRetirableGrants}
 		if covered == slices.Contains(aboutNone, routes[i].operation) {
 			t.Errorf("%s %s is in the matrix: %v", routes[i].method, routes[i].path, covered)
 		}
@@ -244,6 +248,7 @@ func (m *matrix) words(key matrixKey, subject matrixSubject) map[string]string {
 		"alias": fmt.Sprintf("own/%d", m.n), "elsewhere": fmt.Sprintf("elsewhere/%d", m.n), "fresh": fmt.Sprintf("fresh/%d", m.n),
 		"encryption": key.encryption, "signing": key.signing, "mac": key.mac, "peer": publicKey(curve),
 		"token": strings.Repeat("QUJD", 86),
+		"grant": strings.Repeat("0", 64), // which no key has
 		"plain": fmt.Sprintf("00%x", sha256.Sum256([]byte{0})),
 	}
 }

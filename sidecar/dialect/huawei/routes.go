@@ -105,6 +105,12 @@ var routes = []route{
 	{del, "aliases", policy.OpDeleteAlias, (*Dialect).deleteAliases, dataBody, 204, fields(idOfKey, someAliases)},
 	{post, "alias/associate", policy.OpAssociateAlias, (*Dialect).associateAlias, controlBody, 200, fields(targetKey, alias)},
 
+	{post, "create-grant", policy.OpCreateGrant, (*Dialect).createGrant, dataBody, 200, createGrantFields},
+	{post, "list-grants", policy.OpListGrants, (*Dialect).listGrants, controlBody, 200, listGrantFields},
+	{post, "list-retirable-grants", policy.OpListRetirableGrants, (*Dialect).listRetirableGrants, controlBody, 200, retirableFields},
+	{post, "revoke-grant", policy.OpRevokeGrant, (*Dialect).revokeGrant, controlBody, 200, oneGrantFields},
+	{post, "retire-grant", policy.OpRetireGrant, (*Dialect).retireGrant, controlBody, 200, oneGrantFields},
+
 	{get, "user-instances", policy.OpGetInstances, (*Dialect).userInstances, controlBody, 200, nil},
 	{get, "user-quotas", policy.OpGetQuotas, (*Dialect).userQuotas, controlBody, 200, nil},
 }

@@ -30,7 +30,7 @@ func TestPaths(t *testing.T) {
 		{"POST", "list-keys", 200, ""}, {"POST", "list%2Dkeys", 404, "APIGW.0101"}, {"POST", "list-keys/", 404, "APIGW.0101"},
 		{"POST", "/list-keys", 404, "APIGW.0101"}, {"POST", "LIST-KEYS", 404, "APIGW.0101"}, {"POST", "x/../list-keys", 404, "APIGW.0101"},
 		{"POST", "", 404, "APIGW.0101"}, {"POST", "create-pin", 404, "APIGW.0101"}, {"POST", "import", 404, "APIGW.0101"},
-		{"POST", "create-grant", 404, "APIGW.0101"}, {"POST", "../keystores", 404, "APIGW.0101"},
+		{"POST", "create-grants", 404, "APIGW.0101"}, {"POST", "../keystores", 404, "APIGW.0101"},
 		{"GET", "list-keys", 405, "KMS.0215"}, {"PUT", "aliases", 405, "KMS.0215"}, {"PATCH", id + "/tags", 405, "KMS.0215"},
 		{"GET", id + "/tags", 200, ""}, {"GET", id + "/tags/", 404, "APIGW.0101"}, {"GET", id + "/tag", 404, "APIGW.0101"},
 		{"GET", "x/tags", 400, "KMS.0205"}, {"GET", "%7Bkey_id%7D/tags", 400, "KMS.0205"}, {"GET", id[:8] + "%2D" + id[9:] + "/tags", 200, ""},
@@ -215,7 +215,7 @@ func TestPanic(t *testing.T) {
 	for _, value := range []any{nil, "secret", fmt.Errorf("secret")} {
 		core := &panicking{value: value}
 		d := New(Config{Core: core, ProjectID: testProject, Timeout: time.Second, Principal: func(policy.Caller) policy.Principal {
-			return policy.Principal{Name: "owner", Administrator: true}
+			return policy.Principal{Name: "owner", Role: policy.Administrator}
 		}})
 		ctx := dialect.WithCaller(context.Background(), policy.Caller{Known: true})
 		r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://localhost"+address("gen-random"), strings.NewReader(`{"random_data_length":8}`))

@@ -158,6 +158,12 @@ func (c *samples) key(operations ...string) string {
 	return quote(id)
 }
 
+// grant makes a grant on a key, with everything that a grant can have, and returns its id.
+func (c *samples) grant(key string) string {
+	c.s.t.Helper()
+	return c.s.post("create-grant", `{"key_id":`+key+`,"grantee_principal":"app","operations":["encrypt-data"]}`).field(c.s.t, "grant_id")
+}
+
 // alias gives a key an alias.
 func (c *samples) alias(key string) string {
 	c.s.t.Helper()
@@ -383,6 +389,32 @@ func (c *samples) fillUse(rt *route, m *sample, set func(pairs ...string)) {
 		a, b, other := c.alias(key), c.alias(key), c.alias(c.key())
 		set("key_id", key, "aliases", `[`+a+`,`+b+`]`)
 		m.wrong["aliases"] = append(all("KMS.1101", `["a b"]`, `[""]`), all("KMS.0207", `["nobody"]`, `[`+a+`,"nobody"]`, `[`+a+`,`+other+`]`)...)
+	case policy.OpCreateGrant:
+		set("key_id", c.key(), "grantee_principal", `"app"`, "grantee_principal_type", `"user"`, "name", `"a grant"`, "retiring_principal", `"owner"`,
+			"operations", `["encrypt-data","create-grant","decrypt-data"]`, "encryption_context_subset", `{"a":"b"}`,
+			"expires_at", `"4102444800"`, "source", `"uid:7"`, "name", `"n:/_-"`)
+		m.wrong["key_id"] = append(m.wrong["key_id"], all("KMS.0209", c.key("disable-key"))...)
+		m.wrong["grantee_principal"] = all("KMS.2402", `"nobody"`, `"ap"`, `"dom"`, `"app "`, `"../x"`)
+		m.wrong["retiring_principal"] = all("KMS.2402", `"nobody"`)
+		m.wrong["grantee_principal_type"] = all("KMS.2402", `"domain"`)
+		m.wrong["operations"] = append(all("KMS.0308", `["encrypt-data","fly"]`, `["enable-key"]`, `["revoke-grant"]`, `["gen-random"]`, `[""]`,
+			`["sign"]`, `["Encrypt-data"]`), all("KMS.2401", `["create-grant"]`, `["create-grant","create-grant"]`)...)
+		m.wrong["name"] = all("KMS.0308", `"a b"`, `"é"`)
+		m.wrong["encryption_context_subset"] = all("KMS.0208", `{"":"x"}`, `{"a":"`+strings.Repeat("x", 8192)+`"}`)
+		m.wrong["encryption_context_equals"] = all("KMS.0208", `{"a":"b"}`) // beside the other
+		m.wrong["expires_at"] = all("KMS.0308", `1`, `1000000000`)
+		m.wrong["source"] = all("KMS.0308", `"uid:"`, `"uid:-1"`, `"uid:07"`, `"pid:7"`, `"7"`, `"uid:4294967296"`)
+	case policy.OpListGrants:
+		set("key_id", c.key(), "limit", `"10"`, "marker", `"0"`)
+		c.grant(m.right["key_id"])
+	case policy.OpListRetirableGrants:
+		set("limit", `"10"`, "marker", `"0"`)
+		c.grant(c.key())
+	case policy.OpRevokeGrant, policy.OpRetireGrant:
+		set("key_id", c.key())
+		set("grant_id", quote(c.grant(m.right["key_id"])))
+		m.wrong["grant_id"] = append(all("KMS.2502", quote(c.grant(c.key())), quote(strings.Repeat("0", 64))),
+			all("KMS.2501", `"x"`, quote(strings.Repeat("g", 64)), quote(strings.Repeat("0", 63)), quote(strings.Repeat("0", 65)))...)
 	case policy.OpListAliases:
 		set("key_id", c.key(), "limit", `"10"`, "marker", `"a"`)
 		c.alias(m.right["key_id"])

@@ -181,6 +181,16 @@ func appendHex(b []byte, literal string, data []byte) []byte {
 	return append(dialect.AppendHex(append(b, literal...), data), '"')
 }
 
+// appendPairs appends a literal that begins an object, strings with their names, in the order of those, and its end.
+func appendPairs(b []byte, literal string, pairs map[string]string) []byte {
+	b = append(b, literal...)
+	for i, name := range slices.Sorted(maps.Keys(pairs)) {
+		b = append(dialect.AppendString(separate(b, i), name), ':')
+		b = dialect.AppendString(b, pairs[name])
+	}
+	return append(b, '}')
+}
+
 // separate appends the comma before every element but the first.
 func separate(b []byte, i int) []byte {
 	if i == 0 {

@@ -1,0 +1,373 @@
+package policy
+
+import (
+	_ "embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/cedar-policy/cedar-go"
+	"github.com/cedar-policy/cedar-go/types"
+	"github.com/cedar-policy/cedar-go/x/exp/ast"
+	"github.com/cedar-policy/cedar-go/x/exp/schema"
+	"github.com/cedar-policy/cedar-go/x/exp/schema/validate"
+)
+
+// Policies are an operator's own Cedar policies. They are never changed.
+type Policies struct {
+	list []rule
+}
+
+type rule struct {
+	id     string // as decisions name it: the text's name with the line, or the @id
+	policy *cedar.Policy
+}
+
+// All implements cedar.PolicyIterator. The ids are places in the list.
+func (p *Policies) All() iter.Seq2[cedar.PolicyID, *cedar.Policy] {
+	return func(yield func(cedar.PolicyID, *cedar.Policy) bool) {
+		for i := range p.list {
+			if !yield(cedar.PolicyID(p.list[i].id), p.list[i].policy) {
+				return
+			}
+		}
+	}
+}
+
+// Len returns how many policies there are.
+func (p *Policies) Len() int {
+	if p == nil {
+		return 0
+	}
+	return len(p.list)
+}
+
+// Text is the text of some policies. Name goes into messages and decisions.
+type Text struct {
+	Name string
+	Body []byte
+}
+
+// maxText bounds a text, in bytes: each policy costs every request some time.
+const maxText = 1 << 20
+
+// ParsePolicies reads policies and holds them to the schema: an operation, a type or an attribute that there is not is an
+// error, and so are two policies that decisions could not tell apart. An error has the position of each fault.
+func ParsePolicies(texts ...Text) (*Policies, error) {
+	p, err := parse(texts)
+	if err != nil {
+		return nil, err
+	}
+	seen := map[string]bool{}
+	for i := range p.list {
+		if seen[p.list[i].id] {
+			return nil, fmt.Errorf("%s: its @id is that of another policy", position(p.list[i].policy))
+		}
+		seen[p.list[i].id] = true
+	}
+	return p, nil
+}
+
+func parse(texts []Text) (*Policies, error) {
+	checker, err := validator()
+	if err != nil {
+		return nil, err
+	}
+	p := &Policies{}
+	var errs []error
+	for _, text := range texts {
+		if len(text.Body) > maxText {
+			errs = append(errs, fmt.Errorf("%s: has more than %d bytes", text.Name, maxText))
+			continue
+		}
+		list, err := cedar.NewPolicyListFromBytes(text.Name, text.Body)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %s", text.Name, strings.ReplaceAll(err.Error(), "<input>", text.Name)))
+			continue
+		}
+		for _, each := range list {
+			at := position(each)
+			if err := checker.Policy(at, (*ast.Policy)(each.AST())); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %s", at, strings.ReplaceAll(err.Error(), "for policy `"+at+"`, ", "")))
+			}
+			id := fmt.Sprintf("policy %s:%d", text.Name, each.Position().Line)
+			if named := each.Annotations()["id"]; named != "" {
+				id = "policy " + string(named)
+			}
+			p.list = append(p.list, rule{id, each})
+		}
+	}
+	return p, errors.Join(errs...)
+}
+
+func position(p *cedar.Policy) string {
+	at := p.Position()
+	return fmt.Sprintf("%s:%d:%d", at.Filename, at.Line, at.Column)
+}
+
+// verdict is what the operator's policies say of a request.
+type verdict struct {
+	forbidden, permitted bool
+	by                   string
+}
+
+// decide evaluates the policies. One that forbids and cannot be evaluated forbids.
+func (p *Policies) decide(r Request, f Facts) verdict {
+	if p.Len() == 0 {
+		return verdict{}
+	}
+	w := world{request: &r, facts: &f}
+	decision, diagnostic := cedar.Authorize(p, &w, w.ask())
+	for _, e := range diagnostic.Errors {
+		if p.effect(e.PolicyID) == cedar.Forbid {
+			return verdict{forbidden: true, by: string(e.PolicyID)}
+		}
+	}
+	if len(diagnostic.Reasons) == 0 {
+		return verdict{}
+	}
+	return verdict{
+		forbidden: decision == cedar.Deny, permitted: decision == cedar.Allow, by: string(diagnostic.Reasons[0].PolicyID),
+	}
+}
+
+func (p *Policies) effect(id cedar.PolicyID) cedar.Effect {
+	for i := range p.list {
+		if p.list[i].id == string(id) {
+			return p.list[i].policy.Effect()
+		}
+	}
+	return cedar.Forbid
+}
+
+// world is a request and its facts as Cedar sees them.
+type world struct {
+	request *Request
+	facts   *Facts
+}
+
+// The types of entities, as schema has them.
+const (
+	typeUser    = "User"
+	typeRole    = "Role"
+	typeAccount = "Account"
+	typeAction  = "Action"
+	typeKey     = "Key"
+	typeTenant  = "Tenant"
+	typeContext = "EncryptionContext"
+)
+
+var contextUID = types.NewEntityUID(typeContext, "this")
+
+func (w *world) ask() cedar.Request {
+	return cedar.Request{
+		Principal: types.NewEntityUID(typeUser, types.String(w.request.Principal.Name)),
+		Action:    types.NewEntityUID(typeAction, types.String(w.request.Operation)),
+		Resource:  w.resource(),
+		Context:   w.context(),
+	}
+}
+
+func (w *world) resource() types.EntityUID {
+	if !traits[w.request.Operation].keyed {
+		return types.NewEntityUID(typeTenant, types.String(w.facts.Tenant))
+	}
+	return types.NewEntityUID(typeKey, types.String(keyText(w.facts.Key.ID)))
+}
+
+// keyText is a key's id as the APIs have it.
+func keyText(id [16]byte) string {
+	h := hex.EncodeToString(id[:])
+	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
+}
+
+func (w *world) context() types.Record {
+	record := types.RecordMap{
+		"time":               types.NewDatetime(w.facts.Time),
+		"encryption_context": contextUID,
+		"on_socket":          types.Boolean(w.request.Caller.Known),
+	}
+	if c := w.request.Caller; c.Known {
+		record["uid"], record["gid"] = types.Long(c.UID), types.Long(c.GID)
+	}
+	return types.NewRecord(record)
+}
+
+// Get implements types.EntityGetter.
+func (w *world) Get(uid types.EntityUID) (types.Entity, bool) {
+	e := types.Entity{UID: uid}
+	switch uid.Type {
+	case typeUser:
+		if string(uid.ID) != w.request.Principal.Name {
+			return e, false
+		}
+		e.Parents, e.Attributes = w.groups(), w.attributes()
+	case typeAction:
+		e.Parents = actionGroups[traits[Operation(uid.ID)].group]
+	case typeKey:
+		if uid != w.resource() {
+			return e, false
+		}
+		e.Parents = types.NewEntityUIDSet(types.NewEntityUID(typeTenant, types.String(w.facts.Tenant)))
+		e.Attributes, e.Tags = w.keyAttributes()
+	case typeContext:
+		tags := types.RecordMap{}
+		for name, value := range w.request.Context {
+			tags[types.String(name)] = types.String(value)
+		}
+		e.Tags = types.NewRecord(tags)
+	default:
+		return e, false
+	}
+	return e, true
+}
+
+var actionGroups = map[group]types.EntityUIDSet{
+	use:    types.NewEntityUIDSet(types.NewEntityUID(typeAction, types.String(use))),
+	read:   types.NewEntityUIDSet(types.NewEntityUID(typeAction, types.String(read))),
+	manage: types.NewEntityUIDSet(types.NewEntityUID(typeAction, types.String(manage))),
+}
+
+func (w *world) groups() types.EntityUIDSet {
+	account := w.request.Principal.Account
+	if account == "" {
+		account = w.facts.Account
+	}
+	groups := []types.EntityUID{types.NewEntityUID(typeAccount, types.String(account))}
+	if role := w.request.Principal.role(); role != None {
+		groups = append(groups, types.NewEntityUID(typeRole, types.String(role)))
+	}
+	return types.NewEntityUIDSet(groups...)
+}
+
+func (w *world) attributes() types.Record {
+	if w.request.Principal.Service == "" {
+		return types.Record{}
+	}
+	return types.NewRecord(types.RecordMap{"service": types.String(w.request.Principal.Service)})
+}
+
+// keyAttributes returns the attributes and tags of the key; those of one that is not there are empty.
+func (w *world) keyAttributes() (attributes, tags types.Record) {
+	k := &w.facts.Key
+	record := types.RecordMap{
+		"alias": types.String(k.Alias), "spec": types.String(k.Spec), "usage": types.String(k.Usage),
+		"origin": types.String(k.Origin), "state": types.String(k.State),
+	}
+	if k.Service != "" {
+		record["service"] = types.String(k.Service)
+	}
+	labels := types.RecordMap{}
+	for _, t := range k.Tags {
+		labels[types.String(t.Key)] = types.String(t.Value)
+	}
+	return types.NewRecord(record), types.NewRecord(labels)
+}
+
+// validator returns what holds policies to the schema, which has the operations as actions.
+var validator = sync.OnceValues(func() (*validate.Validator, error) {
+	var s schema.Schema
+	if err := s.UnmarshalCedar([]byte(Schema())); err != nil {
+		return nil, fmt.Errorf("schema of policies: %w", err)
+	}
+	resolved, err := s.Resolve()
+	if err != nil {
+		return nil, fmt.Errorf("schema of policies: %w", err)
+	}
+	return validate.New(resolved), nil
+})
+
+// Schema returns the Cedar schema of policies.
+func Schema() string {
+	var b strings.Builder
+	b.WriteString(`entity Account, Role;
+entity User in [Account, Role] { service?: String };
+entity Tenant;
+entity Key in [Tenant] { alias: String, spec: String, usage: String, origin: String, state: String, service?: String } tags String;
+entity EncryptionContext tags String;
+type Facts = { time: datetime, on_socket: Bool, uid?: Long, gid?: Long, encryption_context: EncryptionContext };
+action "use", "read", "manage";
+`)
+	for _, op := range Operations {
+		t := traits[op]
+		resource := typeTenant
+		if t.keyed {
+			resource = typeKey
+		}
+		fmt.Fprintf(&b, "action %q in [%q] appliesTo { principal: [User], resource: [%s], context: Facts };\n", op, t.group, resource)
+	}
+	return b.String()
+}
+
+//go:embed roles.cedar
+var rolesText []byte
+
+// relation is what a key is to a principal, as far as roles go by it.
+type relation uint8
+
+const (
+	noKey        relation = iota // the operation is about none, or it is not there
+	customer                     // nobody's default master key
+	ownDefault                   // that of the principal's service
+	otherDefault                 // that of another service
+)
+
+// answer is a case that roles decide.
+type answer struct {
+	role      Role
+	operation Operation
+	relation  relation
+}
+
+// answers has the @id of the policy of roles.cedar that allows each case that is allowed.
+var answers = sync.OnceValue(func() map[answer]string {
+	p, err := parse([]Text{{"roles.cedar", rolesText}})
+	if err != nil {
+		panic(err) // a test holds that it is good
+	}
+	for i := range p.list {
+		p.list[i].id = strings.TrimPrefix(p.list[i].id, "policy ")
+	}
+	all := map[answer]string{}
+	for _, role := range append(slices.Clone(Roles), service) {
+		for _, op := range Operations {
+			for _, rel := range []relation{noKey, customer, ownDefault, otherDefault} {
+				r, f := example(answer{role, op, rel})
+				if v := p.decide(r, f); v.permitted {
+					all[answer{role, op, rel}] = v.by
+				}
+			}
+		}
+	}
+	return all
+})
+
+// example is a request of a case, with its facts.
+func example(a answer) (r Request, f Facts) {
+	r = Request{Operation: a.operation, Principal: Principal{Name: "somebody", Role: a.role}}
+	if a.role == service {
+		r.Principal.Role, r.Principal.Service = None, "own"
+	}
+	f.Key.Exists = a.relation != noKey
+	f.Key.Service = map[relation]string{ownDefault: "own", otherDefault: "other"}[a.relation]
+	return r, f
+}
+
+// byRole returns the policy of roles.cedar that allows a request, or "".
+func byRole(r *Request, f *Facts) string {
+	rel := customer
+	switch {
+	case !traits[r.Operation].keyed, !f.Key.Exists:
+		rel = noKey
+	case f.Key.Service == "":
+	case f.Key.Service == r.Principal.Service:
+		rel = ownDefault
+	default:
+		rel = otherDefault
+	}
+	return answers()[answer{r.Principal.role(), r.Operation, rel}]
+}

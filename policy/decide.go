@@ -1,0 +1,105 @@
+package policy
+
+import (
+	"fmt"
+	"time"
+)
+
+// Request is what somebody asks to do.
+type Request struct {
+	Operation Operation
+	Principal Principal
+	Caller    Caller            // what the kernel says of it; the zero Caller where no kernel does
+	Context   map[string]string // the operation's encryption context
+}
+
+// Facts are what a decision depends on beside the request.
+type Facts struct {
+	Time     time.Time
+	Tenant   string
+	Account  string // of principals that have none of their own
+	Key      Key    // that the operation is about
+	Grants   []*Grant
+	Policies *Policies // the operator's own; nil: none
+}
+
+// Key is what decisions know of a key. One that is not there has its ID alone.
+type Key struct {
+	ID      [16]byte
+	Exists  bool
+	Alias   string
+	Spec    string
+	Usage   string
+	Origin  string
+	State   string
+	Service string // whose default master key it is, or empty
+	Tags    []Tag
+}
+
+// Tag is a word with a value that an operator gave a key.
+type Tag struct {
+	Key, Value string
+}
+
+// Decision is the answer of Decide.
+type Decision struct {
+	Allow  bool
+	By     string // the role, grant or policy that decided
+	Reason string // of a refusal: what is missing, or what forbids it
+}
+
+// Decide answers whether a request may be done. What nothing allows is refused, and what one policy forbids no role, grant
+// or other policy allows. For an operation that is about a key the answer holds for the key of the facts: for one that is
+// not there it says whether the principal may learn that.
+//
+// Retiring a grant is decided by that grant alone: Facts.Grants has it and no other.
+func Decide(r *Request, f *Facts) Decision {
+	switch _, known := traits[r.Operation]; {
+	case !known:
+		return Decision{Reason: "unknown operation " + string(r.Operation)}
+	case r.Principal.Name == "":
+		return Decision{Reason: "no principal for this caller"}
+	}
+	own := f.Policies.decide(*r, *f)
+	if own.forbidden {
+		return Decision{By: own.by, Reason: string(r.Operation) + " is forbidden by " + own.by}
+	}
+	if id := byRole(r, f); id != "" {
+		return Decision{Allow: true, By: id}
+	}
+	if own.permitted {
+		return Decision{Allow: true, By: own.by}
+	}
+	if g := byGrant(r, f); g != nil {
+		return Decision{Allow: true, By: "grant " + g.ID}
+	}
+	if f.Key.Exists && answers()[answer{r.Principal.role(), r.Operation, ownDefault}] != "" {
+		return Decision{Reason: "not the default key of " + r.Principal.Service}
+	}
+	return Decision{Reason: "missing permission " + string(r.Operation)}
+}
+
+// byGrant returns the first grant that allows the request. Nothing is granted on default master keys.
+func byGrant(r *Request, f *Facts) *Grant {
+	if !f.Key.Exists || f.Key.Service != "" || !traits[r.Operation].grantable {
+		return nil
+	}
+	for _, g := range f.Grants {
+		if g.shortfall(r, f) == "" {
+			return g
+		}
+	}
+	return nil
+}
+
+// Explain says of each grant of the principal's on the key why it does not allow a request, in words for people.
+func Explain(r *Request, f *Facts) (reasons []string) {
+	for _, g := range f.Grants {
+		if g.To(r.Principal, f.Account) {
+			if why := g.shortfall(r, f); why != "" {
+				reasons = append(reasons, fmt.Sprintf("grant %s: %s", g.ID, why))
+			}
+		}
+	}
+	return reasons
+}

@@ -1,0 +1,196 @@
+package huawei
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/keyside/keyside/policy"
+	"github.com/keyside/keyside/sidecar/dialect"
+	"github.com/keyside/keyside/sidecar/kms"
+)
+
+// Kinds of grantees.
+const (
+	granteeUser    = "user"
+	granteeAccount = "domain"
+)
+
+// grantsPage is the most grants on one page, and how many there are where the request does not say.
+const grantsPage = 100
+
+// The fields of grants. Operations are this cloud's nine and Keyside's own; which there are is the core's to say. The
+// constraints are Keyside's: this cloud has none, and its clients know nothing of them.
+var (
+	grantee = dialect.Field{
+		Name: "grantee_principal", Required: true, Low: 1, High: 64, As: "grantee", Code: codeGrantee, Core: kms.CodeInvalidGrantee,
+	}
+	createGrantFields = fields(
+		idOfKey, grantee,
+		dialect.Field{Name: "grantee_principal_type", Values: []string{granteeUser, granteeAccount}, Code: codeParameter},
+		dialect.Field{Name: "operations", Kind: dialect.Texts, Required: true, Low: 1, High: dialect.Unbounded, Code: codeParameter},
+		dialect.Field{Name: "name", Low: 1, High: 255, Code: codeParameter},
+		dialect.Field{
+			Name: "retiring_principal", Low: 1, High: 64, As: "retiring", Code: codeGrantee, Core: kms.CodeInvalidGrantee,
+		},
+		dialect.Field{Name: "encryption_context_equals", Kind: dialect.Pairs, High: maxContext, As: "context", Code: codeContext},
+		dialect.Field{Name: "encryption_context_subset", Kind: dialect.Pairs, High: maxContext, Code: codeContext},
+		dialect.Field{
+			Name: "expires_at", Kind: dialect.Number, Low: 1, High: maxSeconds, As: "expires", Code: codeParameter,
+		},
+		dialect.Field{Name: "source", Low: 1, High: 64, Code: codeParameter},
+	)
+	grantPage       = []dialect.Field{limitField(grantsPage), {Name: "marker", Kind: dialect.Number, Low: 0, High: dialect.Unbounded, Code: codeMarker, Core: kms.CodeInvalidMarker}}
+	listGrantFields = fields(append([]dialect.Field{idOfKey}, grantPage...)...)
+	retirableFields = fields(grantPage...)
+	oneGrantFields  = fields(idOfKey, dialect.Field{
+		Name: "grant_id", Required: true, Form: &grantForm, Code: codeGrantID, Core: kms.CodeGrantNotFound,
+	})
+	grantForm = dialect.Form{OK: isGrantID, Reason: "must be 64 hexadecimal digits"}
+)
+
+// maxSeconds is the end of the year 9999, in seconds since 1970: later times have no place in records.
+const maxSeconds = 253402300799
+
+func isGrantID(text []byte) bool {
+	for _, c := range text {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') && (c < 'A' || c > 'F') {
+			return false
+		}
+	}
+	return len(text) == 64
+}
+
+func (d *Dialect) createGrant(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
+	in := kms.CreateGrantInput{
+		Grantee: string(x.Text("grantee_principal")), Account: string(x.Text("grantee_principal_type")) == granteeAccount,
+		Name: string(x.Text("name")), Retiring: string(x.Text("retiring_principal")),
+		Constraints: policy.Constraints{Source: policy.Source(x.Text("source"))},
+	}
+	for _, operation := range x.Texts("operations") {
+		in.Operations = append(in.Operations, policy.Operation(operation))
+	}
+	switch {
+	case x.Has("encryption_context_equals") && x.Has("encryption_context_subset"):
+		return refuse(codeContext, kms.CodeInvalidRequest, "encryption_context_subset", "is not for a grant with encryption_context_equals")
+	case x.Has("encryption_context_equals"):
+		in.Constraints.Context, in.Constraints.Exact = x.Pairs("encryption_context_equals"), true
+	default:
+		in.Constraints.Context = x.Pairs("encryption_context_subset")
+	}
+	if x.Has("expires_at") {
+		in.Constraints.Expires = time.Unix(x.Number("expires_at"), 0)
+	}
+	var err error
+	if in.KeyID, err = d.key(ctx, op, x, "key_id"); err != nil {
+		return err
+	}
+	g, err := d.cfg.Core.CreateGrant(ctx, in)
+	if err != nil {
+		return err
+	}
+	x.Out = append(appendText(x.Out, `{"grant_id":`, g.ID), '}')
+	return nil
+}
+
+func (d *Dialect) listGrants(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
+	id, err := d.key(ctx, op, x, "key_id")
+	if err != nil {
+		return err
+	}
+	page, err := d.cfg.Core.ListGrants(ctx, id, int(x.Number("marker")), int(x.Number("limit")))
+	if err != nil {
+		return err
+	}
+	appendGrants(x, page)
+	return nil
+}
+
+func (d *Dialect) listRetirableGrants(ctx context.Context, _ policy.Operation, x *dialect.Exchange) error {
+	page, err := d.cfg.Core.ListRetirableGrants(ctx, int(x.Number("marker")), int(x.Number("limit")))
+	if err != nil {
+		return err
+	}
+	appendGrants(x, page)
+	return nil
+}
+
+func (d *Dialect) revokeGrant(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
+	return d.onGrant(ctx, op, x, d.cfg.Core.RevokeGrant)
+}
+
+func (d *Dialect) retireGrant(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
+	return d.onGrant(ctx, op, x, d.cfg.Core.RetireGrant)
+}
+
+func (d *Dialect) onGrant(
+	ctx context.Context, op policy.Operation, x *dialect.Exchange, do func(context.Context, kms.KeyID, string) error,
+) error {
+	id, err := d.key(ctx, op, x, "key_id")
+	if err != nil {
+		return err
+	}
+	return do(ctx, id, lower(x.Text("grant_id")))
+}
+
+// lower returns hexadecimal digits as grants have them.
+func lower(digits []byte) string {
+	b := make([]byte, len(digits))
+	for i, c := range digits {
+		if c >= 'A' && c <= 'F' {
+			c += 'a' - 'A'
+		}
+		b[i] = c
+	}
+	return string(b)
+}
+
+func appendGrants(x *dialect.Exchange, page *kms.GrantPage) {
+	x.Out = append(x.Out, `{"grants":[`...)
+	for i, g := range page.Grants {
+		x.Out = appendGrant(separate(x.Out, i), g)
+	}
+	next, truncated := "", "false"
+	if page.Next > 0 {
+		next, truncated = strconv.Itoa(page.Next), "true"
+	}
+	x.Out = appendText(x.Out, `],"next_marker":`, next)
+	x.Out = appendText(x.Out, `,"truncated":`, truncated)
+	x.Out = append(appendNumber(x.Out, `,"total":`, page.Total), '}')
+}
+
+// appendGrant appends a grant: this cloud's members, and then Keyside's constraints where it has some.
+func appendGrant(b []byte, g *policy.Grant) []byte {
+	b = appendText(appendKeyID(b, g.Key), `,"grant_id":`, g.ID)
+	b = appendText(b, `,"grantee_principal":`, g.Grantee)
+	kind := granteeUser
+	if g.Account {
+		kind = granteeAccount
+	}
+	b = appendText(b, `,"grantee_principal_type":`, kind)
+	b = append(b, `,"operations":[`...)
+	for i, op := range g.Operations {
+		b = dialect.AppendString(separate(b, i), string(op))
+	}
+	b = appendText(b, `],"issuing_principal":`, g.Issuer)
+	b = appendMillis(b, `,"creation_date":"`, g.CreatedAt)
+	b = appendText(b, `,"name":`, g.Name)
+	b = appendText(b, `,"retiring_principal":`, g.Retiring)
+	c := &g.Constraints
+	switch {
+	case c.Exact:
+		b = appendPairs(b, `,"encryption_context_equals":{`, c.Context)
+	case len(c.Context) > 0:
+		b = appendPairs(b, `,"encryption_context_subset":{`, c.Context)
+	}
+	if !c.Expires.IsZero() {
+		b = append(strconv.AppendInt(append(b, `,"expires_at":"`...), c.Expires.Unix(), 10), '"')
+	}
+	if c.Source != "" {
+		b = appendText(b, `,"source":`, string(c.Source))
+	}
+	if g.Parent != "" {
+		b = appendText(b, `,"parent_grant_id":`, g.Parent)
+	}
+	return append(b, '}')
+}

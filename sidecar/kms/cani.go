@@ -1,0 +1,114 @@
+package kms
+
+import (
+	"context"
+	"slices"
+
+	"github.com/keyside/keyside/policy"
+)
+
+// CanIInput asks whether an operation would be allowed.
+type CanIInput struct {
+	Operation policy.Operation
+	Key       string            // the id, own alias or further alias of a key, for an operation that is about one
+	As        string            // whose rights are asked about; empty: the caller's own
+	Context   map[string]string // the operation's encryption context
+}
+
+// CanIOutput is the decision as it would be made now.
+type CanIOutput struct {
+	Principal policy.Principal
+	Decision  policy.Decision
+	// Hints say of grants on the key why they do not allow it, and of an allowed operation why it would be refused
+	// nevertheless.
+	Hints []string
+}
+
+// CanI explains a decision without doing the operation. Everybody may ask about his own rights; of a key that he may not know of
+// he learns no more than that something is missing. A right of somebody else is that of a caller on the Unix socket of
+// whom nothing is known, so grants and policies that are for certain callers do not count.
+func (s *Service) CanI(ctx context.Context, in CanIInput) (*CanIOutput, error) {
+	op := policy.OpCanI
+	if call := CallFrom(ctx); in.As != "" && (call == nil || in.As != call.Principal.Name) {
+		op = policy.OpCanIForOthers
+	}
+	return run(ctx, s, op, func(ctx context.Context, r *request) (*CanIOutput, error) {
+		asked, err := s.askedFor(ctx, r, in, op)
+		if err != nil {
+			return nil, err
+		}
+		key, err := s.keyCalled(ctx, in)
+		if err != nil {
+			return nil, err
+		}
+		var grants []*policy.Grant
+		if key != nil {
+			r.keyID, grants = &key.ID, s.store.Grants(key.ID)
+		}
+		facts := s.facts(r, key, grants)
+		out := &CanIOutput{Principal: asked.Principal, Decision: policy.Decide(asked, facts)}
+		r.target = string(in.Operation) + " as " + asked.Principal.Name
+		if !out.Decision.Allow {
+			out.Hints = policy.Explain(asked, facts)
+			return out, nil
+		}
+		switch {
+		case !in.Operation.AboutKey():
+		case key == nil:
+			out.Hints = append(out.Hints, "there is no such key")
+		default:
+			if err := checkKey(in.Operation, key); err != nil {
+				out.Hints = append(out.Hints, AsError(err).Message)
+			}
+		}
+		return out, nil
+	})
+}
+
+// askedFor is the request that is asked about.
+func (s *Service) askedFor(ctx context.Context, r *request, in CanIInput, op policy.Operation) (*policy.Request, error) {
+	if err := r.limits.checkBound(in.Context, nil); err != nil {
+		return nil, err
+	}
+	switch {
+	case !slices.Contains(policy.Operations, in.Operation):
+		return nil, Errorf(CodeInvalidRequest, "unknown operation").In("operation")
+	case in.Operation.AboutKey() && in.Key == "":
+		return nil, Errorf(CodeInvalidRequest, "operation is about a key: say which").In("key")
+	}
+	asked := &policy.Request{
+		Operation: in.Operation, Principal: r.call.Principal, Caller: r.call.Caller, Context: in.Context,
+	}
+	if op == policy.OpCanIForOthers {
+		who, err := s.principalNamed(ctx, in.As)
+		if err != nil {
+			return nil, err
+		}
+		asked.Principal, asked.Caller = who, policy.Caller{}
+	}
+	return asked, nil
+}
+
+// keyCalled returns the key that is asked about, nil where the operation is about none or there is no such key.
+func (s *Service) keyCalled(ctx context.Context, in CanIInput) (*Key, error) {
+	if !in.Operation.AboutKey() {
+		return nil, nil
+	}
+	id, err := ParseKeyID(in.Key)
+	if err != nil {
+		if id, err = s.store.Named(ctx, in.Key); err != nil && AsError(err).Code == CodeNotFound {
+			var alias *Alias
+			if alias, err = s.store.Alias(ctx, in.Key); err == nil {
+				id = alias.KeyID
+			}
+		}
+	}
+	var key *Key
+	if err == nil {
+		key, err = s.store.Key(ctx, id)
+	}
+	if err != nil && AsError(err).Code == CodeNotFound {
+		return nil, nil
+	}
+	return key, err
+}

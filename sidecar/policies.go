@@ -1,0 +1,125 @@
+package sidecar
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/keyside/keyside/policy"
+)
+
+// PolicyConfig says where the operator's own policies are.
+type PolicyConfig struct {
+	Dir string `yaml:"dir"` // every *.cedar file in it; empty: there are none
+}
+
+// maxPolicyFile bounds a file of policies, in bytes.
+const maxPolicyFile = 1 << 20
+
+// load reads and checks the policies. Like the configuration, they must not be writable by others.
+func (c PolicyConfig) load() (*policy.Policies, error) {
+	if c.Dir == "" {
+		return nil, nil
+	}
+	if err := checkOwned(c.Dir); err != nil {
+		return nil, fmt.Errorf("policies: %w", err)
+	}
+	paths, err := filepath.Glob(filepath.Join(escapeGlob(c.Dir), "*.cedar"))
+	if err != nil {
+		return nil, fmt.Errorf("policies: %w", err)
+	}
+	for _, path := range paths {
+		if err := checkOwned(path); err != nil {
+			return nil, fmt.Errorf("policies: %w", err)
+		}
+	}
+	return ReadPolicies(paths)
+}
+
+// escapeGlob makes a path one that stands for itself in a pattern.
+func escapeGlob(path string) string {
+	var b []byte
+	for _, c := range []byte(path) {
+		if c == '*' || c == '?' || c == '[' || c == '\\' {
+			b = append(b, '\\')
+		}
+		b = append(b, c)
+	}
+	return string(b)
+}
+
+// checkOwned refuses what another user could change.
+func checkOwned(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && (info.Mode().Perm()&0o002 != 0 || (st.Uid != 0 && int(st.Uid) != os.Geteuid())) {
+		return fmt.Errorf("%s: must belong to root or to this user, and not be writable by others", path)
+	}
+	return nil
+}
+
+// ReadPolicies reads files of Cedar policies and holds them to the schema. An error has the position of every fault.
+func ReadPolicies(paths []string) (*policy.Policies, error) {
+	var texts []policy.Text
+	var errs []error
+	for _, path := range paths {
+		body, err := readPolicy(path)
+		errs = append(errs, err)
+		texts = append(texts, policy.Text{Name: path, Body: body})
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return policy.ParsePolicies(texts...)
+}
+
+func readPolicy(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	body, err := io.ReadAll(io.LimitReader(f, maxPolicyFile+1))
+	if err == nil && len(body) > maxPolicyFile {
+		err = fmt.Errorf("%s: has more than %d bytes", path, maxPolicyFile)
+	}
+	return body, err
+}
+
+// reloadOnHangup reads the policies again on SIGHUP. Bad ones leave those in force that are.
+func (p *process) reloadOnHangup() (stop func()) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	done := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-hangups:
+				p.reload()
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(hangups)
+		close(done)
+	}
+}
+
+func (p *process) reload() {
+	policies, err := p.cfg.Policy.load()
+	if err != nil {
+		p.log.Error("policies not reloaded, the old ones stay in force", slog.Any("error", err))
+		return
+	}
+	p.core.SetPolicies(policies)
+	p.log.Info("policies reloaded", slog.Int("policies", policies.Len()))
+}
