@@ -16,6 +16,7 @@ import (
 var (
 	keySpecs = []string{
 		"AES_256", "RSA_2048", "RSA_3072", "RSA_4096", "EC_P256", "EC_P384", "EC_P521", "SECP256K1", "HMAC_256", "HMAC_384", "HMAC_512",
+		"AES_128", "AES_192", // with --origin external alone
 	}
 	keyUsages  = []string{"ENCRYPT_DECRYPT", "SIGN_VERIFY", "GENERATE_VERIFY_MAC", "KEY_AGREEMENT"}
 	algorithms = []string{

@@ -50,6 +50,9 @@ func (d *Dialect) createKey(ctx context.Context, _ policy.Operation, x *dialect.
 	if in.Spec == "" {
 		in.Spec = kms.AES256
 	}
+	if importedSpecs[in.Spec] && in.Origin != kms.OriginExternal {
+		return refuse(codeSpec, kms.CodeUnsupportedSpec, "key_spec", "is for keys of origin external alone")
+	}
 	key, err := d.cfg.Core.CreateKey(ctx, in)
 	if err != nil {
 		return err

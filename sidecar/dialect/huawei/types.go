@@ -56,8 +56,10 @@ const (
 var (
 	specNames = []string{
 		"AES_256", "SM4", "RSA_2048", "RSA_3072", "RSA_4096", "EC_P256", "EC_P384", "EC_P521", "SECP256K1", "SM2",
-		"HMAC_256", "HMAC_384", "HMAC_512",
+		"HMAC_256", "HMAC_384", "HMAC_512", "AES_128", "AES_192",
 	}
+	// importedSpecs are those that only keys of origin external have: this cloud makes no such keys, and people bring them.
+	importedSpecs        = map[kms.KeySpec]bool{kms.AES128: true, kms.AES192: true}
 	usageNames           = []string{"ENCRYPT_DECRYPT", "SIGN_VERIFY", "GENERATE_VERIFY_MAC", "KEY_AGREEMENT"}
 	dataKeySpecNames     = slices.Sorted(maps.Keys(dataKeySpecs))
 	rsaPairSpecs         = []string{"RSA_2048", "RSA_3072", "RSA_4096"}
