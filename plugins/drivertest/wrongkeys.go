@@ -45,10 +45,7 @@ func (s *suite) wrongRSA(p *probe, m *material, list map[string][]byte) {
 	parsed, err := x509.ParsePKCS8PrivateKey(m.raw)
 	p.must(err, "parse a key that go made")
 	key := parsed.(*rsa.PrivateKey)
-	small, err := rsa.GenerateKey(rand.Reader, 1024)
-	p.must(err, "make a small rsa key in go")
-	list["a modulus of 1024 bits"], err = x509.MarshalPKCS8PrivateKey(small)
-	p.must(err, "encode")
+	list["a modulus of 1024 bits"] = rsaPKCS8(p, smallRSA(p))
 	elliptic, err := newMaterial(kind{driver.ECP256, driver.SignVerify})
 	p.must(err, "make an elliptic key in go")
 	list["an elliptic key"] = elliptic.raw
@@ -87,6 +84,35 @@ type rsaParts struct {
 	N                     *big.Int
 	E                     int
 	D, P, Q, Dp, Dq, QInv *big.Int
+}
+
+// smallRSA makes a key of 1024 bits, which Go's own generator does not in its FIPS 140-only mode.
+func smallRSA(p *probe) rsaParts {
+	one := big.NewInt(1)
+	for {
+		first, second := smallPrime(p), smallPrime(p)
+		p1, q1 := new(big.Int).Sub(first, one), new(big.Int).Sub(second, one)
+		d := new(big.Int).ModInverse(big.NewInt(65537), new(big.Int).Mul(p1, q1))
+		if d == nil || first.Cmp(second) == 0 {
+			continue
+		}
+		return rsaParts{N: new(big.Int).Mul(first, second), E: 65537, D: d, P: first, Q: second,
+			Dp: new(big.Int).Mod(d, p1), Dq: new(big.Int).Mod(d, q1), QInv: new(big.Int).ModInverse(second, first)}
+	}
+}
+
+// smallPrime returns a prime of 512 bits whose two highest are set, so that the product of two has 1024.
+func smallPrime(p *probe) *big.Int {
+	var b [64]byte
+	for {
+		_, err := rand.Read(b[:])
+		p.must(err, "random bytes")
+		b[0] |= 0xc0
+		b[len(b)-1] |= 1
+		if n := new(big.Int).SetBytes(b[:]); n.ProbablyPrime(20) {
+			return n
+		}
+	}
 }
 
 // withWeakExponent gives a key the smallest public exponent that goes with its primes.
