@@ -108,6 +108,12 @@ var answers = map[string]answer{
 		"aliases": list{alias}, "page_info": object{"next_marker": anything, "current_count": number{}},
 	}}},
 
+	"CreateGrant":         {http.StatusOK, object{"grant_id": words(`[0-9a-f]{64}`)}},
+	"ListGrants":          {http.StatusOK, grants},
+	"ListRetirableGrants": {http.StatusOK, grants},
+	"CancelGrant":         {http.StatusOK, object{}},
+	"CancelSelfGrant":     {http.StatusOK, object{}},
+
 	"ShowUserInstances": {http.StatusOK, object{"instance_num": number{}}},
 	"ShowUserQuotas": {http.StatusOK, object{"quotas": object{
 		"resources": list{object{"type": words(`CMK|grant_per_CMK`), "used": number{}, "quota": number{}}},
@@ -116,9 +122,18 @@ var answers = map[string]answer{
 	"ShowVersion":  {http.StatusOK, object{"version": version}},
 }
 
+// grants is a page of grants.
+var grants = object{
+	"grants": list{object{
+		"key_id": id, "grant_id": words(`[0-9a-f]{64}`), "grantee_principal": something, "grantee_principal_type": words(`user|domain`),
+		"operations": list{something}, "issuing_principal": something, "creation_date": words(`[0-9]{13}`), "name": anything,
+		"retiring_principal": anything,
+	}},
+	"next_marker": anything, "truncated": words(`true|false`), "total": number{},
+}
+
 // notServed are the methods whose routes Keyside does not have; each is answered as the gateway answers a wrong path.
 var notServed = []string{
-	"CreateGrant", "CancelGrant", "CancelSelfGrant", "ListGrants", "ListRetirableGrants",
 	"CreateKeyStore", "ListKeyStores", "ShowKeyStore", "DeleteKeyStore", "EnableKeyStore", "DisableKeyStore",
 	"ListSupportRegions", "ReplicateKey", "UpdatePrimaryRegion",
 	"CreatePin",

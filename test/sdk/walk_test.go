@@ -36,7 +36,7 @@ var groups = []struct {
 	{"keys", (*walk).lifecycle}, {"list", (*walk).list}, {"random", (*walk).random}, {"data keys", (*walk).dataKeys},
 	{"data key pairs", (*walk).dataKeyPairs}, {"data", (*walk).data}, {"re-encryption", (*walk).reEncryption},
 	{"signatures", (*walk).signatures}, {"macs", (*walk).macs}, {"agreement", (*walk).agreement}, {"imports", (*walk).imports},
-	{"rotation", (*walk).rotation}, {"tags", (*walk).tags}, {"aliases", (*walk).aliases}, {"quotas", (*walk).quotas}, {"versions", (*walk).versions},
+	{"rotation", (*walk).rotation}, {"tags", (*walk).tags}, {"aliases", (*walk).aliases}, {"grants", (*walk).grants}, {"quotas", (*walk).quotas}, {"versions", (*walk).versions},
 	{"refusals", (*walk).refusals}, {"not served", (*walk).notServed},
 }
 
