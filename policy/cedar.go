@@ -117,9 +117,6 @@ type verdict struct {
 
 // decide evaluates the policies. One that forbids and cannot be evaluated forbids.
 func (p *Policies) decide(r Request, f Facts) verdict {
-	if p.Len() == 0 {
-		return verdict{}
-	}
 	w := world{request: &r, facts: &f}
 	decision, diagnostic := cedar.Authorize(p, &w, w.ask())
 	for _, e := range diagnostic.Errors {

@@ -60,7 +60,10 @@ func Decide(r *Request, f *Facts) Decision {
 	case r.Principal.Name == "":
 		return Decision{Reason: "no principal for this caller"}
 	}
-	own := f.Policies.decide(*r, *f)
+	var own verdict
+	if f.Policies.Len() > 0 {
+		own = f.Policies.decide(*r, *f) // of copies: what Cedar gets escapes
+	}
 	if own.forbidden {
 		return Decision{By: own.by, Reason: string(r.Operation) + " is forbidden by " + own.by}
 	}

@@ -465,6 +465,13 @@ func (c *fakeClock) advance(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
+// peek is the time without moving the clock.
+func (c *fakeClock) peek() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
 func day(n int) time.Duration { return time.Duration(n) * 24 * time.Hour }
 
 func (c *fakeClock) Now() time.Time {

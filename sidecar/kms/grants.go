@@ -133,6 +133,9 @@ func (s *Service) CreateGrant(ctx context.Context, in CreateGrantInput) (*policy
 			if len(grants) >= r.limits.Grants {
 				return nil, Errorf(CodeTooManyGrants, "the limit of %d grants of a key is reached", r.limits.Grants)
 			}
+			if n := len(grants); n > 0 && !g.CreatedAt.After(grants[n-1].CreatedAt) { // so that their order is that of creation
+				g.CreatedAt = grants[n-1].CreatedAt.Add(time.Millisecond)
+			}
 			return append(slices.Clip(grants), g), nil
 		})
 		if err != nil {

@@ -1,0 +1,181 @@
+package kms_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/keyside/keyside/policy"
+	"github.com/keyside/keyside/sidecar/kms"
+	"github.com/keyside/keyside/sidecar/store"
+)
+
+// modelGrant is a grant as the model knows it: the rules of the user guide, written down apart from policy.
+type modelGrant struct {
+	id, grantee, issuer string
+	ops                 []policy.Operation
+	context             string // that must be in the encryption context under "a"; empty: none is needed
+	ends                time.Time
+}
+
+// grantModel is a key with grants, and the service that is held to it.
+type grantModel struct {
+	t      *rapid.T
+	w      *world
+	dir    string
+	key    kms.KeyID
+	grants []modelGrant
+}
+
+var modelUsers = map[string]context.Context{"owner": admin, "app": app, "other": other, "third": third}
+
+func (m *grantModel) live(g modelGrant) bool {
+	return g.ends.IsZero() || m.w.clock.peek().Before(g.ends)
+}
+
+// may says whether a user may do an operation under an encryption context.
+func (m *grantModel) may(user string, op policy.Operation, context string) bool {
+	return user == "owner" || slices.ContainsFunc(m.grants, func(g modelGrant) bool {
+		return g.grantee == user && m.live(g) && slices.Contains(g.ops, op) && (g.context == "" || !op.HasContext() || g.context == context)
+	})
+}
+
+// mayGrant says whether a user may make a grant: one that lets it make grants, and for each operation one that has it, none of
+// them limited more than the new one.
+func (m *grantModel) mayGrant(user string, n modelGrant) bool {
+	within := func(op policy.Operation) bool {
+		return slices.ContainsFunc(m.grants, func(g modelGrant) bool {
+			return g.grantee == user && m.live(g) && slices.Contains(g.ops, op) && (g.context == "" || g.context == n.context) &&
+				(g.ends.IsZero() || !n.ends.IsZero() && !n.ends.After(g.ends))
+		})
+	}
+	return user == "owner" || within(policy.OpCreateGrant) && !slices.ContainsFunc(n.ops, func(op policy.Operation) bool { return !within(op) })
+}
+
+func (m *grantModel) create() {
+	user := rapid.SampledFrom([]string{"owner", "app", "other", "third"}).Draw(m.t, "issuer")
+	n := modelGrant{
+		issuer: user, grantee: rapid.SampledFrom([]string{"app", "other", "third"}).Draw(m.t, "grantee"),
+		ops: rapid.SliceOfNDistinct(rapid.SampledFrom([]policy.Operation{
+			policy.OpCreateGrant, policy.OpRetireGrant, policy.OpDescribeKey, policy.OpEncryptData,
+		}), 1, 4, rapid.ID).Draw(m.t, "operations"),
+		context: rapid.SampledFrom([]string{"", "", "x", "y"}).Draw(m.t, "context"),
+	}
+	if minutes := rapid.IntRange(0, 3).Draw(m.t, "minutes"); minutes > 0 {
+		n.ends = m.w.clock.peek().Add(time.Duration(minutes) * time.Minute).Truncate(time.Millisecond)
+	}
+	in := kms.CreateGrantInput{KeyID: m.key, Grantee: n.grantee, Operations: n.ops, Constraints: policy.Constraints{Expires: n.ends}}
+	if n.context != "" {
+		in.Constraints.Context = map[string]string{"a": n.context}
+	}
+	want := kms.Code("ok")
+	switch {
+	case !m.may(user, policy.OpCreateGrant, ""), len(n.ops) > 1 && !m.mayGrant(user, n):
+		want = kms.CodeDenied
+	case len(n.ops) == 1 && n.ops[0] == policy.OpCreateGrant:
+		want = kms.CodeOnlyCreateGrant
+	case !m.mayGrant(user, n):
+		want = kms.CodeDenied
+	}
+	g, err := m.w.CreateGrant(modelUsers[user], in)
+	if codeOf(err) != want {
+		m.t.Fatalf("%s grants %+v: %v, want %s", user, n, err, want)
+	}
+	if err == nil {
+		n.id = g.ID
+		m.grants = append(m.grants, n)
+	}
+}
+
+func (m *grantModel) remove() {
+	if len(m.grants) == 0 {
+		return
+	}
+	at := rapid.IntRange(0, len(m.grants)-1).Draw(m.t, "grant")
+	user := rapid.SampledFrom([]string{"owner", "app", "other", "third"}).Draw(m.t, "user")
+	g := m.grants[at]
+	do, allowed := m.w.RevokeGrant, user == "owner"
+	if rapid.Bool().Draw(m.t, "retire") {
+		do = m.w.RetireGrant
+		allowed = allowed || g.issuer == user || g.grantee == user && m.live(g) && slices.Contains(g.ops, policy.OpRetireGrant)
+	}
+	want := kms.CodeDenied
+	if allowed {
+		want = "ok"
+		m.grants = slices.Delete(slices.Clone(m.grants), at, at+1)
+	}
+	if err := do(modelUsers[user], m.key, g.id); codeOf(err) != want {
+		m.t.Fatalf("%s takes %+v away: %v, want %s", user, g, err, want)
+	}
+}
+
+// restart closes the database and opens it again.
+func (m *grantModel) restart() {
+	if err := m.w.store.Store.Close(); err != nil {
+		m.t.Fatal(err)
+	}
+	m.open()
+}
+
+func (m *grantModel) open() {
+	s, err := store.Open(store.Options{Dir: m.dir, Tenant: "test"})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.w.store.Store = s
+	m.w.Service = m.w.restart(m.t, kms.Limits{})
+}
+
+// check compares what everybody may do with the model.
+func (m *grantModel) check() {
+	for user, ctx := range modelUsers {
+		for _, context := range []string{"", "x", "y"} {
+			in := kms.EncryptInput{KeyID: m.key, Plaintext: []byte("p")}
+			if context != "" {
+				in.Context = map[string]string{"a": context}
+			}
+			_, err := m.w.Encrypt(ctx, in)
+			if got := err == nil; got != m.may(user, policy.OpEncryptData, context) || err != nil && codeOf(err) != kms.CodeDenied {
+				m.t.Fatalf("%s encrypts with context %q: %v; grants %+v", user, context, err, m.grants)
+			}
+		}
+		if _, err := m.w.DescribeKey(ctx, m.key); (err == nil) != m.may(user, policy.OpDescribeKey, "") {
+			m.t.Fatalf("%s looks at the key: %v; grants %+v", user, err, m.grants)
+		}
+	}
+	page, err := m.w.ListGrants(admin, m.key, 0, 0)
+	if err != nil || page.Total != len(m.grants) {
+		m.t.Fatalf("%d grants are listed, want %d: %v", page.Total, len(m.grants), err)
+	}
+}
+
+// TestGrantsAgainstModel holds random histories of grants (made, handed on, retired, revoked, expired, through restarts) to
+// the model above.
+func TestGrantsAgainstModel(t *testing.T) {
+	scale(t, "rapid.checks", func(n int) int { return max(1, n/2) })
+	scale(t, "rapid.steps", func(int) int { return 15 })
+	rapid.Check(t, func(rt *rapid.T) {
+		m := &grantModel{t: rt, w: &world{hsm: newHSM(), store: &memStore{}, audit: new(fakeAudit), clock: newClock()}, dir: t.TempDir()}
+		m.open()
+		defer func() { m.w.store.Store.Close() }()
+		key, err := m.w.CreateKey(admin, kms.CreateKeyInput{Alias: "k"})
+		if err != nil {
+			rt.Fatal(err)
+		}
+		m.key = key.ID
+		rt.Repeat(map[string]func(*rapid.T){
+			"create": func(*rapid.T) { m.create() }, "create too": func(*rapid.T) { m.create() },
+			"remove": func(*rapid.T) { m.remove() },
+			"wait":   func(*rapid.T) { m.w.clock.advance(time.Minute) },
+			"restart": func(rt *rapid.T) {
+				if rapid.IntRange(0, 3).Draw(rt, "really") == 0 {
+					m.restart()
+				}
+			},
+			"": func(*rapid.T) { m.check() },
+		})
+	})
+}
