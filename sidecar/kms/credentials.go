@@ -208,10 +208,16 @@ func (s *Service) CreateToken(ctx context.Context, in CreateTokenInput) (*NewTok
 	})
 }
 
-// rightsOf returns the principal that a user's access keys stand for, or the caller where no user is named.
+// rightsOf returns the principal that a user's access keys stand for, or the caller where no user is named. An access key
+// that was deleted since it signed the request makes no token that would outlive it.
 func (s *Service) rightsOf(ctx context.Context, r *request, user string) (policy.Principal, error) {
 	if user == "" || user == r.call.Principal.Name {
-		return r.call.Principal, nil
+		if r.call.AccessKey == "" {
+			return r.call.Principal, nil
+		}
+		who, err := s.credential(ctx, r.call.AccessKey)
+		clear(who.secret[:])
+		return who.principal, err
 	}
 	if err := CheckUser(user); err != nil {
 		return policy.Principal{}, err

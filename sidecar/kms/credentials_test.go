@@ -333,6 +333,25 @@ func TestDeletedMeanwhile(t *testing.T) {
 	wantCode(t, err, kms.CodeBusy)
 }
 
+// TestTokenOfDeletedAccessKey holds that a request which was signed before its access key was deleted makes no token after
+// it: that would have the rights of the access key for another day.
+func TestTokenOfDeletedAccessKey(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	n := w.credential(t, kms.CreateCredentialInput{User: "app", Role: policy.Administrator})
+	signed := kms.WithCall(context.Background(), &kms.Call{
+		Principal: policy.Principal{Name: "app", Role: policy.Administrator}, AccessKey: n.AccessKey,
+	})
+	made, err := w.CreateToken(signed, kms.CreateTokenInput{})
+	if wantCode(t, err, "ok"); made.User != "app" || made.Role != policy.Administrator {
+		t.Errorf("the access key's token is %+v", made.Token)
+	}
+	wantCode(t, w.DeleteCredential(admin, n.AccessKey), "ok")
+	for _, user := range []string{"", "app"} {
+		_, err = w.CreateToken(signed, kms.CreateTokenInput{User: user})
+		wantCode(t, err, kms.CodeUnauthenticated)
+	}
+}
+
 // TestServicePrincipal holds that a service does what it may with its own default key, and nothing with any other, nor
 // anything else.
 func TestServicePrincipal(t *testing.T) {
