@@ -117,7 +117,8 @@ func guard(next http.Handler) http.Handler {
 		if !dialect.CallerFrom(r.Context()).Known && dialect.FromBrowser(r) {
 			x := dialect.Begin()
 			defer x.End()
-			x.Out = append(x.Out, `{"error_code":"APIGW.0304","error_msg":"requests of web pages are refused"}`...)
+			x.Out = append(x.Out, `{"error_code":"APIGW.0304","error_msg":"requests of web pages are refused","request_id":"`...)
+			x.Out = append(append(x.Out, x.RequestID...), `"}`...)
 			x.Send(w, http.StatusForbidden)
 			return
 		}

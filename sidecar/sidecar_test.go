@@ -385,7 +385,7 @@ func TestLoopback(t *testing.T) {
 		{"GET", "/healthz", "", "", 200, `"status":"ok"`},
 		{"GET", "/healthz", "localhost:" + port, "", 200, `"status":"ok"`},
 		{"GET", "/healthz", "[::1]", "", 200, `"status":"ok"`},
-		{"GET", "/healthz", "keys.example.com", "", 403, "APIGW.0304"},
+		{"GET", "/healthz", "keys.example.com", "", 403, `"APIGW.0304","error_msg":"requests of web pages are refused","request_id":"`},
 		{"GET", "/healthz", "127.0.0.1.example.com", "", 403, "APIGW.0304"},
 		{"GET", "/healthz", "", "http://localhost", 403, "APIGW.0304"},
 		{"POST", "/v1.0/keyside/kms/list-keys", "", "", 401, "APIGW.0301"},
