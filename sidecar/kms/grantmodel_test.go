@@ -155,7 +155,6 @@ func (m *grantModel) check() {
 // TestGrantsAgainstModel holds random histories of grants (made, handed on, retired, revoked, expired, through restarts) to
 // the model above.
 func TestGrantsAgainstModel(t *testing.T) {
-	scale(t, "rapid.checks", func(n int) int { return max(1, n/2) })
 	scale(t, "rapid.steps", func(int) int { return 15 })
 	rapid.Check(t, func(rt *rapid.T) {
 		m := &grantModel{t: rt, w: &world{hsm: newHSM(), store: &memStore{}, audit: new(fakeAudit), clock: newClock()}, dir: t.TempDir()}
