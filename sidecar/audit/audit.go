@@ -66,6 +66,7 @@ type Log struct {
 	path    string
 	number  int   // of the file
 	size    int64 // of the file as far as it is acknowledged
+	before  int   // records of the last group
 	lost    int   // records refused since the first error
 	cause   error // the first error
 	closed  bool
@@ -212,7 +213,8 @@ func (l *Log) write(g *group) error {
 		l.lost += g.records
 		return err
 	}
-	err := l.append(g.lines, g.records == 1)
+	err := l.append(g.lines, g.records == 1 && l.before <= 1)
+	l.before = g.records
 	if err != nil {
 		l.lost += g.records
 		l.fail(err)
