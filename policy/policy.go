@@ -108,6 +108,21 @@ type Caller struct {
 	PID int32  `json:"pid"`
 	// Known is false where no kernel vouches for the caller, as on localhost; such a caller is nobody.
 	Known bool `json:"known"`
+	// Process is what else is known of the process; nil: nothing.
+	Process *Process `json:"process,omitempty"`
+}
+
+// Process is what is known of a caller's process beside its ids. It is never changed, and shared by all requests of a
+// connection. What could not be found out is empty, and matches no selector.
+type Process struct {
+	Exe       string   `json:"exe,omitempty"`       // path of the executable, as the process sees it
+	Unit      string   `json:"unit,omitempty"`      // systemd unit of the system manager, such as app.service
+	Pod       string   `json:"pod,omitempty"`       // uid of the Kubernetes pod
+	Container string   `json:"container,omitempty"` // id of the outermost container
+	Groups    []uint32 `json:"groups,omitempty"`    // supplementary groups
+	// Digest returns the SHA-256 of the executable in hexadecimal digits, "" where it is not known. It reads the file, once,
+	// and is asked by selectors alone. nil: not known.
+	Digest func() string `json:"-"`
 }
 
 // Role is what an operator makes a principal to be; roles.cedar says what each may do.
