@@ -17,6 +17,7 @@ type Call struct {
 	Principal policy.Principal
 	Limits    *Limits // that the dialect has of its own, every field set; nil: the service's
 	AccessKey string  // that signed the request, or was said to have; empty where none did
+	Token     bool    // the request showed a token, and nothing else says who sent it
 }
 
 type callKey struct{}

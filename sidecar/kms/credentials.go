@@ -66,10 +66,22 @@ func (n *NewCredential) wipe() {
 	}
 }
 
-// CreateCredential makes an access key.
+// notByToken refuses a caller that showed a token to make credentials, whatever its role: they would outlive the token, which
+// is good for a while and no longer.
+func (r *request) notByToken() error {
+	if r.call.Token {
+		return r.settle(policy.Decision{Reason: "a token makes no tokens and no access keys"})
+	}
+	return nil
+}
+
+// CreateCredential makes an access key. No token does that.
 func (s *Service) CreateCredential(ctx context.Context, in CreateCredentialInput) (*NewCredential, error) {
 	return run(ctx, s, policy.OpCreateCredential, func(ctx context.Context, r *request) (*NewCredential, error) {
 		r.target = in.User
+		if err := r.notByToken(); err != nil {
+			return nil, err
+		}
 		if err := in.check(); err != nil {
 			return nil, err
 		}
@@ -171,9 +183,13 @@ func (n *NewToken) wipe() {
 	}
 }
 
-// CreateToken makes a token that has the rights of its user.
+// CreateToken makes a token that has the rights of its user, for whom the kernel vouches for or an access key's signature
+// does: no token makes another.
 func (s *Service) CreateToken(ctx context.Context, in CreateTokenInput) (*NewToken, error) {
 	return run(ctx, s, policy.OpCreateToken, func(ctx context.Context, r *request) (*NewToken, error) {
+		if err := r.notByToken(); err != nil {
+			return nil, err
+		}
 		if in.TTL == 0 {
 			in.TTL = defaultTokenTime
 		}

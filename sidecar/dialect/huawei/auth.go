@@ -69,6 +69,7 @@ func (d *Dialect) checkToken(ctx context.Context, call *kms.Call, token string) 
 	if token == "" {
 		return errNoToken
 	}
+	call.Token = true
 	call.Principal, err = d.cfg.Core.AuthenticateToken(ctx, token)
 	return notAuthenticated(err, answer{http.StatusForbidden, "KMS.0302"})
 }

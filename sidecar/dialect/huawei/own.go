@@ -18,7 +18,7 @@ func (d *Dialect) Own(
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		x := dialect.Begin()
 		defer x.End()
-		err := d.operate(name, op, r, x, func(ctx context.Context, call *kms.Call) error {
+		err := d.operate(name, op, r, x, func(ctx context.Context, call *kms.Call, _ *policy.Operation) error {
 			err := d.authenticate(ctx, call, controlBody, r, x)
 			if err == nil {
 				err = decodeError(x.Decode(r, controlBody))

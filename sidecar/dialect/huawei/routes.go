@@ -95,7 +95,7 @@ var routes = []route{
 
 	{get, "{key_id}/tags", policy.OpListKeyTags, (*Dialect).keyTags, controlBody, 200, fields(idInPath)},
 	{post, "{key_id}/tags", policy.OpTagKey, (*Dialect).createTag, controlBody, 204, fields(idInPath, oneTag)},
-	{post, "{key_id}/tags/action", policy.OpTagKey, (*Dialect).changeTags, controlBody, 204, fields(idInPath, tagAction, someTags)},
+	{post, tagsAction, policy.OpTagKey, (*Dialect).changeTags, controlBody, 204, fields(idInPath, tagAction, someTags)},
 	{del, "{key_id}/tags/{key}", policy.OpUntagKey, (*Dialect).deleteTag, controlBody, 204, fields(idInPath, tagInPath)},
 	{get, "tags", policy.OpListTags, (*Dialect).projectTags, controlBody, 200, nil},
 	{post, "resource_instances/action", policy.OpFindKeys, (*Dialect).findKeys, dataBody, 200, findKeysFields},
@@ -113,6 +113,17 @@ var routes = []route{
 
 	{get, "user-instances", policy.OpGetInstances, (*Dialect).userInstances, controlBody, 200, nil},
 	{get, "user-quotas", policy.OpGetQuotas, (*Dialect).userQuotas, controlBody, 200, nil},
+}
+
+// tagsAction is the one path where the body says which operation it is.
+const tagsAction = "{key_id}/tags/action"
+
+// asked is the operation that a request with these fields is for.
+func (rt *route) asked(x *dialect.Exchange) policy.Operation {
+	if rt.path == tagsAction && string(x.Text(tagAction.Name)) == deleteTags {
+		return policy.OpUntagKey
+	}
+	return rt.operation
 }
 
 // Served lists what the dialect serves, for documentation. Paths begin at the project, with those exceptions that begin
@@ -204,7 +215,7 @@ func (d *Dialect) NotFound(w http.ResponseWriter, _ *http.Request) {
 
 // serve does one operation: who calls, for which project, with what fields; then the core.
 func (d *Dialect) serve(rt *route, project string, vars []dialect.Var, r *http.Request, x *dialect.Exchange) error {
-	return d.operate(Name, rt.operation, r, x, func(ctx context.Context, call *kms.Call) error {
+	return d.operate(Name, rt.operation, r, x, func(ctx context.Context, call *kms.Call, asked *policy.Operation) error {
 		err := d.authenticate(ctx, call, rt.bodyLimit, r, x)
 		if err == nil && project != d.cfg.ProjectID {
 			err = errProject
@@ -214,18 +225,19 @@ func (d *Dialect) serve(rt *route, project string, vars []dialect.Var, r *http.R
 		}
 		if err == nil {
 			err = fieldError(x.ReadFields(rt.fields, r, vars))
+			*asked = rt.asked(x)
 		}
 		if err == nil {
-			err = rt.handle(d, ctx, rt.operation, x)
+			err = rt.handle(d, ctx, *asked, x)
 		}
 		return err
 	})
 }
 
 // operate does one operation under the name that its record has for the API: with its time, its trace, its call, and a
-// record of whatever refuses it before the core does.
+// record of whatever refuses it before the core does. do may find out that another operation is asked for.
 func (d *Dialect) operate(
-	name string, op policy.Operation, r *http.Request, x *dialect.Exchange, do func(context.Context, *kms.Call) error,
+	name string, op policy.Operation, r *http.Request, x *dialect.Exchange, do func(context.Context, *kms.Call, *policy.Operation) error,
 ) (err error) {
 	timeout := d.cfg.Timeout
 	if slices.Contains(makers, op) {
@@ -245,7 +257,8 @@ func (d *Dialect) operate(
 			err = d.recordRefusal(ctx, op, panicked(p))
 		}
 	}()
-	return d.recordRefusal(ctx, op, do(ctx, call))
+	err = do(ctx, call, &op)
+	return d.recordRefusal(ctx, op, err)
 }
 
 // outcome is the core's code for how an operation ended, "" for well.
