@@ -45,27 +45,33 @@ var (
 
 const invalid = "KMS.0308"
 
+// ownRoute is one operation of Keyside's own.
+type ownRoute struct {
+	method, path string
+	operation    policy.Operation
+	fields       []dialect.Field
+	do           func(*own, context.Context, *dialect.Exchange) error
+}
+
+// ownRoutes is every operation of Keyside's own.
+var ownRoutes = []ownRoute{
+	{http.MethodPost, client.CredentialsPath, policy.OpCreateCredential, []dialect.Field{userField, roleField}, (*own).createCredential},
+	{http.MethodGet, client.CredentialsPath, policy.OpListCredentials, nil, (*own).listCredentials},
+	{http.MethodDelete, client.CredentialsPath, policy.OpDeleteCredential, []dialect.Field{accessKeyField}, (*own).deleteCredential},
+	{http.MethodPost, client.TokensPath, policy.OpCreateToken, []dialect.Field{tokenUserField, secondsField}, (*own).createToken},
+	{http.MethodPost, client.CanIPath, policy.OpCanI, []dialect.Field{operationField, keyField, asField, contextField}, (*own).canI},
+	{http.MethodGet, client.HSMStatusPath, policy.OpHSMStatus, nil, (*own).hsmStatus},
+}
+
 // handlers registers the operations with a router. cloud says who calls, and has the words for errors.
 func (o *own) handlers(router *dialect.Router, cloud *huawei.Dialect) {
-	for _, route := range []struct {
-		method, path string
-		op           policy.Operation
-		fields       []dialect.Field
-		do           func(context.Context, *dialect.Exchange) error
-	}{
-		{http.MethodPost, client.CredentialsPath, policy.OpCreateCredential, []dialect.Field{userField, roleField}, o.createCredential},
-		{http.MethodGet, client.CredentialsPath, policy.OpListCredentials, nil, o.listCredentials},
-		{http.MethodDelete, client.CredentialsPath, policy.OpDeleteCredential, []dialect.Field{accessKeyField}, o.deleteCredential},
-		{http.MethodPost, client.TokensPath, policy.OpCreateToken, []dialect.Field{tokenUserField, secondsField}, o.createToken},
-		{http.MethodPost, client.CanIPath, policy.OpCanI, []dialect.Field{operationField, keyField, asField, contextField}, o.canI},
-		{http.MethodGet, client.HSMStatusPath, policy.OpHSMStatus, nil, o.hsmStatus},
-	} {
-		router.Handle(route.method, route.path, cloud.Own("keyside", route.op, route.fields,
+	for _, route := range ownRoutes {
+		router.Handle(route.method, route.path, cloud.Own("keyside", route.operation, route.fields,
 			func(ctx context.Context, x *dialect.Exchange) error {
 				if !dialect.CallerFrom(ctx).Known {
-					return o.core.Refuse(ctx, route.op, kms.Errorf(kms.CodeDenied, "only on the Unix socket"))
+					return o.core.Refuse(ctx, route.operation, kms.Errorf(kms.CodeDenied, "only on the Unix socket"))
 				}
-				return route.do(ctx, x)
+				return route.do(o, ctx, x)
 			}))
 	}
 }
