@@ -243,7 +243,7 @@ func TestTimeouts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			err = d.operate(rt.path, rt.operation, r, &dialect.Exchange{}, func(ctx context.Context, _ *kms.Call) error {
+			err = d.operate(rt.path, rt.operation, r, &dialect.Exchange{}, func(ctx context.Context, _ *kms.Call, _ *policy.Operation) error {
 				end, _ := ctx.Deadline()
 				want := configured
 				if slices.Contains([]string{"create-key", "create-rsa-datakey-pair", "get-parameters-for-import"}, rt.path) {
