@@ -66,6 +66,14 @@ func (s Source) parse() (kind string, n uint32, err error) {
 	return kind, uint32(id), nil
 }
 
+// Repeats reports whether a grant has the name of an older one and says the same.
+func (g *Grant) Repeats(old *Grant) bool {
+	c, d := &g.Constraints, &old.Constraints
+	return g.Name != "" && g.Name == old.Name && g.Key == old.Key && g.Issuer == old.Issuer &&
+		g.Grantee == old.Grantee && g.Account == old.Account && g.Retiring == old.Retiring && slices.Equal(g.Operations, old.Operations) &&
+		maps.Equal(c.Context, d.Context) && c.Exact == d.Exact && c.Expires.Equal(d.Expires) && c.Source == d.Source
+}
+
 // To reports whether a principal is among those that the grant was made to. account is that of principals without one of
 // their own.
 func (g *Grant) To(p Principal, account string) bool {

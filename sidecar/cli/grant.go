@@ -52,7 +52,7 @@ later has it.`,
 	f.StringVar(&g.Grantee, "to", "", "`name` of the user, or with --account of the account (required)")
 	f.BoolFunc("account", "the grant is to all users of the account", func(string) error { g.Kind = client.GranteeAccount; return nil })
 	f.StringSliceVar(&g.Operations, "operations", nil, "what it allows (required)")
-	f.StringVar(&g.Name, "name", "", "what lists call it")
+	f.StringVar(&g.Name, "name", "", "what lists call it; the same grant under the same name is made once")
 	f.StringVar(&g.Retiring, "retiring", "", "`name` of another user who may retire it")
 	f.StringToStringVar(&exactly, "context-equals", nil, "encryption context that operations must have, name=value[,name=value]")
 	f.StringToStringVar(&containing, "context-contains", nil, "encryption context that theirs must contain")

@@ -16,6 +16,7 @@ import (
 // modelGrant is a grant as the model knows it: the rules of the user guide, written down apart from policy.
 type modelGrant struct {
 	id, grantee, issuer string
+	name                string
 	ops                 []policy.Operation
 	context             string // that must be in the encryption context under "a"; empty: none is needed
 	ends                time.Time
@@ -55,6 +56,12 @@ func (m *grantModel) mayGrant(user string, n modelGrant) bool {
 	return user == "owner" || within(policy.OpCreateGrant) && !slices.ContainsFunc(n.ops, func(op policy.Operation) bool { return !within(op) })
 }
 
+// repeats says whether a grant with a name is one that is there.
+func (n modelGrant) repeats(g modelGrant) bool {
+	return n.name != "" && n.name == g.name && n.grantee == g.grantee && n.issuer == g.issuer && slices.Equal(n.ops, g.ops) &&
+		n.context == g.context && n.ends.Equal(g.ends)
+}
+
 func (m *grantModel) create() {
 	user := rapid.SampledFrom([]string{"owner", "app", "other", "third"}).Draw(m.t, "issuer")
 	n := modelGrant{
@@ -63,11 +70,13 @@ func (m *grantModel) create() {
 			policy.OpCreateGrant, policy.OpRetireGrant, policy.OpDescribeKey, policy.OpEncryptData,
 		}), 1, 4, rapid.ID).Draw(m.t, "operations"),
 		context: rapid.SampledFrom([]string{"", "", "x", "y"}).Draw(m.t, "context"),
+		name:    rapid.SampledFrom([]string{"", "once"}).Draw(m.t, "name"),
 	}
+	slices.Sort(n.ops)
 	if minutes := rapid.IntRange(0, 3).Draw(m.t, "minutes"); minutes > 0 {
 		n.ends = m.w.clock.peek().Add(time.Duration(minutes) * time.Minute).Truncate(time.Millisecond)
 	}
-	in := kms.CreateGrantInput{KeyID: m.key, Grantee: n.grantee, Operations: n.ops, Constraints: policy.Constraints{Expires: n.ends}}
+	in := kms.CreateGrantInput{KeyID: m.key, Grantee: n.grantee, Operations: n.ops, Name: n.name, Constraints: policy.Constraints{Expires: n.ends}}
 	if n.context != "" {
 		in.Constraints.Context = map[string]string{"a": n.context}
 	}
@@ -84,9 +93,14 @@ func (m *grantModel) create() {
 	if codeOf(err) != want {
 		m.t.Fatalf("%s grants %+v: %v, want %s", user, n, err, want)
 	}
-	if err == nil {
-		n.id = g.ID
+	if err != nil {
+		return
+	}
+	n.id = g.ID
+	if i := slices.IndexFunc(m.grants, n.repeats); i < 0 {
 		m.grants = append(m.grants, n)
+	} else if m.grants[i].id != g.ID {
+		m.t.Fatalf("%+v was made again as %s", m.grants[i], g.ID)
 	}
 }
 

@@ -20,7 +20,7 @@ type CreateGrantInput struct {
 	Grantee     string // a user, or an account with Account set
 	Account     bool
 	Operations  []policy.Operation
-	Name        string // of the grant, or empty; several may have the same
+	Name        string // of the grant, or empty; several may have the same, if they differ otherwise
 	Retiring    string // a user who may retire it, or empty
 	Constraints policy.Constraints
 }
@@ -104,7 +104,8 @@ func (s *Service) principalNamed(ctx context.Context, name string) (policy.Princ
 }
 
 // CreateGrant allows somebody something on a key. Who may make grants by a role or a policy may grant everything that can
-// be granted; a grantee with create-grant no more than it has itself.
+// be granted; a grantee with create-grant no more than it has itself. A grant with a name is made once: whoever asks for the
+// same again, since it did not see the answer, gets the one that is there. Without a name each call makes another.
 func (s *Service) CreateGrant(ctx context.Context, in CreateGrantInput) (*policy.Grant, error) {
 	return run(ctx, s, policy.OpCreateGrant, func(ctx context.Context, r *request) (*policy.Grant, error) {
 		r.keyID = &in.KeyID
@@ -126,6 +127,11 @@ func (s *Service) CreateGrant(ctx context.Context, in CreateGrantInput) (*policy
 			}
 			if err := checkKey(r.op, key); err != nil {
 				return nil, err
+			}
+			if i := slices.IndexFunc(grants, g.Repeats); i >= 0 {
+				g = grants[i]
+				r.target = describeGrant(g)
+				return grants, nil
 			}
 			if len(grants) >= r.limits.Grants { // then those that allow nothing any more make room
 				grants = slices.DeleteFunc(slices.Clone(grants), func(g *policy.Grant) bool { return g.Expired(r.start) })

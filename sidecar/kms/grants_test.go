@@ -349,8 +349,16 @@ func TestGrantLimits(t *testing.T) {
 	short.Constraints.Expires = w.clock.Now().Add(time.Minute)
 	w.grant(t, admin, short)
 	w.grant(t, admin, in)
-	w.grant(t, admin, in) // the same again is another grant
-	_, err := w.CreateGrant(admin, in)
+	named := in
+	named.Name = "once"
+	first := w.grant(t, admin, named)
+	_, err := w.CreateGrant(admin, in) // without a name the same again is another grant
+	wantCode(t, err, kms.CodeTooManyGrants)
+	if again := w.grant(t, admin, named); again.ID != first.ID {
+		t.Errorf("a grant with a name was made twice: %s and %s", first.ID, again.ID)
+	}
+	named.Operations = ops(policy.OpDecryptData)
+	_, err = w.CreateGrant(admin, named) // the name alone does not make it the same
 	wantCode(t, err, kms.CodeTooManyGrants)
 	w.clock.advance(time.Minute)
 	if page, err := w.ListGrants(admin, key.ID, 0, 0); err != nil || page.Total != 3 {
