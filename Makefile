@@ -74,11 +74,11 @@ fuzz: ## each fuzz target for FUZZTIME (default 60s)
 
 soak: ## the long tests: 2,000 imports, 10,000 random sequences of operations, 10,000 keys due at once, a file of 1 GiB, 20,000 keys, lists of 100,000
 	@.ci/install 'run the soak tests' softhsm2 opensc curl openssl
-	go test -run AgainstModel -rapid.checks 10000 -timeout 60m -v ./sidecar/kms
+	go test -run AgainstModel -timeout 60m -v ./sidecar/kms -rapid.checks=10000
 	go test -tags soak -run Soak -timeout 30m -v ./sidecar/kms ./plugins/pkcs11
 	go test -tags soak -run Soak -timeout 60m -v ./test/
 
-chaos: ## drivers and daemons killed at random under load, and while keys change and come due
+chaos: ## drivers and daemons killed at random under load, and while keys and grants change and keys come due
 	@.ci/install 'run the chaos tests' softhsm2 opensc curl openssl
 	go test -tags chaos -run 'Chaos|Killed' -timeout 30m -v ./test/
 

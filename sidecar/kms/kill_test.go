@@ -2,7 +2,6 @@ package kms_test
 
 import (
 	"bufio"
-	"context"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
@@ -12,11 +11,8 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/kms"
@@ -48,6 +44,17 @@ type life struct {
 	say   func(format string, a ...any)
 
 	wrapped kms.ImportInput // of the key that is imported
+	grants  map[string]string
+}
+
+func (l *life) grant(name string) error {
+	g, err := l.CreateGrant(admin, kms.CreateGrantInput{
+		KeyID: l.ids["lives"], Grantee: "app", Name: name, Operations: []policy.Operation{policy.OpEncryptData},
+	})
+	if err == nil {
+		l.grants[name] = g.ID
+	}
+	return err
 }
 
 func (l *life) create(name string) error {
@@ -80,6 +87,9 @@ func (l *life) after(days int) error {
 var lifeSteps = []func(*life) error{
 	func(l *life) error { return l.create("lives") },
 	func(l *life) error { return l.encrypt("lives") },
+	func(l *life) error { return l.grant("one") },
+	func(l *life) error { return l.grant("two") },
+	func(l *life) error { return l.RevokeGrant(admin, l.ids["lives"], l.grants["one"]) },
 	func(l *life) error { _, err := l.EnableRotation(admin, l.ids["lives"], 30); return err },
 	func(l *life) error { return l.create("dies") },
 	func(l *life) error { return l.encrypt("dies") },
@@ -120,98 +130,6 @@ var lifeSteps = []func(*life) error{
 	func(l *life) error { return l.after(2) }, // destroys the material and the wrapping key
 }
 
-// killer kills this process when it comes by for the nth time.
-type killer struct{ left atomic.Int64 }
-
-func (k *killer) point() {
-	if k.left.Add(-1) == 0 {
-		_ = unix.Kill(os.Getpid(), unix.SIGKILL)
-		select {}
-	}
-}
-
-// The ports with a point before and after each call that writes, and inside each transaction.
-type (
-	mortalStore struct {
-		*store.Store
-		*killer
-	}
-	mortalHSM struct {
-		*fakeHSM
-		*killer
-	}
-	mortalAudit struct{ *killer }
-)
-
-func (m mortalStore) CreateKey(ctx context.Context, key *kms.Key, quota int) error {
-	m.point()
-	defer m.point()
-	return m.Store.CreateKey(ctx, key, quota)
-}
-
-func (m mortalStore) UpdateKey(ctx context.Context, id kms.KeyID, change func(*kms.Key) error) (*kms.Key, error) {
-	m.point()
-	defer m.point()
-	return m.Store.UpdateKey(ctx, id, func(key *kms.Key) error {
-		defer m.point()
-		return change(key)
-	})
-}
-
-func (m mortalStore) DestroyKeys(ctx context.Context, ids []kms.KeyID, doomed func(*kms.Key) bool) ([]*kms.Key, error) {
-	m.point()
-	defer m.point()
-	return m.Store.DestroyKeys(ctx, ids, func(key *kms.Key) bool {
-		defer m.point()
-		return doomed(key)
-	})
-}
-
-func (m mortalStore) ReserveMessages(ctx context.Context, id kms.KeyID, version uint32, n uint64) (uint64, error) {
-	m.point()
-	defer m.point()
-	return m.Store.ReserveMessages(ctx, id, version, n)
-}
-
-func (m mortalStore) CreatePair(ctx context.Context, p *kms.WrappingPair, limit int) error {
-	m.point()
-	defer m.point()
-	return m.Store.CreatePair(ctx, p, limit)
-}
-
-func (m mortalStore) DestroyPairs(ctx context.Context, now time.Time, limit int) ([]*kms.WrappingPair, time.Time, error) {
-	gone, next, err := m.Store.DestroyPairs(ctx, now, limit)
-	if len(gone) > 0 {
-		m.point()
-	}
-	return gone, next, err
-}
-
-func (m mortalHSM) ImportKey(ctx context.Context, ref kms.KeyRef, w kms.WrappedMaterial) (*kms.SealedKey, error) {
-	m.point()
-	defer m.point()
-	return m.fakeHSM.ImportKey(ctx, ref, w)
-}
-
-func (m mortalHSM) MakeKey(ctx context.Context, ref kms.KeyRef) (*kms.SealedKey, error) {
-	defer m.point()
-	return m.fakeHSM.MakeKey(ctx, ref)
-}
-
-func (m mortalHSM) DestroyKey(ctx context.Context, ref kms.KeyRef) error {
-	defer m.point()
-	return m.fakeHSM.DestroyKey(ctx, ref)
-}
-
-func (m mortalAudit) Record(_ context.Context, r *kms.AuditRecord) error {
-	m.point()
-	say("audit %s %s %s", r.Operation, r.Outcome, r.KeyID)
-	m.point()
-	return nil
-}
-
-func (m mortalAudit) Ready(context.Context) error { return nil }
-
 func liveUntilKilled(dir, point string) error {
 	n, err := strconv.Atoi(point)
 	if err != nil {
@@ -223,9 +141,10 @@ func liveUntilKilled(dir, point string) error {
 	}
 	k := new(killer)
 	k.left.Store(int64(n))
-	l := &life{clock: newClock(), ids: make(map[string]kms.KeyID), say: say}
+	l := &life{clock: newClock(), ids: make(map[string]kms.KeyID), grants: make(map[string]string), say: say}
 	if l.Service, err = kms.New(kms.Config{
 		Store: mortalStore{db, k}, HSM: mortalHSM{newHSM(), k}, Auditor: mortalAudit{k}, Tenant: "test", Clock: l.clock,
+		Principals: named,
 	}); err != nil {
 		return err
 	}
@@ -249,8 +168,8 @@ func snapshot(t *testing.T, db kms.Store) map[string]string {
 	}
 	all := map[string]string{}
 	for _, k := range keys {
-		all[k.Alias] = fmt.Sprintf("%s, %d versions, rotation %t, rotated %d times, deletion %t",
-			k.State, len(k.Versions), k.Rotation.Enabled, k.Rotation.Count, !k.DeletionAt.IsZero())
+		all[k.Alias] = fmt.Sprintf("%s, %d versions, rotation %t, rotated %d times, deletion %t, grants%s",
+			k.State, len(k.Versions), k.Rotation.Enabled, k.Rotation.Count, !k.DeletionAt.IsZero(), names(db.Grants(k.ID)))
 		if k.Origin == kms.OriginExternal {
 			all[k.Alias] = fmt.Sprintf("%s, %d versions, bound %t, expires %t", k.State, len(k.Versions), k.CheckValue != nil, !k.MaterialExpiresAt.IsZero())
 			continue
@@ -267,10 +186,18 @@ func snapshot(t *testing.T, db kms.Store) map[string]string {
 	return all
 }
 
+// names are the names of grants, each with a space before it.
+func names(grants []*policy.Grant) (all string) {
+	for _, g := range grants {
+		all += " " + g.Name
+	}
+	return all
+}
+
 // lifeSnapshots lives the life undisturbed and returns what there is after each step.
 func lifeSnapshots(t *testing.T) []map[string]string {
 	w := newWorld(t, kms.Limits{})
-	l := &life{Service: w.Service, clock: w.clock, ids: make(map[string]kms.KeyID), say: func(string, ...any) {}}
+	l := &life{Service: w.Service, clock: w.clock, ids: make(map[string]kms.KeyID), grants: make(map[string]string), say: func(string, ...any) {}}
 	all := []map[string]string{{}}
 	for _, step := range lifeSteps {
 		if err := step(l); err != nil {
@@ -278,13 +205,13 @@ func lifeSnapshots(t *testing.T) []map[string]string {
 		}
 		all = append(all, snapshot(t, w.store))
 	}
-	if got := all[9]["lives"]; got != "Enabled, 3 versions, rotation true, rotated 2 times, deletion false" || len(all[13]) != 1 {
-		t.Fatalf("undisturbed, the key is %s, and in the end there are %v", got, all[13])
+	if got := all[12]["lives"]; got != "Enabled, 3 versions, rotation true, rotated 2 times, deletion false, grants two" || len(all[16]) != 1 {
+		t.Fatalf("undisturbed, the key is %s, and in the end there are %v", got, all[16])
 	}
 	for step, want := range map[int]string{
-		14: "PendingImport, 0 versions, bound false, expires false", 16: "Enabled, 1 versions, bound true, expires false",
-		18: "PendingImport, 0 versions, bound true, expires false", 19: "Enabled, 1 versions, bound true, expires true",
-		20: "PendingImport, 0 versions, bound true, expires false",
+		17: "PendingImport, 0 versions, bound false, expires false", 19: "Enabled, 1 versions, bound true, expires false",
+		21: "PendingImport, 0 versions, bound true, expires false", 22: "Enabled, 1 versions, bound true, expires true",
+		23: "PendingImport, 0 versions, bound true, expires false",
 	} {
 		if got := all[step]["imported"]; got != want {
 			t.Fatalf("undisturbed, the external key is %s after step %d, want %s", got, step, want)
