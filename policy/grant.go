@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 )
 
@@ -34,36 +32,6 @@ type Constraints struct {
 	Exact   bool
 	Expires time.Time // from then on the grant allows nothing; zero: it does not expire
 	Source  Source    // whose processes may use it; empty: all of the grantee's
-}
-
-// Source selects callers by what the kernel says of them: "uid:N" or "gid:N". On localhost no kernel says anything, so a
-// grant with a source is good on the Unix socket alone.
-type Source string
-
-// matches reports whether the source selects a caller.
-func (s Source) matches(c Caller) bool {
-	kind, n, err := s.parse()
-	switch {
-	case s == "":
-		return true
-	case err != nil || !c.Known:
-		return false
-	case kind == "uid":
-		return c.UID == n
-	default:
-		return c.GID == n
-	}
-}
-
-var errSource = errors.New(`source must be "uid:N" or "gid:N"`)
-
-func (s Source) parse() (kind string, n uint32, err error) {
-	kind, number, _ := strings.Cut(string(s), ":")
-	id, err := strconv.ParseUint(number, 10, 32)
-	if kind != "uid" && kind != "gid" || err != nil || strconv.FormatUint(id, 10) != number {
-		return "", 0, errSource
-	}
-	return kind, uint32(id), nil
 }
 
 // Repeats reports whether a grant has the name of an older one and says the same.
@@ -100,7 +68,7 @@ func (g *Grant) shortfall(r *Request, f *Facts) string {
 		return "does not have " + string(r.Operation)
 	case g.Expired(f.Time):
 		return "has expired"
-	case !c.Source.matches(r.Caller):
+	case !c.Source.Matches(&r.Caller):
 		return "is for callers of " + string(c.Source)
 	case traits[r.Operation].context && !c.allows(r.Context):
 		return "is for another encryption context"
@@ -134,7 +102,7 @@ func (c *Constraints) within(limit *Constraints) bool {
 	case !limit.Expires.IsZero() && (c.Expires.IsZero() || c.Expires.After(limit.Expires)):
 		return false
 	}
-	return limit.Source == "" || c.Source == limit.Source
+	return c.Source.Within(limit.Source)
 }
 
 // Delegate decides whether a principal may make a grant by those that it has itself on the key: one that lets it make
@@ -161,7 +129,7 @@ func Delegate(r *Request, f *Facts, wanted *Grant) (parent *Grant, d Decision) {
 // lends reports whether the grant lets its grantee give an operation on.
 func (g *Grant) lends(op Operation, r *Request, f *Facts, wanted *Grant) bool {
 	return g.To(r.Principal, f.Account) && slices.Contains(g.Operations, op) && !g.Expired(f.Time) &&
-		g.Constraints.Source.matches(r.Caller) && wanted.Constraints.within(&g.Constraints)
+		g.Constraints.Source.Matches(&r.Caller) && wanted.Constraints.within(&g.Constraints)
 }
 
 // Check says what is wrong with a grant by itself. Whom it names is not looked at.
@@ -179,12 +147,7 @@ func (g *Grant) Check() error {
 			return fmt.Errorf("%q has no encryption context that the grant could be limited to", op)
 		}
 	}
-	if g.Constraints.Source != "" {
-		if _, _, err := g.Constraints.Source.parse(); err != nil {
-			return err
-		}
-	}
-	return nil
+	return g.Constraints.Source.check()
 }
 
 // RetirableBy reports whether a principal may retire the grant for what it is to it, wherever it calls from.

@@ -2,6 +2,8 @@
 // policies. It is pure: functions over values, no I/O, no clock; the time is a fact like any other.
 package policy
 
+import "slices"
+
 // Operation is one thing that a principal can do. The names are those of the Huawei guide's grant operations where the
 // guide has one.
 type Operation string
@@ -106,11 +108,19 @@ type Caller struct {
 	UID uint32 `json:"uid"`
 	GID uint32 `json:"gid"`
 	PID int32  `json:"pid"`
-	// Known is false where no kernel vouches for the caller, as on localhost; such a caller is nobody.
+	// Known is false where no kernel vouches for the caller: on localhost, where its user has no number in our user
+	// namespace, and where it has ended. Such a caller is nobody.
 	Known bool `json:"known"`
+	// Ended says that the process is no more. Who holds its end of the connection is not known.
+	Ended bool `json:"ended,omitempty"`
+	// Socket says that it came through the Unix socket.
+	Socket bool `json:"-"`
 	// Process is what else is known of the process; nil: nothing.
 	Process *Process `json:"process,omitempty"`
 }
+
+// NoID is the id that is no user's and no group's (chown(2)). A group that has no number in our user namespace has it.
+const NoID = 1<<32 - 1
 
 // Process is what is known of a caller's process beside its ids. It is never changed, and shared by all requests of a
 // connection. What could not be found out is empty, and matches no selector.
@@ -159,13 +169,50 @@ func (p Principal) role() Role {
 	return p.Role
 }
 
-// Users maps the uids of callers to principals. Every other caller is nobody, and so is one that no kernel vouches for.
-type Users map[uint32]Principal
+// User is a principal with what selects its callers.
+type User struct {
+	Source    Source
+	Principal Principal
+}
+
+// Users says who callers are taken to be. Every other caller is nobody, and so is one that no kernel vouches for.
+type Users struct {
+	byUID map[uint32][]User // those of one uid and of any, in their order
+	any   []User            // those that any uid can be
+}
+
+// NewUsers returns the Users of a list of which the first that matches counts.
+func NewUsers(list ...User) *Users {
+	u := &Users{byUID: map[uint32][]User{}}
+	for _, each := range list {
+		if uid, ok := each.Source.uid(); ok {
+			if _, known := u.byUID[uid]; !known {
+				u.byUID[uid] = slices.Clone(u.any)
+			}
+			u.byUID[uid] = append(u.byUID[uid], each)
+			continue
+		}
+		u.any = append(u.any, each)
+		for uid := range u.byUID {
+			u.byUID[uid] = append(u.byUID[uid], each)
+		}
+	}
+	return u
+}
 
 // Principal returns who the caller is.
-func (u Users) Principal(c Caller) Principal {
-	if !c.Known {
-		return Principal{}
+func (u *Users) Principal(c Caller) Principal { return u.Of(&c).Principal }
+
+// Of returns the entry that makes a caller somebody, the zero User for nobody.
+func (u *Users) Of(c *Caller) User {
+	list, ok := u.byUID[c.UID]
+	if !ok {
+		list = u.any
 	}
-	return u[c.UID]
+	for i := range list {
+		if list[i].Source != "" && list[i].Source.Matches(c) {
+			return list[i]
+		}
+	}
+	return User{}
 }

@@ -104,7 +104,8 @@ func TestDecide(t *testing.T) {
 
 // TestUsers holds that only a uid that the kernel vouches for makes somebody.
 func TestUsers(t *testing.T) {
-	users := policy.Users{0: {Name: "owner", Role: policy.Administrator}, 5: {Name: "obs", Service: "obs"}}
+	users := policy.NewUsers(policy.User{Source: "uid:0", Principal: policy.Principal{Name: "owner", Role: policy.Administrator}},
+		policy.User{Source: "uid:5", Principal: policy.Principal{Name: "obs", Service: "obs"}})
 	for _, c := range []struct {
 		caller policy.Caller
 		name   string

@@ -11,17 +11,16 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"syscall"
 	"time"
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/keyside/keyside/hsmd/peer"
 	"github.com/keyside/keyside/hsmd/telemetry"
 	"github.com/keyside/keyside/plugins"
 	"github.com/keyside/keyside/plugins/driver"
-	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/kms"
 )
 
@@ -37,6 +36,7 @@ type Config struct {
 	Tenant         string           `yaml:"tenant"`
 	Owner          int64            `yaml:"owner"` // uid of the administrator
 	Principals     []Principal      `yaml:"principals"`
+	SignedOnSocket bool             `yaml:"signed_on_socket"` // whether access keys and tokens are good on the socket, too
 	Policy         PolicyConfig     `yaml:"policy"`
 	HSM            HSMConfig        `yaml:"hsm"`
 	Limits         kms.Limits       `yaml:"limits"`
@@ -77,84 +77,6 @@ type HuaweiConfig struct {
 	DomainID  string     `yaml:"domain_id"`
 	Limits    kms.Limits `yaml:"limits"`
 }
-
-// Principal is who the processes of one user are taken to be on the Unix socket: somebody with a role, a cloud service, or,
-// with neither, somebody who may do what grants and policies allow.
-type Principal struct {
-	Name          string      `yaml:"name"`
-	UID           int64       `yaml:"uid"`
-	Role          policy.Role `yaml:"role"`          // administrator, user, auditor or none
-	Administrator bool        `yaml:"administrator"` // the role administrator, as files before roles have it
-	Service       string      `yaml:"service"`       // obs, evs, ims, …: may use its default master key, NAME/default, and nothing else
-}
-
-// UnmarshalYAML makes a missing uid a fault: it must not mean root by accident.
-func (p *Principal) UnmarshalYAML(n *yaml.Node) error {
-	type plain Principal
-	q := plain{UID: unset}
-	if err := decodeStrict(n, &q); err != nil {
-		return err
-	}
-	*p = Principal(q)
-	return nil
-}
-
-// ownerName is the owner's name in records.
-const ownerName = "owner"
-
-// users is who each uid is taken to be.
-func (c *Config) users() policy.Users {
-	users := policy.Users{}
-	for _, p := range c.Principals {
-		users[uint32(p.UID)] = policy.Principal{Name: p.Name, Role: p.role(), Service: p.Service}
-	}
-	users[uint32(c.Owner)] = policy.Principal{Name: ownerName, Role: policy.Administrator}
-	return users
-}
-
-// noRole is how a file says that a principal has no role.
-const noRole = "none"
-
-func (p *Principal) role() policy.Role {
-	switch {
-	case p.Administrator && p.Role == policy.None:
-		return policy.Administrator
-	case p.Role == noRole:
-		return policy.None
-	}
-	return p.Role
-}
-
-// principalNamed returns the principal that the configuration has by a name.
-func (c *Config) principalNamed(name string) (policy.Principal, bool) {
-	for _, p := range c.users() {
-		if p.Name == name {
-			return p, true
-		}
-	}
-	return policy.Principal{}, false
-}
-
-// checkPrincipals refuses principals that could be mistaken for others.
-func (c *Config) checkPrincipals(check func(ok bool, key, format string, args ...any)) {
-	names, uids := map[string]bool{ownerName: true}, map[int64]bool{c.Owner: true}
-	for i, p := range c.Principals {
-		key := fmt.Sprintf("principals[%d].", i)
-		err := kms.CheckUser(p.Name)
-		check(err == nil, key+"name", "must be 1 to 64 letters, digits and any of . _ @ -, the first a letter or digit")
-		check(!names[p.Name], key+"name", "%q is taken", p.Name)
-		check(isUID(p.UID), key+"uid", "the uid of the principal is required")
-		check(!uids[p.UID], key+"uid", "%d is taken", p.UID)
-		check(p.Service == "" || kms.CheckService(p.Service) == nil, key+"service", "must be 1 to 32 of a-z, 0-9 and -, the first a letter")
-		check(slices.Contains(policy.Roles, p.role()), key+"role", "must be administrator, user, auditor or none")
-		check(!p.Administrator || p.Role == policy.None || p.Role == policy.Administrator, key+"administrator", "is not the role %s", p.Role)
-		check(p.Service == "" || p.role() == policy.None, key+"service", "a service has no other role")
-		names[p.Name], uids[p.UID] = true, true
-	}
-}
-
-// isUID reports whether a number can be a user's: the highest one stands for none (chown(2)).
-func isUID(uid int64) bool { return uid >= 0 && uid < 1<<32-1 }
 
 // AuditConfig says where the audit log is and what acknowledged means.
 type AuditConfig struct {
@@ -211,7 +133,7 @@ const unset = -1
 // defaults returns the configuration of an empty file.
 func defaults() Config {
 	return Config{
-		SocketMode: 0o660, Audit: AuditConfig{Sync: true}, Owner: unset, RequestTimeout: 10 * time.Second,
+		SocketMode: 0o660, Audit: AuditConfig{Sync: true}, Owner: unset, SignedOnSocket: true, RequestTimeout: 10 * time.Second,
 		DrainTimeout: 15 * time.Second, HSM: HSMConfig{Canary: 5 * time.Second},
 		Huawei:      HuaweiConfig{Region: "local", ProjectID: "keyside", DomainID: "keyside"},
 		MemoryLimit: 64,
@@ -294,6 +216,7 @@ func (c *Config) Validate() error {
 	check(filepath.IsAbs(c.Audit.Dir), "audit.dir", "an absolute path is required")
 	check(driver.CheckTenant(c.Tenant) == nil, "tenant", "must be 1 to 64 characters of a-z, 0-9 and -")
 	check(isUID(c.Owner), "owner", "the uid of the administrator is required")
+	check(c.Owner != int64(peer.OverflowUID()), "owner", overflowText, "uid", c.Owner)
 	c.checkPrincipals(check)
 	check(c.Policy.Dir == "" || filepath.IsAbs(c.Policy.Dir), "policy.dir", "an absolute path is required")
 	check(c.RequestTimeout > 0, "request_timeout", "must be positive")

@@ -22,6 +22,7 @@ import (
 type own struct {
 	core    *kms.Service
 	backend *backend
+	users   *policy.Users
 	project string
 }
 
@@ -134,10 +135,28 @@ func (o *own) canI(ctx context.Context, x *dialect.Exchange) error {
 		return err
 	}
 	d := out.Decision
-	return appendJSON(x, client.Decision{
+	answer := client.Decision{
 		Allowed: d.Allow, By: d.By, Reason: d.Reason, Hints: out.Hints, User: out.Principal.Name,
 		Role: roleOf(out.Principal.Role, out.Principal.Service),
-	})
+	}
+	if !out.ForOther {
+		answer.Caller = o.callerOf(kms.CallFrom(ctx))
+	}
+	return appendJSON(x, answer)
+}
+
+// callerOf is who calls, as the caller is shown it, and by what that makes somebody: an access key or a token, or else
+// selectors.
+func (o *own) callerOf(call *kms.Call) *client.Caller {
+	c := &call.Caller
+	view := &client.Caller{UID: c.UID, GID: c.GID, PID: c.PID, AccessKey: call.AccessKey, Token: call.Token}
+	if call.AccessKey == "" && !call.Token {
+		view.Selectors = o.users.Of(c).Source.Selectors()
+	}
+	if p := c.Process; p != nil {
+		view.Groups, view.Unit, view.Pod, view.Container, view.Exe = p.Groups, p.Unit, p.Pod, p.Container, p.Exe
+	}
+	return view
 }
 
 func (o *own) hsmStatus(ctx context.Context, x *dialect.Exchange) error {

@@ -14,7 +14,6 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/keyside/keyside/hsmd/peer"
-	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/dialect"
 	"github.com/keyside/keyside/sidecar/dialect/huawei"
 )
@@ -72,6 +71,7 @@ func (p *process) listen() ([]net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
+	ln = peer.Watch(ln)
 	if p.cfg.Listen == "" {
 		return []net.Listener{ln}, nil
 	}
@@ -102,19 +102,22 @@ func (p *process) listenPort() (net.Listener, error) {
 	return port, nil
 }
 
-// connContext remembers who the kernel says is at the other end. If it cannot say, the caller is nobody.
+// connContext remembers who the kernel says is at the other end of a connection on the socket. On the port it says nothing.
 func connContext(ctx context.Context, conn net.Conn) context.Context {
-	caller, err := peer.Creds(conn)
-	if err != nil {
-		caller = policy.Caller{}
+	if c, ok := conn.(*peer.Conn); ok {
+		return dialect.WithCallerNow(ctx, c.Caller)
 	}
-	return dialect.WithCaller(ctx, caller)
+	return ctx
 }
 
 // guard refuses what a web page may have sent to the loopback port.
 func guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !dialect.CallerFrom(r.Context()).Known && dialect.FromBrowser(r) {
+		caller := dialect.CallerFrom(r.Context())
+		if caller.Ended {
+			w.Header().Set("Connection", "close") // whoever holds it connects in his own name
+		}
+		if !caller.Known && dialect.FromBrowser(r) {
 			x := dialect.Begin()
 			defer x.End()
 			x.Out = append(x.Out, `{"error_code":"APIGW.0304","error_msg":"requests of web pages are refused","request_id":"`...)

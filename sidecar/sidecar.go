@@ -164,7 +164,7 @@ func (p *process) openCore(context.Context) (err error) {
 	}
 	p.core, err = kms.New(kms.Config{
 		Store: p.store, HSM: p.hsm, Auditor: p.audit, Tenant: p.cfg.Tenant, Credentials: p.store, Limits: p.cfg.Limits,
-		Account: p.cfg.Huawei.DomainID, Policies: p.policies, Principals: p.cfg.principalNamed,
+		Account: p.cfg.Huawei.DomainID, Policies: p.policies, Principals: p.cfg.principalNamed, Accounts: p.cfg.accounts(),
 		Clock: p.cfg.Clock, Logger: p.log, Tracer: tracer, Pool: p.cfg.Import.Pool,
 	})
 	if err == nil {
@@ -218,10 +218,10 @@ func (p *process) handler() (http.Handler, error) {
 		}
 		recorder = r
 	}
-	limits := p.cfg.Huawei.Limits.Over(p.core.Limits())
+	limits, users := p.cfg.Huawei.Limits.Over(p.core.Limits()), p.cfg.users()
 	cloud := huawei.New(huawei.Config{
 		Core: p.core, Region: p.cfg.Huawei.Region, ProjectID: p.cfg.Huawei.ProjectID, DomainID: p.cfg.Huawei.DomainID,
-		Principal: p.cfg.users().Principal, Timeout: p.cfg.RequestTimeout, Limits: &limits, Recorder: recorder, Clock: p.cfg.Clock,
+		Principal: users.Principal, Unsigned: !p.cfg.SignedOnSocket, Timeout: p.cfg.RequestTimeout, Limits: &limits, Recorder: recorder, Clock: p.cfg.Clock,
 	})
 	router := dialect.NewRouter(http.HandlerFunc(cloud.NotFound))
 	router.Add(cloud)
@@ -231,6 +231,6 @@ func (p *process) handler() (http.Handler, error) {
 	router.Handle(http.MethodGet, client.HealthPath, &healthRoute{health: p.health, tenant: p.cfg.Tenant, huawei: client.Huawei{
 		Region: p.cfg.Huawei.Region, ProjectID: p.cfg.Huawei.ProjectID, DomainID: p.cfg.Huawei.DomainID,
 	}})
-	(&own{core: p.core, backend: p.backend, project: p.cfg.Huawei.ProjectID}).handlers(router, cloud)
+	(&own{core: p.core, backend: p.backend, users: users, project: p.cfg.Huawei.ProjectID}).handlers(router, cloud)
 	return guard(router), nil
 }

@@ -2,9 +2,11 @@
 package peer
 
 import (
-	"context"
 	"errors"
 	"net"
+	"strconv"
+	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -15,39 +17,48 @@ import (
 // Creds returns what the kernel says of the process at the other end of a Unix socket, as of its connect (or, on the
 // connecting side, as of the other's listen). On any other connection the Caller is not Known.
 func Creds(conn net.Conn) (policy.Caller, error) {
-	if _, ok := conn.(*net.UnixConn); !ok {
+	uc, ok := conn.(*net.UnixConn)
+	if !ok {
 		return policy.Caller{}, nil
 	}
-	sc, ok := conn.(syscall.Conn)
-	if !ok {
-		return policy.Caller{}, errors.New("connection has no descriptor")
-	}
-	raw, err := sc.SyscallConn()
+	raw, err := uc.SyscallConn()
 	if err != nil {
 		return policy.Caller{}, err
 	}
+	return creds(raw)
+}
+
+func creds(raw syscall.RawConn) (policy.Caller, error) {
 	var cred *unix.Ucred
 	var credErr error
-	err = raw.Control(func(fd uintptr) { cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	err := raw.Control(func(fd uintptr) { cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
 	if err := errors.Join(err, credErr); err != nil {
 		return policy.Caller{}, err
 	}
-	return policy.Caller{UID: cred.Uid, GID: cred.Gid, PID: cred.Pid, Known: true}, nil
-}
-
-type callerKey struct{}
-
-// ConnContext is an http.Server's ConnContext: it puts the connection's Caller in the context.
-func ConnContext(ctx context.Context, conn net.Conn) context.Context {
-	caller, err := Creds(conn)
-	if err != nil {
-		caller = policy.Caller{} // nobody
+	c := policy.Caller{UID: cred.Uid, GID: cred.Gid, PID: cred.Pid, Known: cred.Uid != OverflowUID()}
+	if c.GID == OverflowGID() {
+		c.GID = policy.NoID
 	}
-	return context.WithValue(ctx, callerKey{}, caller)
+	return c, nil
 }
 
-// FromContext returns the Caller that ConnContext found; the zero Caller, nobody, where there is none.
-func FromContext(ctx context.Context) policy.Caller {
-	caller, _ := ctx.Value(callerKey{}).(policy.Caller)
-	return caller
+// OverflowUID returns the uid to which the kernel maps users that have no number in our user namespace, and which for that
+// reason is nobody's. OverflowGID is that of groups.
+func OverflowUID() uint32 { return overflowUID() }
+
+// OverflowGID returns the gid to which the kernel maps groups that have no number in our user namespace.
+func OverflowGID() uint32 { return overflowGID() }
+
+var (
+	overflowUID = sync.OnceValue(func() uint32 { return overflow("/proc/sys/kernel/overflowuid") })
+	overflowGID = sync.OnceValue(func() uint32 { return overflow("/proc/sys/kernel/overflowgid") })
+)
+
+// overflow reads an overflow id; where the kernel does not show it, it is taken to be the one that kernels begin with.
+func overflow(path string) uint32 {
+	n, err := strconv.ParseUint(strings.TrimSpace(string(readAtMost(path, 32))), 10, 32)
+	if err != nil {
+		return 65534
+	}
+	return uint32(n)
 }

@@ -1,7 +1,6 @@
 package peer
 
 import (
-	"context"
 	"errors"
 	"io/fs"
 	"net"
@@ -168,12 +167,6 @@ func TestCredsAreTheKernels(t *testing.T) {
 		if got, err := Creds(conn); err != nil || got != want {
 			t.Errorf("%+v, %v", got, err)
 		}
-	}
-	if got := FromContext(ConnContext(context.Background(), server)); got != want {
-		t.Errorf("through a context: %+v", got)
-	}
-	if got := FromContext(context.Background()); got.Known {
-		t.Errorf("without a connection: %+v", got)
 	}
 	a, b := net.Pipe()
 	_ = b.Close()

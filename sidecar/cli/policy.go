@@ -53,7 +53,7 @@ func canICommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "can-i OPERATION [KEY]", Short: "explain whether an operation would be allowed, without doing it",
 		Long: `Explain whether an operation would be allowed, without doing it: by which role, grant or policy, or what is missing. Exit code
-3 says that it would be refused. Administrators and auditors may ask for others; nothing is known of where those would call from,
+3 says that it would be refused. It also says who you are taken to be, and by what. Administrators and auditors may ask for others; nothing is known of where those would call from,
 so what is limited to a source does not count.`,
 		Example: `  keyside can-i encrypt-data app
   keyside can-i decrypt-datakey app --as storage --context purpose=backup || test $? = 3`,
@@ -88,7 +88,27 @@ func verdictText(d *client.Decision) string {
 	if d.Allowed {
 		line = "yes, by " + d.By
 	}
-	return strings.Join(append([]string{line}, d.Hints...), "\n  ") + "\n"
+	lines := append([]string{line}, d.Hints...)
+	if d.Caller != nil {
+		lines = append(lines, "you are "+d.User+" by "+d.Caller.By(), "known of you: "+callerText(d.Caller))
+	}
+	return strings.Join(lines, "\n  ") + "\n"
+}
+
+// callerText is what is known of a process, in one line.
+func callerText(c *client.Caller) string {
+	words := []string{fmt.Sprintf("uid %d, gid %d, pid %d", c.UID, c.GID, c.PID)}
+	for _, gid := range c.Groups {
+		words = append(words, fmt.Sprintf("group %d", gid))
+	}
+	for _, fact := range []struct{ name, value string }{
+		{"unit", c.Unit}, {"pod", c.Pod}, {"container", c.Container}, {"exe", c.Exe},
+	} {
+		if fact.value != "" {
+			words = append(words, fact.name+" "+fact.value)
+		}
+	}
+	return strings.Join(words, ", ")
 }
 
 // pairs is an encryption context in one line, in the order of its names.

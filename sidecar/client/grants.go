@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -32,7 +33,7 @@ type GrantLimits struct {
 	ContextEquals map[string]string // nil: any
 	ContextSubset map[string]string
 	Expires       time.Time // to the second; zero: it does not expire
-	Source        string    // "uid:N" or "gid:N", or empty
+	Source        string    // selectors of callers with commas, such as "uid:N,unit:NAME", or empty
 }
 
 // grantWire is a grant on the wire.
@@ -166,6 +167,35 @@ type Decision struct {
 	Hints   []string `json:"hints,omitempty"`
 	User    string   `json:"user"`
 	Role    string   `json:"role"`
+	Caller  *Caller  `json:"caller,omitzero"` // you; nil where the answer is about somebody else
+}
+
+// Caller is what Keyside knows of the process that asks. What is empty could not be found out, or there is none. What makes it
+// the user is an access key, a token, or the selectors of the configuration.
+type Caller struct {
+	AccessKey string   `json:"access_key,omitzero"`
+	Token     bool     `json:"token,omitzero"`
+	Selectors []string `json:"selectors,omitempty"`
+	UID       uint32   `json:"uid"`
+	GID       uint32   `json:"gid"`
+	PID       int32    `json:"pid"`
+	Groups    []uint32 `json:"groups,omitempty"` // supplementary
+	Unit      string   `json:"unit,omitzero"`    // systemd unit of the system manager
+	Pod       string   `json:"pod,omitzero"`     // uid of the Kubernetes pod
+	Container string   `json:"container,omitzero"`
+	Exe       string   `json:"exe,omitzero"`
+}
+
+// By is what makes the process the user, in words.
+func (c *Caller) By() string {
+	switch {
+	case c.Token:
+		return "a token"
+	case c.AccessKey != "":
+		return "access key " + c.AccessKey
+	default:
+		return strings.Join(c.Selectors, ", ")
+	}
 }
 
 // CanI explains a decision without making the call.

@@ -132,11 +132,19 @@ type callerKey struct{}
 
 // WithCaller returns a connection's context that says who is at its other end.
 func WithCaller(ctx context.Context, c policy.Caller) context.Context {
-	return context.WithValue(ctx, callerKey{}, c)
+	return WithCallerNow(ctx, func() policy.Caller { return c })
 }
 
-// CallerFrom returns what WithCaller put into the context; without it, a caller that is not known.
+// WithCallerNow returns a connection's context in which each request asks who is at the other end: it may be nobody from some
+// time on.
+func WithCallerNow(ctx context.Context, caller func() policy.Caller) context.Context {
+	return context.WithValue(ctx, callerKey{}, caller)
+}
+
+// CallerFrom returns who is at the other end now; without WithCaller, a caller that is not known.
 func CallerFrom(ctx context.Context) policy.Caller {
-	c, _ := ctx.Value(callerKey{}).(policy.Caller)
-	return c
+	if caller, ok := ctx.Value(callerKey{}).(func() policy.Caller); ok {
+		return caller()
+	}
+	return policy.Caller{}
 }

@@ -22,6 +22,8 @@ type CanIOutput struct {
 	// Hints say of grants on the key why they do not allow it, and of an allowed operation why it would be refused
 	// nevertheless.
 	Hints []string
+	// ForOther says that somebody else's rights were asked about.
+	ForOther bool
 }
 
 // CanI explains a decision without doing the operation. Everybody may ask about his own rights; of a key that he may not know of
@@ -46,7 +48,7 @@ func (s *Service) CanI(ctx context.Context, in CanIInput) (*CanIOutput, error) {
 			r.keyID, grants = &key.ID, s.store.Grants(key.ID)
 		}
 		facts := s.facts(r, key, grants)
-		out := &CanIOutput{Principal: asked.Principal, Decision: policy.Decide(asked, facts)}
+		out := &CanIOutput{Principal: asked.Principal, Decision: policy.Decide(asked, facts), ForOther: op == policy.OpCanIForOthers}
 		r.target = string(in.Operation) + " as " + asked.Principal.Name
 		if !out.Decision.Allow {
 			out.Hints = policy.Explain(asked, facts)

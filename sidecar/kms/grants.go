@@ -46,6 +46,11 @@ func (in *CreateGrantInput) check(ctx context.Context, s *Service, r *request) e
 	in.Operations = slices.Clone(in.Operations)
 	slices.Sort(in.Operations)
 	in.Operations = slices.Compact(in.Operations)
+	source, err := policy.ParseSource(string(in.Constraints.Source))
+	if err != nil {
+		return Errorf(CodeInvalidRequest, "%s", err).In("source")
+	}
+	in.Constraints.Source = source
 	draft := policy.Grant{Operations: in.Operations, Constraints: in.Constraints}
 	switch expires := in.Constraints.Expires; {
 	case in.Name != "" && !grantName.MatchString(in.Name):
@@ -61,7 +66,7 @@ func (in *CreateGrantInput) check(ctx context.Context, s *Service, r *request) e
 		return err
 	}
 	if in.Account {
-		if in.Grantee != s.account {
+		if in.Grantee != s.account && !slices.Contains(s.accounts, in.Grantee) {
 			return Errorf(CodeInvalidGrantee, "no such account").In("grantee")
 		}
 	} else if err := s.checkKnown(ctx, in.Grantee, "grantee"); err != nil {

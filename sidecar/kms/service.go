@@ -30,6 +30,7 @@ type Config struct {
 	Policies    *policy.Policies // the operator's own; nil: none
 	// Principals returns the principal that the configuration has by a name. nil: it has none.
 	Principals func(name string) (policy.Principal, bool)
+	Accounts   []string        // that some of them belong to, beside Account
 	Limits     Limits          // zero fields: DefaultLimits
 	Clock      Clock           // nil: the system's
 	Logger     *slog.Logger    // nil: none
@@ -42,6 +43,7 @@ type Config struct {
 type Service struct {
 	store      Store
 	account    string
+	accounts   []string
 	policies   atomic.Pointer[policy.Policies]
 	principals func(name string) (policy.Principal, bool)
 	hsm        HSM
@@ -78,7 +80,7 @@ func New(cfg Config) (*Service, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Service{
-		store: cfg.Store, account: cmp.Or(cfg.Account, cfg.Tenant), principals: cfg.Principals, hsm: cfg.HSM, auditor: cfg.Auditor, tenant: cfg.Tenant, limits: cfg.Limits.Over(DefaultLimits),
+		store: cfg.Store, account: cmp.Or(cfg.Account, cfg.Tenant), accounts: cfg.Accounts, principals: cfg.Principals, hsm: cfg.HSM, auditor: cfg.Auditor, tenant: cfg.Tenant, limits: cfg.Limits.Over(DefaultLimits),
 		clock: cfg.Clock, log: cfg.Logger, tracer: cfg.Tracer, messages: messages{store: cfg.Store},
 		pairs: pairMaker{make(chan struct{}, pairsAtOnce)},
 		pool:  newPool(cfg.Pool), tries: tries{full: make(map[KeyID]time.Time)},

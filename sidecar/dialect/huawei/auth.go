@@ -22,13 +22,17 @@ const (
 func (d *Dialect) authenticate(ctx context.Context, call *kms.Call, bodyLimit int64, r *http.Request, x *dialect.Exchange) (err error) {
 	signed, tokens := r.Header[headerAuthorization], r.Header[headerToken]
 	switch {
+	case call.Caller.Ended:
+		err = errEnded
+	case call.Caller.Socket && d.cfg.Unsigned && len(signed)+len(tokens) > 0:
+		err = errNotHere
 	case len(signed)+len(tokens) > 1:
 		err = errSeveral
 	case len(signed) == 1:
 		err = d.checkSignature(ctx, call, signed[0], bodyLimit, r, x)
 	case len(tokens) == 1:
 		err = d.checkToken(ctx, call, tokens[0])
-	case call.Caller.Known:
+	case call.Caller.Known, call.Caller.Socket:
 		call.Principal = d.cfg.Principal(call.Caller)
 	default:
 		err = errUnauthenticated
@@ -93,6 +97,9 @@ func notAuthenticated(err error, unknown answer) error {
 // Refusals that have nothing to do with anybody's secret.
 var (
 	errSeveral = unsigned("request has more than one signature or token")
+	errEnded   = &refusal{answers[kms.CodeDenied],
+		kms.Errorf(kms.CodeDenied, "the process that opened this connection has ended: connect again")}
+	errNotHere = unsigned("signatures and tokens are not accepted on the Unix socket")
 	errNoToken = &refusal{answer{http.StatusForbidden, "KMS.0301"},
 		kms.Errorf(kms.CodeUnauthenticated, "token is empty")}
 	errOtherProject = &refusal{answer{http.StatusForbidden, "KMS.0321"},

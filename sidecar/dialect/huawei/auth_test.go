@@ -67,7 +67,7 @@ func newGate(t testing.TB) *gate {
 	}
 	d := New(Config{
 		Core: g.core, Region: "local", ProjectID: testProject, DomainID: "dom", Timeout: 10 * time.Second, Clock: g.clock,
-		Principal: policy.Users{owner.UID: {Name: "owner", Role: policy.Administrator}}.Principal,
+		Principal: owners(int(owner.UID), policy.Principal{Name: "owner", Role: policy.Administrator}).Principal,
 	})
 	g.router = dialect.NewRouter(http.HandlerFunc(d.NotFound))
 	g.router.Add(d)

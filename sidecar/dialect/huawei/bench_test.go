@@ -34,7 +34,7 @@ func (n nullCore) Decrypt(_ context.Context, in kms.DecryptInput) (*kms.DecryptO
 func BenchmarkHandler(b *testing.B) {
 	d := New(Config{
 		Core: nullCore{ciphertext: make([]byte, 8192)}, ProjectID: testProject, Timeout: 10 * time.Second,
-		Principal: policy.Users{0: {Name: "owner", Role: policy.Administrator}}.Principal,
+		Principal: owners(0, policy.Principal{Name: "owner", Role: policy.Administrator}).Principal,
 	})
 	router := dialect.NewRouter(http.NotFoundHandler())
 	router.Add(d)

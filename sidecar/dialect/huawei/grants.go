@@ -38,7 +38,7 @@ var (
 		dialect.Field{
 			Name: "expires_at", Kind: dialect.Number, Low: 1, High: maxSeconds, As: "expires", Code: codeParameter,
 		},
-		dialect.Field{Name: "source", Low: 1, High: 64, Code: codeParameter},
+		dialect.Field{Name: "source", Low: 1, High: maxSource, Code: codeParameter},
 	)
 	grantPage       = []dialect.Field{limitField(grantsPage), {Name: "marker", Kind: dialect.Number, Low: 0, High: dialect.Unbounded, Code: codeMarker, Core: kms.CodeInvalidMarker}}
 	listGrantFields = fields(append([]dialect.Field{idOfKey}, grantPage...)...)
@@ -48,6 +48,9 @@ var (
 	})
 	grantForm = dialect.Form{OK: isGrantID, Reason: "must be 64 hexadecimal digits"}
 )
+
+// maxSource has room for one selector of each kind, the longest of which is a path.
+const maxSource = 5000
 
 // maxSeconds is the end of the year 9999, in seconds since 1970: later times have no place in records.
 const maxSeconds = 253402300799

@@ -129,7 +129,7 @@ func (w *writer) Write(b []byte) (int, error) {
 
 const childSocket = "KEYSIDE_TEST_SOCKET"
 
-// TestUnmappedUID connects as the uid of nobody, in a process of its own.
+// TestUnmappedUID connects as a uid that nobody has, in a process of its own.
 func TestUnmappedUID(t *testing.T) {
 	if socket := os.Getenv(childSocket); socket != "" {
 		s := &server{t: t, client: &http.Client{Transport: unixTransport(socket)}}
@@ -142,7 +142,7 @@ func TestUnmappedUID(t *testing.T) {
 		t.Log("not root: the other uid is this test's own, see TestNobody")
 		return
 	}
-	const nobody = 65534
+	const nobody = 54321
 	s := newServer(t, 0)
 	if err := errors.Join(os.Chmod(filepath.Dir(s.socket), 0o755), os.Chmod(s.socket, 0o777)); err != nil {
 		t.Fatal(err)

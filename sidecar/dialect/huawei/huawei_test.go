@@ -58,7 +58,7 @@ func newServer(t testing.TB, owner int) *server {
 		t.Fatal(err)
 	}
 	d := New(Config{
-		Core: s.core, Region: "local", ProjectID: testProject, DomainID: "dom", Principal: func(c policy.Caller) policy.Principal { return policy.Users{uint32(owner): s.owner}.Principal(c) },
+		Core: s.core, Region: "local", ProjectID: testProject, DomainID: "dom", Principal: func(c policy.Caller) policy.Principal { return owners(owner, s.owner).Principal(c) },
 		Timeout: 10 * time.Second,
 	})
 	s.router = dialect.NewRouter(http.HandlerFunc(d.NotFound))
@@ -68,13 +68,9 @@ func newServer(t testing.TB, owner int) *server {
 		t.Fatal(err)
 	}
 	srv := &http.Server{Handler: s.router, ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-		caller, err := peer.Creds(c)
-		if err != nil {
-			t.Error(err)
-		}
-		return dialect.WithCaller(ctx, caller)
+		return dialect.WithCallerNow(ctx, c.(*peer.Conn).Caller)
 	}}
-	go func() { _ = srv.Serve(ln) }()
+	go func() { _ = srv.Serve(peer.Watch(ln)) }()
 	transport := unixTransport(s.socket)
 	s.client = &http.Client{Transport: transport}
 	t.Cleanup(func() {
@@ -82,6 +78,11 @@ func newServer(t testing.TB, owner int) *server {
 		_ = srv.Close()
 	})
 	return s
+}
+
+// owners makes the processes of one uid somebody.
+func owners(uid int, who policy.Principal) *policy.Users {
+	return policy.NewUsers(policy.User{Source: policy.Source(fmt.Sprintf("uid:%d", uid)), Principal: who})
 }
 
 func unixTransport(socket string) *http.Transport {

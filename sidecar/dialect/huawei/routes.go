@@ -146,13 +146,14 @@ const KeyTimeout = 2 * time.Minute
 // makers are those operations.
 var makers = []policy.Operation{policy.OpCreateKey, policy.OpCreateRSAKeyPair, policy.OpGetImportParameters}
 
-// Config is what the dialect needs. All fields but Limits, Recorder and Clock are required.
+// Config is what the dialect needs. All fields but Unsigned, Limits, Recorder and Clock are required.
 type Config struct {
 	Core      dialect.Core
 	Region    string                               // answered as realm
 	ProjectID string                               // the only project whose paths are served
 	DomainID  string                               // answered as domain_id
 	Principal func(policy.Caller) policy.Principal // who a caller is taken to be
+	Unsigned  bool                                 // no signatures and tokens on the Unix socket
 	Timeout   time.Duration                        // of one operation, but for those that make asymmetric keys
 	Limits    *kms.Limits                          // of calls through this dialect; nil: the core's
 	Recorder  dialect.Recorder

@@ -1,0 +1,102 @@
+package peer
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Bounds of what is read for a digest, and of what is remembered.
+const (
+	maxExecutable = 1 << 30 // bytes
+	maxDigests    = 256
+	settled       = 2 * time.Second // after which a file's ctime tells a change: clocks of file systems are coarse
+)
+
+// digests are those of the executables that were asked for.
+var digests = digestCache{known: map[version]*digest{}}
+
+// digestCache keeps digests of files by what changes when their content does.
+type digestCache struct {
+	mu    sync.Mutex
+	known map[version]*digest
+}
+
+// version tells one content of a file from another.
+type version struct {
+	dev, ino    uint64
+	size        int64
+	ctime, ctns int64
+}
+
+// digest is made by the first that asks, and awaited by all others.
+type digest struct {
+	once sync.Once
+	sum  string
+}
+
+// of returns the SHA-256 of a file in hexadecimal digits, "" where it cannot be read or changes meanwhile.
+func (c *digestCache) of(path string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = f.Close() }()
+	v, err := versionOf(f)
+	if err != nil {
+		return ""
+	}
+	d := c.entry(v)
+	d.once.Do(func() {
+		sum := sha256.New()
+		n, err := io.Copy(sum, io.LimitReader(f, v.size))
+		after, statErr := versionOf(f)
+		if err := errors.Join(err, statErr); err == nil && n == v.size && after == v {
+			d.sum = hex.EncodeToString(sum.Sum(nil))
+		}
+		if d.sum == "" {
+			c.forget(v)
+		}
+	})
+	return d.sum
+}
+
+func versionOf(f *os.File) (v version, err error) {
+	info, err := f.Stat()
+	if err != nil {
+		return v, err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || !info.Mode().IsRegular() || st.Size > maxExecutable {
+		return v, errors.New("not a file that is read")
+	}
+	return version{st.Dev, st.Ino, st.Size, int64(st.Ctim.Sec), int64(st.Ctim.Nsec)}, nil
+}
+
+// entry returns the digest of a version, a new one where it is not kept.
+func (c *digestCache) entry(v version) *digest {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	d := c.known[v]
+	if d == nil {
+		d = &digest{}
+		if len(c.known) >= maxDigests {
+			clear(c.known)
+		}
+		if time.Since(time.Unix(v.ctime, v.ctns)) > settled {
+			c.known[v] = d
+		}
+	}
+	return d
+}
+
+func (c *digestCache) forget(v version) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.known, v)
+}
