@@ -196,6 +196,12 @@ func (h *hsm) Derive(ctx context.Context, key kms.KeyRef, peer []byte) ([]byte, 
 	return h.with(ctx, driver.Derive, &key, driver.ECDH, peer)
 }
 
+// signAudit signs a SHA-256 digest with the tenant's audit key.
+func (h *hsm) signAudit(ctx context.Context, digest []byte) ([]byte, error) {
+	res, err := h.do(ctx, &driver.Op{Kind: driver.AuditSign, Data: digest})
+	return res.GetData(), err
+}
+
 // DestroyKey implements kms.HSM.
 func (h *hsm) DestroyKey(ctx context.Context, key kms.KeyRef) error {
 	err := h.driver.DestroyKey(h.trace(ctx), &driver.DestroyKeyRequest{Tenant: h.tenant, Key: identity(&key), Sealed: key.Sealed})

@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/keyside/keyside/hsmd/telemetry"
+	"github.com/keyside/keyside/plugins/driver"
 	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/audit"
 	"github.com/keyside/keyside/sidecar/client"
@@ -66,7 +67,8 @@ type process struct {
 // before it has touched the HSM.
 func (p *process) open(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		p.readPolicies, p.openTelemetry, p.openStore, p.openAudit, p.openHSM, p.openCore, p.openHealth, p.openBackground,
+		p.readPolicies, p.openTelemetry, p.openStore, p.openAudit, p.openHSM, p.openCheckpoints, p.openCore, p.openHealth,
+		p.openBackground,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -112,7 +114,7 @@ func (p *process) openStore(context.Context) error {
 
 func (p *process) openAudit(context.Context) error {
 	l, err := audit.Open(audit.Options{
-		Dir: p.cfg.Audit.Dir, Sync: p.cfg.Audit.Sync, Tenant: p.cfg.Tenant, Logger: p.log,
+		Dir: p.cfg.Audit.Dir, Sync: p.cfg.Audit.Sync, Tenant: p.cfg.Tenant, Logger: p.log, Clock: p.cfg.Clock, Heads: p.store,
 	})
 	if err != nil {
 		return err
@@ -155,6 +157,24 @@ func (p *process) sealedKeys(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	return keys + defaults, nil
+}
+
+// openCheckpoints has the audit log's checkpoints signed while the HSM is open.
+func (p *process) openCheckpoints(ctx context.Context) error {
+	tenant, err := retry(ctx, p.backend, func() (*driver.Tenant, error) {
+		return p.backend.mux.DescribeTenant(ctx, &driver.DescribeTenantRequest{Tenant: p.cfg.Tenant})
+	})
+	if err != nil {
+		return p.backend.explain(err)
+	}
+	if err := p.audit.SignCheckpoints(tenant.GetAuditPublicKey(), p.hsm.signAudit); err != nil {
+		return fmt.Errorf("checkpoints of the audit log: %w", err)
+	}
+	p.closer(func(ctx context.Context) error {
+		p.audit.EndCheckpoints(ctx)
+		return nil
+	})
+	return nil
 }
 
 func (p *process) openCore(context.Context) (err error) {

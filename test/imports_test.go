@@ -26,6 +26,8 @@ var importers = []importRule{
 	{"github.com/miekg/pkcs11/...", []string{"plugins/pkcs11", "test/..."}},
 	{"github.com/hashicorp/go-plugin/...", []string{"plugins", "plugins/driver"}},
 	{"github.com/tink-crypto/tink-go/v2/...", []string{"sidecar/cli/envelope"}},
+	{"github.com/transparency-dev/merkle/...", []string{"sidecar/audit"}},
+	{"golang.org/x/mod/...", []string{"sidecar/audit"}},
 	{"github.com/decred/dcrd/dcrec/secp256k1/v4/...", []string{"sidecar/kms", "plugins/material", "plugins/pkcs11", "plugins/drivertest"}},
 	{"github.com/spf13/cobra", []string{"", "hsmd", "sidecar", "sidecar/cli", "test/bench"}},
 	{module + "/sidecar/cli", []string{"", "test/..."}},

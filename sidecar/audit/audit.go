@@ -1,9 +1,13 @@
-// Package audit writes the record of every operation as JSON lines into files that only grow.
+// Package audit writes the record of every operation as JSON lines into files that only grow, and finds out whether somebody
+// changed them.
 //
 // A record is acknowledged once it is written, and with Options.Sync once it is on disk, at first in a journal beside the
 // files. Records that wait while one group is being written form the next group, which takes one fdatasync; no timer is
 // involved. After an error nothing more is acknowledged until the log has proved, with a marker of its own, that it can
 // write again.
+//
+// The records are the leaves of one Merkle tree. Its root is in the database soon after each group (head.go), and now and
+// then in a checkpoint that the HSM signs (sign.go). Open and Verify hold the files to both.
 package audit
 
 import (
@@ -12,13 +16,10 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/kms"
@@ -30,6 +31,10 @@ const (
 	OpResumed policy.Operation = "audit-resumed"
 	// OpRepaired follows a record that a crash had cut off; its warning says where the fragment is kept.
 	OpRepaired policy.Operation = "audit-repaired"
+	// OpBegun is where the database begins to know of the log, whose id is the target; its warning says what it cannot know.
+	OpBegun policy.Operation = "audit-begun"
+	// OpKeyChanged says that the tenant's audit key is another than before; the target is the verifier key.
+	OpKeyChanged policy.Operation = "audit-key-changed"
 )
 
 // DefaultMaxFileSize is at how many bytes a new file begins.
@@ -46,8 +51,11 @@ type Options struct {
 	Tenant      string // of the marker records
 	Logger      *slog.Logger
 	Clock       kms.Clock // nil: the system's
+	// Heads is where the log's head is kept, which it must not fall short of. nil: nowhere, and there are no checkpoints.
+	Heads HeadStore
 
-	journalSize int64 // 0: the constant; for tests
+	journalSize int64             // 0: the constant; for tests
+	arrow       func(step string) // called between any two steps of which a crash may see the first only; for tests
 }
 
 // Log is the audit log. It implements kms.Auditor and is safe for concurrent use.
@@ -61,17 +69,51 @@ type Log struct {
 
 	writing sync.Mutex // held while a group is written; guards what follows
 	file    *os.File
+	leaves  *os.File // the leaf hashes of the file's records, see leaves.go
 	journal *journal // nil without Options.Sync
 	syncer  *syncer
 	path    string
-	number  int   // of the file
-	size    int64 // of the file as far as it is acknowledged
-	before  int   // records of the last group
-	lost    int   // records refused since the first error
-	cause   error // the first error
+	number  int    // of the file
+	size    int64  // of the file as far as it is acknowledged
+	start   tree   // as the file began
+	tree    tree   // of what is acknowledged
+	hashed  []byte // the leaf hashes of the group being written
+	before  int    // records of the last group
+	lost    int    // records refused since the first error
+	cause   error  // the first error
 	closed  bool
 
-	failed atomic.Bool // cause is set
+	failed atomic.Bool           // cause is set
+	now    atomic.Pointer[state] // what is acknowledged, for those who do not write
+
+	heads    sync.Mutex // held while the head is stored; guards what follows
+	anchor   anchor     // as it is stored, but for what is new
+	anchored bool       // it is stored
+	grown    chan struct{}
+	keeping  sync.WaitGroup
+	stop     chan struct{} // closed to end what runs in the background
+
+	rotating    sync.Mutex // guards rotated
+	rotated     []*state   // ends of files that no checkpoint covers yet, the oldest first
+	signed      atomic.Uint64
+	checkpoints *checkpoints // nil until SignCheckpoints
+}
+
+// state is how far the log is. All of it is acknowledged, and nobody changes it.
+type state struct {
+	tree   tree  // of all records
+	number int   // of the file
+	size   int64 // bytes of the file
+	start  tree  // as the file began
+}
+
+// sync makes a log durable that is not synced anyway.
+func (s *state) sync(dir string) error {
+	f, err := os.OpenFile(fileName(dir, s.number), os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(fdatasync(f), f.Close())
 }
 
 // group is records that are written together.
@@ -94,60 +136,26 @@ func Open(opts Options) (*Log, error) {
 	if opts.journalSize == 0 {
 		opts.journalSize = journalSize
 	}
+	if opts.arrow == nil {
+		opts.arrow = func(string) {}
+	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
 	if opts.Clock == nil {
 		opts.Clock = systemClock{}
 	}
-	l := &Log{opts: opts, group: newGroup(nil), syncer: newSyncer()}
+	l := &Log{
+		opts: opts, group: newGroup(nil), syncer: newSyncer(), start: emptyTree(), tree: emptyTree(),
+		grown: make(chan struct{}, 1), stop: make(chan struct{}),
+	}
 	if err := l.open(); err != nil {
-		l.release()
-		return nil, fmt.Errorf("audit log in %s: %w", opts.Dir, err)
+		return nil, fmt.Errorf("audit log in %s: %w", opts.Dir, errors.Join(err, l.release()))
+	}
+	if opts.Heads != nil {
+		l.keeping.Go(func() { l.keepHead(l.stop) })
 	}
 	return l, nil
-}
-
-func (l *Log) open() error {
-	if err := os.MkdirAll(l.opts.Dir, 0o700); err != nil {
-		return err
-	}
-	dir, err := os.Open(l.opts.Dir)
-	if err != nil {
-		return err
-	}
-	l.lock = dir
-	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return errors.New("another process writes it: stop that process, or give this one a directory of its own")
-	}
-	numbers, err := list(l.opts.Dir)
-	if err != nil {
-		return err
-	}
-	if len(numbers) == 0 {
-		if err := l.create(1); err != nil {
-			return err
-		}
-		return l.startJournal()
-	}
-	l.number = numbers[len(numbers)-1]
-	l.path = fileName(l.opts.Dir, l.number)
-	if err := replay(l.opts.Dir, l.path, l.number); err != nil {
-		return err
-	}
-	end, err := endOfLines(l.path)
-	if err != nil {
-		return err
-	}
-	kept, err := l.reopen(end)
-	if err != nil {
-		return err
-	}
-	if err := l.startJournal(); err != nil || kept == "" {
-		return err
-	}
-	l.opts.Logger.Warn("the audit log's last record was cut off by a crash", "file", l.path, "kept", kept)
-	return l.mark(OpRepaired, "a crash cut the last record off; its fragment is in "+filepath.Base(kept))
 }
 
 func newGroup(buffer []byte) *group {
@@ -233,24 +241,43 @@ func (l *Log) append(lines []byte, alone bool) error {
 	if _, err := l.file.Write(lines); err != nil {
 		return err
 	}
-	if l.opts.Sync {
-		if err := l.sync(lines, alone); err != nil {
-			return err
-		}
+	l.opts.arrow("records are written")
+	grown := l.tree.clone()
+	hash := func() { l.hashed = grown.addLines(lines, l.hashed[:0]) }
+	if !l.opts.Sync {
+		hash()
+	} else if err := l.sync(lines, alone, hash); err != nil {
+		return err
 	}
+	l.opts.arrow("records are synced")
+	if err := l.keepLeaves(); err != nil {
+		return err
+	}
+	l.opts.arrow("leaf hashes are written")
 	l.size += int64(len(lines))
+	l.tree = grown
+	l.publish()
 	return nil
 }
 
+// publish shows what is acknowledged to those who do not write.
+func (l *Log) publish() {
+	l.now.Store(&state{tree: l.tree, number: l.number, size: l.size, start: l.start})
+	l.tell()
+}
+
 // sync makes lines durable that were just written: in the journal, or where that is full in the file, with all before
-// them.
-func (l *Log) sync(lines []byte, alone bool) error {
+// them. It calls meanwhile once, while the disk works where that can be.
+func (l *Log) sync(lines []byte, alone bool, meanwhile func()) error {
 	sync := l.syncer.sync
-	if alone {
-		sync = fdatasync // the quicker one, and there is nobody to hold up
+	if alone { // the quicker one, and there is nobody to hold up
+		sync = func(f *os.File, meanwhile func()) error {
+			meanwhile()
+			return fdatasync(f)
+		}
 	}
 	if !l.journal.fits(lines) {
-		if err := sync(l.file); err != nil {
+		if err := sync(l.file, meanwhile); err != nil {
 			return err
 		}
 		l.journal.restart()
@@ -259,7 +286,8 @@ func (l *Log) sync(lines []byte, alone bool) error {
 	if err := l.journal.write(l.number, l.size, lines); err != nil {
 		return err
 	}
-	return sync(l.journal.file)
+	l.opts.arrow("the journal is written")
+	return sync(l.journal.file, meanwhile)
 }
 
 // fail remembers the error; nothing is acknowledged from now on.
@@ -284,7 +312,7 @@ func (l *Log) resume() error {
 	if err := l.restore(); err != nil {
 		return fmt.Errorf("audit log failed (%w) and cannot be opened again: %w", l.cause, err)
 	}
-	if err := l.mark(OpResumed, fmt.Sprintf("%d records could not be written: %v", l.lost, l.cause)); err != nil {
+	if err := l.mark(OpResumed, fmt.Sprintf("%d records could not be written: %v", l.lost, l.cause), ""); err != nil {
 		return fmt.Errorf("audit log failed (%w) and still does: %w", l.cause, err)
 	}
 	l.opts.Logger.Info("the audit log can be written again", "file", l.path, "lost", l.lost)
@@ -302,15 +330,7 @@ func (l *Log) restore() error {
 	if _, err := l.reopen(l.size); err != nil {
 		return err
 	}
-	return l.startJournal()
-}
-
-// mark writes a record about the log itself.
-func (l *Log) mark(op policy.Operation, warning string) error {
-	return l.append(appendRecord(nil, &kms.AuditRecord{
-		Time: l.opts.Clock.Now(), Operation: op, Tenant: l.opts.Tenant, Decision: "allow", By: "audit", Outcome: "ok",
-		Warning: warning,
-	}), true)
+	return errors.Join(l.openLeaves(), l.startJournal())
 }
 
 // Close syncs the file and closes it. Later records fail.
@@ -322,7 +342,19 @@ func (l *Log) Close() error {
 	}
 	l.closed = true
 	l.failed.Store(true)
-	return l.release()
+	if l.checkpoints != nil {
+		l.checkpoints.cancel()
+		l.checkpoints.work.Wait()
+	}
+	close(l.stop)
+	l.keeping.Wait()
+	whole := l.cause == nil
+	err := l.release()
+	l.opts.arrow("the log is closed")
+	if err == nil && whole {
+		err = l.storeHead(true)
+	}
+	return err
 }
 
 func (l *Log) release() error {
@@ -333,6 +365,9 @@ func (l *Log) release() error {
 			err = l.endJournal()
 		}
 		errs = append(errs, err, l.file.Close())
+	}
+	if l.leaves != nil {
+		errs = append(errs, l.leaves.Close())
 	}
 	l.syncer.release()
 	if l.lock != nil {

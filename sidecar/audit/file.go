@@ -47,12 +47,20 @@ func (l *Log) create(n int) error {
 	if err != nil {
 		return err
 	}
-	if err := l.lock.Sync(); err != nil {
+	l.opts.arrow("a file is made")
+	leaves, err := os.OpenFile(leavesPath(l.opts.Dir, n), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err == nil {
+		if err = l.lock.Sync(); err != nil {
+			_ = leaves.Close()
+		}
+	}
+	if err != nil {
 		f.Close()
 		os.Remove(path)
 		return err
 	}
 	l.file, l.path, l.number, l.size = f, path, n, 0
+	l.leaves, l.start = leaves, l.tree
 	return nil
 }
 
@@ -82,17 +90,24 @@ func (l *Log) endJournal() error {
 
 // rotate ends the file and begins the next.
 func (l *Log) rotate() error {
-	if err := fdatasync(l.file); err != nil {
+	if err := errors.Join(fdatasync(l.file), fdatasync(l.leaves)); err != nil {
 		return err
 	}
-	old := l.file
+	old, oldLeaves := l.file, l.leaves
+	end := &state{tree: l.tree, number: l.number, size: l.size, start: l.start}
 	if err := l.create(l.number + 1); err != nil {
 		return err
 	}
+	l.opts.arrow("the next file is begun")
 	if l.journal != nil {
 		l.journal.restart()
 	}
-	return old.Close()
+	if l.opts.Heads != nil {
+		l.rotating.Lock()
+		l.rotated = append(l.rotated, end)
+		l.rotating.Unlock()
+	}
+	return errors.Join(old.Close(), oldLeaves.Close())
 }
 
 // reopen opens the file anew and cuts it to end, where its last good line ends. What came after is kept beside it,

@@ -55,9 +55,10 @@ func newSyncer() *syncer {
 	return s
 }
 
-// sync returns when the file's content is on disk. One goroutine calls it at a time.
-func (s *syncer) sync(f *os.File) error {
+// sync returns when the file's content is on disk, and calls meanwhile once before that. One goroutine calls it at a time.
+func (s *syncer) sync(f *os.File, meanwhile func()) error {
 	if s.context == 0 {
+		meanwhile()
 		return fdatasync(f)
 	}
 	s.request.fd = uint32(f.Fd())
@@ -66,8 +67,10 @@ func (s *syncer) sync(f *os.File) error {
 	runtime.KeepAlive(f)
 	if errno != 0 || n != 1 {
 		s.release() // this file will not be able to later either
+		meanwhile()
 		return fdatasync(f)
 	}
+	meanwhile()
 	var raised [8]byte
 	if _, err := s.done.Read(raised[:]); err != nil {
 		return fmt.Errorf("wait for the sync: %w", err)

@@ -22,7 +22,7 @@ func TestSyncer(t *testing.T) {
 		if _, err := f.WriteString("line\n"); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.sync(f); err != nil {
+		if err := s.sync(f, func() {}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -31,13 +31,13 @@ func TestSyncer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = pipe.Close() }()
-	if err := s.sync(pipe); !errors.Is(err, unix.EINVAL) {
+	if err := s.sync(pipe, func() {}); !errors.Is(err, unix.EINVAL) {
 		t.Errorf("a pipe was synced: %v", err)
 	}
 	if s.context != 0 {
 		t.Error("the background sync is still in use after it failed")
 	}
-	if err := s.sync(f); err != nil {
+	if err := s.sync(f, func() {}); err != nil {
 		t.Errorf("the plain sync: %v", err)
 	}
 }

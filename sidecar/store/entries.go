@@ -27,7 +27,7 @@ import (
 //	f                  ballast, see purge.go
 //
 // Integers are big-endian. The letters c, t and u are those of access keys, tokens and their key: see credentials.go; g is
-// that of grants: see grants.go.
+// that of grants: see grants.go; h that of the audit log: see audithead.go.
 //
 // Format 1 had a key's record, with its sealed bytes in it, under k, and under o an index of what lists are filtered by.
 func recordPrefix() []byte                   { return []byte{'r'} }

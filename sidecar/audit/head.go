@@ -1,0 +1,187 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"golang.org/x/mod/sumdb/note"
+)
+
+// HeadStore keeps what the log must not fall short of, apart from the log's own files: the database. What it keeps are the
+// log's own two values, of less than 4 KiB each.
+type HeadStore interface {
+	// AuditHead returns what was stored last, nil for what never was.
+	AuditHead() (anchor, head []byte, err error)
+	// SetAuditHead stores both, or where anchor is nil only head, durably and at once.
+	SetAuditHead(ctx context.Context, anchor, head []byte) error
+}
+
+// headFormat is the format of both values; what is unknown in them is an error.
+const headFormat = 1
+
+// anchor is which log it is, how its last file began, and whose signatures it has. It is stored when one of these changes.
+type anchor struct {
+	Format int      `json:"format"`
+	ID     string   `json:"id"`             // of the log, made once
+	File   int      `json:"file"`           // number of the last file
+	Size   uint64   `json:"size"`           // records before that file
+	Hashes [][]byte `json:"hashes"`         // the compact range of their tree
+	Keys   []string `json:"keys,omitempty"` // verifier keys that signed checkpoints, oldest first
+}
+
+// head is how far the log is: all of that was durable when it was stored.
+type head struct {
+	Format int    `json:"format"`
+	Size   uint64 `json:"size"` // records
+	Root   []byte `json:"root"` // of their tree
+	File   int    `json:"file"`
+	Offset int64  `json:"offset"`           // bytes of that file
+	Signed uint64 `json:"signed,omitzero"`  // records that the last checkpoint covers
+	Closed bool   `json:"closed,omitempty"` // the log ended here, so nothing follows
+}
+
+var errHead = errors.New("the database's record of the audit log is damaged: restore the database from a backup")
+
+func decodeAnchor(b []byte) (a anchor, err error) {
+	if err := json.Unmarshal(b, &a, json.RejectUnknownMembers(true)); err != nil {
+		return anchor{}, fmt.Errorf("%w: %w", errHead, err)
+	}
+	if _, err := treeOf(a.Size, a.Hashes); err != nil || a.Format != headFormat || a.File < 1 || !isLogID(a.ID) {
+		return anchor{}, errHead
+	}
+	for _, text := range a.Keys {
+		if _, err := ParseVerifier(text); err != nil {
+			return anchor{}, fmt.Errorf("%w: %w", errHead, err)
+		}
+	}
+	return a, nil
+}
+
+func decodeHead(b []byte) (h head, err error) {
+	if err := json.Unmarshal(b, &h, json.RejectUnknownMembers(true)); err != nil {
+		return head{}, fmt.Errorf("%w: %w", errHead, err)
+	}
+	if h.Format != headFormat || len(h.Root) != hashSize || h.File < 1 || h.Offset < 0 || h.Signed > h.Size {
+		return head{}, errHead
+	}
+	return h, nil
+}
+
+// loadHead returns what the database knows of the log; nil for a log that it never heard of.
+func loadHead(s HeadStore) (*anchor, *head, error) {
+	if s == nil {
+		return nil, nil, nil
+	}
+	rawAnchor, rawHead, err := s.AuditHead()
+	if err != nil || rawAnchor == nil && rawHead == nil {
+		return nil, nil, err
+	}
+	return decodeHeads(rawAnchor, rawHead)
+}
+
+func decodeHeads(rawAnchor, rawHead []byte) (*anchor, *head, error) {
+	a, err := decodeAnchor(rawAnchor)
+	if err != nil {
+		return nil, nil, err
+	}
+	h, err := decodeHead(rawHead)
+	if err != nil {
+		return nil, nil, err
+	}
+	if h.Size < a.Size || h.File < a.File {
+		return nil, nil, errHead
+	}
+	return &a, &h, nil
+}
+
+// verifiers returns the keys that the anchor names.
+func (a *anchor) verifiers() (list []note.Verifier) {
+	for _, text := range a.Keys {
+		if v, err := ParseVerifier(text); err == nil {
+			list = append(list, v)
+		}
+	}
+	return list
+}
+
+// headPause is the time between two writes of the head. Each is a sync of the database, which takes the disk's time from
+// the log's own; what a crash leaves beyond the head is read again at start.
+const headPause = 50 * time.Millisecond
+
+// keepHead stores the newest head whenever the log has grown, until stop is closed. Nobody waits for it.
+func (l *Log) keepHead(stop <-chan struct{}) {
+	failing := false
+	for {
+		select {
+		case <-l.grown:
+		case <-stop:
+			return
+		}
+		err := l.storeHead(false)
+		if (err != nil) != failing {
+			failing = err != nil
+			if failing {
+				l.opts.Logger.Warn("the database does not take how far the audit log is; it is tried again", "error", err)
+			} else {
+				l.opts.Logger.Info("the database takes again how far the audit log is")
+			}
+		}
+		if failing {
+			l.tell()
+		}
+		select {
+		case <-time.After(headPause):
+		case <-stop:
+			return
+		}
+	}
+}
+
+// tell has the head stored soon.
+func (l *Log) tell() {
+	select {
+	case l.grown <- struct{}{}:
+	default:
+	}
+}
+
+// storeHead stores how far the log is now, with the anchor where that is another than the one stored last.
+func (l *Log) storeHead(closed bool) error {
+	if l.opts.Heads == nil {
+		return nil
+	}
+	l.heads.Lock()
+	defer l.heads.Unlock()
+	now := l.now.Load()
+	if !l.opts.Sync {
+		if err := now.sync(l.opts.Dir); err != nil { // the database must not be ahead of the disk
+			return err
+		}
+	}
+	h := head{
+		Format: headFormat, Size: now.tree.size(), Root: now.tree.root(), File: now.number, Offset: now.size,
+		Signed: l.signed.Load(), Closed: closed,
+	}
+	rawHead, err := json.Marshal(&h)
+	if err != nil {
+		return err
+	}
+	a := l.anchor
+	a.File, a.Size, a.Hashes = now.number, now.start.size(), now.start.hashes()
+	var rawAnchor []byte
+	if fresh := a.File != l.anchor.File || !l.anchored; fresh {
+		if rawAnchor, err = json.Marshal(&a); err != nil {
+			return err
+		}
+	}
+	l.opts.arrow("before the head is stored")
+	if err := l.opts.Heads.SetAuditHead(context.Background(), rawAnchor, rawHead); err != nil {
+		return err
+	}
+	l.opts.arrow("the head is stored")
+	l.anchor, l.anchored = a, true
+	return nil
+}

@@ -1,0 +1,217 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+)
+
+// When checkpoints are signed: soon after there is something new, but no more often than the HSM and a person who reads them
+// can do with.
+const (
+	checkpointLook    = time.Second      // between two looks whether one is due
+	checkpointAge     = 10 * time.Second // of the oldest record that is not covered
+	checkpointRecords = 10_000           // that are not covered
+	signTime          = 5 * time.Second  // that one signature may take
+	signRest          = 30 * time.Second // at most, between two tries that fail
+)
+
+// SignCheckpoints begins to sign checkpoints in the background with the tenant's audit key, whose public half (DER
+// SubjectPublicKeyInfo) is given. Nothing waits for a signature: while the HSM cannot sign, records are written as ever, and
+// a later checkpoint covers them.
+func (l *Log) SignCheckpoints(public []byte, sign SignFunc) error {
+	if l.opts.Heads == nil {
+		return errors.New("checkpoints need a store of heads")
+	}
+	v, err := newVerifier(originOf(l.opts.Tenant, l.anchor.ID), public)
+	if err != nil {
+		return err
+	}
+	if err := l.trust(v.String()); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	l.checkpoints = &checkpoints{log: l, key: v, sign: sign, cancel: cancel, at: l.opts.Clock.Now()}
+	l.checkpoints.work.Go(func() { l.checkpoints.run(ctx) })
+	return nil
+}
+
+// trust makes a verifier key one of the log's. A key that is not the one before is on record.
+func (l *Log) trust(key string) error {
+	l.heads.Lock()
+	known, first := slices.Contains(l.anchor.Keys, key), len(l.anchor.Keys) == 0
+	if !known {
+		l.anchor.Keys, l.anchored = append(slices.Clone(l.anchor.Keys), key), false
+	}
+	l.heads.Unlock()
+	if known {
+		return nil
+	}
+	if !first {
+		l.opts.Logger.Warn("the tenant's audit key is another than before", "key", key)
+		l.writing.Lock()
+		err := l.mark(OpKeyChanged, "the tenant's audit key is another than before; checkpoints are signed with it from here on", key)
+		l.writing.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+	return l.storeHead(false)
+}
+
+// EndCheckpoints signs a last checkpoint, if the HSM can, and ends signing. Records that are written later are covered by the
+// next checkpoint after the next start.
+func (l *Log) EndCheckpoints(ctx context.Context) {
+	c := l.checkpoints
+	if c == nil {
+		return
+	}
+	c.cancel()
+	c.work.Wait()
+	if c.due(true) {
+		c.report(c.signAll(ctx))
+	}
+}
+
+// Unsigned returns how many records no checkpoint covers yet.
+func (l *Log) Unsigned() uint64 {
+	signed := l.signed.Load() // first: the log grows
+	return l.now.Load().tree.size() - signed
+}
+
+// checkpoints signs them.
+type checkpoints struct {
+	log    *Log
+	key    *verifier
+	sign   SignFunc
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+	at     time.Time // of the last one, or of the start
+	failed int       // tries since the last success
+}
+
+// run looks now and then whether a checkpoint is due, and signs it.
+func (c *checkpoints) run(ctx context.Context) {
+	tick := time.NewTicker(checkpointLook)
+	defer tick.Stop()
+	var rest time.Duration
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		if rest -= checkpointLook; rest > 0 || !c.due(false) {
+			continue
+		}
+		c.report(c.signAll(ctx))
+		rest = min(time.Duration(c.failed)*checkpointLook, signRest)
+	}
+}
+
+// due reports whether there is something to sign, now or at the end.
+func (c *checkpoints) due(end bool) bool {
+	c.log.rotating.Lock()
+	rotated := len(c.log.rotated) > 0
+	c.log.rotating.Unlock()
+	n, age := c.log.Unsigned(), c.log.opts.Clock.Now().Sub(c.at)
+	return rotated || n >= checkpointRecords || n > 0 && (end || age >= checkpointAge || age < 0) // a clock may be set back
+}
+
+// report says when signing begins to fail, and when it works again.
+func (c *checkpoints) report(err error) {
+	log := c.log.opts.Logger
+	switch {
+	case errors.Is(err, context.Canceled):
+	case err == nil && c.failed > 0:
+		log.Info("checkpoints of the audit log are signed again")
+		c.failed = 0
+	case err != nil:
+		if c.failed++; c.failed == 1 {
+			log.Warn("a checkpoint of the audit log cannot be signed; it is tried again, and records are written as ever", "error", err,
+				"unsigned", c.log.Unsigned())
+		}
+	}
+}
+
+// signAll signs the ends of files that ended since, the oldest first, and then the log as it is now.
+func (c *checkpoints) signAll(ctx context.Context) error {
+	for {
+		c.log.rotating.Lock()
+		var next *state
+		if len(c.log.rotated) > 0 {
+			next = c.log.rotated[0]
+		}
+		c.log.rotating.Unlock()
+		if next == nil {
+			break
+		}
+		if err := c.signOne(ctx, next, fmt.Sprintf(checkpointOfFile, next.number)); err != nil {
+			return err
+		}
+		c.log.rotating.Lock()
+		c.log.rotated = c.log.rotated[1:]
+		c.log.rotating.Unlock()
+	}
+	now := c.log.now.Load()
+	if now.tree.size() == c.log.signed.Load() {
+		return nil
+	}
+	if err := c.signOne(ctx, now, checkpointName); err != nil {
+		return err
+	}
+	c.at = c.log.opts.Clock.Now()
+	c.log.signed.Store(now.tree.size())
+	c.log.tell()
+	return nil
+}
+
+// signOne signs a checkpoint and makes it durable in a file.
+func (c *checkpoints) signOne(ctx context.Context, s *state, name string) error {
+	if !c.log.opts.Sync {
+		if err := s.sync(c.log.opts.Dir); err != nil { // a checkpoint must not be ahead of the disk
+			return err
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, signTime)
+	defer cancel()
+	cp := checkpoint{origin: c.key.name, tree: s.tree, file: s.number, offset: s.size, time: c.log.opts.Clock.Now()}
+	b, err := note.Sign(&note.Note{Text: cp.text()}, &signer{verifier: c.key, ctx: ctx, sign: c.sign})
+	if err != nil {
+		return err
+	}
+	c.log.opts.arrow("a checkpoint is signed")
+	return writeDurably(c.log.opts.Dir, name, b)
+}
+
+// writeDurably puts a file in the place of another of that name.
+func writeDurably(dir, name string, content []byte) error {
+	path := filepath.Join(dir, name)
+	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}

@@ -1,0 +1,102 @@
+package store
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"log/slog"
+	"os"
+
+	"github.com/dgraph-io/badger/v4"
+)
+
+// The audit log keeps two values here, so that its files cannot lose what was acknowledged without anybody noticing:
+//
+//	ha    which log it is, and how its last file began
+//	hh    how far it is
+//
+// Each is auditFormat, the log's own bytes, and a checksum over the entry's key and both (CRC-32C).
+const auditFormat = 1
+
+var (
+	auditAnchorKey = []byte("ha")
+	auditHeadKey   = []byte("hh")
+
+	errAuditHead = errors.New("what the database knows of the audit log is damaged: restore the database from a backup")
+)
+
+// SetAuditHead stores both values, or where anchor is nil head alone, in one transaction.
+func (s *Store) SetAuditHead(ctx context.Context, anchor, head []byte) error {
+	return s.change(ctx, func(txn *badger.Txn) error {
+		if anchor != nil {
+			if err := txn.Set(auditAnchorKey, sealAudit(auditAnchorKey, anchor)); err != nil {
+				return err
+			}
+		}
+		return txn.Set(auditHeadKey, sealAudit(auditHeadKey, head))
+	}, func() {})
+}
+
+// AuditHead returns what SetAuditHead stored last; nil where it never did.
+func (s *Store) AuditHead() (anchor, head []byte, err error) { return readAuditHead(s.db) }
+
+func sealAudit(key, value []byte) []byte {
+	b := append([]byte{auditFormat}, value...)
+	return binary.BigEndian.AppendUint32(b, checksum(key, b))
+}
+
+func readAuditHead(db *badger.DB) (anchor, head []byte, err error) {
+	err = db.View(func(txn *badger.Txn) error {
+		var err1, err2 error
+		anchor, err1 = openAudit(txn, auditAnchorKey)
+		head, err2 = openAudit(txn, auditHeadKey)
+		return errors.Join(err1, err2)
+	})
+	if err == nil && (anchor == nil) != (head == nil) {
+		err = errAuditHead
+	}
+	return anchor, head, err
+}
+
+func openAudit(txn *badger.Txn, key []byte) (value []byte, err error) {
+	item, err := txn.Get(key)
+	if errors.Is(err, badger.ErrKeyNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errAuditHead, err)
+	}
+	b, err := item.ValueCopy(nil)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errAuditHead, err)
+	}
+	if len(b) < 1+crc32.Size || b[0] != auditFormat ||
+		binary.BigEndian.Uint32(b[len(b)-crc32.Size:]) != checksum(key, b[:len(b)-crc32.Size]) {
+		return nil, errAuditHead
+	}
+	return b[1 : len(b)-crc32.Size], nil
+}
+
+// ReadAuditHead returns the audit log's values from the database in dir, which no process has open. It changes
+// nothing there: it opens a copy, since badger brings a database in order when it opens it.
+func ReadAuditHead(dir string) (anchor, head []byte, err error) {
+	scratch, err := os.MkdirTemp("", "keyside-audit-")
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
+	if err := os.CopyFS(scratch, os.DirFS(dir)); err != nil {
+		return nil, nil, fmt.Errorf("copy database %s: %w", dir, err)
+	}
+	if err := removeEmpty(scratch); err != nil {
+		return nil, nil, err
+	}
+	db, err := badger.Open(badgerOptions(Options{Dir: scratch, Logger: slog.New(slog.DiscardHandler)}))
+	if err != nil {
+		return nil, nil, fmt.Errorf("database %s cannot be opened: %w", dir, err)
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	return readAuditHead(db)
+}
