@@ -195,7 +195,7 @@ func (p *process) openCore(context.Context) (err error) {
 
 func (p *process) openHealth(ctx context.Context) error {
 	p.health = newHealth(p.cfg.HSM.Canary, map[string]func(context.Context) error{
-		"store": func(ctx context.Context) error { return p.store.CheckNew(ctx, "", 1<<62) },
+		"store": p.store.Ready,
 		"audit": p.audit.Ready,
 		"hsm":   func(ctx context.Context) error { return p.backend.mux.Health(ctx, p.cfg.Tenant) },
 	}, p.log)

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -66,10 +67,10 @@ func Open(opts Options) (*Store, error) {
 		opts.arrow = func(string) {}
 	}
 	if opts.InMemory {
-		opts.Dir, opts.freeBytes = "", func(string) (uint64, error) { return minFree, nil }
+		opts.Dir = ""
 	} else if err := os.MkdirAll(opts.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("database directory: %w", err)
-	} else if err := removeEmpty(opts.Dir); err != nil {
+	} else if err := opts.prepare(); err != nil {
 		return nil, fmt.Errorf("database %s: %w", opts.Dir, err)
 	}
 	db, err := badger.Open(badgerOptions(opts))
@@ -87,10 +88,9 @@ func Open(opts Options) (*Store, error) {
 	return s, nil
 }
 
-// removeEmpty removes the empty logs that a kill leaves while badger makes or removes one: badger 4.9 takes them for new
-// ones and refuses to open the database (github.com/dgraph-io/badger/issues/2207). It leaves another process's alone.
-func removeEmpty(dir string) error {
-	f, err := os.Open(dir)
+// prepare looks for what badger would not survive, or not notice: no right to write, no room, damaged logs.
+func (o Options) prepare() error {
+	f, err := os.Open(o.Dir)
 	if err != nil {
 		return err
 	}
@@ -98,7 +98,49 @@ func removeEmpty(dir string) error {
 	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
 		return nil // badger has this lock too, and will say whose it is
 	}
-	entries, err := f.ReadDir(-1)
+	if err := o.checkWritable(); err != nil {
+		return err
+	}
+	if err := o.checkRoom(); err != nil {
+		return err
+	}
+	if err := removeEmpty(f); err != nil {
+		return err
+	}
+	return checkLogs(o.Dir)
+}
+
+// checkWritable refuses a directory in which this process cannot make files, or not write to those that are there.
+func (o Options) checkWritable() error {
+	entries, err := os.ReadDir(o.Dir)
+	if err != nil {
+		return err
+	}
+	if err := writable(o.Dir, unix.W_OK|unix.X_OK); err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !e.Type().IsRegular() {
+			continue
+		}
+		if err := writable(filepath.Join(o.Dir, e.Name()), unix.R_OK|unix.W_OK); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+func writable(path string, mode uint32) error {
+	if err := unix.Access(path, mode); err != nil {
+		return fmt.Errorf("%s cannot be written by uid %d (%w): let that user write it", path, os.Geteuid(), err)
+	}
+	return nil
+}
+
+// removeEmpty removes the empty logs that a kill leaves while badger makes or removes one: badger 4.9 takes them for new
+// ones and refuses to open the database (github.com/dgraph-io/badger/issues/2207). It leaves another process's alone.
+func removeEmpty(dir *os.File) error {
+	entries, err := dir.ReadDir(-1)
 	if err != nil {
 		return err
 	}
@@ -108,7 +150,7 @@ func removeEmpty(dir string) error {
 			return err
 		}
 		if ext := filepath.Ext(e.Name()); err == nil && info.Size() == 0 && (ext == ".mem" || ext == ".vlog") {
-			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+			if err := os.Remove(filepath.Join(dir.Name(), e.Name())); err != nil {
 				return err
 			}
 		}
@@ -162,15 +204,41 @@ func (s *Store) prepare() error {
 }
 
 // checkRoom refuses to write to a disk that is nearly full.
-func (s *Store) checkRoom() error {
-	free, err := s.opts.freeBytes(s.opts.Dir)
+func (o Options) checkRoom() error {
+	free, err := o.freeBytes(o.Dir)
 	if err != nil {
 		return fmt.Errorf("free space: %w", err)
 	}
 	if free < minFree {
-		return fmt.Errorf("disk of %s is full: %d bytes are free and %d are needed", s.opts.Dir, free, minFree)
+		return fmt.Errorf("disk of %s is full: %d bytes are free and %d are needed; make room", o.Dir, free, minFree)
 	}
 	return nil
+}
+
+// checkDisk refuses changes that badger would wait for without end, or not survive.
+func (s *Store) checkDisk() error {
+	if s.opts.InMemory {
+		return nil
+	}
+	if err := writable(s.opts.Dir, unix.W_OK|unix.X_OK); err != nil {
+		return err
+	}
+	return s.opts.checkRoom()
+}
+
+// Ready reports whether the database takes changes, as far as can be told without one.
+func (s *Store) Ready(context.Context) error {
+	if s.writing.TryLock() { // who has the lock will find out
+		defer s.writing.Unlock()
+		if s.broken != nil {
+			return restartNeeded(s.broken)
+		}
+	}
+	return s.checkDisk()
+}
+
+func restartNeeded(why error) error {
+	return fmt.Errorf("database takes no more changes until a restart: %w", why)
 }
 
 func freeBytes(dir string) (uint64, error) {

@@ -291,9 +291,9 @@ func (s *Store) change(ctx context.Context, stage func(*badger.Txn) error, apply
 		return err // nobody waits for it any more
 	}
 	if s.broken != nil {
-		return fmt.Errorf("database takes no more changes until a restart: %w", s.broken)
+		return restartNeeded(s.broken)
 	}
-	if err := s.checkRoom(); err != nil {
+	if err := s.checkDisk(); err != nil {
 		return err
 	}
 	txn := s.db.NewTransaction(true)
