@@ -90,7 +90,7 @@ func ReadAuditHead(dir string) (anchor, head []byte, err error) {
 	if err := os.CopyFS(scratch, os.DirFS(dir)); err != nil {
 		return nil, nil, fmt.Errorf("copy database %s: %w", dir, err)
 	}
-	if err := removeEmpty(scratch); err != nil {
+	if err := errors.Join(removeEmpty(scratch), checkLogs(scratch)); err != nil {
 		return nil, nil, err
 	}
 	db, err := badger.Open(badgerOptions(Options{Dir: scratch, Logger: slog.New(slog.DiscardHandler)}))

@@ -104,7 +104,7 @@ func (o Options) prepare() error {
 	if err := o.checkRoom(); err != nil {
 		return err
 	}
-	if err := removeEmpty(f); err != nil {
+	if err := removeEmpty(o.Dir); err != nil {
 		return err
 	}
 	return checkLogs(o.Dir)
@@ -139,8 +139,8 @@ func writable(path string, mode uint32) error {
 
 // removeEmpty removes the empty logs that a kill leaves while badger makes or removes one: badger 4.9 takes them for new
 // ones and refuses to open the database (github.com/dgraph-io/badger/issues/2207). It leaves another process's alone.
-func removeEmpty(dir *os.File) error {
-	entries, err := dir.ReadDir(-1)
+func removeEmpty(dir string) error {
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
@@ -150,7 +150,7 @@ func removeEmpty(dir *os.File) error {
 			return err
 		}
 		if ext := filepath.Ext(e.Name()); err == nil && info.Size() == 0 && (ext == ".mem" || ext == ".vlog") {
-			if err := os.Remove(filepath.Join(dir.Name(), e.Name())); err != nil {
+			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
 				return err
 			}
 		}
