@@ -35,6 +35,11 @@ const (
 	OpBegun policy.Operation = "audit-begun"
 	// OpKeyChanged says that the tenant's audit key is another than before; the target is the verifier key.
 	OpKeyChanged policy.Operation = "audit-key-changed"
+	// OpRemoved says before it that retention removes the files up to the one whose number is the target.
+	OpRemoved policy.Operation = "audit-removed"
+	// OpLossAccepted says that somebody has the log go on although records are missing or changed. The target names the files
+	// that are not what they were, each with what it holds.
+	OpLossAccepted policy.Operation = "audit-loss-accepted"
 )
 
 // DefaultMaxFileSize is at how many bytes a new file begins.
@@ -54,6 +59,7 @@ type Options struct {
 	// Heads is where the log's head is kept, which it must not fall short of. nil: nowhere, and there are no checkpoints.
 	Heads HeadStore
 
+	accepted    *acceptance       // nil: no loss is
 	journalSize int64             // 0: the constant; for tests
 	arrow       func(step string) // called between any two steps of which a crash may see the first only; for tests
 }

@@ -24,6 +24,16 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	case "write":
 		writeUntilKilled(os.Args[1])
+	case "arrow":
+		var last int64
+		_, err := fmt.Sscan(os.Args[3], &last)
+		if err == nil {
+			err = dieAtArrow(os.Args[1], os.Args[2], last)
+		}
+		if err != nil {
+			fmt.Println("error", err)
+			os.Exit(1)
+		}
 	case "full":
 		if err := fillDisk(os.Args[1]); err != nil {
 			fmt.Println(err)

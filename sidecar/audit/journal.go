@@ -104,13 +104,11 @@ func nextEntry(b []byte) (e entry, rest []byte, ok bool) {
 	}, rest, true
 }
 
-// replay writes what the journal in dir holds to the log's last file, and syncs that.
+// replay writes what the journal in dir holds to the log's last file, and syncs that. Files before the last one were synced
+// before it began.
 func replay(dir, path string, number int) error {
-	b, err := os.ReadFile(filepath.Join(dir, journalName))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	entries, err := journaled(dir, number)
+	if err != nil || len(entries) == 0 {
 		return err
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
@@ -123,22 +121,35 @@ func replay(dir, path string, number int) error {
 		return err
 	}
 	size := uint64(info.Size())
+	for _, e := range entries {
+		if e.offset > size {
+			return &LossError{Dir: dir, Problem: fmt.Sprintf("%s has %d bytes of the %d that were written: somebody cut it", path, size, e.offset)}
+		}
+		if _, err := f.WriteAt(e.lines, int64(e.offset)); err != nil {
+			return err
+		}
+		size = max(size, e.offset+uint64(len(e.lines)))
+	}
+	return f.Sync()
+}
+
+// journaled returns the entries of the journal in dir, if there is one, that are about a file of the log.
+func journaled(dir string, number int) (entries []entry, err error) {
+	b, err := os.ReadFile(filepath.Join(dir, journalName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
 	for lap := uint32(0); ; {
 		e, rest, ok := nextEntry(b)
 		if !ok || lap != 0 && e.lap != lap {
-			return f.Sync()
+			return entries, nil
 		}
 		lap, b = e.lap, rest
-		switch {
-		case e.number != uint32(number):
-			// A file before the last one, which was synced before the last one began.
-		case e.offset > size:
-			return fmt.Errorf("%s has %d bytes of the %d that were written: somebody cut it", path, size, e.offset)
-		default:
-			if _, err := f.WriteAt(e.lines, int64(e.offset)); err != nil {
-				return err
-			}
-			size = max(size, e.offset+uint64(len(e.lines)))
+		if e.number == uint32(number) {
+			entries = append(entries, e)
 		}
 	}
 }

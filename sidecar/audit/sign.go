@@ -30,7 +30,10 @@ func (l *Log) SignCheckpoints(public []byte, sign SignFunc) error {
 	if l.opts.Heads == nil {
 		return errors.New("checkpoints need a store of heads")
 	}
-	v, err := newVerifier(originOf(l.opts.Tenant, l.anchor.ID), public)
+	l.heads.Lock()
+	id := l.anchor.ID
+	l.heads.Unlock()
+	v, err := newVerifier(originOf(l.opts.Tenant, id), public)
 	if err != nil {
 		return err
 	}

@@ -29,7 +29,7 @@ func treeOf(size uint64, hashes [][]byte) (tree, error) {
 			return tree{}, fmt.Errorf("a hash has %d bytes", len(h))
 		}
 	}
-	r, err := ranges.NewRange(0, size, hashes)
+	r, err := ranges.NewRange(0, size, slices.Clone(hashes)) // it grows in place
 	return tree{r}, err
 }
 

@@ -1,0 +1,80 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/keyside/keyside/policy"
+)
+
+// acceptance is somebody's word that a log goes on with what is there.
+type acceptance struct {
+	by     policy.Caller
+	report *Report
+}
+
+// AcceptLoss has a log that Open refuses, or that does not verify, go on with what is there. It leaves a record in the log
+// of what is missing or changed and who accepted that; Verify says both from then on. Checkpoints of what is not there any more
+// are kept under other names. It returns what it accepted; a log in which all is well is left alone.
+func AcceptLoss(ctx context.Context, opts Options, by policy.Caller) (*Report, error) {
+	a, h, err := opts.Heads.AuditHead()
+	if err != nil {
+		return nil, err
+	}
+	if a == nil {
+		return nil, errors.New("the database knows of no audit log, so none can have lost anything")
+	}
+	if _, _, err := decodeHeads(a, h); err != nil {
+		return nil, err
+	}
+	report, err := Verify(ctx, Source{Dir: opts.Dir, Anchor: a, Head: h})
+	if err != nil || report.OK() {
+		return report, err
+	}
+	opts.accepted = &acceptance{by: by, report: report}
+	l, err := Open(opts)
+	if err != nil {
+		return nil, err
+	}
+	return report, l.Close()
+}
+
+// recordAcceptance writes the record of it, and sets the newest checkpoint aside, which may cover what is lost.
+func (l *Log) recordAcceptance() error {
+	if err := void(l.opts.Dir, checkpointName); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	l.signed.Store(0)
+	var states, texts []string
+	for _, f := range l.opts.accepted.report.Findings {
+		if f.Accepted != "" {
+			continue
+		}
+		texts = append(texts, f.String())
+		if f.state != "" && !slices.Contains(states, f.state) {
+			states = append(states, f.state)
+		}
+	}
+	if more := l.opts.accepted.report.More; more > 0 {
+		texts = append(texts, fmt.Sprintf("and %d more", more))
+	}
+	return l.markBy(l.opts.accepted.by, OpLossAccepted, strings.Join(texts, "; "), strings.Join(states, " "))
+}
+
+// void gives a checkpoint another name, under which nobody looks for it.
+func void(dir, name string) error {
+	path := filepath.Join(dir, name)
+	size := "damaged"
+	if c, err := believeCheckpoint(dir, name); err == nil {
+		size = fmt.Sprint(c.tree.size())
+	} else if errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return errors.Join(os.Rename(path, path+"."+size+".void"), syncDir(dir))
+}

@@ -1,0 +1,243 @@
+package audit
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+)
+
+// inspected is a file under verification.
+type inspected struct {
+	q       *inquiry
+	number  int
+	name    string
+	start   tree
+	end     tree   // as the next file begins, if closed
+	closed  bool   // something vouches for the end
+	marks   []mark // of its records
+	after   tree   // as the file leaves the tree
+	present bool
+
+	have []leaf // of its whole lines
+	want []leaf // that are stored beside it
+	torn []byte // what follows the last whole line
+}
+
+// read reads the file and the leaf hashes beside it.
+func (f *inspected) read() error {
+	in, err := content(f.q.Dir, f.number)
+	if err == nil {
+		f.present = true
+		limit := -1
+		if u := f.q.until; u != nil && u.number == f.number {
+			limit = int(u.tree.size() - u.start.size())
+		}
+		err = eachLine(in, func(line []byte, whole bool) error {
+			switch {
+			case len(f.have) == limit:
+				return errEnough
+			case !whole:
+				f.torn = bytes.Clone(line)
+			default:
+				f.have = append(f.have, leaf(leafHash(line)))
+				f.q.markers.look(line)
+			}
+			return nil
+		})
+		if errors.Is(err, errEnough) {
+			err = nil
+		}
+		err = errors.Join(err, in.Close())
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	stored, err := os.ReadFile(leavesPath(f.q.Dir, f.number))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for chunk := range slices.Chunk(stored[:len(stored)/hashSize*hashSize], hashSize) {
+		f.want = append(f.want, leaf(chunk))
+	}
+	if u := f.q.until; u != nil && u.number == f.number {
+		f.want = f.want[:min(len(f.want), len(f.have))]
+	}
+	return nil
+}
+
+var errEnough = errors.New("enough")
+
+// fold returns the tree after some records of the file, and the first mark that they have not.
+func (f *inspected) fold(leaves []leaf) (t tree, failed *mark) {
+	t = f.start.clone()
+	marks := f.marks
+	check := func() {
+		for len(marks) > 0 && marks[0].size <= t.size() {
+			if m := marks[0]; failed == nil && (m.size != t.size() || !bytes.Equal(m.root, t.root())) {
+				failed = &m
+			}
+			marks = marks[1:]
+		}
+	}
+	for i := range leaves {
+		t.add(leaves[i][:])
+		check()
+	}
+	if failed == nil && len(marks) > 0 {
+		failed = &marks[0]
+	}
+	return t, failed
+}
+
+// good reports whether leaves are those of the file's records, as far as anybody vouches for them.
+func (f *inspected) good(leaves []leaf) (tree, *mark, bool) {
+	t, failed := f.fold(leaves)
+	fits := failed == nil && (!f.closed || t.size() == f.end.size() && bytes.Equal(t.root(), f.end.root()))
+	return t, failed, fits
+}
+
+// proven reports whether something vouches for the file's records, and they are good.
+func (f *inspected) proven() bool {
+	_, _, good := f.good(f.have)
+	return good && (f.closed || len(f.marks) > 0)
+}
+
+// judge compares what is there with what should be.
+func (f *inspected) judge() {
+	t, failed, good := f.good(f.have)
+	f.after = t
+	if good {
+		f.judgeRest()
+		return
+	}
+	if wanted, _, ok := f.good(f.want); ok {
+		f.after = wanted
+		f.differ()
+		return
+	}
+	f.guess(failed)
+}
+
+// judgeRest looks at what is beside records that are good.
+func (f *inspected) judgeRest() {
+	if len(f.marks) > 0 {
+		f.q.marked = max(f.q.marked, f.marks[len(f.marks)-1].size)
+	}
+	if f.closed {
+		f.q.marked = max(f.q.marked, f.end.size())
+	}
+	last := f.number == f.q.last
+	if len(f.torn) > 0 {
+		if last && f.q.until == nil && (f.q.head == nil || !f.q.head.Closed) {
+			f.q.report.note("%s ends with %s that are no whole record, as a kill leaves them", f.name, count(len(f.torn), "byte", "bytes"))
+		} else if f.q.until == nil {
+			f.q.find(Added, f.name, f.after.size()+1, len(f.have)+1, "%s no record", count(len(f.torn), "byte is", "bytes are"))
+		}
+	}
+	if !f.present && !f.closed {
+		return
+	}
+	if last && f.q.until == nil && f.q.head != nil && !f.q.head.Closed {
+		return // a kill leaves them behind
+	}
+	if slices.Equal(f.want, f.have) {
+		return
+	}
+	at := 0
+	for at < min(len(f.want), len(f.have)) && f.want[at] == f.have[at] {
+		at++
+	}
+	f.q.find(Leaves, fmt.Sprintf(leavesOfFile, f.number), f.start.size()+uint64(at)+1, 0, "the leaf hashes are not those of the records, which are good")
+}
+
+// differ says how the records differ from the leaf hashes beside them, which are good.
+func (f *inspected) differ() {
+	if len(f.marks) > 0 {
+		f.q.marked = max(f.q.marked, f.marks[len(f.marks)-1].size)
+	}
+	if f.closed {
+		f.q.marked = max(f.q.marked, f.end.size())
+	}
+	from, to := f.start.size()+1, f.start.size()+uint64(len(f.want))
+	switch other := f.sameAsOther(); {
+	case !f.present:
+		f.q.find(FileMissing, f.name, from, 0, "records %d to %d are missing", from, to)
+	case other != 0:
+		f.q.find(FileSwapped, f.name, from, 0, "it has the records of %s, not those from %d to %d", nameOf(other), from, to)
+	default:
+		for _, d := range compare(f.want, f.have) {
+			detail := d.detail
+			if d.kind == Truncated {
+				detail += fmt.Sprintf(": it ends after record %d of %d", f.start.size()+uint64(d.at), to)
+				if len(f.torn) > 0 {
+					detail += fmt.Sprintf(", with %s that are no record behind it", count(len(f.torn), "byte", "bytes"))
+				}
+			}
+			f.q.find(d.kind, f.name, f.start.size()+uint64(d.at)+1, d.line+1, "%s", detail)
+		}
+	}
+}
+
+// sameAsOther returns the number of another file whose leaf hashes are those of this one's records, 0 if there is none.
+func (f *inspected) sameAsOther() int {
+	if len(f.have) == 0 {
+		return 0
+	}
+	for _, number := range f.q.numbers {
+		if number == f.number {
+			continue
+		}
+		stored, err := os.ReadFile(leavesPath(f.q.Dir, number))
+		if err == nil && len(stored) >= hashSize && leaf(stored[:hashSize]) == f.have[0] && !slices.Contains(f.want, f.have[0]) {
+			return number
+		}
+	}
+	return 0
+}
+
+// guess says what can be said where the leaf hashes are not good either.
+func (f *inspected) guess(failed *mark) {
+	from := f.start.size() + 1
+	if f.closed {
+		f.q.marked = max(f.q.marked, f.end.size())
+	}
+	if !f.present {
+		to := from
+		if failed != nil {
+			to = failed.size
+		} else if f.closed {
+			to = f.end.size()
+		}
+		f.q.find(FileMissing, f.name, from, 0, "records %d to %d are missing", from, to)
+		return
+	}
+	for _, number := range f.q.numbers {
+		begun, known := f.q.begins[number]
+		if end, closed := f.q.begins[number+1]; known && closed && number != f.number {
+			other := &inspected{start: begun, end: end, closed: true}
+			if _, _, good := other.good(f.have); good {
+				f.q.find(FileSwapped, f.name, from, 0, "it has the records of %s, from %d to %d", nameOf(number), begun.size()+1, end.size())
+				return
+			}
+		}
+	}
+	have := f.start.size() + uint64(len(f.have))
+	if failed == nil {
+		failed = &mark{size: f.end.size(), who: fmt.Sprintf(checkpointOfFile, f.number)}
+	}
+	if have < failed.size && (failed.signed || failed.who != "") {
+		f.q.find(Truncated, f.name, have+1, len(f.have)+1, "it ends after record %d of %d, which %s vouches for; "+
+			"whether those before are what they were cannot be said, since the leaf hashes are gone or damaged as well", have, failed.size, failed.who)
+		return
+	}
+	for _, m := range f.marks {
+		if m.size < failed.size {
+			from = m.size + 1
+		}
+	}
+	f.q.find(Changed, f.name, from, int(from-f.start.size()), "records %d to %d are not all what they were: they have not the root that %s has; "+
+		"which, cannot be said, since the leaf hashes are gone or damaged as well", from, failed.size, failed.who)
+}

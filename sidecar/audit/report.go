@@ -1,0 +1,91 @@
+package audit
+
+import "fmt"
+
+// Kind is what is wrong with a part of a log.
+type Kind string
+
+// The kinds.
+const (
+	Changed     Kind = "changed"      // a record is not what was acknowledged
+	Missing     Kind = "missing"      // records are missing between others
+	Added       Kind = "added"        // records are there that nobody acknowledged
+	Swapped     Kind = "swapped"      // two records have changed places
+	Truncated   Kind = "truncated"    // the last records are missing
+	FileMissing Kind = "file-missing" // a whole file is missing
+	FileSwapped Kind = "file-swapped" // a file has another one's records
+	Signature   Kind = "signature"    // a checkpoint is damaged, or not signed by a key that is trusted
+	Checkpoint  Kind = "checkpoint"   // a checkpoint is missing, too old, or about other records
+	Leaves      Kind = "leaves"       // the leaf hashes beside a file are not those of its records, which are good
+	Uncovered   Kind = "uncovered"    // records that nothing vouches for
+	Database    Kind = "database"     // what the database has of the log is damaged, or about another log
+)
+
+// Finding is one thing that is wrong.
+type Finding struct {
+	Kind   Kind   `json:"kind"`
+	File   string `json:"file,omitempty"`   // its name
+	Record uint64 `json:"record,omitempty"` // number in the whole log, from 1; the first one where there are several
+	Line   int    `json:"line,omitempty"`   // in the file, from 1
+	Detail string `json:"detail"`
+	// Accepted says that an administrator has accepted it and when, by a record in the log.
+	Accepted string `json:"accepted,omitempty"`
+
+	state string // of the file, as an acceptance names it
+}
+
+func (f Finding) String() string {
+	where := f.File
+	if f.Line > 0 {
+		where += fmt.Sprintf(":%d", f.Line)
+	}
+	if f.Record > 0 {
+		where += fmt.Sprintf(" (record %d)", f.Record)
+	}
+	if where != "" {
+		where += ": "
+	}
+	text := where + string(f.Kind) + ": " + f.Detail
+	if f.Accepted != "" {
+		text += "; accepted " + f.Accepted
+	}
+	return text
+}
+
+// Report is what Verify found.
+type Report struct {
+	Origin   string    `json:"origin"`            // which log it is
+	Keys     []string  `json:"keys"`              // verifier keys whose signatures counted
+	First    uint64    `json:"first"`             // number of the first record that is there
+	Records  uint64    `json:"records"`           // number of the last one
+	Signed   uint64    `json:"signed"`            // records up to this one are covered by a signature
+	Findings []Finding `json:"findings"`          // in the order of the log
+	Notes    []string  `json:"notes,omitempty"`   // what is in order and still worth knowing
+	More     int       `json:"more,omitempty"`    // findings that are left out
+	Removed  uint64    `json:"removed,omitempty"` // records that retention has removed
+}
+
+// OK reports whether nothing is wrong that nobody has accepted.
+func (r *Report) OK() bool {
+	for _, f := range r.Findings {
+		if f.Accepted == "" {
+			return false
+		}
+	}
+	return r.More == 0
+}
+
+// maxFindings bounds a report: a log that has more is not what it should be anyway.
+const maxFindings = 200
+
+func (r *Report) add(f Finding) {
+	if len(r.Findings) >= maxFindings {
+		r.More++
+		return
+	}
+	r.Findings = append(r.Findings, f)
+}
+
+func (r *Report) note(format string, args ...any) {
+	r.Notes = append(r.Notes, fmt.Sprintf(format, args...))
+}

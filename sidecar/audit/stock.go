@@ -1,0 +1,244 @@
+package audit
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// stock is what is found in the files of a log.
+type stock struct {
+	dir     string
+	numbers []int // of the files
+	accept  bool  // whatever is there
+
+	start, tree tree           // as the last file began, and of all lines
+	rotated     []*state       // ends of files that have no checkpoint
+	leaves      map[int][]byte // leaf hashes of files that are not those beside them
+	flush       bool           // write them after each file: a log from before there were heads may have very many
+}
+
+// LossError says that records which were acknowledged are missing from the log, or are not what they were, or that somebody
+// added some. Nothing was changed.
+type LossError struct {
+	Problem  string
+	Dir      string
+	Findings []Finding // what Verify says of it
+}
+
+// shownFindings are as many as an error has room for.
+const shownFindings = 5
+
+func (e *LossError) Error() string {
+	var b strings.Builder
+	b.WriteString(e.Problem)
+	for _, f := range e.Findings[:min(len(e.Findings), shownFindings)] {
+		b.WriteString("; " + f.String())
+	}
+	if more := len(e.Findings) - shownFindings; more > 0 {
+		fmt.Fprintf(&b, "; and %d more (keyside audit verify)", more)
+	}
+	b.WriteString(". The log is left as it is. Restore its files from where they were copied to, or, if there is no better copy, run " +
+		"`keyside audit accept-loss`, which leaves a record of it in the log for good")
+	return b.String()
+}
+
+func (s *stock) loss(format string, args ...any) error {
+	if s.accept {
+		return nil
+	}
+	return &LossError{Dir: s.dir, Problem: fmt.Sprintf(format, args...)}
+}
+
+// believe returns as a head what the newest checkpoint says, for a database that knows nothing; nil without one.
+func (s *stock) believe() (*head, error) {
+	c, err := believeCheckpoint(s.dir, checkpointName)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &head{Size: c.tree.size(), Root: c.tree.root(), File: c.file, Offset: c.offset, Signed: c.tree.size()}, nil
+}
+
+// take reads the files that the database says nothing final about, from the beginning of the one that was the last when the
+// head was stored, and holds them to the head. Those before are for Verify. Without a head it reads all that there are.
+func (s *stock) take(a *anchor, h *head) error {
+	first, t, err := s.from(a)
+	if err != nil {
+		return err
+	}
+	s.tree, s.start, s.leaves = t, t, make(map[int][]byte)
+	i, found := slices.BinarySearch(s.numbers, first)
+	if !found {
+		if err := s.loss("%s is missing, and with it the records from %d to %d", nameOf(first), t.size()+1, h.Size); err != nil {
+			return err
+		}
+	}
+	for n, number := range s.numbers[i:] {
+		if number != first+n {
+			if err := s.loss("%s is missing", nameOf(first+n)); err != nil {
+				return err
+			}
+		}
+		last := i+n == len(s.numbers)-1
+		if err := s.read(number, last, h); err != nil {
+			return err
+		}
+	}
+	switch {
+	case h == nil:
+	case s.tree.size() < h.Size:
+		return s.loss("%d records are missing at the end: the log ends after record %d of %d", h.Size-s.tree.size(), s.tree.size(), h.Size)
+	case h.Closed && s.tree.size() > h.Size:
+		return s.loss("%d records were added after the log was closed at record %d", s.tree.size()-h.Size, h.Size)
+	}
+	return nil
+}
+
+// from returns the file to begin with, and the tree as it began.
+func (s *stock) from(a *anchor) (int, tree, error) {
+	if a != nil {
+		t, err := treeOf(a.Size, a.Hashes)
+		return a.File, t, err
+	}
+	if s.numbers[0] == 1 {
+		return 1, emptyTree(), nil
+	}
+	c, err := believeCheckpoint(s.dir, fmt.Sprintf(checkpointOfFile, s.numbers[0]-1))
+	if err != nil {
+		return 0, tree{}, fmt.Errorf("%s is the first file, and neither the database nor a checkpoint says what was before it: restore the "+
+			"database that belongs to this log, or move the log elsewhere to begin a new one (%w)", nameOf(s.numbers[0]), err)
+	}
+	return s.numbers[0], c.tree, nil
+}
+
+// read adds a file to the tree.
+func (s *stock) read(number int, last bool, h *head) error {
+	path := fileName(s.dir, number)
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	s.start = s.tree.clone()
+	known, err := os.ReadFile(leavesPath(s.dir, number))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	var leaves []byte
+	var size int64
+	err = eachLine(f, func(line []byte, whole bool) error {
+		if !whole {
+			if !last {
+				return s.loss("%s does not end with a whole record", nameOf(number))
+			}
+			return nil
+		}
+		leaf := leafHash(line)
+		s.tree.add(leaf)
+		leaves, size = append(leaves, leaf...), size+int64(len(line))+1
+		if h != nil && s.tree.size() == h.Size && !bytes.Equal(s.tree.root(), h.Root) {
+			return s.loss("records from %d to %d are not all what they were", s.start.size()+1, h.Size)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(leaves, known) {
+		s.leaves[number] = leaves
+	}
+	if !last {
+		return s.endOf(number, size)
+	}
+	return nil
+}
+
+// endOf notes the end of a file that is not the last.
+func (s *stock) endOf(number int, size int64) error {
+	signed, err := s.hasCheckpoint(number)
+	if err != nil {
+		return err
+	}
+	if signed && s.accept {
+		name := fmt.Sprintf(checkpointOfFile, number)
+		if c, err := believeCheckpoint(s.dir, name); err != nil || !bytes.Equal(c.tree.root(), s.tree.root()) {
+			if err := void(s.dir, name); err != nil {
+				return err
+			}
+			signed = false
+		}
+	}
+	if !signed {
+		s.rotated = append(s.rotated, &state{tree: s.tree.clone(), number: number, size: size, start: s.start})
+	}
+	if s.flush {
+		return s.keepLeaves()
+	}
+	return nil
+}
+
+func (s *stock) hasCheckpoint(number int) (bool, error) {
+	_, err := os.Stat(filepath.Join(s.dir, fmt.Sprintf(checkpointOfFile, number)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// unsigned returns the ends of files before the anchor's that have no checkpoint, as they are after a time in which the HSM could
+// sign none. What is signed is what the anchor was made from, or nothing.
+func (s *stock) unsigned(a *anchor) ([]*state, error) {
+	if a == nil {
+		return nil, nil
+	}
+	i, _ := slices.BinarySearch(s.numbers, a.File)
+	before := s.numbers[:i]
+	for i, number := range before {
+		if signed, err := s.hasCheckpoint(number); err != nil {
+			return nil, err
+		} else if signed {
+			continue
+		}
+		t := emptyTree()
+		if number > 1 {
+			c, err := readCheckpoint(s.dir, fmt.Sprintf(checkpointOfFile, number-1), a.verifiers())
+			if err != nil {
+				return nil, err
+			}
+			t = c.tree
+		}
+		again := stock{dir: s.dir, numbers: before[i:], tree: t, start: t, leaves: make(map[int][]byte)}
+		for n, number := range again.numbers {
+			if number != before[i]+n {
+				return nil, fmt.Errorf("file %d is missing", before[i]+n)
+			}
+			if err := again.read(number, false, nil); err != nil {
+				return nil, err
+			}
+		}
+		if want, err := treeOf(a.Size, a.Hashes); err != nil || again.tree.size() != a.Size || !bytes.Equal(again.tree.root(), want.root()) {
+			return nil, errors.New("records were changed")
+		}
+		return again.rotated, nil
+	}
+	return nil, nil
+}
+
+// keepLeaves writes the leaf hashes that are not those beside the files.
+func (s *stock) keepLeaves() error {
+	for number, leaves := range s.leaves {
+		if err := writeDurably(s.dir, fmt.Sprintf(leavesOfFile, number), leaves); err != nil {
+			return err
+		}
+	}
+	clear(s.leaves)
+	return nil
+}

@@ -1,0 +1,302 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+
+	"golang.org/x/mod/sumdb/note"
+)
+
+// Source is a log to verify. Nothing of it is changed.
+type Source struct {
+	Dir string
+	// Anchor and Head are what the database has of the log, nil without a database.
+	Anchor, Head []byte
+	// Keys are the verifier keys whose signatures count; nil: those that the database names.
+	Keys []note.Verifier
+
+	until *state // of a log that is being written: what comes later is not looked at
+}
+
+// Verify holds every record of a log to its checkpoints, to what the database has of it, and to the leaf hashes beside it.
+// What it finds is in the report; an error says that it could not look.
+func Verify(ctx context.Context, src Source) (*Report, error) {
+	q := &inquiry{Source: src, report: &Report{Findings: []Finding{}}, begins: map[int]tree{1: emptyTree()}}
+	for _, step := range []func() error{q.readDatabase, q.readCheckpoints, q.listFiles} {
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	for number := q.first; number <= q.last; number++ {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if err := q.file(number); err != nil {
+			return nil, err
+		}
+	}
+	q.conclude()
+	return q.report, q.markers.settle(q.Dir, q.report, q.first)
+}
+
+// Verify verifies the log up to now, while it is written.
+func (l *Log) Verify(ctx context.Context, keys []note.Verifier) (*Report, error) {
+	if l.opts.Heads == nil {
+		return nil, errors.New("the log has no head to be held to")
+	}
+	a, h, err := l.opts.Heads.AuditHead() // before until, which it must not be ahead of
+	if err != nil {
+		return nil, err
+	}
+	return Verify(ctx, Source{Dir: l.opts.Dir, Anchor: a, Head: h, Keys: keys, until: l.now.Load()})
+}
+
+// inquiry is one verification under way.
+type inquiry struct {
+	Source
+	report *Report
+	anchor *anchor
+	head   *head
+
+	marks       []mark       // roots that the log must have, the smallest first
+	begins      map[int]tree // how files began, where something vouches for it
+	checkpoints []int        // numbers of the files that have a good one
+	newest      *checkpoint  // the one that is not of a file
+	numbers     []int        // of the files that are there
+	first, last int          // that there should be
+	tree        tree         // as the next file begins
+	lost        int          // the missing file since which that is not known, 0 if it is
+	marked      uint64       // the largest mark that the records have
+	markers     markers
+}
+
+// mark is a root that somebody vouches for.
+type mark struct {
+	size   uint64
+	root   []byte
+	file   int // that the last of the records is in
+	signed bool
+	who    string
+}
+
+func (q *inquiry) find(kind Kind, file string, record uint64, line int, format string, args ...any) {
+	q.report.add(Finding{Kind: kind, File: file, Record: record, Line: line, Detail: fmt.Sprintf(format, args...)})
+}
+
+// readDatabase takes what the database vouches for.
+func (q *inquiry) readDatabase() error {
+	if q.until != nil {
+		q.vouch(mark{q.until.tree.size(), q.until.tree.root(), q.until.number, false, "the running sidecar"})
+	}
+	if q.Anchor != nil {
+		a, h, err := decodeHeads(q.Anchor, q.Head)
+		if err != nil {
+			q.find(Database, "", 0, 0, "%v", err)
+		} else {
+			q.anchor, q.head = a, h
+			start, _ := treeOf(a.Size, a.Hashes) // decoded above
+			q.begins[a.File] = start
+			q.vouch(mark{h.Size, h.Root, h.File, false, "the database"})
+			q.vouch(mark{a.Size, start.root(), a.File - 1, false, "the database"})
+		}
+	}
+	if q.Keys == nil && q.anchor != nil {
+		q.Keys = q.anchor.verifiers()
+	}
+	if len(q.Keys) == 0 {
+		if q.head != nil {
+			return nil // nothing was ever signed
+		}
+		return errors.New("there is no verifier key to hold the log's checkpoints to: give one")
+	}
+	for _, k := range q.Keys {
+		if v, ok := k.(*verifier); ok {
+			q.report.Keys = append(q.report.Keys, v.String())
+		}
+	}
+	q.report.Origin = q.Keys[len(q.Keys)-1].Name()
+	return nil
+}
+
+func (q *inquiry) vouch(m mark) {
+	if m.size > 0 {
+		q.marks = append(q.marks, m)
+	}
+}
+
+// readCheckpoints takes what signatures vouch for.
+func (q *inquiry) readCheckpoints() error {
+	// The newest first: those of files that it covers were there before it.
+	if err := q.readCheckpoint(checkpointName, 0); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(q.Dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		var number int
+		if _, err := fmt.Sscanf(e.Name(), checkpointOfFile, &number); err != nil || e.Name() != fmt.Sprintf(checkpointOfFile, number) {
+			continue
+		}
+		if err := q.readCheckpoint(e.Name(), number); err != nil {
+			return err
+		}
+	}
+	slices.SortStableFunc(q.marks, func(a, b mark) int {
+		switch {
+		case a.size < b.size:
+			return -1
+		case a.size > b.size:
+			return 1
+		}
+		return 0
+	})
+	return nil
+}
+
+// readCheckpoint takes one, of a file or (0) the newest.
+func (q *inquiry) readCheckpoint(name string, number int) error {
+	c, err := readCheckpoint(q.Dir, name, q.Keys)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case errors.Is(err, fs.ErrPermission):
+		return err
+	case err != nil:
+		q.find(Signature, name, 0, 0, "%v", err)
+		return nil
+	case number != 0 && c.file != number:
+		q.find(Checkpoint, name, c.tree.size(), 0, "it is that of %s", nameOf(c.file))
+		return nil
+	case number == 0:
+		q.newest = c
+	}
+	if q.until != nil && c.tree.size() > q.until.tree.size() {
+		return nil // signed since the verification began
+	}
+	q.vouch(mark{c.tree.size(), c.tree.root(), c.file, true, name})
+	if number != 0 {
+		q.begins[number+1] = c.tree
+		q.checkpoints = append(q.checkpoints, number)
+	}
+	q.report.Signed = max(q.report.Signed, c.tree.size())
+	return nil
+}
+
+func nameOf(number int) string { return fmt.Sprintf(namePattern, number) }
+
+// listFiles finds out which files there should be, and how the first of them began.
+func (q *inquiry) listFiles() (err error) {
+	if q.numbers, err = list(q.Dir); err != nil {
+		return err
+	}
+	if q.until != nil {
+		q.numbers = slices.DeleteFunc(q.numbers, func(n int) bool { return n > q.until.number })
+	}
+	if len(q.numbers) == 0 && len(q.marks) == 0 {
+		return fmt.Errorf("there is no audit log in %s", q.Dir)
+	}
+	q.first, q.last = 1, 1
+	if len(q.numbers) > 0 {
+		q.first, q.last = q.numbers[0], q.numbers[len(q.numbers)-1]
+	}
+	for _, m := range q.marks {
+		q.last = max(q.last, m.file)
+	}
+	q.tree = emptyTree()
+	if q.first > 1 {
+		var known bool
+		if q.tree, known = q.begins[q.first]; !known {
+			return fmt.Errorf("%s is the first file, and how the log was before it cannot be known without %s", nameOf(q.first),
+				fmt.Sprintf(checkpointOfFile, q.first-1))
+		}
+	}
+	q.report.First = q.tree.size() + 1
+	return nil
+}
+
+// conclude says what only the whole log shows.
+func (q *inquiry) conclude() {
+	end := q.tree.size()
+	q.report.Records = end
+	switch {
+	case end <= q.marked:
+	case q.head == nil && q.until == nil:
+		q.find(Uncovered, nameOf(q.last), q.marked+1, 0, "%s covered by no checkpoint", count(int(end-q.marked), "record is", "records are"))
+	case q.head != nil && q.head.Closed && q.until == nil:
+		q.find(Added, nameOf(q.last), q.marked+1, 0, "%s after the log was closed", count(int(end-q.marked), "record was added", "records were added"))
+	default:
+		q.report.note("%s newer than what the database has: the node was killed, and its next start takes them in",
+			count(int(end-q.marked), "record is", "records are"))
+	}
+	if q.head != nil && (q.newest == nil || q.newest.tree.size() < q.head.Signed) {
+		has := uint64(0)
+		if q.newest != nil {
+			has = q.newest.tree.size()
+		}
+		if q.head.Signed > has {
+			q.find(Checkpoint, checkpointName, has, 0, "it is older than the one that the database knows: it covers %d records, not %d", has, q.head.Signed)
+		}
+	}
+	if q.head == nil && q.newest == nil {
+		q.find(Checkpoint, checkpointName, 0, 0, "it is missing, so nobody knows where the log ends")
+	}
+	if n := min(end, q.marked); n > q.report.Signed {
+		q.report.note("%s not signed yet", count(int(n-q.report.Signed), "record is", "records are"))
+	}
+}
+
+// file verifies one file and leaves q.tree as the next one begins.
+func (q *inquiry) file(number int) error {
+	begun, known := q.begins[number]
+	if known {
+		q.tree, q.lost = begun, 0
+	}
+	f := &inspected{q: q, number: number, name: nameOf(number), start: q.tree}
+	f.end, f.closed = q.begins[number+1]
+	for _, m := range q.marks {
+		if m.size > f.start.size() && (f.closed && m.size <= f.end.size() || !f.closed && m.file <= number) {
+			f.marks = append(f.marks, m)
+		}
+	}
+	if err := f.read(); err != nil {
+		return err
+	}
+	if q.lost != 0 && f.proven() {
+		q.lost = 0 // the missing file has no part in the tree: that was accepted
+	}
+	switch {
+	case q.lost != 0:
+		q.find(Uncovered, f.name, 0, 0, "its records cannot be verified, since %s and the checkpoint of its end are missing", nameOf(q.lost))
+		f.after = f.start
+	case !f.present && !f.closed && len(f.marks) == 0:
+		q.lost, f.after = number, f.start
+		q.find(FileMissing, f.name, f.start.size()+1, 0, "the records from %d on are missing; how many, nothing says", f.start.size()+1)
+	default:
+		f.judge()
+	}
+	switch {
+	case f.closed:
+		q.tree = f.end
+	default:
+		q.tree = f.after
+	}
+	if number < q.last && f.present && !slices.Contains(q.checkpoints, number) && q.tree.size() < q.signedUpTo() {
+		q.find(Checkpoint, fmt.Sprintf(checkpointOfFile, number), q.tree.size(), 0, "it is missing")
+	}
+	return nil
+}
+
+// signedUpTo returns how many records the newest checkpoint covered, as far as anybody knows.
+func (q *inquiry) signedUpTo() uint64 {
+	n := q.report.Signed
+	if q.head != nil {
+		n = max(n, q.head.Signed)
+	}
+	return n
+}
