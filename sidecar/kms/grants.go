@@ -147,6 +147,7 @@ func (s *Service) CreateGrant(ctx context.Context, in CreateGrantInput) (*policy
 			if n := len(grants); n > 0 && !g.CreatedAt.After(grants[n-1].CreatedAt) { // so that their order is that of creation
 				g.CreatedAt = grants[n-1].CreatedAt.Add(time.Millisecond)
 			}
+			r.undo = func(ctx context.Context) error { return s.ungrant(ctx, g) }
 			return append(slices.Clip(grants), g), nil
 		})
 		if err != nil {
@@ -154,6 +155,17 @@ func (s *Service) CreateGrant(ctx context.Context, in CreateGrantInput) (*policy
 		}
 		return g, nil
 	})
+}
+
+// ungrant takes back a grant whose making is on no record, so that nobody has a right of which nothing is known.
+func (s *Service) ungrant(ctx context.Context, g *policy.Grant) error {
+	err := s.store.ChangeGrants(ctx, g.Key, func(_ *Key, grants []*policy.Grant) ([]*policy.Grant, error) {
+		return slices.DeleteFunc(slices.Clone(grants), func(other *policy.Grant) bool { return other.ID == g.ID }), nil
+	})
+	if err != nil {
+		return fmt.Errorf("grant %s stays, though it could not be recorded: revoke it: %w", g.ID, err)
+	}
+	return nil
 }
 
 // expiry is a time as grants keep it, not later than it was.

@@ -2,6 +2,7 @@ package kms_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -546,5 +547,28 @@ func TestCanI(t *testing.T) {
 	} {
 		_, err := w.CanI(c.ctx, c.in)
 		wantCode(t, err, c.want)
+	}
+}
+
+// TestUnrecordedGrant holds that a grant that could not be recorded allows nothing afterwards, while one that was taken away
+// stays away.
+func TestUnrecordedGrant(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	key := w.create(t, kms.CreateKeyInput{Spec: kms.AES256})
+	in := kms.CreateGrantInput{KeyID: key.ID, Grantee: "app", Name: "n", Operations: []policy.Operation{policy.OpEncryptData}}
+	made, err := w.CreateGrant(admin, in)
+	wantCode(t, err, "ok")
+	w.audit.down = errors.New("disk full")
+	_, err = w.CreateGrant(admin, in) // the same again, which is there
+	wantCode(t, err, kms.CodeInternal)
+	in.Name = "m"
+	_, err = w.CreateGrant(admin, in)
+	wantCode(t, err, kms.CodeInternal)
+	if left := w.store.Grants(key.ID); len(left) != 1 || left[0].ID != made.ID {
+		t.Errorf("after a grant that is on no record there are %d", len(left))
+	}
+	wantCode(t, w.RevokeGrant(admin, key.ID, made.ID), kms.CodeInternal)
+	if left := w.store.Grants(key.ID); len(left) != 0 {
+		t.Errorf("after a revocation that is on no record there are %d", len(left))
 	}
 }

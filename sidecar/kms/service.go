@@ -113,6 +113,7 @@ type request struct {
 	target   string     // what the operation is about where that is no key
 	version  *KeyVersion
 	warning  string
+	undo     func(context.Context) error // of a change that must not last if it cannot be recorded; nil: none
 
 	sourceID      *KeyID // of the key that a re-encryption decrypts with
 	sourceVersion *KeyVersion
@@ -286,6 +287,9 @@ func (s *Service) finish(ctx context.Context, r *request, err error) error {
 	}
 	// The record is written even where the request's own time has ended.
 	if aerr := s.auditor.Record(context.WithoutCancel(ctx), s.record(r, outcome)); aerr != nil {
+		if err == nil && r.undo != nil {
+			err = r.undo(context.WithoutCancel(ctx))
+		}
 		e = Errorf(CodeInternal, "internal error").Because(fmt.Errorf("audit: %w", errors.Join(aerr, err)))
 	}
 	if r.span != nil {

@@ -101,6 +101,15 @@ func (x *grants) of(id kms.KeyID) []*policy.Grant {
 	return x.byKey[id]
 }
 
+func (x *grants) count() (n int) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	for _, list := range x.byKey {
+		n += len(list)
+	}
+	return n
+}
+
 func (x *grants) set(id kms.KeyID, list []*policy.Grant) {
 	x.mu.Lock()
 	defer x.mu.Unlock()

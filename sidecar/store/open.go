@@ -164,7 +164,7 @@ func badgerOptions(o Options) badger.Options {
 	b.InMemory, b.SyncWrites = o.InMemory, !o.unsynced
 	b.MemTableSize, b.NumMemtables, b.BaseTableSize = memTableSize, memTables, tableSize
 	b.ValueThreshold, b.ValueLogFileSize = valueThreshold, valueLogFileSize
-	b.NumCompactors, b.NumLevelZeroTables, b.NumLevelZeroTablesStall = 2, 2, 6 // badger wants two compactors or none
+	b.NumCompactors, b.NumLevelZeroTables, b.NumLevelZeroTablesStall = 0, 2, stallAt // see merge.go
 	b.NumGoroutines = 1
 	b.MetricsEnabled = false
 	b.DetectConflicts = false // one writer
@@ -200,7 +200,11 @@ func (s *Store) prepare() error {
 	}); err != nil {
 		return err
 	}
-	return s.purge()
+	if err := s.purge(); err != nil {
+		return err
+	}
+	s.mergeSoon()
+	return nil
 }
 
 // checkRoom refuses to write to a disk that is nearly full.

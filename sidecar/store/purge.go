@@ -137,8 +137,11 @@ func (s *Store) rewrite(prefixes []string) error {
 			return err
 		}
 		s.opts.arrow("after the memtable was written")
-		merge = s.db.Flatten(1)
+		merge = s.merge()
 		s.opts.arrow("after the tables were merged")
+		if merge != nil {
+			return merge
+		}
 	}
 	return errors.Join(errors.New("old versions stay"), merge)
 }

@@ -11,6 +11,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
@@ -29,7 +30,9 @@ type Store struct {
 	// visible is held for writing while a change is in the database but not yet in the index.
 	visible sync.RWMutex
 
-	purging sync.Mutex // one purge at a time; taken before writing
+	merging atomic.Bool // a merge of tables waits for its turn, or has it
+	purging sync.Mutex  // one purge or merge at a time; taken before writing
+	closed  bool        // guarded by purging
 
 	writing  sync.Mutex     // one state change at a time; guards what follows
 	broken   error          // why there are no more changes: closed, or a commit whose outcome is unknown
@@ -52,7 +55,7 @@ func (s *Store) Close() error {
 	defer s.purging.Unlock()
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	s.broken = errors.New("database is closed")
+	s.closed, s.broken = true, errors.New("database is closed")
 	return s.db.Close()
 }
 
@@ -315,9 +318,13 @@ func (s *Store) change(ctx context.Context, stage func(*badger.Txn) error, apply
 func (s *Store) commit(txn *badger.Txn, apply func()) error {
 	s.visible.Lock()
 	defer s.visible.Unlock()
+	before := s.dirTime
 	if err := errors.Join(txn.Commit(), s.syncDir()); err != nil {
 		return err
 	}
 	apply()
+	if s.dirTime != before { // there may be a new table
+		s.mergeSoon()
+	}
 	return nil
 }

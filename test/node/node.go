@@ -29,6 +29,7 @@ type Options struct {
 	Driver string   // "soft" or "softhsm"
 	Mode   string   // "via-hsmd" or "direct"; empty: up's default
 	Args   []string // more arguments of `keyside up`
+	UID    uint32   // whom to run as, who must be able to reach Binary and Dir; 0: as this process
 }
 
 // Node is a running `keyside up`.
@@ -57,6 +58,9 @@ func Start(ctx context.Context, o Options) (*Node, error) {
 	n := &Node{Dir: o.Dir, Socket: filepath.Join(o.Dir, "kms.sock"), output: &tail{}, exited: make(chan struct{})}
 	n.cmd = exec.Command(o.Binary, append(args, o.Args...)...)
 	n.cmd.Stdout, n.cmd.Stderr = n.output, n.output
+	if o.UID != 0 {
+		n.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: o.UID, Gid: o.UID}}
+	}
 	if err := n.cmd.Start(); err != nil {
 		return nil, err
 	}

@@ -1,0 +1,96 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/dgraph-io/badger/v4"
+)
+
+// badger 4.9 loses what a merge of its tables would have written where it cannot make a file for it: subcompact (levels.go)
+// hands an error on that is not set yet, and the tables that were merged are removed all the same. So badger merges nothing by
+// itself here. The store has it do so when there are enough tables, after it has found out that files can be made, and
+// holds what is there afterwards against what is in memory.
+const (
+	mergeAt    = 3    // tables of level 0, each of about memTableSize
+	stallAt    = 1000 // tables of level 0 at which badger would wait for a merge of its own
+	largeTable = 2 * memTableSize
+)
+
+// mergeSoon merges tables in the background if there are many. s.writing is held.
+func (s *Store) mergeSoon() {
+	if s.opts.InMemory || s.db.Levels()[0].NumTables < mergeAt || !s.merging.CompareAndSwap(false, true) {
+		return
+	}
+	go func() {
+		defer s.merging.Store(false)
+		s.purging.Lock()
+		defer s.purging.Unlock()
+		if s.closed {
+			return
+		}
+		if err := s.merge(); err != nil {
+			s.opts.Logger.Error("tables of the database not merged", slog.Any("error", err))
+		}
+	}()
+}
+
+// merge merges all tables into one level. s.purging is held.
+func (s *Store) merge() error {
+	if err := s.tryFile(); err != nil {
+		return err
+	}
+	err := s.db.Flatten(1)
+	if lost := s.whole(); lost != nil {
+		s.writing.Lock()
+		defer s.writing.Unlock()
+		s.broken = lost
+		return lost
+	}
+	return err
+}
+
+// tryFile makes a file as long as a table may become, and looks for the room that all of them take once more.
+func (s *Store) tryFile() error {
+	f, err := os.CreateTemp(s.opts.Dir, "try-")
+	if err != nil {
+		return err
+	}
+	err = errors.Join(f.Truncate(largeTable), f.Close(), os.Remove(f.Name()))
+	free, freeErr := s.opts.freeBytes(s.opts.Dir)
+	var needed uint64 = minFree
+	for _, t := range s.db.Tables() {
+		needed += uint64(t.OnDiskSize)
+	}
+	if err = errors.Join(err, freeErr); err == nil && free < needed {
+		err = fmt.Errorf("disk of %s is full: %d bytes are free and %d are needed; make room", s.opts.Dir, free, needed)
+	}
+	return err
+}
+
+// whole reports entries that are in memory and no longer in the database.
+func (s *Store) whole() error {
+	s.visible.RLock()
+	txn := s.db.NewTransaction(false)
+	keys, defaults := s.index.count()
+	grants := s.grants.count()
+	s.visible.RUnlock()
+	defer txn.Discard()
+	if found := entries(txn, recordPrefix()); found < keys+defaults {
+		return fmt.Errorf("the database has %d of %d keys left: stop the sidecar and restore the database from a backup", found, keys+defaults)
+	}
+	if found := entries(txn, grantsPrefix()); found < grants {
+		return fmt.Errorf("the database has %d of %d grants left: stop the sidecar and restore the database from a backup", found, grants)
+	}
+	return nil
+}
+
+// entries counts the entries that have a prefix.
+func entries(txn *badger.Txn, prefix []byte) (n int) {
+	for range keysFrom(txn, prefix, nil) {
+		n++
+	}
+	return n
+}

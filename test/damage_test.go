@@ -1,0 +1,424 @@
+package test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/dgraph-io/badger/v4"
+	"golang.org/x/sys/unix"
+
+	"github.com/keyside/keyside/sidecar/client"
+	"github.com/keyside/keyside/test/node"
+)
+
+// ordinary is a uid without any rights of its own, as which a node runs here: to root no file is read-only.
+const ordinary = 64400
+
+// damaged is a node that somebody or something does damage to, with a key and a grant on it.
+type damaged struct {
+	*testing.T
+	*client.Client
+	options node.Options
+	node    *node.Node
+	key     string
+	grant   string
+}
+
+// startDamaged starts a node as a user, 0 for this one, whose administrator is this process, with "app" as whom grants are to.
+func startDamaged(t *testing.T, uid uint32) *damaged {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "damaged") // not t.TempDir, which others cannot enter
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	n := &damaged{T: t, options: node.Options{Binary: filepath.Join(dir, "keyside"), Dir: filepath.Join(dir, "data"), Driver: "soft", Mode: "direct", UID: uid}}
+	program, err := os.ReadFile(binary)
+	err = errors.Join(err, os.WriteFile(n.options.Binary, program, 0o755), os.Mkdir(n.options.Dir, 0o700),
+		os.Chmod(dir, 0o755))
+	if uid != 0 {
+		err = errors.Join(err, os.Chown(n.options.Dir, int(uid), int(uid)))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := node.Edit(t.Context(), n.options, func(config map[string]any) {
+		config["socket_mode"] = "0666"
+		principals := []map[string]any{{"name": "app", "uid": 64401}}
+		if uid != 0 {
+			principals = append(principals, map[string]any{"name": "admin", "uid": os.Getuid(), "role": "administrator"})
+		}
+		config["principals"] = principals
+		config["hsm"].(map[string]any)["canary"] = "1s"
+	}); err != nil {
+		t.Fatal(err)
+	}
+	n.start()
+	n.key, err = n.CreateKey(t.Context(), client.CreateKeyRequest{Alias: "key"})
+	if err == nil {
+		n.grant, err = n.CreateGrant(t.Context(), client.Grant{KeyID: n.key, Grantee: "app", Operations: []string{"describe-key"}})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func (n *damaged) start() {
+	n.Helper()
+	var err error
+	if n.node, err = node.Start(n.Context(), n.options); err != nil {
+		n.Fatal(err)
+	}
+	n.Cleanup(n.stop)
+	n.Client = client.New(n.node.Socket)
+	n.Cleanup(n.Client.Close)
+}
+
+func (n *damaged) stop() {
+	n.Helper()
+	if n.node == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	defer cancel()
+	if err := n.node.Stop(ctx); err != nil {
+		n.Error(err)
+	}
+	n.node = nil
+}
+
+// path is that of something in the node's folder.
+func (n *damaged) path(parts ...string) string {
+	return filepath.Join(append([]string{n.options.Dir}, parts...)...)
+}
+
+// chmod changes the modes of a directory and of the files in it.
+func (n *damaged) chmod(name string, directory, files os.FileMode) {
+	n.Helper()
+	entries, err := os.ReadDir(n.path(name))
+	if err == nil {
+		err = os.Chmod(n.path(name), directory)
+	}
+	for _, e := range entries {
+		err = errors.Join(err, os.Chmod(n.path(name, e.Name()), files))
+	}
+	if err != nil {
+		n.Fatal(err)
+	}
+}
+
+// refusesToStart starts the node, which must end and say all of the words.
+func (n *damaged) refusesToStart(what string, words ...string) {
+	n.Helper()
+	n.stop()
+	ctx, cancel := context.WithTimeout(n.Context(), deadline)
+	defer cancel()
+	running, err := node.Start(ctx, n.options)
+	if err == nil {
+		_ = running.Stop(ctx)
+		n.Errorf("%s: it starts", what)
+		return
+	}
+	for _, word := range words {
+		if !strings.Contains(err.Error(), word) {
+			n.Errorf("%s: it does not say %q: %v", what, word, err)
+		}
+	}
+	if strings.Contains(err.Error(), "goroutine ") {
+		n.Errorf("%s: it crashed: %v", what, err)
+	}
+}
+
+// may reports whether app may do an operation with the key, as it would be decided.
+func (n *damaged) may(operation string) bool {
+	n.Helper()
+	d, err := n.CanI(n.Context(), client.CanIRequest{Operation: operation, Key: n.key, As: "app"})
+	if err != nil {
+		n.Fatal(err)
+	}
+	return d.Allowed
+}
+
+// tryToGrant asks for a grant that must be refused for what is wrong with the node, and returns the request's id.
+func (n *damaged) tryToGrant(what, operation string) (request string) {
+	n.Helper()
+	_, err := n.CreateGrant(n.Context(), client.Grant{KeyID: n.key, Grantee: "app", Operations: []string{operation}})
+	refused := new(client.Error)
+	if !errors.As(err, &refused) || refused.Status != http.StatusInternalServerError || refused.Code != "KMS.0103" {
+		n.Fatalf("%s: a grant is answered with %v", what, err)
+	}
+	return refused.RequestID
+}
+
+// unhealthy waits until /healthz says so of a part.
+func (n *damaged) unhealthy(part string) {
+	n.Helper()
+	waitFor(n.T, part+" is unavailable", func() bool {
+		h, err := n.Health(n.Context())
+		return err == nil && !h.OK() && h.Checks[part] == "unavailable"
+	})
+}
+
+// goesOn makes and revokes a grant: all is well again.
+func (n *damaged) goesOn() {
+	n.Helper()
+	waitFor(n.T, "healthy", func() bool { h, err := n.Health(n.Context()); return err == nil && h.OK() })
+	id, err := n.CreateGrant(n.Context(), client.Grant{KeyID: n.key, Grantee: "app", Operations: []string{"sign"}})
+	if err != nil || !n.may("sign") {
+		n.Errorf("a grant after all is well again: %v", err)
+	}
+	if err := n.RevokeGrant(n.Context(), n.key, id); err != nil || n.may("sign") {
+		n.Errorf("its revocation: %v", err)
+	}
+	if !n.may("describe-key") {
+		n.Error("the grant from before is lost")
+	}
+}
+
+// outcome returns what the audit log says of a request, "" where it is on no record.
+func (n *damaged) outcome(request string) string {
+	n.Helper()
+	files, err := filepath.Glob(n.path("audit", "*.jsonl"))
+	if err != nil {
+		n.Fatal(err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			n.Fatal(err)
+		}
+		for line := range bytes.Lines(text) {
+			var r struct {
+				ID      string `json:"request_id"`
+				Outcome string `json:"outcome"`
+			}
+			if json.Unmarshal(line, &r) == nil && r.ID == request {
+				return r.Outcome
+			}
+		}
+	}
+	return ""
+}
+
+// TestReadOnlyDatabase makes the database read-only, while the node does not run and while it does: it says so, grants
+// nothing, and goes on when it may write again.
+func TestReadOnlyDatabase(t *testing.T) {
+	n := startDamaged(t, ordinary)
+	n.stop()
+	for _, c := range []struct {
+		what, folder     string
+		directory, files os.FileMode
+	}{{"directory", "db", 0o500, 0o600}, {"files", "db", 0o700, 0o400}, {"audit log", "audit", 0o500, 0o400}} {
+		n.chmod(c.folder, c.directory, c.files)
+		n.refusesToStart(c.what+" is read-only", n.path(c.folder), "permission denied")
+		n.chmod(c.folder, 0o700, 0o600)
+	}
+	n.start()
+	n.goesOn()
+
+	n.chmod("db", 0o500, 0o400)
+	n.tryToGrant("read-only", "encrypt-data")
+	n.unhealthy("store")
+	if !strings.Contains(n.node.Output(), fmt.Sprintf("cannot be written by uid %d", ordinary)) {
+		t.Errorf("the log does not say what is wrong:\n%s", n.node.Output())
+	}
+	n.chmod("db", 0o700, 0o600)
+	n.goesOn()
+	if n.may("encrypt-data") {
+		t.Error("what was refused is granted")
+	}
+	n.stop()
+	n.start()
+	n.goesOn()
+}
+
+// limitFiles sets how long files may become that the sidecar writes: it stands for a full disk.
+func (n *damaged) limitFiles(bytes uint64) {
+	n.Helper()
+	for _, pid := range n.node.Processes("sidecar") {
+		if err := unix.Prlimit(pid, unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: bytes, Max: unix.RLIM_INFINITY}, nil); err != nil {
+			n.Fatal(err)
+		}
+	}
+}
+
+// size is that of the longest file of a folder whose name matches.
+func (n *damaged) size(pattern string) (most uint64) {
+	n.Helper()
+	files, err := filepath.Glob(n.path(pattern))
+	if err != nil || len(files) == 0 {
+		n.Fatalf("no file is %s: %v", pattern, err)
+	}
+	for _, file := range files {
+		if info, err := os.Stat(file); err == nil {
+			most = max(most, uint64(info.Size()))
+		}
+	}
+	return most
+}
+
+// TestFullDisk leaves no room for the audit log, and then for the database: nothing is done, nothing granted, and it goes on
+// when there is room, after a restart where it says that it needs one.
+func TestFullDisk(t *testing.T) {
+	n := startDamaged(t, 0)
+	n.limitFiles(n.size("audit/*.jsonl") + 20)
+	lost := n.tryToGrant("audit log is full", "encrypt-data")
+	refused := n.tryToGrant("audit log is full", "decrypt-data")
+	n.unhealthy("audit")
+	n.limitFiles(unix.RLIM_INFINITY)
+	n.goesOn()
+	if n.may("encrypt-data") || n.may("decrypt-data") {
+		t.Error("what could not be recorded is granted")
+	}
+	for _, request := range []string{lost, refused} {
+		if got := n.outcome(request); got == "ok" {
+			t.Errorf("what was refused is on record as %q", got)
+		}
+	}
+
+	n.limitFiles(4 << 20) // less than the next log of the database will have, more than the audit log
+	made := map[string]bool{n.grant: true}
+	for i := 0; ; i++ {
+		id, err := n.CreateGrant(t.Context(), client.Grant{
+			KeyID: n.key, Name: fmt.Sprint(i), Grantee: "app", Operations: []string{"encrypt-data"},
+			GrantLimits: client.GrantLimits{ContextEquals: map[string]string{"pad": strings.Repeat("x", 8000)}},
+		})
+		if err != nil {
+			break
+		}
+		if made[id] = true; i%2 == 1 {
+			if err := n.RevokeGrant(t.Context(), n.key, id); err != nil {
+				break
+			}
+			delete(made, id)
+		}
+		if i > 1000 {
+			t.Fatal("the database needs no room")
+		}
+		if len(made) > 90 {
+			for id := range made {
+				if id != n.grant && n.RevokeGrant(t.Context(), n.key, id) == nil {
+					delete(made, id)
+				}
+			}
+		}
+	}
+	n.tryToGrant("database is full", "decrypt-data")
+	n.unhealthy("store")
+	if !strings.Contains(n.node.Output(), "until a restart") {
+		t.Errorf("the log does not say that a restart is needed:\n%s", n.node.Output())
+	}
+	n.limitFiles(unix.RLIM_INFINITY)
+	n.stop()
+	n.start()
+	n.goesOn()
+	if n.may("decrypt-data") {
+		t.Error("what was refused is granted")
+	}
+}
+
+// TestCorruptedValues changes one bit of what is stored: of a grant, of a key, of the count that the index is held to, in the
+// database's values, in its tables and in the log that a kill leaves. No node starts, each says what to do, and with the
+// backup it goes on.
+func TestCorruptedValues(t *testing.T) {
+	n := startDamaged(t, 0)
+	grant := []byte(`"grantee":"app"`)
+	n.stop()
+	backup := filepath.Join(t.TempDir(), "db")
+	if err := os.CopyFS(backup, os.DirFS(n.path("db"))); err != nil {
+		t.Fatal(err)
+	}
+	restore := func() {
+		t.Helper()
+		if err := errors.Join(os.RemoveAll(n.path("db")), os.CopyFS(n.path("db"), os.DirFS(backup))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.flip("a table", "*.sst", grant)
+	n.refusesToStart("a table", "restore it from a backup", ".sst")
+	restore()
+	for _, c := range []struct {
+		prefix byte
+		what   string
+		words  []string
+	}{
+		{'g', "a grant", []string{"grant " + n.grant, strings.ReplaceAll(n.key, "-", ""), "restore the database from a backup"}},
+		{'r', "a key", []string{n.key, "backup"}},
+		{'n', "the index", []string{"damaged", "backup"}},
+	} {
+		n.tamper(c.prefix)
+		n.refusesToStart(c.what, c.words...)
+		restore()
+	}
+	n.start()
+	n.goesOn()
+	sidecar := n.node.Processes("sidecar")
+	for _, pid := range append(sidecar, n.node.PID()) {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	waitFor(t, "its end", func() bool { return dead(n.node.PID()) == nil && dead(sidecar[0]) == nil })
+	n.stop()
+	n.flip("a log", "*.mem", []byte(`"grantee":"app","operations":["sign"]`))
+	n.refusesToStart("a log", ".mem", "restore the database from a backup")
+}
+
+// flip changes a bit of a text in one of the database's files.
+func (n *damaged) flip(what, pattern string, text []byte) {
+	n.Helper()
+	files, err := filepath.Glob(n.path("db", pattern))
+	if err != nil {
+		n.Fatal(err)
+	}
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			n.Fatal(err)
+		}
+		if at := bytes.Index(content, text); at >= 0 {
+			content[at+len(text)-2] ^= 1
+			if err := os.WriteFile(file, content, 0o600); err != nil {
+				n.Fatal(err)
+			}
+			return
+		}
+	}
+	n.Fatalf("%s: no file %s has %s", what, pattern, text)
+}
+
+// tamper changes a bit of the first value under a prefix, as a database that is sound has it.
+func (n *damaged) tamper(prefix byte) {
+	n.Helper()
+	db, err := badger.Open(badger.DefaultOptions(n.path("db")).WithLogger(nil))
+	if err != nil {
+		n.Fatal(err)
+	}
+	err = db.Update(func(txn *badger.Txn) error {
+		it := txn.NewIterator(badger.IteratorOptions{Prefix: []byte{prefix}})
+		defer it.Close()
+		if it.Rewind(); !it.Valid() {
+			return io.ErrUnexpectedEOF
+		}
+		value, err := it.Item().ValueCopy(nil)
+		if err != nil {
+			return err
+		}
+		value = slices.Clone(value)
+		value[len(value)/2] ^= 1
+		return txn.Set(it.Item().KeyCopy(nil), value)
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		n.Fatal(err)
+	}
+}
