@@ -68,7 +68,7 @@ func (g *Grant) shortfall(r *Request, f *Facts) string {
 		return "does not have " + string(r.Operation)
 	case g.Expired(f.Time):
 		return "has expired"
-	case !c.Source.Matches(&r.Caller):
+	case !c.Source.Matches(r.Caller):
 		return "is for callers of " + string(c.Source)
 	case traits[r.Operation].context && !c.allows(r.Context):
 		return "is for another encryption context"
@@ -129,7 +129,7 @@ func Delegate(r *Request, f *Facts, wanted *Grant) (parent *Grant, d Decision) {
 // lends reports whether the grant lets its grantee give an operation on.
 func (g *Grant) lends(op Operation, r *Request, f *Facts, wanted *Grant) bool {
 	return g.To(r.Principal, f.Account) && slices.Contains(g.Operations, op) && !g.Expired(f.Time) &&
-		g.Constraints.Source.Matches(&r.Caller) && wanted.Constraints.within(&g.Constraints)
+		g.Constraints.Source.Matches(r.Caller) && wanted.Constraints.within(&g.Constraints)
 }
 
 // Check says what is wrong with a grant by itself. Whom it names is not looked at.

@@ -201,10 +201,10 @@ func NewUsers(list ...User) *Users {
 }
 
 // Principal returns who the caller is.
-func (u *Users) Principal(c Caller) Principal { return u.Of(&c).Principal }
+func (u *Users) Principal(c Caller) Principal { return u.Of(c).Principal }
 
 // Of returns the entry that makes a caller somebody, the zero User for nobody.
-func (u *Users) Of(c *Caller) User {
+func (u *Users) Of(c Caller) User {
 	list, ok := u.byUID[c.UID]
 	if !ok {
 		list = u.any

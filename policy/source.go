@@ -31,20 +31,20 @@ var kinds = []struct {
 	many    bool // a process can have several
 	form    func(value string) bool
 	reason  string
-	matches func(c *Caller, value string) bool
+	matches func(c Caller, value string) bool
 }{
-	{"uid", false, isID, "must be a number", func(c *Caller, v string) bool { return sameID(c.UID, v) }},
+	{"uid", false, isID, "must be a number", func(c Caller, v string) bool { return sameID(c.UID, v) }},
 	{"gid", true, isID, "must be a number", inGroup},
 	{"unit", false, isUnit, "must be the whole name of a service or a scope",
-		func(c *Caller, v string) bool { return c.Process != nil && c.Process.Unit == v }},
+		func(c Caller, v string) bool { return c.Process != nil && c.Process.Unit == v }},
 	{"pod", false, isPod, "must be a pod's uid: a UUID in small letters, or 32 hexadecimal digits",
-		func(c *Caller, v string) bool { return c.Process != nil && c.Process.Pod == v }},
+		func(c Caller, v string) bool { return c.Process != nil && c.Process.Pod == v }},
 	{"container", false, isSum, "must be 64 hexadecimal digits in small letters",
-		func(c *Caller, v string) bool { return c.Process != nil && c.Process.Container == v }},
+		func(c Caller, v string) bool { return c.Process != nil && c.Process.Container == v }},
 	{exe, false, isPath, "must be an absolute path without commas",
-		func(c *Caller, v string) bool { return c.Process != nil && c.Process.Exe == v }},
+		func(c Caller, v string) bool { return c.Process != nil && c.Process.Exe == v }},
 	{digest, false, isSum, "must be 64 hexadecimal digits in small letters",
-		func(c *Caller, v string) bool {
+		func(c Caller, v string) bool {
 			return c.Process != nil && c.Process.Digest != nil && c.Process.Digest() == v
 		}},
 }
@@ -83,7 +83,7 @@ func (s Source) Within(limit Source) bool {
 }
 
 // Matches reports whether the source selects a caller.
-func (s Source) Matches(c *Caller) bool {
+func (s Source) Matches(c Caller) bool {
 	if s == "" {
 		return true
 	}
@@ -93,7 +93,7 @@ func (s Source) Matches(c *Caller) bool {
 	for selector := range strings.SplitSeq(string(s), ",") {
 		kind, value, _ := strings.Cut(selector, ":")
 		i := place(kind)
-		if i == len(kinds) || !kinds[i].matches(c, value) {
+		if i == len(kinds) || value == "" || !kinds[i].matches(c, value) {
 			return false
 		}
 	}
@@ -162,7 +162,7 @@ func sameID(id uint32, text string) bool {
 	return err == nil && uint32(n) == id && id != NoID
 }
 
-func inGroup(c *Caller, text string) bool {
+func inGroup(c Caller, text string) bool {
 	if sameID(c.GID, text) {
 		return true
 	}

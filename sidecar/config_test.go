@@ -119,6 +119,21 @@ func TestConfigFaults(t *testing.T) {
 		{"owner: 7", "owner: 7\nprincipals: [{name: a, uid: 8, service: obs, administrator: true}]", "principals[0].service:"},
 		{"owner: 7", "owner: 7\nprincipals: [{name: a, uid: 8, servce: obs}]", "servce"},
 		{"owner: 7", "owner: 7\nprincipals: [{name: a, uid: 4294967295}]", "principals[0].uid:"},
+		{"owner: 7", "owner: 7\nprincipals: [{name: a, uid: 8, account: a/b}]", "principals[0].account:"},
+		{"owner: 7", "owner: 7\nprincipals: [{name: a, selectors: []}]", "principals[0].uid:"},
+		{"owner: 7", "owner: 7\nprincipals: [{name: a, selectors: [pid:1]}]", "principals[0].selectors: \"pid:1\": a selector is uid:N"},
+		{"owner: 7", "owner: 7\nprincipals: [{name: a, selectors: [unit:app]}]", "principals[0].selectors:"},
+		{"owner: 7", "owner: 7\nprincipals: [{name: a, selectors: [exe:/bin/a]}]", "principals[0].selectors: \"exe:/bin/a\": exe and sha256 only narrow a uid"},
+		{"owner: 7", "owner: 7\nprincipals: [{name: a, uid: 8, selectors: [uid:9]}]", "principals[0].selectors:"},
+		{"owner: 7", "owner: 7\nprincipals: [{name: a, selectors: [uid:7]}]", "principals[0].selectors: uid 7 is the owner's alone"},
+		{"owner: 7", "owner: 7\nprincipals: [{name: a, uid: 7, selectors: [unit:a.service]}]", "principals[0].selectors: uid 7 is the owner's alone"},
+		{"owner: 7", "owner: 7\nprincipals: [{name: a, uid: 65534}]", "principals[0].uid: uid 65534 stands for everybody who has no number"},
+		{"owner: 7", "owner: 7\nprincipals: [{name: a, selectors: [\"uid:65534\"]}]", "principals[0].selectors: uid 65534 stands"},
+		{"owner: 7", "owner: 7\nprincipals: [{name: a, uid: 8, selectors: [\"gid:65534\"]}]", "principals[0].selectors: gid 65534 stands"},
+		{"owner: 7", "owner: 65534", "owner: uid 65534 stands"},
+		{"owner: 7", "owner: 7\nprincipals: [{name: a, uid: 8}, {name: b, selectors: [\"uid:8\", \"unit:b.service\"]}]", "principals[1].selectors: whom this selects is a already, by principals[0]"},
+		{"owner: 7", "owner: 7\nprincipals: [{name: a, selectors: [\"gid:5\"]}, {name: c, uid: 9}, {name: b, selectors: [\"unit:b.service\", \"gid:5\"]}]", "principals[2].selectors: whom this selects is a already, by principals[0]"},
+		{"owner: 7", "owner: 7\nsigned_on_socket: 2", "bool"},
 		{"data: /var/k/db", "data: db", "data:"},
 		{"dir: /var/k/audit", "sync: false", "audit.dir:"},
 		{"uid: 3", "name: x", "hsm.via.uid:"},
@@ -162,20 +177,44 @@ func TestConfigFaults(t *testing.T) {
 	}
 }
 
-// TestUsers maps the uids of the configuration to who may do what.
+// TestUsers maps callers to who may do what: the owner first, then who matches first.
 func TestUsers(t *testing.T) {
-	cfg, err := ParseConfig([]byte(strings.Replace(minimal, "owner: 7",
-		"owner: 7\nprincipals: [{name: storage, uid: 8, service: obs}, {name: ops, uid: 9, administrator: true}, {name: guest, uid: 10}]", 1)))
+	cfg, err := ParseConfig([]byte(strings.Replace(minimal, "owner: 7", `owner: 7
+principals:
+- {name: storage, uid: 8, service: obs}
+- {name: app, uid: 9, selectors: ["unit:app.service"], account: shop}
+- {name: ops, uid: 9, administrator: true}
+- {name: guest, uid: 10}
+- {name: group, selectors: ["gid:5"], role: auditor}
+- {name: pod, selectors: ["pod:7a1f3a02-5d2c-4f0a-9b1e-2f6d5b0c4e11"], role: none}`, 1)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for uid, want := range map[uint32]policy.Principal{
-		7: {Name: "owner", Role: policy.Administrator}, 8: {Name: "storage", Service: "obs"}, 9: {Name: "ops", Role: policy.Administrator},
-		10: {Name: "guest"}, 0: {}, 11: {},
+	for _, c := range []struct {
+		uid, gid uint32
+		process  policy.Process
+		want     policy.Principal
+	}{
+		{7, 5, policy.Process{Unit: "app.service"}, policy.Principal{Name: "owner", Role: policy.Administrator}},
+		{8, 5, policy.Process{}, policy.Principal{Name: "storage", Service: "obs"}},
+		{9, 5, policy.Process{Unit: "app.service"}, policy.Principal{Name: "app", Account: "shop"}},
+		{9, 5, policy.Process{Unit: "other.service"}, policy.Principal{Name: "ops", Role: policy.Administrator}},
+		{10, 1, policy.Process{}, policy.Principal{Name: "guest"}},
+		{11, 5, policy.Process{}, policy.Principal{Name: "group", Role: policy.Auditor}},
+		{11, 1, policy.Process{Groups: []uint32{4, 5}}, policy.Principal{Name: "group", Role: policy.Auditor}},
+		{11, 1, policy.Process{Pod: "7a1f3a02-5d2c-4f0a-9b1e-2f6d5b0c4e11"}, policy.Principal{Name: "pod"}},
+		{11, 1, policy.Process{Unit: "app.service"}, policy.Principal{}},
+		{0, 0, policy.Process{}, policy.Principal{}},
 	} {
-		if got := cfg.users().Principal(policy.Caller{UID: uid, Known: true}); got != want {
-			t.Errorf("uid %d is %+v, want %+v", uid, got, want)
+		if got := cfg.users().Principal(policy.Caller{UID: c.uid, GID: c.gid, Known: true, Process: &c.process}); got != c.want {
+			t.Errorf("uid %d, gid %d, %+v is %+v, want %+v", c.uid, c.gid, c.process, got, c.want)
 		}
+		if named, ok := cfg.principalNamed(c.want.Name); ok != (c.want.Name != "") || named != c.want {
+			t.Errorf("%q is %+v", c.want.Name, named)
+		}
+	}
+	if accounts := cfg.accounts(); len(accounts) != 1 || accounts[0] != "shop" {
+		t.Errorf("accounts %q", accounts)
 	}
 }
 

@@ -151,7 +151,7 @@ func (o *own) callerOf(call *kms.Call) *client.Caller {
 	c := &call.Caller
 	view := &client.Caller{UID: c.UID, GID: c.GID, PID: c.PID, AccessKey: call.AccessKey, Token: call.Token}
 	if call.AccessKey == "" && !call.Token {
-		view.Selectors = o.users.Of(c).Source.Selectors()
+		view.Selectors = o.users.Of(*c).Source.Selectors()
 	}
 	if p := c.Process; p != nil {
 		view.Groups, view.Unit, view.Pod, view.Container, view.Exe = p.Groups, p.Unit, p.Pod, p.Container, p.Exe

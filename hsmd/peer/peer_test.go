@@ -14,8 +14,17 @@ import (
 	"github.com/keyside/keyside/policy"
 )
 
-// TestMain plays a service under socket activation where a test asks for it.
+// TestMain plays another process where a test asks for it: a client, a server, or a service under socket activation.
 func TestMain(m *testing.M) {
+	for variable, play := range map[string]func(string) error{playClient: client, playServer: serve} {
+		if path, ok := os.LookupEnv(variable); ok {
+			if err := play(path); err != nil {
+				_, _ = os.Stderr.WriteString(err.Error() + "\n")
+				os.Exit(1)
+			}
+			os.Exit(0)
+		}
+	}
 	if path := os.Getenv("KEYSIDE_TEST_ACTIVATED"); path != "" {
 		// systemd sets LISTEN_PID after its fork; here the child does it itself.
 		_ = os.Setenv("LISTEN_PID", itoa(os.Getpid()))

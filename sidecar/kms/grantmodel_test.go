@@ -3,6 +3,7 @@ package kms_test
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,6 +21,28 @@ type modelGrant struct {
 	ops                 []policy.Operation
 	context             string // that must be in the encryption context under "a"; empty: none is needed
 	ends                time.Time
+	source              policy.Source // one of modelSources, or empty
+}
+
+// modelSources are sources of grants: who matches them, and those that are within them.
+var modelSources = map[policy.Source]struct {
+	units  string
+	within []policy.Source
+}{
+	"":               {"ab", []policy.Source{"", "unit:a.service", "unit:b.service", "uid:7,unit:a.service"}},
+	"unit:a.service": {"a", []policy.Source{"unit:a.service", "uid:7,unit:a.service"}}, "unit:b.service": {"b", []policy.Source{"unit:b.service"}},
+	"uid:7,unit:a.service": {"a", []policy.Source{"uid:7,unit:a.service"}},
+}
+
+// fromUnit is a caller in one of two units.
+func fromUnit(ctx context.Context, unit string) context.Context {
+	call := *kms.CallFrom(ctx)
+	call.Caller.Process = &policy.Process{Unit: unit + ".service"}
+	return kms.WithCall(ctx, &call)
+}
+
+func (g *modelGrant) from(unit string) bool {
+	return strings.Contains(modelSources[g.source].units, unit)
 }
 
 // grantModel is a key with grants, and the service that is held to it.
@@ -37,19 +60,20 @@ func (m *grantModel) live(g modelGrant) bool {
 	return g.ends.IsZero() || m.w.clock.peek().Before(g.ends)
 }
 
-// may says whether a user may do an operation under an encryption context.
-func (m *grantModel) may(user string, op policy.Operation, context string) bool {
+// may says whether a user may do an operation under an encryption context, called from a unit.
+func (m *grantModel) may(user, unit string, op policy.Operation, context string) bool {
 	return user == "owner" || slices.ContainsFunc(m.grants, func(g modelGrant) bool {
-		return g.grantee == user && m.live(g) && slices.Contains(g.ops, op) && (g.context == "" || !op.HasContext() || g.context == context)
+		return g.grantee == user && g.from(unit) && m.live(g) && slices.Contains(g.ops, op) && (g.context == "" || !op.HasContext() || g.context == context)
 	})
 }
 
 // mayGrant says whether a user may make a grant: one that lets it make grants, and for each operation one that has it, none of
 // them limited more than the new one.
-func (m *grantModel) mayGrant(user string, n modelGrant) bool {
+func (m *grantModel) mayGrant(user, unit string, n modelGrant) bool {
 	within := func(op policy.Operation) bool {
 		return slices.ContainsFunc(m.grants, func(g modelGrant) bool {
-			return g.grantee == user && m.live(g) && slices.Contains(g.ops, op) && (g.context == "" || g.context == n.context) &&
+			return g.grantee == user && g.from(unit) && m.live(g) && slices.Contains(g.ops, op) && (g.context == "" || g.context == n.context) &&
+				slices.Contains(modelSources[g.source].within, n.source) &&
 				(g.ends.IsZero() || !n.ends.IsZero() && !n.ends.After(g.ends))
 		})
 	}
@@ -59,7 +83,7 @@ func (m *grantModel) mayGrant(user string, n modelGrant) bool {
 // repeats says whether a grant with a name is one that is there.
 func (n modelGrant) repeats(g modelGrant) bool {
 	return n.name != "" && n.name == g.name && n.grantee == g.grantee && n.issuer == g.issuer && slices.Equal(n.ops, g.ops) &&
-		n.context == g.context && n.ends.Equal(g.ends)
+		n.context == g.context && n.ends.Equal(g.ends) && n.source == g.source
 }
 
 func (m *grantModel) create() {
@@ -70,26 +94,28 @@ func (m *grantModel) create() {
 			policy.OpCreateGrant, policy.OpRetireGrant, policy.OpDescribeKey, policy.OpEncryptData,
 		}), 1, 4, rapid.ID).Draw(m.t, "operations"),
 		context: rapid.SampledFrom([]string{"", "", "x", "y"}).Draw(m.t, "context"),
+		source:  rapid.SampledFrom([]policy.Source{"", "", "", "unit:a.service", "unit:b.service", "uid:7,unit:a.service"}).Draw(m.t, "source"),
 		name:    rapid.SampledFrom([]string{"", "once"}).Draw(m.t, "name"),
 	}
 	slices.Sort(n.ops)
 	if minutes := rapid.IntRange(0, 3).Draw(m.t, "minutes"); minutes > 0 {
 		n.ends = m.w.clock.peek().Add(time.Duration(minutes) * time.Minute).Truncate(time.Millisecond)
 	}
-	in := kms.CreateGrantInput{KeyID: m.key, Grantee: n.grantee, Operations: n.ops, Name: n.name, Constraints: policy.Constraints{Expires: n.ends}}
+	input := kms.CreateGrantInput{KeyID: m.key, Grantee: n.grantee, Operations: n.ops, Name: n.name, Constraints: policy.Constraints{Expires: n.ends, Source: n.source}}
 	if n.context != "" {
-		in.Constraints.Context = map[string]string{"a": n.context}
+		input.Constraints.Context = map[string]string{"a": n.context}
 	}
+	unit := rapid.SampledFrom([]string{"a", "b"}).Draw(m.t, "unit")
 	want := kms.Code("ok")
 	switch {
-	case !m.may(user, policy.OpCreateGrant, ""), len(n.ops) > 1 && !m.mayGrant(user, n):
+	case !m.may(user, unit, policy.OpCreateGrant, ""), len(n.ops) > 1 && !m.mayGrant(user, unit, n):
 		want = kms.CodeDenied
 	case len(n.ops) == 1 && n.ops[0] == policy.OpCreateGrant:
 		want = kms.CodeOnlyCreateGrant
-	case !m.mayGrant(user, n):
+	case !m.mayGrant(user, unit, n):
 		want = kms.CodeDenied
 	}
-	g, err := m.w.CreateGrant(modelUsers[user], in)
+	g, err := m.w.CreateGrant(fromUnit(modelUsers[user], unit), input)
 	if codeOf(err) != want {
 		m.t.Fatalf("%s grants %+v: %v, want %s", user, n, err, want)
 	}
@@ -110,18 +136,19 @@ func (m *grantModel) remove() {
 	}
 	at := rapid.IntRange(0, len(m.grants)-1).Draw(m.t, "grant")
 	user := rapid.SampledFrom([]string{"owner", "app", "other", "third"}).Draw(m.t, "user")
+	unit := rapid.SampledFrom([]string{"a", "b"}).Draw(m.t, "unit")
 	g := m.grants[at]
 	do, allowed := m.w.RevokeGrant, user == "owner"
 	if rapid.Bool().Draw(m.t, "retire") {
 		do = m.w.RetireGrant
-		allowed = allowed || g.issuer == user || g.grantee == user && m.live(g) && slices.Contains(g.ops, policy.OpRetireGrant)
+		allowed = allowed || g.issuer == user || g.grantee == user && g.from(unit) && m.live(g) && slices.Contains(g.ops, policy.OpRetireGrant)
 	}
 	want := kms.CodeDenied
 	if allowed {
 		want = "ok"
 		m.grants = slices.Delete(slices.Clone(m.grants), at, at+1)
 	}
-	if err := do(modelUsers[user], m.key, g.id); codeOf(err) != want {
+	if err := do(fromUnit(modelUsers[user], unit), m.key, g.id); codeOf(err) != want {
 		m.t.Fatalf("%s takes %+v away: %v, want %s", user, g, err, want)
 	}
 }
@@ -145,24 +172,30 @@ func (m *grantModel) open() {
 
 // check compares what everybody may do with the model.
 func (m *grantModel) check() {
-	for user, ctx := range modelUsers {
-		for _, context := range []string{"", "x", "y"} {
-			in := kms.EncryptInput{KeyID: m.key, Plaintext: []byte("p")}
-			if context != "" {
-				in.Context = map[string]string{"a": context}
-			}
-			_, err := m.w.Encrypt(ctx, in)
-			if got := err == nil; got != m.may(user, policy.OpEncryptData, context) || err != nil && codeOf(err) != kms.CodeDenied {
-				m.t.Fatalf("%s encrypts with context %q: %v; grants %+v", user, context, err, m.grants)
-			}
-		}
-		if _, err := m.w.DescribeKey(ctx, m.key); (err == nil) != m.may(user, policy.OpDescribeKey, "") {
-			m.t.Fatalf("%s looks at the key: %v; grants %+v", user, err, m.grants)
-		}
+	for user := range modelUsers {
+		m.checkUser(user, "a")
+		m.checkUser(user, "b")
 	}
 	page, err := m.w.ListGrants(admin, m.key, 0, 0)
 	if err != nil || page.Total != len(m.grants) {
 		m.t.Fatalf("%d grants are listed, want %d: %v", page.Total, len(m.grants), err)
+	}
+}
+
+func (m *grantModel) checkUser(user, unit string) {
+	ctx := fromUnit(modelUsers[user], unit)
+	for _, context := range []string{"", "x", "y"} {
+		input := kms.EncryptInput{KeyID: m.key, Plaintext: []byte("p")}
+		if context != "" {
+			input.Context = map[string]string{"a": context}
+		}
+		_, err := m.w.Encrypt(ctx, input)
+		if got := err == nil; got != m.may(user, unit, policy.OpEncryptData, context) || err != nil && codeOf(err) != kms.CodeDenied {
+			m.t.Fatalf("%s in %s encrypts with context %q: %v; grants %+v", user, unit, context, err, m.grants)
+		}
+	}
+	if _, err := m.w.DescribeKey(ctx, m.key); (err == nil) != m.may(user, unit, policy.OpDescribeKey, "") {
+		m.t.Fatalf("%s in %s looks at the key: %v; grants %+v", user, unit, err, m.grants)
 	}
 }
 

@@ -184,6 +184,7 @@ func TestConstraints(t *testing.T) {
 	at := func(c policy.Caller) context.Context {
 		return kms.WithCall(context.Background(), &kms.Call{Principal: policy.Principal{Name: "app"}, Caller: c})
 	}
+	inUnit := policy.Caller{UID: 7, GID: 8, PID: 9, Known: true, Process: &policy.Process{Unit: "a.service", Groups: []uint32{9}}}
 	for name, c := range map[string]struct {
 		limits  policy.Constraints
 		ctx     context.Context
@@ -203,6 +204,12 @@ func TestConstraints(t *testing.T) {
 		"source uid":                    {policy.Constraints{Source: "uid:7"}, app, nil, true},
 		"source gid":                    {policy.Constraints{Source: "gid:8"}, app, nil, true},
 		"another uid":                   {policy.Constraints{Source: "uid:8"}, app, nil, false},
+		"source group":                  {policy.Constraints{Source: "gid:9"}, at(inUnit), nil, true},
+		"source unit":                   {policy.Constraints{Source: "unit:a.service"}, at(inUnit), nil, true},
+		"source unit and uid":           {policy.Constraints{Source: "unit:a.service,uid:7"}, at(inUnit), nil, true},
+		"source unit, another uid":      {policy.Constraints{Source: "uid:8,unit:a.service"}, at(inUnit), nil, false},
+		"another unit":                  {policy.Constraints{Source: "unit:b.service"}, at(inUnit), nil, false},
+		"unknown unit":                  {policy.Constraints{Source: "unit:a.service"}, app, nil, false},
 		"no kernel":                     {policy.Constraints{Source: "uid:0"}, at(policy.Caller{}), nil, false},
 		"later":                         {policy.Constraints{Expires: w.clock.Now().Add(time.Hour)}, app, nil, true},
 	} {
@@ -224,7 +231,7 @@ func TestConstraints(t *testing.T) {
 		wantCode(t, w.RevokeGrant(admin, key.ID, g.ID), "ok")
 	}
 	for _, bad := range []policy.Constraints{
-		{Source: "pid:1"}, {Source: "uid:x"}, {Source: "uid:01"}, {Expires: w.clock.Now().Add(-time.Second)}, {Context: map[string]string{"": "x"}},
+		{Source: "pid:1"}, {Source: "uid:x"}, {Source: "uid:01"}, {Source: "exe:/bin/a"}, {Source: "uid:1,uid:2"}, {Expires: w.clock.Now().Add(-time.Second)}, {Context: map[string]string{"": "x"}},
 	} {
 		_, err := w.CreateGrant(admin, kms.CreateGrantInput{KeyID: key.ID, Grantee: "app", Operations: ops(policy.OpEncryptData), Constraints: bad})
 		wantCode(t, err, kms.CodeInvalidRequest)
@@ -264,6 +271,8 @@ func TestDelegation(t *testing.T) {
 		"later":                 {ops(policy.OpEncryptData), policy.Constraints{Context: ab, Expires: later.Add(time.Second), Source: "uid:7"}, false},
 		"for ever":              {ops(policy.OpEncryptData), policy.Constraints{Context: ab, Source: "uid:7"}, false},
 		"from anywhere":         {ops(policy.OpEncryptData), policy.Constraints{Context: ab, Expires: later}, false},
+		"from there and a unit": {ops(policy.OpEncryptData), policy.Constraints{Context: ab, Expires: later, Source: "unit:a.service,uid:7"}, true},
+		"from the unit alone":   {ops(policy.OpEncryptData), policy.Constraints{Context: ab, Expires: later, Source: "unit:a.service"}, false},
 		"from elsewhere":        {ops(policy.OpEncryptData), policy.Constraints{Context: ab, Expires: later, Source: "gid:8"}, false},
 		"what it has not":       {ops(policy.OpEncryptData, policy.OpCreateDataKey), limits, false},
 		"retire-grant":          {ops(policy.OpEncryptData, policy.OpRetireGrant), limits, false},

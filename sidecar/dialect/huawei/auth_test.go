@@ -39,12 +39,13 @@ func (c *setClock) add(d time.Duration) {
 
 // gate is the dialect with access keys in front of the core.
 type gate struct {
-	t      testing.TB
-	clock  *setClock
-	hsm    *fakeHSM
-	audit  *memoryAudit
-	core   *kms.Service
-	router *dialect.Router
+	t       testing.TB
+	clock   *setClock
+	hsm     *fakeHSM
+	audit   *memoryAudit
+	core    *kms.Service
+	dialect *Dialect
+	router  *dialect.Router
 }
 
 var (
@@ -65,13 +66,13 @@ func newGate(t testing.TB) *gate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := New(Config{
+	g.dialect = New(Config{
 		Core: g.core, Region: "local", ProjectID: testProject, DomainID: "dom", Timeout: 10 * time.Second, Clock: g.clock,
 		Principal: owners(int(owner.UID), policy.Principal{Name: "owner", Role: policy.Administrator}).Principal,
 	})
-	g.router = dialect.NewRouter(http.HandlerFunc(d.NotFound))
-	g.router.Add(d)
-	for path, h := range d.LookUps() {
+	g.router = dialect.NewRouter(http.HandlerFunc(g.dialect.NotFound))
+	g.router.Add(g.dialect)
+	for path, h := range g.dialect.LookUps() {
 		g.router.Handle(http.MethodGet, path, h)
 	}
 	return g
@@ -211,6 +212,49 @@ func TestAuthenticate(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestSocket holds what counts on the Unix socket: a process that has ended is nobody, whatever it sent; and where the
+// configuration says so, signatures and tokens are no way in, right or wrong, while the port takes them.
+func TestSocket(t *testing.T) {
+	g := newGate(t)
+	admin := g.credential(kms.CreateCredentialInput{User: "terraform", Role: policy.Administrator})
+	token, err := g.core.CreateToken(ownerCall, kms.CreateTokenInput{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed := func() *http.Request { return sign(bare(), requestBody, admin.AccessKey, admin.Secret, g.clock.Now()) }
+	shown := func() *http.Request { return bare("X-Auth-Token", string(token.Text)) }
+	on := func(c policy.Caller) policy.Caller { c.Socket = true; return c }
+	unmapped, ended := on(policy.Caller{UID: owner.UID}), on(policy.Caller{UID: owner.UID, Ended: true})
+	const refused, over, allowed = "signatures and tokens are not accepted", "has ended: connect again", "random_data"
+	for _, c := range []struct {
+		name     string
+		unsigned bool
+		caller   policy.Caller
+		r        *http.Request
+		status   int
+		body     string
+	}{
+		{"owner", true, on(owner), bare(), 200, allowed}, {"no number", false, unmapped, bare(), 403, "KMS.0307"},
+		{"no number, signed", false, unmapped, signed(), 200, allowed}, {"no number, signed, off", true, unmapped, signed(), 401, refused},
+		{"signed", false, on(other), signed(), 200, allowed}, {"token", false, on(other), shown(), 200, allowed},
+		{"signed, off", true, on(other), signed(), 401, refused}, {"token, off", true, on(other), shown(), 401, refused},
+		{"owner, signed, off", true, on(owner), signed(), 401, refused}, {"owner, empty token, off", true, on(owner), bare("X-Auth-Token", ""), 401, refused},
+		{"port, signed, off", true, stranger, signed(), 200, allowed}, {"port, token, off", true, stranger, shown(), 200, allowed},
+		{"ended", false, ended, bare(), 403, over}, {"ended, signed", false, ended, signed(), 403, over}, {"ended, token", false, ended, shown(), 403, over},
+	} {
+		g.dialect.cfg.Unsigned = c.unsigned
+		_, before := g.audit.last()
+		a := g.ask(c.caller, c.r)
+		if a.status != c.status || !strings.Contains(string(a.body), c.body) {
+			t.Errorf("%s: %d %s, want %d %s", c.name, a.status, a.body, c.status, c.body)
+		}
+		rec, n := g.audit.last()
+		if n != before+1 || (rec.Decision == "allow") != (c.status == 200) || (rec.Principal != "") != (c.status == 200) || rec.Caller != c.caller {
+			t.Errorf("%s: %d records, the last one %+v", c.name, n-before, rec)
+		}
 	}
 }
 
