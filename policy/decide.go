@@ -43,9 +43,10 @@ type Tag struct {
 
 // Decision is the answer of Decide.
 type Decision struct {
-	Allow  bool
-	By     string // the role, grant or policy that decided
-	Reason string // of a refusal: what is missing, or what forbids it
+	Allow   bool
+	By      string    // the role, grant or policy that decided
+	Reason  string    // of a refusal: what is missing, or what forbids it
+	Missing Operation // whose permission nothing gives, where that is the reason
 }
 
 // Decide answers whether a request may be done. What nothing allows is refused, and what one policy forbids no role, grant
@@ -79,7 +80,7 @@ func Decide(r *Request, f *Facts) Decision {
 	if f.Key.Exists && answers()[answer{r.Principal.role(), r.Operation, ownDefault}] != "" {
 		return Decision{Reason: "not the default key of " + r.Principal.Service}
 	}
-	return Decision{Reason: "missing permission " + string(r.Operation)}
+	return Decision{Reason: "missing permission " + string(r.Operation), Missing: r.Operation}
 }
 
 // byGrant returns the first grant that allows the request. Nothing is granted on default master keys.

@@ -26,6 +26,7 @@ const (
 	OpVerify              Operation = "verify"
 	OpGetPublicKey        Operation = "get-publickey"
 	OpHSMStatus           Operation = "hsm-status"
+	OpReadAudit           Operation = "read-audit-log"
 
 	OpScheduleDeletion  Operation = "schedule-key-deletion"
 	OpCancelDeletion    Operation = "cancel-key-deletion"
@@ -89,7 +90,7 @@ const (
 // Operations lists every operation that a caller can ask for; an operation outside it is refused.
 var Operations = []Operation{
 	OpCreateKey, OpDescribeKey, OpListKeys, OpEnableKey, OpDisableKey, OpEncryptData, OpDecryptData, OpCreateDataKey,
-	OpCreateDataKeyNoText, OpEncryptDataKey, OpDecryptDataKey, OpGenRandom, OpSign, OpVerify, OpGetPublicKey, OpHSMStatus,
+	OpCreateDataKeyNoText, OpEncryptDataKey, OpDecryptDataKey, OpGenRandom, OpSign, OpVerify, OpGetPublicKey, OpHSMStatus, OpReadAudit,
 	OpScheduleDeletion, OpCancelDeletion, OpUpdateAlias, OpUpdateDescription,
 	OpReEncrypt, OpCreateRSAKeyPair, OpCreateECKeyPair, OpGenerateMAC, OpVerifyMAC, OpDeriveSharedSecret,
 	OpEnableRotation, OpUpdateRotation, OpDisableRotation, OpGetRotation,

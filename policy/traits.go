@@ -48,7 +48,7 @@ var traits = map[Operation]trait{
 	OpGetRotation: readingKey, OpListKeyTags: readingKey, OpListGrants: readingKey,
 
 	OpListKeys: reading, OpListTags: reading, OpFindKeys: reading, OpListAliases: reading, OpGetInstances: reading,
-	OpGetQuotas: reading, OpListCredentials: reading, OpHSMStatus: reading, OpListProjects: reading, OpListDomains: reading,
+	OpGetQuotas: reading, OpListCredentials: reading, OpHSMStatus: reading, OpReadAudit: reading, OpListProjects: reading, OpListDomains: reading,
 	OpListRetirableGrants: reading, OpCanI: reading, OpCanIForOthers: reading,
 
 	OpCreateKey: changing, OpGenRandom: changing, OpCreateCredential: changing, OpDeleteCredential: changing, OpCreateToken: changing,

@@ -2,6 +2,7 @@ package sidecar
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -10,13 +11,15 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/keyside/keyside/policy"
+	"github.com/keyside/keyside/sidecar/audit"
 	"github.com/keyside/keyside/sidecar/client"
 	"github.com/keyside/keyside/sidecar/dialect"
 	"github.com/keyside/keyside/sidecar/dialect/huawei"
 	"github.com/keyside/keyside/sidecar/kms"
 )
 
-// own are the operations of Keyside's own: access keys, tokens, decisions explained, and the state of the HSM. They are decided and recorded like
+// own are the operations of Keyside's own: access keys, tokens, decisions explained, the state of the HSM,
+// and the audit log. They are decided and recorded like
 // the KMS's, and only for callers on the Unix socket: what they show and give away never crosses a port, and a token that
 // was stolen there makes no new ones.
 type own struct {
@@ -24,6 +27,10 @@ type own struct {
 	backend *backend
 	users   *policy.Users
 	project string
+
+	audit    *audit.Log
+	log      *slog.Logger
+	draining context.Context // ends when the process is about to
 }
 
 // The fields of requests. What is wrong with a value is KMS.0308, as in the Huawei dialect; the core knows the forms.
@@ -62,6 +69,9 @@ var ownRoutes = []ownRoute{
 	{http.MethodPost, client.TokensPath, policy.OpCreateToken, []dialect.Field{tokenUserField, secondsField}, (*own).createToken},
 	{http.MethodPost, client.CanIPath, policy.OpCanI, []dialect.Field{operationField, keyField, asField, contextField}, (*own).canI},
 	{http.MethodGet, client.HSMStatusPath, policy.OpHSMStatus, nil, (*own).hsmStatus},
+	{http.MethodPost, client.AuditQueryPath, policy.OpReadAudit, auditQueryFields, (*own).queryAudit},
+	{http.MethodPost, client.AuditVerifyPath, policy.OpReadAudit, auditVerifyFields, (*own).verifyAudit},
+	{http.MethodPost, client.AuditExportPath, policy.OpReadAudit, nil, (*own).exportAudit},
 }
 
 // handlers registers the operations with a router. cloud says who calls, and has the words for errors.

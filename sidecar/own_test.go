@@ -69,6 +69,7 @@ func TestManagementIsOnTheSocket(t *testing.T) {
 		{http.MethodPost, client.CredentialsPath, `{"user":"a","role":"administrator"}`}, {http.MethodGet, client.CredentialsPath, ""},
 		{http.MethodDelete, client.CredentialsPath + "?access_key=AAAAAAAAAAAAAAAAAAAA", ""},
 		{http.MethodPost, client.TokensPath, "{}"}, {http.MethodGet, client.HSMStatusPath, ""},
+		{http.MethodPost, client.AuditQueryPath, "{}"}, {http.MethodPost, client.AuditVerifyPath, "{}"}, {http.MethodPost, client.AuditExportPath, ""},
 	} {
 		for value, want := range map[string]int{token.Token: http.StatusForbidden, "": http.StatusUnauthorized} {
 			req, err := http.NewRequest(at.method, "http://"+n.cfg.Listen+at.path, strings.NewReader(at.body))
@@ -88,7 +89,7 @@ func TestManagementIsOnTheSocket(t *testing.T) {
 			}
 		}
 	}
-	if strings.Count(n.audit(), `"outcome":"Denied"`) != 5 || strings.Count(n.audit(), `"outcome":"Unauthenticated"`) != 5 {
+	if strings.Count(n.audit(), `"outcome":"Denied"`) != 8 || strings.Count(n.audit(), `"outcome":"Unauthenticated"`) != 8 {
 		t.Errorf("the audit log has not all of it:\n%s", n.audit())
 	}
 }

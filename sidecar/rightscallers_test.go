@@ -128,4 +128,7 @@ var rightsRequests = map[policy.Operation][]rightsRequest{
 	policy.OpDeleteCredential: {{"DELETE " + client.CredentialsPath + "?access_key=$accesskey", "", ""}},
 	policy.OpCreateToken:      {{"POST " + client.TokensPath, `{"ttl_seconds":60}`, ""}},
 	policy.OpHSMStatus:        {{"GET " + client.HSMStatusPath, "", ""}},
+	policy.OpReadAudit: {
+		{"POST " + client.AuditQueryPath, `{"last":1}`, ""}, {"POST " + client.AuditVerifyPath, `{}`, ""}, {"POST " + client.AuditExportPath, `{}`, ""},
+	},
 }

@@ -57,6 +57,7 @@ func (p *process) serve(ctx context.Context) error {
 		p.log.Info("draining")
 	}
 	notify(p.log, daemon.SdNotifyStopping)
+	p.drain()
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.cfg.DrainTimeout)
 	defer cancel()
 	if shutErr := srv.Shutdown(drain); shutErr != nil {

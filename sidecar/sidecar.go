@@ -61,6 +61,9 @@ type process struct {
 	hsm     *hsm
 	core    *kms.Service
 	health  *health
+
+	draining context.Context // ends when what would never end by itself must
+	drain    context.CancelFunc
 }
 
 // open makes everything below the listeners, cheapest first, so that a second process on the same database is told so
@@ -251,6 +254,9 @@ func (p *process) handler() (http.Handler, error) {
 	router.Handle(http.MethodGet, client.HealthPath, &healthRoute{health: p.health, tenant: p.cfg.Tenant, huawei: client.Huawei{
 		Region: p.cfg.Huawei.Region, ProjectID: p.cfg.Huawei.ProjectID, DomainID: p.cfg.Huawei.DomainID,
 	}})
-	(&own{core: p.core, backend: p.backend, users: users, project: p.cfg.Huawei.ProjectID}).handlers(router, cloud)
+	p.draining, p.drain = context.WithCancel(context.Background())
+	(&own{
+		core: p.core, backend: p.backend, users: users, project: p.cfg.Huawei.ProjectID, audit: p.audit, log: p.log, draining: p.draining,
+	}).handlers(router, cloud)
 	return guard(router), nil
 }

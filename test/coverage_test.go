@@ -27,7 +27,7 @@ var dialects = []struct {
 
 // verbs are the commands of the operations that are in no cloud's API.
 var verbs = map[policy.Operation]string{
-	policy.OpHSMStatus: "hsm status", policy.OpCreateCredential: "credential create", policy.OpListCredentials: "credential list",
+	policy.OpHSMStatus: "hsm status", policy.OpReadAudit: "audit", policy.OpCreateCredential: "credential create", policy.OpListCredentials: "credential list",
 	policy.OpDeleteCredential: "credential delete", policy.OpCreateToken: "credential token", policy.OpCanI: "can-i", policy.OpCanIForOthers: "can-i",
 }
 

@@ -92,6 +92,9 @@ type Log struct {
 	failed atomic.Bool           // cause is set
 	now    atomic.Pointer[state] // what is acknowledged, for those who do not write
 
+	watching  atomic.Pointer[chan struct{}] // closed when the log has grown; nil where nobody waits
+	retaining sync.RWMutex                  // held for writing while files are removed, for reading by whoever reads several
+
 	heads    sync.Mutex // held while the head is stored; guards what follows
 	anchor   anchor     // as it is stored, but for what is new
 	anchored bool       // it is stored
@@ -270,6 +273,9 @@ func (l *Log) append(lines []byte, alone bool) error {
 func (l *Log) publish() {
 	l.now.Store(&state{tree: l.tree, number: l.number, size: l.size, start: l.start})
 	l.tell()
+	if l.watching.Load() != nil {
+		close(*l.watching.Swap(nil))
+	}
 }
 
 // sync makes lines durable that were just written: in the journal, or where that is full in the file, with all before

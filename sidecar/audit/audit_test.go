@@ -22,7 +22,7 @@ func sample(id string) *kms.AuditRecord {
 		Tenant: "default", Principal: "owner", Caller: policy.Caller{UID: 1000, GID: 100, PID: 4242, Known: true},
 		KeyID: "0d0466b0-e727-4d9c-b35d-f84bb474a37f", Version: 1, Decision: "allow", By: "administrator", Outcome: "ok",
 		Latency: 123, Protect: kms.ProtectionHSM, AccessKey: "AKEXAMPLE", Target: "app",
-		SourceKeyID: "7a1f3a02-5d2c-4f0a-9b1e-2f6d5b0c4e11", SourceVersion: 2, OpenedIn: kms.ProtectionDriver,
+		Trace: policy.OpEncryptData.Trace(), SourceKeyID: "7a1f3a02-5d2c-4f0a-9b1e-2f6d5b0c4e11", SourceVersion: 2, OpenedIn: kms.ProtectionDriver,
 	}
 }
 
@@ -30,7 +30,12 @@ func sample(id string) *kms.AuditRecord {
 func TestRecordIsTheStructsJSON(t *testing.T) {
 	negative := sample("r")
 	negative.Caller.PID, negative.Latency = -1, -5
+	process, unit := sample("r"), sample("r")
+	process.Caller.Ended, process.Missing = true, policy.OpSign
+	process.Caller.Process = &policy.Process{Exe: "/usr/bin/\"app\n", Unit: "a.service", Pod: "p", Container: "c", Groups: []uint32{0, 1<<32 - 1}}
+	unit.Caller.Process = &policy.Process{Groups: []uint32{7}}
 	for name, r := range map[string]*kms.AuditRecord{
+		"process": process, "unit": unit, "bare": {Caller: policy.Caller{Process: &policy.Process{}}},
 		"full":    sample("req-1"),
 		"empty":   {},
 		"warning": {Warning: "half of it", Version: 1 << 31},

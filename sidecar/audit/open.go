@@ -170,7 +170,7 @@ func (l *Log) mark(op policy.Operation, warning, target string) error {
 // markBy writes a record about what somebody has the log do.
 func (l *Log) markBy(by policy.Caller, op policy.Operation, warning, target string) error {
 	return l.append(appendRecord(nil, &kms.AuditRecord{
-		Time: l.opts.Clock.Now(), Operation: op, Tenant: l.opts.Tenant, Caller: by, Decision: "allow", By: "audit", Outcome: "ok",
+		Time: l.opts.Clock.Now(), Operation: op, Trace: op.Trace(), Tenant: l.opts.Tenant, Caller: by, Decision: "allow", By: "audit", Outcome: "ok",
 		Warning: warning, Target: target,
 	}), true)
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/kms"
 )
 
@@ -17,19 +18,12 @@ func appendRecord(b []byte, r *kms.AuditRecord) []byte {
 	b = append(b, '"')
 	b = appendText(b, `,"request_id":`, r.RequestID)
 	b = appendText(b, `,"operation":`, string(r.Operation))
+	b = appendOptional(b, `,"trace":`, r.Trace)
 	b = appendText(b, `,"dialect":`, r.Dialect)
 	b = appendText(b, `,"tenant":`, r.Tenant)
 	b = appendOptional(b, `,"principal":`, r.Principal)
 	b = appendOptional(b, `,"access_key":`, r.AccessKey)
-	b = append(b, `,"caller":{"uid":`...)
-	b = strconv.AppendUint(b, uint64(r.Caller.UID), 10)
-	b = append(b, `,"gid":`...)
-	b = strconv.AppendUint(b, uint64(r.Caller.GID), 10)
-	b = append(b, `,"pid":`...)
-	b = strconv.AppendInt(b, int64(r.Caller.PID), 10)
-	b = append(b, `,"known":`...)
-	b = strconv.AppendBool(b, r.Caller.Known)
-	b = append(b, '}')
+	b = appendCaller(b, &r.Caller)
 	b = appendOptional(b, `,"key_id":`, r.KeyID)
 	if r.Version != 0 {
 		b = append(b, `,"version":`...)
@@ -37,6 +31,7 @@ func appendRecord(b []byte, r *kms.AuditRecord) []byte {
 	}
 	b = appendText(b, `,"decision":`, r.Decision)
 	b = appendOptional(b, `,"by":`, r.By)
+	b = appendOptional(b, `,"missing_permission":`, string(r.Missing))
 	b = appendText(b, `,"outcome":`, r.Outcome)
 	b = append(b, `,"latency_us":`...)
 	b = strconv.AppendInt(b, r.Latency, 10)
@@ -50,6 +45,44 @@ func appendRecord(b []byte, r *kms.AuditRecord) []byte {
 	}
 	b = appendOptional(b, `,"target":`, r.Target)
 	return append(b, '}', '\n')
+}
+
+func appendCaller(b []byte, c *policy.Caller) []byte {
+	b = append(b, `,"caller":{"uid":`...)
+	b = strconv.AppendUint(b, uint64(c.UID), 10)
+	b = append(b, `,"gid":`...)
+	b = strconv.AppendUint(b, uint64(c.GID), 10)
+	b = append(b, `,"pid":`...)
+	b = strconv.AppendInt(b, int64(c.PID), 10)
+	b = append(b, `,"known":`...)
+	b = strconv.AppendBool(b, c.Known)
+	if c.Ended {
+		b = append(b, `,"ended":true`...)
+	}
+	if p := c.Process; p != nil {
+		b = append(b, `,"process":{`...)
+		begun := len(b)
+		b = appendOptional(b, `,"exe":`, p.Exe)
+		b = appendOptional(b, `,"unit":`, p.Unit)
+		b = appendOptional(b, `,"pod":`, p.Pod)
+		b = appendOptional(b, `,"container":`, p.Container)
+		for i, g := range p.Groups {
+			if i == 0 {
+				b = append(b, `,"groups":[`...)
+			} else {
+				b = append(b, ',')
+			}
+			b = strconv.AppendUint(b, uint64(g), 10)
+		}
+		if len(p.Groups) > 0 {
+			b = append(b, ']')
+		}
+		if len(b) > begun {
+			b = append(b[:begun], b[begun+1:]...) // the first comma
+		}
+		b = append(b, '}')
+	}
+	return append(b, '}')
 }
 
 func appendOptional(b []byte, name, value string) []byte {

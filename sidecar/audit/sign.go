@@ -78,9 +78,7 @@ func (l *Log) EndCheckpoints(ctx context.Context) {
 	}
 	c.cancel()
 	c.work.Wait()
-	if c.due(true) {
-		c.report(c.signAll(ctx))
-	}
+	_ = c.signNow(ctx) // which says itself what is wrong
 }
 
 // Unsigned returns how many records no checkpoint covers yet.
@@ -96,8 +94,10 @@ type checkpoints struct {
 	sign   SignFunc
 	cancel context.CancelFunc
 	work   sync.WaitGroup
-	at     time.Time // of the last one, or of the start
-	failed int       // tries since the last success
+
+	signing sync.Mutex // one at a time; guards what follows
+	at      time.Time  // of the last one, or of the start
+	failed  int        // tries since the last success
 }
 
 // run looks now and then whether a checkpoint is due, and signs it.
@@ -111,21 +111,25 @@ func (c *checkpoints) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if rest -= checkpointLook; rest > 0 || !c.due(false) {
+		if rest -= checkpointLook; rest > 0 {
 			continue
 		}
-		c.report(c.signAll(ctx))
+		c.signing.Lock()
+		if c.due() {
+			c.report(c.signAll(ctx))
+		}
 		rest = min(time.Duration(c.failed)*checkpointLook, signRest)
+		c.signing.Unlock()
 	}
 }
 
-// due reports whether there is something to sign, now or at the end.
-func (c *checkpoints) due(end bool) bool {
+// due reports whether there is something to sign, and it is time to.
+func (c *checkpoints) due() bool {
 	c.log.rotating.Lock()
 	rotated := len(c.log.rotated) > 0
 	c.log.rotating.Unlock()
 	n, age := c.log.Unsigned(), c.log.opts.Clock.Now().Sub(c.at)
-	return rotated || n >= checkpointRecords || n > 0 && (end || age >= checkpointAge || age < 0) // a clock may be set back
+	return rotated || n >= checkpointRecords || n > 0 && (age >= checkpointAge || age < 0) // a clock may be set back
 }
 
 // report says when signing begins to fail, and when it works again.
@@ -144,7 +148,16 @@ func (c *checkpoints) report(err error) {
 	}
 }
 
-// signAll signs the ends of files that ended since, the oldest first, and then the log as it is now.
+// signNow signs a checkpoint of the log as it is.
+func (c *checkpoints) signNow(ctx context.Context) error {
+	c.signing.Lock()
+	defer c.signing.Unlock()
+	err := c.signAll(ctx)
+	c.report(err)
+	return err
+}
+
+// signAll signs the ends of files that ended since, the oldest first, and then the log as it is now. c.signing is held.
 func (c *checkpoints) signAll(ctx context.Context) error {
 	for {
 		c.log.rotating.Lock()

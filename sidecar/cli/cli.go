@@ -22,7 +22,7 @@ func Commands() []*cobra.Command {
 	return []*cobra.Command{
 		upCommand(), keyCommand(), importCommand(), tagsCommand(), quotaCommand(), encryptCommand(), decryptCommand(), reEncryptCommand(), dataKeyCommand(),
 		randomCommand(), signCommand(), verifyCommand(), publicKeyCommand(), macCommand(), deriveCommand(), fileCommand(), credentialCommand(), grantCommand(), canICommand(),
-		policyCommand(), hsmCommand(),
+		policyCommand(), auditCommand(), hsmCommand(),
 		rootCommand(), checkCommand(), doctorCommand(),
 	}
 }

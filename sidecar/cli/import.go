@@ -57,6 +57,15 @@ func parseExpiry(text string, now time.Time) (time.Time, error) {
 	if t, err := time.Parse(time.RFC3339, text); err == nil {
 		return t, nil
 	}
+	d, err := parseDuration(text)
+	if err != nil {
+		return time.Time{}, failf(ExitUsage, "--expires %q is not never, nor a time like 2030-12-31T00:00:00Z, nor how long from now like 24h or 90d", text)
+	}
+	return now.Add(d), nil
+}
+
+// parseDuration reads a positive duration, which may be in days.
+func parseDuration(text string) (time.Duration, error) {
 	d, err := time.ParseDuration(text)
 	if days, ok := strings.CutSuffix(text, "d"); ok {
 		var n int
@@ -66,10 +75,10 @@ func parseExpiry(text string, now time.Time) (time.Time, error) {
 		}
 		d = time.Duration(n) * 24 * time.Hour
 	}
-	if err != nil || d <= 0 {
-		return time.Time{}, failf(ExitUsage, "--expires %q is not never, nor a time like 2030-12-31T00:00:00Z, nor how long from now like 24h or 90d", text)
+	if err == nil && d <= 0 {
+		err = errors.New("not positive")
 	}
-	return now.Add(d), nil
+	return d, err
 }
 
 func importCommand() *cobra.Command {

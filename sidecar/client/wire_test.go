@@ -76,6 +76,30 @@ var wireCases = []wireCase{
 		0, `{"token":"t","user":"u","role":"none","expires":"2024-01-02T03:04:05Z"}`,
 		&Token{Token: "t", User: "u", Role: RoleNone, Expires: wantAlias.Created}},
 
+	{"QueryAudit", func(ctx context.Context, c *Client) (any, error) {
+		var got []AuditEntry
+		err := c.QueryAudit(ctx, AuditQuery{Since: time.Unix(7, 0).UTC(), Principal: "p", KeyID: "k", Operation: "o", Decision: "deny", Outcome: "x",
+			RequestID: "r", Last: 3, Follow: true}, func(e *AuditEntry) error {
+			e.Entry = e.Entry.Clone()
+			got = append(got, *e)
+			return nil
+		})
+		return got, err
+	}, "POST /keyside/v1/audit/query", `{"since":"1970-01-01T00:00:07Z","principal":"p","key_id":"k","operation":"o","decision":"deny","outcome":"x",` +
+		`"request_id":"r","last":3,"follow":true}`, 0,
+		`{"record":4,"file":"f","line":2,"entry":{"a":1}}` + "\n" + `{"record":5,"file":"f","line":3,"entry":{}}` + "\n",
+		[]AuditEntry{{4, "f", 2, []byte(`{"a":1}`)}, {5, "f", 3, []byte(`{}`)}}},
+	{"VerifyAudit", func(ctx context.Context, c *Client) (any, error) { return result(c.VerifyAudit(ctx, "v")) },
+		"POST /keyside/v1/audit/verify", `{"key":"v"}`, 0,
+		`{"origin":"o","keys":["v"],"first":1,"records":9,"signed":8,"findings":[{"kind":"changed","file":"f","record":3,"line":2,"detail":"d"}]}`,
+		&AuditReport{Origin: "o", Keys: []string{"v"}, First: 1, Records: 9, Signed: 8,
+			Findings: []AuditFinding{{Kind: "changed", File: "f", Record: 3, Line: 2, Detail: "d"}}}},
+	{"ExportAudit", func(ctx context.Context, c *Client) (any, error) {
+		var got []byte
+		err := c.ExportAudit(ctx, func(r io.Reader) (err error) { got, err = io.ReadAll(r); return err })
+		return string(got), err
+	}, "POST /keyside/v1/audit/export", `{}`, 0, `archive`, "archive"},
+
 	{"CreateKey", func(ctx context.Context, c *Client) (any, error) {
 		return result(c.CreateKey(ctx, CreateKeyRequest{Alias: "a", Description: "d", Spec: "EC_P256", Usage: "SIGN_VERIFY", Origin: "kms"}))
 	}, "POST create-key", `{"key_alias":"a","key_description":"d","key_spec":"EC_P256","key_usage":"SIGN_VERIFY","origin":"kms"}`,

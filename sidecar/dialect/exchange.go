@@ -1,6 +1,7 @@
 package dialect
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -31,6 +33,9 @@ type Exchange struct {
 	RequestID string
 	// Out is the answer's body, which handlers append to.
 	Out []byte
+	// Stream writes an answer that is longer than memory should hold, or takes as long as its reader stays. It runs after the
+	// operation has ended and is on record. If it fails the connection is cut, so that nobody takes a part for the whole.
+	Stream func(ctx context.Context, w io.Writer) error
 
 	body     []byte
 	complete bool // body is all of the request's
@@ -52,7 +57,7 @@ func (x *Exchange) End() {
 	x.Values.wipe()
 	x.Object.wipe()
 	x.body, x.complete = wiped(x.body), false
-	x.Out = wiped(x.Out)
+	x.Out, x.Stream = wiped(x.Out), nil
 	exchanges.Put(x)
 }
 
@@ -144,6 +149,40 @@ func (x *Exchange) Send(w http.ResponseWriter, status int) {
 	h["Content-Length"] = []string{strconv.Itoa(len(x.Out))}
 	w.WriteHeader(status)
 	_, _ = w.Write(x.Out) // a client that has gone away needs no answer
+}
+
+// streamTime is how long the other end of a stream may take to read what it gets.
+const streamTime = 30 * time.Second
+
+// SendStream answers with what Stream writes.
+func (x *Exchange) SendStream(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h["X-Request-Id"] = []string{x.RequestID}
+	h["Content-Type"] = []string{"application/octet-stream"}
+	w.WriteHeader(http.StatusOK)
+	out := &stream{w, http.NewResponseController(w)}
+	_, err := out.Write(nil) // the headers, for who waits for records that are yet to come
+	if err == nil {
+		err = x.Stream(r.Context(), out)
+	}
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// stream sends what is written at once, and gives up on a reader that reads nothing.
+type stream struct {
+	http.ResponseWriter
+	control *http.ResponseController
+}
+
+func (s *stream) Write(b []byte) (int, error) {
+	_ = s.control.SetWriteDeadline(time.Now().Add(streamTime)) // what has none needs none
+	n, err := s.ResponseWriter.Write(b)
+	if err == nil {
+		err = s.control.Flush()
+	}
+	return n, err
 }
 
 // AppendString appends s as a JSON string. Invalid UTF-8 becomes the replacement character.

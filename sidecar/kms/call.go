@@ -16,6 +16,7 @@ type Call struct {
 	Caller    policy.Caller
 	Principal policy.Principal
 	Limits    *Limits // that the dialect has of its own, every field set; nil: the service's
+	Trace     string  // that the operation is in its record, where not its own; a dialect sets it
 	AccessKey string  // that signed the request, or was said to have; empty where none did
 	Token     bool    // the request showed a token, and nothing else says who sent it
 }

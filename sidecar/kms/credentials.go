@@ -266,6 +266,14 @@ func (s *Service) rightsOf(ctx context.Context, r *request, user string) (policy
 
 // Admit decides and records an operation in which the core has no further part: its caller answers from what it knows.
 func (s *Service) Admit(ctx context.Context, op policy.Operation) error {
-	_, err := run(ctx, s, op, func(context.Context, *request) (struct{}, error) { return struct{}{}, nil })
+	return s.AdmitAbout(ctx, op, "")
+}
+
+// AdmitAbout is Admit for an operation whose record names a target.
+func (s *Service) AdmitAbout(ctx context.Context, op policy.Operation, target string) error {
+	_, err := run(ctx, s, op, func(_ context.Context, r *request) (struct{}, error) {
+		r.target = target
+		return struct{}{}, nil
+	})
 	return err
 }

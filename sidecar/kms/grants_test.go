@@ -106,7 +106,7 @@ func TestGrantIsNamed(t *testing.T) {
 	}
 	_, err = w.DescribeKey(app, key.ID)
 	wantCode(t, err, kms.CodeDenied)
-	if rec := w.audit.last(t); rec.By != "missing permission describe-key" || rec.Decision != "deny" {
+	if rec := w.audit.last(t); rec.By != "missing permission describe-key" || rec.Missing != policy.OpDescribeKey || rec.Decision != "deny" {
 		t.Errorf("a refusal is audited as %+v", rec)
 	}
 }

@@ -232,6 +232,7 @@ type AuditRecord struct {
 	Time      time.Time        `json:"time"`
 	RequestID string           `json:"request_id"`
 	Operation policy.Operation `json:"operation"`
+	Trace     string           `json:"trace,omitempty"` // the operation's name in the cloud's trace service
 	Dialect   string           `json:"dialect"`
 	Tenant    string           `json:"tenant"`
 	Principal string           `json:"principal,omitempty"`
@@ -239,11 +240,12 @@ type AuditRecord struct {
 	Caller    policy.Caller    `json:"caller"`
 	KeyID     string           `json:"key_id,omitempty"`
 	Version   uint32           `json:"version,omitempty"`
-	Decision  string           `json:"decision"`          // "allow" or "deny"
-	By        string           `json:"by,omitempty"`      // the grant or policy that decided
-	Outcome   string           `json:"outcome"`           // "ok", the core's code, or "begun" before what cannot be taken back
-	Latency   int64            `json:"latency_us"`        // microseconds
-	Warning   string           `json:"warning,omitempty"` // something an auditor should look at
+	Decision  string           `json:"decision"`                     // "allow" or "deny"
+	By        string           `json:"by,omitempty"`                 // the role, grant or policy that decided; several are joined by ", "
+	Missing   policy.Operation `json:"missing_permission,omitempty"` // that a refused caller would need
+	Outcome   string           `json:"outcome"`                      // "ok", the core's code, or "begun" before what cannot be taken back
+	Latency   int64            `json:"latency_us"`                   // microseconds
+	Warning   string           `json:"warning,omitempty"`            // something an auditor should look at
 	Protect   Protection       `json:"protection,omitempty"`
 	OpenedIn  Protection       `json:"opened_in,omitempty"` // where imported material was unwrapped
 	// SourceKeyID and SourceVersion are the key that a re-encryption decrypted with; KeyID is then the one it encrypted with.

@@ -16,7 +16,7 @@ var (
 	allKinds  = []kind{symmetricKey, decryptingKey, signingKey, agreementKey, macKey}
 	// withoutKey are the operations that are about no one key.
 	withoutKey = []policy.Operation{
-		policy.OpCreateKey, policy.OpListKeys, policy.OpGenRandom, policy.OpHSMStatus, policy.OpListTags, policy.OpFindKeys,
+		policy.OpCreateKey, policy.OpListKeys, policy.OpGenRandom, policy.OpHSMStatus, policy.OpReadAudit, policy.OpListTags, policy.OpFindKeys,
 		policy.OpListAliases, policy.OpGetInstances, policy.OpGetQuotas, policy.OpCreateCredential, policy.OpListCredentials,
 		policy.OpDeleteCredential, policy.OpCreateToken, policy.OpListProjects, policy.OpListDomains,
 		policy.OpListRetirableGrants, policy.OpCanI, policy.OpCanIForOthers,

@@ -309,7 +309,8 @@ func (s *Service) finish(ctx context.Context, r *request, err error) error {
 func (s *Service) record(r *request, outcome string) *AuditRecord {
 	rec := &AuditRecord{
 		Time: r.start, Operation: r.op, Tenant: s.tenant, Decision: "deny", By: r.decision.Reason, Outcome: outcome,
-		Latency: s.clock.Now().Sub(r.start).Microseconds(), Warning: r.warning, Target: r.target,
+		Latency: s.clock.Now().Sub(r.start).Microseconds(), Warning: r.warning, Target: r.target, Trace: r.op.Trace(),
+		Missing: r.decision.Missing,
 	}
 	if r.decision.Allow {
 		rec.Decision, rec.By = "allow", r.decision.By
@@ -320,6 +321,9 @@ func (s *Service) record(r *request, outcome string) *AuditRecord {
 	if r.call != nil {
 		rec.RequestID, rec.Dialect, rec.Caller, rec.Principal, rec.AccessKey =
 			r.call.RequestID, r.call.Dialect, r.call.Caller, r.call.Principal.Name, r.call.AccessKey
+		if r.call.Trace != "" {
+			rec.Trace = r.call.Trace
+		}
 	}
 	if r.keyID != nil {
 		rec.KeyID = r.keyID.String()

@@ -335,6 +335,7 @@ func (w *world) everyCall(key *kms.Key, data, dataKey []byte) map[policy.Operati
 		_, err := w.CreateToken(ctx, kms.CreateTokenInput{})
 		return err
 	}
+	calls[policy.OpReadAudit] = func(ctx context.Context) error { return w.AdmitAbout(ctx, policy.OpReadAudit, "tail") }
 	for _, op := range ofAnybody {
 		calls[op] = func(ctx context.Context) error { return w.Admit(ctx, op) }
 	}
@@ -425,7 +426,7 @@ func TestAuditRecord(t *testing.T) {
 	}
 	rec.Time, rec.Latency = rec.Time.Truncate(0), 0
 	want := kms.AuditRecord{
-		Time: rec.Time, RequestID: "req-1", Operation: policy.OpEncryptData, Dialect: "test", Tenant: "test", Principal: "owner",
+		Time: rec.Time, RequestID: "req-1", Operation: policy.OpEncryptData, Trace: "encryptData", Dialect: "test", Tenant: "test", Principal: "owner",
 		Caller: policy.Caller{UID: 7, GID: 8, PID: 9, Known: true}, KeyID: key.ID.String(), Version: 1,
 		Decision: "allow", By: "administrator", Outcome: "ok", Protect: kms.ProtectionHSM,
 	}

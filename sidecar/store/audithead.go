@@ -79,24 +79,29 @@ func openAudit(txn *badger.Txn, key []byte) (value []byte, err error) {
 	return b[1 : len(b)-crc32.Size], nil
 }
 
-// ReadAuditHead returns the audit log's values from the database in dir, which no process has open. It changes
+// ReadAuditHead returns the audit log's values from the database in dir, which no process has open, and its tenant. It changes
 // nothing there: it opens a copy, since badger brings a database in order when it opens it.
-func ReadAuditHead(dir string) (anchor, head []byte, err error) {
+func ReadAuditHead(dir string) (tenant string, anchor, head []byte, err error) {
 	scratch, err := os.MkdirTemp("", "keyside-audit-")
 	if err != nil {
-		return nil, nil, err
+		return "", nil, nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
 	if err := os.CopyFS(scratch, os.DirFS(dir)); err != nil {
-		return nil, nil, fmt.Errorf("copy database %s: %w", dir, err)
+		return "", nil, nil, fmt.Errorf("copy database %s: %w", dir, err)
 	}
 	if err := errors.Join(removeEmpty(scratch), checkLogs(scratch)); err != nil {
-		return nil, nil, err
+		return "", nil, nil, err
 	}
 	db, err := badger.Open(badgerOptions(Options{Dir: scratch, Logger: slog.New(slog.DiscardHandler)}))
 	if err != nil {
-		return nil, nil, fmt.Errorf("database %s cannot be opened: %w", dir, err)
+		return "", nil, nil, fmt.Errorf("database %s cannot be opened: %w", dir, err)
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	return readAuditHead(db)
+	what, err := (&Store{db: db}).readSchema()
+	if err != nil {
+		return "", nil, nil, fmt.Errorf("%s is no database of keyside's: %w", dir, err)
+	}
+	anchor, head, err = readAuditHead(db)
+	return what.Tenant, anchor, head, err
 }

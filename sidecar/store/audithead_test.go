@@ -27,8 +27,8 @@ func TestAuditHead(t *testing.T) {
 	}
 	s.Close()
 	before := filesOf(t, dir)
-	if a, h, err := ReadAuditHead(dir); string(a) != "another" || string(h) != "four" || err != nil {
-		t.Errorf("a copy has %q, %q, %v", a, h, err)
+	if tenant, a, h, err := ReadAuditHead(dir); tenant != "default" || string(a) != "another" || string(h) != "four" || err != nil {
+		t.Errorf("a copy has %q, %q, %q, %v", tenant, a, h, err)
 	}
 	if after := filesOf(t, dir); after != before {
 		t.Error("reading it changed the database")

@@ -11,7 +11,7 @@ import (
 
 // Own returns the handler of an operation beside the API's, under the name that its record has for the API that it belongs
 // to. Who calls is found out as for the API's own operations, and errors are answered in its words. do gets an Exchange
-// with the values of fields, leaves the answer in Out, and has the operation recorded.
+// with the values of fields, leaves the answer in Out or a Stream, and has the operation recorded.
 func (d *Dialect) Own(
 	name string, op policy.Operation, fields []dialect.Field, do func(context.Context, *dialect.Exchange) error,
 ) http.Handler {
@@ -33,6 +33,10 @@ func (d *Dialect) Own(
 		})
 		if err != nil {
 			d.fail(w, x, nil, err)
+			return
+		}
+		if x.Stream != nil {
+			x.SendStream(w, r)
 			return
 		}
 		x.Send(w, http.StatusOK)

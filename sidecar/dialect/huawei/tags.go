@@ -26,11 +26,13 @@ func (d *Dialect) createTag(ctx context.Context, op policy.Operation, x *dialect
 func (d *Dialect) changeTags(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
 	tags := tagsOf(x.Items("tags"))
 	change := func(ctx context.Context, id kms.KeyID) (*kms.Key, error) { return d.cfg.Core.SetTags(ctx, id, tags) }
+	kms.CallFrom(ctx).Trace = policy.TraceTagInBatch
 	if string(x.Text("action")) == deleteTags {
 		keys := make([]string, len(tags))
 		for i := range tags {
 			keys[i] = tags[i].Key
 		}
+		kms.CallFrom(ctx).Trace = policy.TraceUntagInBatch
 		change = func(ctx context.Context, id kms.KeyID) (*kms.Key, error) {
 			return d.cfg.Core.DeleteTags(ctx, id, keys, false)
 		}

@@ -1,0 +1,231 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/go-json-experiment/json"
+)
+
+// Query selects records. A zero field selects every one.
+type Query struct {
+	Since, Until time.Time // of the record's own time
+	Principal    string
+	Key          string // id, also of the key that a re-encryption decrypted with
+	Operation    string // by its name, or by that of its trace
+	Decision     string
+	Outcome      string
+	RequestID    string
+	Last         int  // no more than so many, the last ones; 0: all
+	Follow       bool // wait for those that are yet to come; Last is then of those that are there
+}
+
+// Entry is a record with its place.
+type Entry struct {
+	Record uint64 // number in the whole log, from 1
+	File   string
+	Line   int    // in the file, from 1
+	JSON   []byte // the line, without its newline, until the function that got it returns
+}
+
+// selected is what a query looks at in a record.
+type selected struct {
+	Time        time.Time `json:"time"`
+	RequestID   string    `json:"request_id"`
+	Operation   string    `json:"operation"`
+	Trace       string    `json:"trace"`
+	Principal   string    `json:"principal"`
+	KeyID       string    `json:"key_id"`
+	SourceKeyID string    `json:"source_key_id"`
+	Decision    string    `json:"decision"`
+	Outcome     string    `json:"outcome"`
+}
+
+// accepts reports whether a line is one that the query selects. A line that is no record is none.
+func (q *Query) accepts(line []byte) bool {
+	var r selected
+	if json.Unmarshal(line, &r) != nil {
+		return false
+	}
+	is := func(want string, have ...string) bool {
+		for _, h := range have {
+			if h == want {
+				return true
+			}
+		}
+		return want == ""
+	}
+	return !r.Time.Before(q.Since) && (q.Until.IsZero() || r.Time.Before(q.Until)) && is(q.Principal, r.Principal) &&
+		is(q.Key, r.KeyID, r.SourceKeyID) && is(q.Operation, r.Operation, r.Trace) && is(q.Decision, r.Decision) &&
+		is(q.Outcome, r.Outcome) && is(q.RequestID, r.RequestID)
+}
+
+// Read calls fn with the records that a query selects, in their order. With Follow it ends with ctx, without an error.
+func (l *Log) Read(ctx context.Context, q Query, fn func(Entry) error) error {
+	l.retaining.RLock()
+	at, err := l.readThere(ctx, q, fn)
+	l.retaining.RUnlock()
+	for err == nil && q.Follow {
+		grown := l.watch()
+		if now := l.now.Load(); now.number == at.number && now.size == at.offset {
+			select {
+			case <-grown:
+			case <-ctx.Done():
+				return nil
+			}
+			continue
+		}
+		err = l.readOn(&at, q, fn)
+	}
+	if q.Follow && ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// place is where a reader is.
+type place struct {
+	number int
+	offset int64  // in the file
+	record uint64 // number of the last record before
+	line   int    // of that one
+}
+
+// readThere reads what is there now, and returns where that ends.
+func (l *Log) readThere(ctx context.Context, q Query, fn func(Entry) error) (place, error) {
+	now := l.now.Load()
+	starts, err := l.starts(now)
+	if err != nil {
+		return place{}, err
+	}
+	end := place{now.number, now.size, now.tree.size(), int(now.tree.size() - now.start.size())}
+	var last []Entry // with q.Last, those of later files
+	for i := range starts {
+		s := starts[i]
+		if q.Last > 0 {
+			s = starts[len(starts)-1-i]
+		}
+		var found []Entry
+		take := fn
+		if q.Last > 0 {
+			take = func(e Entry) error {
+				e.JSON = append([]byte(nil), e.JSON...)
+				if found = append(found, e); len(found) > 2*q.Last {
+					found = append(found[:0], found[len(found)-q.Last:]...)
+				}
+				return nil
+			}
+		}
+		if err := l.readFile(ctx, &s, now, q, take); err != nil {
+			return place{}, err
+		}
+		if q.Last > 0 {
+			if last = append(found, last...); len(last) >= q.Last {
+				last = last[len(last)-q.Last:]
+				break
+			}
+		}
+	}
+	for _, e := range last {
+		if err := fn(e); err != nil {
+			return place{}, err
+		}
+	}
+	return end, nil
+}
+
+// starts returns where each file begins that is there now. How many records a file has its leaf hashes tell.
+func (l *Log) starts(now *state) (list []place, err error) {
+	numbers, err := filesUpTo(l.opts.Dir, now.number)
+	if err != nil {
+		return nil, err
+	}
+	list = make([]place, len(numbers))
+	record := now.start.size()
+	for i := len(numbers) - 1; i >= 0; i-- {
+		if numbers[i] != now.number {
+			info, err := os.Stat(leavesPath(l.opts.Dir, numbers[i]))
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return nil, err
+			}
+			if err == nil {
+				record -= min(record, uint64(info.Size()/hashSize))
+			}
+		}
+		list[i] = place{number: numbers[i], record: record}
+	}
+	return list, nil
+}
+
+// filesUpTo returns the numbers of the files up to one.
+func filesUpTo(dir string, last int) ([]int, error) {
+	numbers, err := list(dir)
+	if err != nil {
+		return nil, err
+	}
+	for i, n := range numbers {
+		if n > last {
+			return numbers[:i], nil
+		}
+	}
+	return numbers, nil
+}
+
+// readFile reads a file from a place on, the last one as far as it is acknowledged, and counts its records there.
+func (l *Log) readFile(ctx context.Context, from *place, now *state, q Query, fn func(Entry) error) error {
+	f, err := os.Open(fileName(l.opts.Dir, from.number))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	in := io.Reader(f)
+	if from.number == now.number {
+		in = io.NewSectionReader(f, from.offset, now.size-from.offset)
+	} else if _, err := f.Seek(from.offset, io.SeekStart); err != nil {
+		return err
+	}
+	name := nameOf(from.number)
+	return eachLine(in, func(line []byte, whole bool) error {
+		from.record, from.line = from.record+1, from.line+1
+		if !whole || !q.accepts(line) {
+			return ctx.Err()
+		}
+		if err := fn(Entry{Record: from.record, File: name, Line: from.line, JSON: line}); err != nil {
+			return err
+		}
+		return ctx.Err()
+	})
+}
+
+// readOn reads what has come since, also in files that have begun since, and moves at.
+func (l *Log) readOn(at *place, q Query, fn func(Entry) error) error {
+	l.retaining.RLock()
+	defer l.retaining.RUnlock()
+	now := l.now.Load()
+	for at.number < now.number {
+		if err := l.readFile(context.Background(), at, now, q, fn); err != nil {
+			return err
+		}
+		*at = place{number: at.number + 1, record: at.record}
+	}
+	err := l.readFile(context.Background(), at, now, q, fn)
+	at.offset = now.size
+	return err
+}
+
+// watch returns a channel that is closed when the log has grown.
+func (l *Log) watch() <-chan struct{} {
+	c := make(chan struct{})
+	for {
+		if l.watching.CompareAndSwap(nil, &c) {
+			return c
+		}
+		if there := l.watching.Load(); there != nil {
+			return *there
+		}
+	}
+}

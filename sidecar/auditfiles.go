@@ -1,0 +1,123 @@
+package sidecar
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/sys/unix"
+
+	"github.com/keyside/keyside/policy"
+	"github.com/keyside/keyside/sidecar/audit"
+	"github.com/keyside/keyside/sidecar/store"
+)
+
+// AuditFiles is the audit log of a node that does not run, or an export of one.
+type AuditFiles struct {
+	Audit string // folder of the log
+	Data  string // folder of the database; empty: there is none
+}
+
+// ErrAuditRuns says that a process writes the log.
+var ErrAuditRuns = errors.New("a process writes this audit log: ask it through its socket, or stop it")
+
+// FindAuditFiles returns what is in a folder: one of `keyside up`, with audit and db in it, or one that is the log.
+func FindAuditFiles(dir string) AuditFiles {
+	f := AuditFiles{Audit: filepath.Join(dir, "audit"), Data: filepath.Join(dir, "db")}
+	if info, err := os.Stat(f.Audit); err != nil || !info.IsDir() {
+		return AuditFiles{Audit: dir}
+	}
+	if _, err := os.Stat(f.Data); err != nil {
+		f.Data = ""
+	}
+	return f
+}
+
+// Verify verifies the log and changes nothing. Signatures count under the keys; without any, under those that the database or
+// else the export itself names, and from says which.
+func (f AuditFiles) Verify(ctx context.Context, keys []note.Verifier) (report *audit.Report, from string, err error) {
+	release, err := f.claim()
+	if err != nil {
+		return nil, "", err
+	}
+	defer release()
+	src := audit.Source{Dir: f.Audit, Keys: keys}
+	if f.Data != "" {
+		if _, src.Anchor, src.Head, err = store.ReadAuditHead(f.Data); err != nil {
+			return nil, "", err
+		}
+		if src.Anchor == nil {
+			return nil, "", fmt.Errorf("the database in %s knows of no audit log", f.Data)
+		}
+		from = "the database"
+	}
+	if keys != nil {
+		from = "you"
+	} else if f.Data == "" {
+		if src.Keys, err = f.exportedKeys(); err != nil {
+			return nil, "", err
+		}
+		from = "the export itself"
+	}
+	report, err = audit.Verify(ctx, src)
+	return report, from, err
+}
+
+// claim makes sure that no process writes the log, and that none begins to.
+func (f AuditFiles) claim() (release func(), err error) {
+	dir, err := os.Open(f.Audit)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(dir.Fd()), unix.LOCK_SH|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(ErrAuditRuns, dir.Close())
+	}
+	return func() { _ = dir.Close() }, nil
+}
+
+// exportedKeys returns the keys that an export names.
+func (f AuditFiles) exportedKeys() (keys []note.Verifier, err error) {
+	text, err := os.ReadFile(filepath.Join(f.Audit, audit.KeysName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.New("there is neither a database nor an export's verifier keys: give the key, or the folder of the database")
+	}
+	if err != nil {
+		return nil, err
+	}
+	for line := range strings.Lines(string(text)) {
+		v, err := audit.ParseVerifier(strings.TrimSpace(line))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", audit.KeysName, err)
+		}
+		keys = append(keys, v)
+	}
+	return keys, nil
+}
+
+// AcceptLoss has the log of a node that does not run go on with what is there, on record, and returns what was accepted.
+func (f AuditFiles) AcceptLoss(ctx context.Context, by policy.Caller, log *slog.Logger) (*audit.Report, error) {
+	if f.Data == "" {
+		return nil, errors.New("the folder of the database is needed")
+	}
+	release, err := f.claim()
+	if err != nil {
+		return nil, err
+	}
+	tenant, _, _, err := store.ReadAuditHead(f.Data)
+	release()
+	if err != nil {
+		return nil, err
+	}
+	s, err := store.Open(store.Options{Dir: f.Data, Tenant: tenant, Logger: log})
+	if err != nil {
+		return nil, err
+	}
+	report, err := audit.AcceptLoss(ctx, audit.Options{Dir: f.Audit, Sync: true, Tenant: tenant, Logger: log, Heads: s}, by)
+	return report, errors.Join(err, s.Close())
+}

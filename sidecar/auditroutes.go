@@ -1,0 +1,132 @@
+package sidecar
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/keyside/keyside/policy"
+	"github.com/keyside/keyside/sidecar/audit"
+	"github.com/keyside/keyside/sidecar/client"
+	"github.com/keyside/keyside/sidecar/dialect"
+	"github.com/keyside/keyside/sidecar/kms"
+)
+
+// The fields of requests about the audit log.
+var (
+	timeForm = dialect.Form{
+		OK:     func(text []byte) bool { _, err := time.Parse(time.RFC3339Nano, string(text)); return err == nil },
+		Reason: "must be a time such as 2030-12-31T00:00:00Z",
+	}
+	verifierForm = dialect.Form{
+		OK:     func(text []byte) bool { _, err := audit.ParseVerifier(string(text)); return err == nil },
+		Reason: "must be a verifier key, NAME+KEYID+BASE64",
+	}
+
+	sinceField     = dialect.Field{Name: "since", Form: &timeForm, Code: invalid}
+	untilField     = dialect.Field{Name: "until", Form: &timeForm, Code: invalid}
+	principalField = dialect.Field{Name: "principal", Low: 1, High: 64, Code: invalid}
+	keyIDField     = dialect.Field{Name: "key_id", Low: 36, High: 36, Code: invalid}
+	actionField    = dialect.Field{Name: "operation", Low: 1, High: 64, Code: invalid}
+	decisionField  = dialect.Field{Name: "decision", Values: []string{"allow", "deny"}, Code: invalid}
+	outcomeField   = dialect.Field{Name: "outcome", Low: 1, High: 64, Code: invalid}
+	requestField   = dialect.Field{Name: "request_id", Low: 1, High: 64, Code: invalid}
+	lastField      = dialect.Field{Name: "last", Kind: dialect.Number, Low: 0, High: 100_000, Code: invalid}
+	followField    = dialect.Field{Name: "follow", Kind: dialect.Flag, Code: invalid}
+	verifierField  = dialect.Field{Name: "key", Low: 1, High: 1024, Form: &verifierForm, Code: invalid}
+
+	auditQueryFields = []dialect.Field{
+		sinceField, untilField, principalField, keyIDField, actionField, decisionField, outcomeField, requestField, lastField, followField,
+	}
+	auditVerifyFields = []dialect.Field{verifierField}
+)
+
+// queryAudit answers with records, one client.AuditEntry a line. What it was asked is on record, what it answers is not: who
+// follows would else never come to an end.
+func (o *own) queryAudit(ctx context.Context, x *dialect.Exchange) error {
+	since, _ := time.Parse(time.RFC3339Nano, string(x.Text(sinceField.Name))) // the form is checked
+	until, _ := time.Parse(time.RFC3339Nano, string(x.Text(untilField.Name)))
+	q := audit.Query{
+		Since: since, Until: until, Principal: string(x.Text(principalField.Name)), Key: string(x.Text(keyIDField.Name)),
+		Operation: string(x.Text(actionField.Name)), Decision: string(x.Text(decisionField.Name)), Outcome: string(x.Text(outcomeField.Name)),
+		RequestID: string(x.Text(requestField.Name)), Last: int(x.Number(lastField.Name)), Follow: x.Flag(followField.Name, false),
+	}
+	return o.streamAudit(ctx, x, asked(&q), func(ctx context.Context, w io.Writer) error {
+		return o.audit.Read(ctx, q, func(e audit.Entry) error {
+			line, err := json.Marshal(&client.AuditEntry{Record: e.Record, File: e.File, Line: e.Line, Entry: jsontext.Value(e.JSON)})
+			if err == nil {
+				_, err = w.Write(append(line, '\n'))
+			}
+			return err
+		})
+	})
+}
+
+// asked is a query in words, for its record.
+func asked(q *audit.Query) string {
+	words := []string{"query"}
+	if q.Follow {
+		words[0] = "tail"
+	}
+	for _, f := range []struct{ name, value string }{
+		{"principal", q.Principal}, {"key", q.Key}, {"operation", q.Operation}, {"decision", q.Decision}, {"outcome", q.Outcome}, {"request", q.RequestID},
+	} {
+		if f.value != "" {
+			words = append(words, f.name+"="+f.value)
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+// verifyAudit verifies the log up to now, and answers with an audit.Report.
+func (o *own) verifyAudit(ctx context.Context, x *dialect.Exchange) error {
+	var keys []note.Verifier
+	if text := string(x.Text(verifierField.Name)); text != "" {
+		v, err := audit.ParseVerifier(text)
+		if err != nil {
+			return kms.Errorf(kms.CodeInvalidRequest, "%v", err).In(verifierField.Name)
+		}
+		keys = append(keys, v)
+	}
+	return o.streamAudit(ctx, x, "verify", func(ctx context.Context, w io.Writer) error {
+		report, err := o.audit.Verify(ctx, keys)
+		if err != nil {
+			return err
+		}
+		return json.MarshalWrite(w, report)
+	})
+}
+
+// exportAudit answers with a tar archive.
+func (o *own) exportAudit(ctx context.Context, x *dialect.Exchange) error {
+	return o.streamAudit(ctx, x, "export", func(ctx context.Context, w io.Writer) error {
+		_, err := o.audit.Export(ctx, w)
+		return err
+	})
+}
+
+// streamAudit decides and records an operation on the log, and lets its answer end before the process does.
+func (o *own) streamAudit(ctx context.Context, x *dialect.Exchange, target string, write func(context.Context, io.Writer) error) error {
+	if err := o.core.AdmitAbout(ctx, policy.OpReadAudit, target); err != nil {
+		return err
+	}
+	id := x.RequestID
+	x.Stream = func(ctx context.Context, w io.Writer) error {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(o.draining, cancel)()
+		err := write(ctx, w)
+		if err != nil && !errors.Is(err, context.Canceled) {
+			o.log.Warn("the audit log was not read to its end", slog.String("request_id", id), slog.String("operation", target), slog.Any("error", err))
+		}
+		return err
+	}
+	return nil
+}
