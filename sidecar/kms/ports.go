@@ -104,6 +104,8 @@ type Store interface {
 	// DueKeys returns up to limit ids of keys whose Due is not after now, the earliest first, and when the earliest of
 	// the others is due (zero: none is). It answers from memory.
 	DueKeys(ctx context.Context, now time.Time, limit int) (ids []KeyID, next time.Time, err error)
+	// DueAfter returns the ids of all keys whose Due is after a time.
+	DueAfter(ctx context.Context, at time.Time) ([]KeyID, error)
 	// ListKeys returns up to limit keys that filter accepts, in order of creation, skipping the first offset of them,
 	// and how many filter accepts in all. The keys' versions come without their sealed bytes.
 	ListKeys(ctx context.Context, filter KeyFilter, offset, limit int) (keys []*Key, total int, err error)

@@ -2,6 +2,7 @@ package kms
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/keyside/keyside/policy"
@@ -59,6 +60,65 @@ func (p Rotation) done(now time.Time) Rotation {
 		p.Next = now.Add(interval)
 	}
 	return p
+}
+
+// clockStep is how far a clock may be set back before plans are looked at that were made by it: no period is that short.
+const clockStep = time.Minute
+
+// ahead reports whether a plan was made by a clock that was ahead: no other puts a rotation off for longer than the interval.
+func (p Rotation) ahead(now time.Time) bool {
+	return p.Enabled && p.Next.After(now.Add(days(max(p.Interval, minInterval))+clockStep))
+}
+
+// setPlansRight looks, at start and whenever the clock was set back, for rotations that were planned while it was ahead, and
+// has their period begin now: else they would come due when that time comes, or never.
+func (s *Service) setPlansRight(ctx context.Context, now time.Time) {
+	m := &s.scheduler
+	if now.Before(m.looked.Add(-clockStep)) {
+		m.right = false
+	}
+	if m.looked = now; m.right || m.plans.waits(now) {
+		return
+	}
+	ids, err := s.store.DueAfter(ctx, now.Add(days(minInterval)+clockStep))
+	for _, id := range ids {
+		if err == nil {
+			err = s.setPlanRight(ctx, id, now)
+		}
+	}
+	if err != nil {
+		m.plans.again(now)
+		s.log.LogAttrs(ctx, slog.LevelError, "rotations planned by a clock that was ahead are not planned anew", slog.String("error", err.Error()))
+		return
+	}
+	m.right, m.plans = true, retry{}
+}
+
+func (s *Service) setPlanRight(ctx context.Context, id KeyID, now time.Time) error {
+	key, err := s.store.Key(ctx, id)
+	if err != nil || !key.Rotation.ahead(now) {
+		return notThere(err)
+	}
+	was := key.Rotation.Next
+	_, err = s.store.UpdateKey(ctx, id, func(k *Key) error {
+		if k.Rotation.ahead(now) {
+			k.Rotation.Next = now.Add(days(max(k.Rotation.Interval, minInterval)))
+		}
+		return nil
+	})
+	if err == nil {
+		s.log.LogAttrs(ctx, slog.LevelWarn, "rotation was planned by a clock that was ahead, its period begins now",
+			slog.String("key_id", id.String()), slog.Time("planned", was))
+	}
+	return notThere(err)
+}
+
+// notThere makes a key that is gone meanwhile no error.
+func notThere(err error) error {
+	if err != nil && AsError(err).Code == CodeNotFound {
+		return nil
+	}
+	return err
 }
 
 // plan does an operation that changes a key's plan of rotation. Only symmetric keys whose material was made here have one

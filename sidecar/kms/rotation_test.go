@@ -165,3 +165,44 @@ func TestRotationWaits(t *testing.T) {
 		})
 	}
 }
+
+// TestRotationAfterWrongClock holds that what was planned or rotated by a clock that was far ahead comes due as configured
+// once the clock is right again, with or without a restart, and that other plans stay as they are.
+func TestRotationAfterWrongClock(t *testing.T) {
+	for name, restart := range map[string]bool{"clock set back": false, "restart": true} {
+		w := newWorld(t, kms.Limits{})
+		turned, long := w.turn(t, "turned"), w.turn(t, "long")
+		_, err := w.UpdateRotation(admin, long, 365)
+		wantCode(t, err, "ok")
+		doomed := w.doom(t, "doomed")
+		_, err = w.CancelKeyDeletion(admin, doomed)
+		wantCode(t, err, "ok")
+		right := w.stored(t, long).Rotation.Next
+		w.RunDue(admin)
+
+		w.clock.advance(day(200)) // turned is rotated by it, late is planned by it
+		w.RunDue(admin)
+		late := w.turn(t, "late")
+		w.RunDue(admin)
+		w.clock.advance(-day(190))
+		service := w.Service
+		if restart {
+			service = w.restart(t, kms.Limits{})
+		}
+		service.RunDue(admin)
+		want := w.clock.Now().Add(day(30))
+		for _, id := range []kms.KeyID{turned, late} {
+			if next := w.stored(t, id).Rotation.Next; next.After(want) || next.Before(want.Add(-time.Hour)) {
+				t.Errorf("%s: %s is due %s, want %s", name, w.stored(t, id).Alias, next, want)
+			}
+		}
+		if next := w.stored(t, long).Rotation.Next; !next.Equal(right) {
+			t.Errorf("%s: a plan that was right became %s, was %s", name, next, right)
+		}
+		w.clock.advance(day(31))
+		service.RunDue(admin)
+		if n := w.stored(t, turned).Rotation.Count; n != 2 {
+			t.Errorf("%s: rotated %d times, want 2", name, n)
+		}
+	}
+}

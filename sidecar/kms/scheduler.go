@@ -41,6 +41,9 @@ type scheduler struct {
 	files   retry            // of clearing the database's files; zero: there is nothing to clear
 	pairs   retry            // of the destruction of wrapping keys that ended
 	unclear atomic.Bool      // material that was taken from a key may still be in the files
+	looked  time.Time        // when the last look was
+	right   bool             // plans were looked at since the clock was last set back
+	plans   retry            // of that
 }
 
 // retry says when something that failed is tried again.
@@ -101,6 +104,7 @@ func (s *Service) runDue(ctx context.Context, rest func(took time.Duration)) (ne
 	defer m.mu.Unlock()
 	for {
 		now := s.now()
+		s.setPlansRight(ctx, now)
 		clearing := s.clearFiles(ctx, now)
 		ids, next, err := s.dueNow(ctx, now)
 		if err != nil {

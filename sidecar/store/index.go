@@ -355,6 +355,19 @@ func (x *index) dueBy(now time.Time, limit int) (ids []kms.KeyID, next time.Time
 	return ids, time.Time{}
 }
 
+// dueAfter returns all keys that are due after a time.
+func (x *index) dueAfter(at time.Time) (ids []kms.KeyID) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	for _, d := range slices.Backward(x.due) {
+		if d.at <= at.UnixMilli() {
+			break
+		}
+		ids = append(ids, d.id)
+	}
+	return ids
+}
+
 // load makes the index from the database's records, one by one, and checks that none is missing.
 func (x *index) load(txn *badger.Txn) error {
 	count, err := readUint64(txn, countKey())

@@ -239,6 +239,11 @@ func (s *Store) DueKeys(_ context.Context, now time.Time, limit int) ([]kms.KeyI
 	return ids, next, nil
 }
 
+// DueAfter implements kms.Store.
+func (s *Store) DueAfter(_ context.Context, at time.Time) ([]kms.KeyID, error) {
+	return s.index.dueAfter(at), nil
+}
+
 // ReserveMessages implements kms.Store.
 func (s *Store) ReserveMessages(ctx context.Context, id kms.KeyID, version uint32, n uint64) (first uint64, err error) {
 	err = s.change(ctx, func(txn *badger.Txn) error {
