@@ -93,3 +93,26 @@ func TestManagementIsOnTheSocket(t *testing.T) {
 		t.Errorf("the audit log has not all of it:\n%s", n.audit())
 	}
 }
+
+// TestNamesake: an access key that has the name of a principal with other rights is not made, and told of at start where the
+// configuration came later.
+func TestNamesake(t *testing.T) {
+	n := newNode(t)
+	c, stop := n.run()
+	must(c.CreateCredential(t.Context(), "app", client.RoleAdministrator))
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	n.cfg.Principals = []Principal{{Name: "app", UID: 64123}}
+	c, stop = n.run()
+	if _, err := c.CreateCredential(t.Context(), "app", client.RoleAdministrator); err == nil || !strings.Contains(err.Error(), "principal of this name") {
+		t.Errorf("an access key of a principal's name: %v", err)
+	}
+	must(c.CreateCredential(t.Context(), "app", client.RoleNone))
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	if !strings.Contains(n.log.String(), "name of a principal with another role") {
+		t.Errorf("the start does not warn:\n%s", n.log.String())
+	}
+}

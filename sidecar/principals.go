@@ -1,7 +1,9 @@
 package sidecar
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -162,3 +164,15 @@ const overflowText = "%s %v stands for everybody who has no number in a user nam
 
 // isUID reports whether a number can be a user's: the highest one stands for none (chown(2)).
 func isUID(uid int64) bool { return uid >= 0 && uid < policy.NoID }
+
+// warnOfNamesakes says which access keys have the name of a principal with other rights: none is made, but the configuration
+// can give a name that one has. Grants to the name are then both's.
+func (p *process) warnOfNamesakes(ctx context.Context) error {
+	credentials, err := p.store.ListCredentials(ctx)
+	for _, c := range credentials {
+		if known, ok := p.cfg.principalNamed(c.User); ok && (known.Role != c.Role || known.Service != c.Service) {
+			p.log.Warn("an access key has the name of a principal with another role, and its grants", slog.String("access_key", c.AccessKey), slog.String("user", c.User))
+		}
+	}
+	return err
+}

@@ -180,7 +180,7 @@ func (p *process) openCheckpoints(ctx context.Context) error {
 	return nil
 }
 
-func (p *process) openCore(context.Context) (err error) {
+func (p *process) openCore(ctx context.Context) (err error) {
 	var tracer trace.Tracer
 	if p.cfg.Telemetry.Enabled() {
 		tracer = otel.Tracer(telemetry.Scope)
@@ -192,6 +192,7 @@ func (p *process) openCore(context.Context) (err error) {
 	})
 	if err == nil {
 		p.closer(p.core.Close)
+		err = p.warnOfNamesakes(ctx)
 	}
 	return err
 }

@@ -1,6 +1,7 @@
 package kms
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -75,7 +76,21 @@ func (r *request) notByToken() error {
 	return nil
 }
 
-// CreateCredential makes an access key. No token does that.
+// checkNamesake refuses an access key for somebody of the configuration who has other rights there: grants are to names, so
+// two that share one share their grants, and who is on record under it could be either.
+func (s *Service) checkNamesake(in CreateCredentialInput) error {
+	if s.principals == nil {
+		return nil
+	}
+	known, ok := s.principals(in.User)
+	if !ok || known.Role == in.Role && known.Service == in.Service && cmp.Or(known.Account, s.account) == s.account {
+		return nil
+	}
+	return Errorf(CodeInvalidRequest, "the configuration has a principal of this name with another role or account: give the access key "+
+		"to another user, or the principal's own role").In("user")
+}
+
+// CreateCredential makes an access key. To give a principal of the configuration one of its own, its role must be given. No token does that.
 func (s *Service) CreateCredential(ctx context.Context, in CreateCredentialInput) (*NewCredential, error) {
 	return run(ctx, s, policy.OpCreateCredential, func(ctx context.Context, r *request) (*NewCredential, error) {
 		r.target = in.User
@@ -83,6 +98,9 @@ func (s *Service) CreateCredential(ctx context.Context, in CreateCredentialInput
 			return nil, err
 		}
 		if err := in.check(); err != nil {
+			return nil, err
+		}
+		if err := s.checkNamesake(in); err != nil {
 			return nil, err
 		}
 		if err := s.identities.ready(); err != nil {

@@ -70,7 +70,7 @@ func TestCredential(t *testing.T) {
 // is the same, and a verification with a secret takes place for both.
 func TestUnknownAndWrongAreOne(t *testing.T) {
 	w := newWorld(t, kms.Limits{})
-	n := w.credential(t, kms.CreateCredentialInput{User: "app", Role: policy.Administrator})
+	n := w.credential(t, kms.CreateCredentialInput{User: "signer", Role: policy.Administrator})
 	var answers []string
 	for _, accessKey := range []string{n.AccessKey, "AAAAAAAAAAAAAAAAAAAA", "", "short", strings.Repeat("A", 5000), "<script>%%%%%%%%%%%%"} {
 		verified := 0
@@ -144,7 +144,7 @@ func TestChangedRecords(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, kms.Limits{})
-			a := w.credential(t, kms.CreateCredentialInput{User: "app", Service: "obs"})
+			a := w.credential(t, kms.CreateCredentialInput{User: "signer", Service: "obs"})
 			b := w.credential(t, kms.CreateCredentialInput{User: "root", Role: policy.Administrator})
 			changed := a.Credential
 			change(&changed, &b.Credential)
@@ -156,8 +156,8 @@ func TestChangedRecords(t *testing.T) {
 				_, err := signedBy(s, changed.AccessKey, secret)
 				wantCode(t, err, kms.CodeUnauthenticated)
 			}
-			if changed.User == "app" {
-				_, err := s.CreateToken(admin, kms.CreateTokenInput{User: "app"})
+			if changed.User == "signer" {
+				_, err := s.CreateToken(admin, kms.CreateTokenInput{User: "signer"})
 				wantCode(t, err, kms.CodeInvalidCiphertext)
 			}
 		})
@@ -218,7 +218,7 @@ func TestEncryptedDataIsNoCredential(t *testing.T) {
 // TestHSMAway tells an HSM that cannot open a secret from a wrong signature, and needs it only once for each.
 func TestHSMAway(t *testing.T) {
 	w := newWorld(t, kms.Limits{})
-	n := w.credential(t, kms.CreateCredentialInput{User: "app"})
+	n := w.credential(t, kms.CreateCredentialInput{User: "signer"})
 	token, err := w.CreateToken(admin, kms.CreateTokenInput{})
 	wantCode(t, err, "ok")
 	for _, down := range []*kms.Error{
@@ -310,7 +310,7 @@ func TestToken(t *testing.T) {
 // TestDeletedMeanwhile holds that a request that was opening a secret while it was deleted does not bring it back.
 func TestDeletedMeanwhile(t *testing.T) {
 	w := newWorld(t, kms.Limits{})
-	n := w.credential(t, kms.CreateCredentialInput{User: "app"})
+	n := w.credential(t, kms.CreateCredentialInput{User: "signer"})
 	w.hsm.hook = func(a *answer) {
 		if a.op == "decrypt" {
 			w.hsm.hook = nil
@@ -322,14 +322,14 @@ func TestDeletedMeanwhile(t *testing.T) {
 	_, err = signedBy(w.Service, n.AccessKey, n.Secret)
 	wantCode(t, err, kms.CodeUnauthenticated)
 
-	n = w.credential(t, kms.CreateCredentialInput{User: "app"})
+	n = w.credential(t, kms.CreateCredentialInput{User: "signer"})
 	w.hsm.hook = func(a *answer) {
 		if a.op == "encrypt" {
 			w.hsm.hook = nil
 			wantCode(t, w.DeleteCredential(admin, n.AccessKey), "ok")
 		}
 	}
-	_, err = w.CreateToken(admin, kms.CreateTokenInput{User: "app"})
+	_, err = w.CreateToken(admin, kms.CreateTokenInput{User: "signer"})
 	wantCode(t, err, kms.CodeBusy)
 }
 
@@ -337,16 +337,16 @@ func TestDeletedMeanwhile(t *testing.T) {
 // it: that would have the rights of the access key for another day.
 func TestTokenOfDeletedAccessKey(t *testing.T) {
 	w := newWorld(t, kms.Limits{})
-	n := w.credential(t, kms.CreateCredentialInput{User: "app", Role: policy.Administrator})
+	n := w.credential(t, kms.CreateCredentialInput{User: "signer", Role: policy.Administrator})
 	signed := kms.WithCall(context.Background(), &kms.Call{
-		Principal: policy.Principal{Name: "app", Role: policy.Administrator}, AccessKey: n.AccessKey,
+		Principal: policy.Principal{Name: "signer", Role: policy.Administrator}, AccessKey: n.AccessKey,
 	})
 	made, err := w.CreateToken(signed, kms.CreateTokenInput{})
-	if wantCode(t, err, "ok"); made.User != "app" || made.Role != policy.Administrator {
+	if wantCode(t, err, "ok"); made.User != "signer" || made.Role != policy.Administrator {
 		t.Errorf("the access key's token is %+v", made.Token)
 	}
 	wantCode(t, w.DeleteCredential(admin, n.AccessKey), "ok")
-	for _, user := range []string{"", "app"} {
+	for _, user := range []string{"", "signer"} {
 		_, err = w.CreateToken(signed, kms.CreateTokenInput{User: user})
 		wantCode(t, err, kms.CodeUnauthenticated)
 	}
@@ -429,5 +429,23 @@ func TestSealFormat(t *testing.T) {
 	}
 	if p, err := w.AuthenticateToken(context.Background(), text); err != nil || p != (policy.Principal{Name: "ab", Role: policy.Administrator}) {
 		t.Errorf("token: %+v, %v", p, err)
+	}
+}
+
+// TestNamesakes holds that nobody gets the grants of a principal of the configuration by an access key of his name, and that
+// the principal itself can have one.
+func TestNamesakes(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	for _, in := range []kms.CreateCredentialInput{
+		{User: "app", Role: policy.Administrator}, {User: "app", Service: "obs"}, {User: "owner"}, {User: "owner", Role: policy.Auditor},
+		{User: "else"},
+	} {
+		_, err := w.CreateCredential(admin, in)
+		wantCode(t, err, kms.CodeInvalidRequest)
+	}
+	for _, in := range []kms.CreateCredentialInput{{User: "app"}, {User: "owner", Role: policy.Administrator}, {User: "new", Role: policy.Administrator}} {
+		if made := w.credential(t, in); made.User != in.User {
+			t.Errorf("made %+v", made)
+		}
 	}
 }

@@ -576,6 +576,7 @@ var (
 func named(name string) (policy.Principal, bool) {
 	p, ok := map[string]policy.Principal{
 		"owner": {Name: "owner", Role: policy.Administrator}, "app": {Name: "app"}, "other": {Name: "other"}, "third": {Name: "third"},
+		"else": {Name: "else", Account: "elsewhere"},
 	}[name]
 	return p, ok
 }

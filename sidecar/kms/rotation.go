@@ -65,9 +65,11 @@ func (p Rotation) done(now time.Time) Rotation {
 // clockStep is how far a clock may be set back before plans are looked at that were made by it: no period is that short.
 const clockStep = time.Minute
 
-// ahead reports whether a plan was made by a clock that was ahead: no other puts a rotation off for longer than the interval.
+// ahead reports whether a plan was made by a clock that was ahead, by more than an interval: no other puts a rotation off for
+// longer than that. What was ahead by less has the key rotated late, once, which is better than once too often whenever
+// somebody sets the clock forth and back.
 func (p Rotation) ahead(now time.Time) bool {
-	return p.Enabled && p.Next.After(now.Add(days(max(p.Interval, minInterval))+clockStep))
+	return p.Enabled && p.Next.After(now.Add(2*days(max(p.Interval, minInterval))))
 }
 
 // setPlansRight looks, at start and whenever the clock was set back, for rotations that were planned while it was ahead, and
@@ -80,7 +82,7 @@ func (s *Service) setPlansRight(ctx context.Context, now time.Time) {
 	if m.looked = now; m.right || m.plans.waits(now) {
 		return
 	}
-	ids, err := s.store.DueAfter(ctx, now.Add(days(minInterval)+clockStep))
+	ids, err := s.store.DueAfter(ctx, now.Add(2*days(minInterval)))
 	for _, id := range ids {
 		if err == nil {
 			err = s.setPlanRight(ctx, id, now)
