@@ -27,6 +27,12 @@ func (c TLSConfig) Enabled() bool { return c.Certificate != "" || c.Key != "" }
 // lookInterval is how often at most the files are looked at, which costs two calls of stat.
 const lookInterval = time.Second
 
+// A certificate's end is told warnBefore, half of what ACME's clients leave for a renewal, and then every warnInterval.
+const (
+	warnBefore   = 15 * 24 * time.Hour
+	warnInterval = 24 * time.Hour
+)
+
 // maxPEM bounds a certificate's or a key's file, in bytes.
 const maxPEM = 1 << 20
 
@@ -36,11 +42,14 @@ type certificates struct {
 	cfg TLSConfig
 	log *slog.Logger
 	now func() time.Time
+	try func() (*tls.Certificate, error) // load, but for tests
 
 	mu      sync.Mutex
 	current *tls.Certificate
-	stamps  [2]stamp // of the files when they were last read
+	stamps  [2]stamp // of the files that current was read from
+	failed  [2]stamp // of the files that could not be used last
 	looked  time.Time
+	warned  time.Time
 }
 
 // stamp tells whether a file is still the one it was: whatever changes it, its mode included, changes ctime.
@@ -52,13 +61,29 @@ type stamp struct {
 
 func openCertificates(cfg TLSConfig, log *slog.Logger) (*certificates, error) {
 	c := &certificates{cfg: cfg, log: log, now: time.Now}
+	c.try = c.load
 	c.stamps = c.look()
 	c.looked = c.now()
 	var err error
 	if c.current, err = c.load(); err != nil {
 		return nil, fmt.Errorf("tls: %w", err)
 	}
+	c.warn(c.looked)
 	return c, nil
+}
+
+// warn tells, once a day, of a certificate that ends soon or has ended.
+func (c *certificates) warn(now time.Time) {
+	end := c.current.Leaf.NotAfter
+	if now.Before(end.Add(-warnBefore)) || now.Sub(c.warned) < warnInterval {
+		return
+	}
+	c.warned = now
+	if now.After(end) {
+		c.log.Error("tls certificate has expired, clients refuse it", slog.Time("not_after", end))
+		return
+	}
+	c.log.Warn("tls certificate expires soon", slog.Time("not_after", end))
 }
 
 // config returns what a listener needs.
@@ -76,23 +101,27 @@ func (c *certificates) get() *tls.Certificate {
 	if now := c.now(); now.Sub(c.looked) >= lookInterval || now.Before(c.looked) {
 		c.looked = now
 		c.follow()
+		c.warn(now)
 	}
 	return c.current
 }
 
-// follow reads the files if they have changed. What changes while they are read is another change: the stamps are from before.
+// follow reads the files if they are not those of the certificate. What changes while they are read is another change: the
+// stamps are from before. What cannot be used is tried again, and told of once.
 func (c *certificates) follow() {
 	stamps := c.look()
 	if stamps == c.stamps {
 		return
 	}
-	c.stamps = stamps
-	renewed, err := c.load()
+	renewed, err := c.try()
 	if err != nil {
-		c.log.Error("tls certificate cannot be renewed", slog.Any("error", err))
+		if c.failed != stamps {
+			c.log.Error("tls certificate cannot be renewed", slog.Any("error", err))
+		}
+		c.failed = stamps
 		return
 	}
-	c.current = renewed
+	c.stamps, c.failed, c.current, c.warned = stamps, [2]stamp{}, renewed, time.Time{}
 	c.log.Info("tls certificate renewed", slog.Time("not_after", renewed.Leaf.NotAfter))
 }
 

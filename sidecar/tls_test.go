@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -126,6 +127,69 @@ func TestCertificates(t *testing.T) {
 	if strings.Contains(log.String(), "PRIVATE") {
 		t.Error("the log shows the key")
 	}
+}
+
+// TestCertificatesTriedAgain holds that new files that could not be read once, for want of descriptors say, are read later though
+// nobody touches them, and that the log says so once.
+func TestCertificatesTriedAgain(t *testing.T) {
+	dir := t.TempDir()
+	cfg := TLSConfig{Certificate: filepath.Join(dir, "crt"), Key: filepath.Join(dir, "key")}
+	replace := func(serial int64) {
+		cert, key := certificate(t, serial)
+		write(t, cfg.Certificate, cert, 0o644)
+		write(t, cfg.Key, key, 0o600)
+	}
+	replace(1)
+	var log lockedBuffer
+	c, err := openCertificates(cfg, slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := c.looked
+	c.now = func() time.Time { now = now.Add(lookInterval); return now }
+	c.try = func() (*tls.Certificate, error) { return nil, syscall.EMFILE }
+	replace(2)
+	for range 3 {
+		if got := c.get().Leaf.SerialNumber.Int64(); got != 1 {
+			t.Errorf("certificate %d", got)
+		}
+	}
+	c.try = c.load
+	if got := c.get().Leaf.SerialNumber.Int64(); got != 2 || strings.Count(log.String(), "cannot be renewed") != 1 {
+		t.Errorf("certificate %d, log:\n%s", got, log.String())
+	}
+}
+
+// TestCertificateEnds holds that the end of a certificate is told ahead, at start and once a day, and not of a new one.
+func TestCertificateEnds(t *testing.T) {
+	dir := t.TempDir()
+	cfg := TLSConfig{Certificate: filepath.Join(dir, "crt"), Key: filepath.Join(dir, "key")}
+	cert, key := certificate(t, 1)
+	write(t, cfg.Certificate, cert, 0o644)
+	write(t, cfg.Key, key, 0o600)
+	var log lockedBuffer
+	c, err := openCertificates(cfg, slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := func(step string, soon, expired int) {
+		t.Helper()
+		c.get()
+		if a, b := strings.Count(log.String(), "expires soon"), strings.Count(log.String(), "has expired"); a != soon || b != expired {
+			t.Errorf("%s: the log has %d and %d warnings, want %d and %d", step, a, b, soon, expired)
+		}
+	}
+	now := c.looked
+	c.now = func() time.Time { now = now.Add(lookInterval); return now }
+	said("an hour before the end", 1, 0)
+	said("again", 1, 0)
+	now = now.Add(warnInterval)
+	said("a day later", 1, 1)
+	c.current.Leaf.NotAfter = now.Add(warnBefore + warnInterval)
+	now = now.Add(warnInterval / 2)
+	said("of a certificate that is good for longer", 1, 1)
+	now = now.Add(warnInterval)
+	said("when its end comes near", 2, 1)
 }
 
 // TestTLSPort serves the loopback port with TLS: the same guard and the same need for credentials as without, nothing older
