@@ -14,6 +14,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/keyside/keyside/hsmd/peer"
 	"github.com/keyside/keyside/hsmd/telemetry"
 	"github.com/keyside/keyside/plugins"
 	"github.com/keyside/keyside/plugins/driver"
@@ -218,11 +219,14 @@ func newTenantMap(tenants []TenantConfig) (*tenantMap, error) {
 			return nil, fmt.Errorf("[%d] %s: needs uids or gids", i, t.Name)
 		}
 		for kind, ids := range map[string][]uint32{"uid": t.UIDs, "gid": t.GIDs} {
-			into := m.uids
+			into, overflow := m.uids, peer.OverflowUID()
 			if kind == "gid" {
-				into = m.gids
+				into, overflow = m.gids, peer.OverflowGID()
 			}
 			for _, id := range ids {
+				if id == overflow || id == policy.NoID {
+					return nil, fmt.Errorf("%s %d stands for everybody who has no number in a user namespace, and so for nobody", kind, id)
+				}
 				if other, taken := into[id]; taken {
 					return nil, fmt.Errorf("%s %d belongs to both %s and %s", kind, id, other, t.Name)
 				}

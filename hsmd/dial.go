@@ -105,7 +105,7 @@ func connect(ctx context.Context, socket string, wantUID int) (net.Conn, int, er
 		return nil, 0, err
 	}
 	server, err := peer.Creds(conn)
-	if err == nil && wantUID >= 0 && server.UID != 0 && int(server.UID) != wantUID {
+	if err == nil && wantUID >= 0 && (!server.Known || server.UID != 0 && int(server.UID) != wantUID) {
 		err = fmt.Errorf("the socket is served by uid %d, not by uid %d", server.UID, wantUID)
 	}
 	if err != nil {

@@ -118,7 +118,7 @@ func guard(next http.Handler) http.Handler {
 		if caller.Ended {
 			w.Header().Set("Connection", "close") // whoever holds it connects in his own name
 		}
-		if !caller.Known && dialect.FromBrowser(r) {
+		if !caller.Known && !caller.Socket && dialect.FromBrowser(r) {
 			x := dialect.Begin()
 			defer x.End()
 			x.Out = append(x.Out, `{"error_code":"APIGW.0304","error_msg":"requests of web pages are refused","request_id":"`...)

@@ -45,7 +45,8 @@ grant up. With --context-equals or --context-contains the grant is good for encr
 Users are the principals of the sidecar's configuration and those who have access keys. A grant is to a name: who gets that name
 later has it.`,
 		Example: `  keyside grant create app --to storage --operations describe-key,create-datakey,decrypt-datakey
-  keyside grant create app --to storage --operations decrypt-data --context-contains purpose=backup --expires 24h --name backups`,
+  keyside grant create app --to storage --operations decrypt-data --context-contains purpose=backup --expires 24h --name backups
+  keyside grant create app --to storage --operations encrypt-data --source uid:992,unit:storage.service`,
 		Args: cobra.ExactArgs(1), ValidArgsFunction: completeKeys(1),
 	}
 	f := cmd.Flags()
@@ -57,7 +58,7 @@ later has it.`,
 	f.StringToStringVar(&exactly, "context-equals", nil, "encryption context that operations must have, name=value[,name=value]")
 	f.StringToStringVar(&containing, "context-contains", nil, "encryption context that theirs must contain")
 	f.StringVar(&expires, "expires", "never", "`when` it ends: never, a time such as 2030-12-31T00:00:00Z, or how long from now, such as 24h or 90d")
-	f.StringVar(&g.Source, "source", "", "whose processes may use it, on the socket alone: uid:N or gid:N")
+	f.StringVar(&g.Source, "source", "", "whose processes may use it, on the socket alone: `selectors` with commas, all of which must match: uid:N, gid:N, unit:NAME, pod:UID, container:ID, and beside a uid exe:/PATH, sha256:HEX")
 	cmd.MarkFlagsMutuallyExclusive("context-equals", "context-contains")
 	_ = cmd.RegisterFlagCompletionFunc("operations", cobra.FixedCompletions(grantable(), cobra.ShellCompDirectiveNoFileComp))
 	return talks(cmd, func(ctx context.Context, c *client.Client, s *session, cmd *cobra.Command, args []string) (err error) {
