@@ -67,6 +67,7 @@ func TestPlaceOf(t *testing.T) {
 		"another namespace":         {"0::/../../system.slice/app.service\n", nowhere},
 		"another namespace's pod":   {"0::/../cri-containerd-" + id1 + ".scope\n", nowhere},
 		"beside":                    {"0::/system.slice/../app.service\n", nowhere},
+		"up again":                  {"0::/system.slice/app.service/../../other\n", nowhere},
 		"removed":                   {"0::/system.slice/app.service (deleted)\n", nowhere},
 		"not below slices":          {"0::/mine/app.service\n", nowhere},
 		"other kind of unit":        {"0::/system.slice/app.mount\n", nowhere},
