@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/sys/unix"
 
 	"github.com/keyside/keyside/policy"
@@ -41,7 +40,7 @@ func FindAuditFiles(dir string) AuditFiles {
 
 // Verify verifies the log and changes nothing. Signatures count under the keys; without any, under those that the database or
 // else the export itself names, and from says which.
-func (f AuditFiles) Verify(ctx context.Context, keys []note.Verifier) (report *audit.Report, from string, err error) {
+func (f AuditFiles) Verify(ctx context.Context, keys []audit.VerifierKey) (report *audit.Report, from string, err error) {
 	release, err := f.claim()
 	if err != nil {
 		return nil, "", err
@@ -82,7 +81,7 @@ func (f AuditFiles) claim() (release func(), err error) {
 }
 
 // exportedKeys returns the keys that an export names.
-func (f AuditFiles) exportedKeys() (keys []note.Verifier, err error) {
+func (f AuditFiles) exportedKeys() (keys []audit.VerifierKey, err error) {
 	text, err := os.ReadFile(filepath.Join(f.Audit, audit.KeysName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, errors.New("there is neither a database nor an export's verifier keys: give the key, or the folder of the database")

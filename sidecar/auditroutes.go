@@ -10,7 +10,6 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
-	"golang.org/x/mod/sumdb/note"
 
 	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/audit"
@@ -87,7 +86,7 @@ func asked(q *audit.Query) string {
 
 // verifyAudit verifies the log up to now, and answers with an audit.Report.
 func (o *own) verifyAudit(ctx context.Context, x *dialect.Exchange) error {
-	var keys []note.Verifier
+	var keys []audit.VerifierKey
 	if text := string(x.Text(verifierField.Name)); text != "" {
 		v, err := audit.ParseVerifier(text)
 		if err != nil {

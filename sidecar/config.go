@@ -21,6 +21,7 @@ import (
 	"github.com/keyside/keyside/hsmd/telemetry"
 	"github.com/keyside/keyside/plugins"
 	"github.com/keyside/keyside/plugins/driver"
+	"github.com/keyside/keyside/sidecar/audit"
 	"github.com/keyside/keyside/sidecar/kms"
 )
 
@@ -80,8 +81,25 @@ type HuaweiConfig struct {
 
 // AuditConfig says where the audit log is and what acknowledged means.
 type AuditConfig struct {
-	Dir  string `yaml:"dir"`
-	Sync bool   `yaml:"sync"`
+	Dir      string    `yaml:"dir"`
+	Sync     bool      `yaml:"sync"`
+	FileSize int       `yaml:"file_size"` // MiB at which a new file begins
+	Keep     AuditKeep `yaml:"keep"`
+}
+
+// AuditKeep says how much of the audit log stays; a zero field sets no limit.
+type AuditKeep struct {
+	For   time.Duration `yaml:"for"`
+	Files int           `yaml:"files"`
+	Size  int           `yaml:"size"` // MiB
+}
+
+func (c *AuditConfig) validate(check func(ok bool, key, format string, args ...any)) {
+	check(filepath.IsAbs(c.Dir), "audit.dir", "an absolute path is required")
+	check(c.FileSize >= 1 && c.FileSize <= 4096, "audit.file_size", "must be 1 to 4096 MiB")
+	check(c.Keep.For >= 0, "audit.keep.for", "must not be negative")
+	check(c.Keep.Files >= 0, "audit.keep.files", "must not be negative")
+	check(c.Keep.Size == 0 || c.Keep.Size >= c.FileSize, "audit.keep.size", "must be 0, for no limit, or no less than audit.file_size")
 }
 
 // HSMConfig says what holds the keys: a driver that the sidecar loads itself, or the hsmd of the node.
@@ -133,7 +151,7 @@ const unset = -1
 // defaults returns the configuration of an empty file.
 func defaults() Config {
 	return Config{
-		SocketMode: 0o660, Audit: AuditConfig{Sync: true}, Owner: unset, SignedOnSocket: true, RequestTimeout: 10 * time.Second,
+		SocketMode: 0o660, Audit: AuditConfig{Sync: true, FileSize: audit.DefaultMaxFileSize >> 20}, Owner: unset, SignedOnSocket: true, RequestTimeout: 10 * time.Second,
 		DrainTimeout: 15 * time.Second, HSM: HSMConfig{Canary: 5 * time.Second},
 		Huawei:      HuaweiConfig{Region: "local", ProjectID: "keyside", DomainID: "keyside"},
 		MemoryLimit: 64,
@@ -213,7 +231,7 @@ func (c *Config) Validate() error {
 		check(!c.TLS.Enabled() || filepath.IsAbs(path), key, "an absolute path is required")
 	}
 	check(filepath.IsAbs(c.Data), "data", "an absolute path is required")
-	check(filepath.IsAbs(c.Audit.Dir), "audit.dir", "an absolute path is required")
+	c.Audit.validate(check)
 	check(driver.CheckTenant(c.Tenant) == nil, "tenant", "must be 1 to 64 characters of a-z, 0-9 and -")
 	check(isUID(c.Owner), "owner", "the uid of the administrator is required")
 	check(c.Owner != int64(peer.OverflowUID()), "owner", overflowText, "uid", c.Owner)

@@ -118,6 +118,9 @@ func (p *process) openStore(context.Context) error {
 func (p *process) openAudit(context.Context) error {
 	l, err := audit.Open(audit.Options{
 		Dir: p.cfg.Audit.Dir, Sync: p.cfg.Audit.Sync, Tenant: p.cfg.Tenant, Logger: p.log, Clock: p.cfg.Clock, Heads: p.store,
+		MaxFileSize: int64(p.cfg.Audit.FileSize) << 20, Keep: audit.Keep{
+			For: p.cfg.Audit.Keep.For, Files: p.cfg.Audit.Keep.Files, Bytes: int64(p.cfg.Audit.Keep.Size) << 20,
+		},
 	})
 	if err != nil {
 		return err
@@ -177,7 +180,7 @@ func (p *process) openCheckpoints(ctx context.Context) error {
 		p.audit.EndCheckpoints(ctx)
 		return nil
 	})
-	return nil
+	return gaugeUnsigned(p.audit.Unsigned)
 }
 
 func (p *process) openCore(ctx context.Context) (err error) {

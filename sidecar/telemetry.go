@@ -14,6 +14,16 @@ import (
 	"github.com/keyside/keyside/sidecar/kms"
 )
 
+// gaugeUnsigned reports how many records of the audit log no checkpoint covers, whenever metrics are collected.
+func gaugeUnsigned(unsigned func() uint64) error {
+	_, err := otel.Meter(telemetry.Scope).Int64ObservableGauge(telemetry.MetricAuditUnsigned,
+		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
+			o.Observe(int64(unsigned()))
+			return nil
+		}))
+	return err
+}
+
 // recorder is told of every request. It exists only where telemetry is on.
 type recorder struct {
 	tracer   trace.Tracer

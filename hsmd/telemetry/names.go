@@ -23,6 +23,7 @@ const (
 const (
 	MetricRequests        = "keyside.requests"         // counter, by operation, dialect and code
 	MetricRequestDuration = "keyside.request.duration" // by operation and dialect
+	MetricAuditUnsigned   = "keyside.audit.unsigned"   // gauge: records that no signed checkpoint covers yet
 	MetricOperations      = "keyside.hsm.operations"   // counter, by operation, driver and code
 	MetricQueueDuration   = "keyside.queue.duration"   // by operation, driver and code
 	MetricSessionDuration = "keyside.session.duration" // by operation, driver and code

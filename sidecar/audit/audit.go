@@ -53,6 +53,7 @@ type Options struct {
 	Dir         string // made with mode 0700 if it is missing; one process at a time
 	Sync        bool   // acknowledge after fdatasync; without it a power cut, but no kill, can lose the last records
 	MaxFileSize int64  // bytes; 0: DefaultMaxFileSize
+	Keep        Keep   // what stays; needs checkpoints
 	Tenant      string // of the marker records
 	Logger      *slog.Logger
 	Clock       kms.Clock // nil: the system's

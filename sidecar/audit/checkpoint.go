@@ -166,8 +166,11 @@ func newVerifier(origin string, der []byte) (*verifier, error) {
 	return &verifier{name: origin, der: der, key: key}, nil
 }
 
+// VerifierKey is a public key to which checkpoints are held.
+type VerifierKey = note.Verifier
+
 // ParseVerifier reads a verifier key in its text form, NAME+KEYID+BASE64, of the kind that signs audit logs.
-func ParseVerifier(text string) (note.Verifier, error) {
+func ParseVerifier(text string) (VerifierKey, error) {
 	name, rest, _ := strings.Cut(text, "+")
 	_, encoded, _ := strings.Cut(rest, "+")
 	b, err := base64.StdEncoding.DecodeString(encoded)

@@ -100,26 +100,31 @@ type checkpoints struct {
 	failed  int        // tries since the last success
 }
 
-// run looks now and then whether a checkpoint is due, and signs it.
+// run looks now and then whether a checkpoint is due, and signs it, and whether files may go.
 func (c *checkpoints) run(ctx context.Context) {
 	tick := time.NewTicker(checkpointLook)
 	defer tick.Stop()
-	var rest time.Duration
+	var rest, look time.Duration
 	for {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return
 		}
-		if rest -= checkpointLook; rest > 0 {
-			continue
+		if rest -= checkpointLook; rest <= 0 {
+			c.signing.Lock()
+			if c.due() {
+				c.report(c.signAll(ctx))
+			}
+			rest = min(time.Duration(c.failed)*checkpointLook, signRest)
+			c.signing.Unlock()
 		}
-		c.signing.Lock()
-		if c.due() {
-			c.report(c.signAll(ctx))
+		if look -= checkpointLook; look <= 0 {
+			look = retainPause
+			if err := c.log.retain(); err != nil {
+				c.log.opts.Logger.Warn("retention of the audit log failed; it is tried again", "error", err)
+			}
 		}
-		rest = min(time.Duration(c.failed)*checkpointLook, signRest)
-		c.signing.Unlock()
 	}
 }
 

@@ -14,7 +14,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/mod/sumdb/note"
 
 	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar"
@@ -103,7 +102,7 @@ keep exports, or their checkpoints, elsewhere.`,
 }
 
 // readVerifier reads a verifier key, which is given as itself or as a file.
-func readVerifier(given string) ([]note.Verifier, string, error) {
+func readVerifier(given string) ([]audit.VerifierKey, string, error) {
 	if given == "" {
 		return nil, "", nil
 	}
@@ -116,11 +115,11 @@ func readVerifier(given string) ([]note.Verifier, string, error) {
 	if err != nil {
 		return nil, "", failf(ExitUsage, "--key: %w", err)
 	}
-	return []note.Verifier{v}, text, nil
+	return []audit.VerifierKey{v}, text, nil
 }
 
 // verifyFiles verifies files, and returns the report as the sidecar would have answered it.
-func verifyFiles(ctx context.Context, files sidecar.AuditFiles, key []note.Verifier) (*client.AuditReport, string, error) {
+func verifyFiles(ctx context.Context, files sidecar.AuditFiles, key []audit.VerifierKey) (*client.AuditReport, string, error) {
 	report, from, err := files.Verify(ctx, key)
 	if errors.Is(err, sidecar.ErrAuditRuns) {
 		return nil, "", failf(ExitUnavailable, "%s: %w", files.Audit, err)

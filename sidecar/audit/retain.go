@@ -1,0 +1,120 @@
+package audit
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Keep says how much of the log stays. A zero field sets no limit, and the zero Keep keeps everything. Only whole files go, the
+// oldest first, that have ended and whose end a signed checkpoint covers; that checkpoint stays, and what is left is verified
+// from it on. That they go is on record before they do.
+type Keep struct {
+	For   time.Duration // after a file's end
+	Files int           // beside the one that is written
+	Bytes int64         // of all files together
+}
+
+// retainPause is the time between two looks at what may go.
+const retainPause = time.Minute
+
+// retain removes what need not be kept. It gives way to those who read the log.
+func (l *Log) retain() error {
+	if l.opts.Keep == (Keep{}) || !l.retaining.TryLock() {
+		return nil
+	}
+	defer l.retaining.Unlock()
+	last, err := l.removable()
+	if err != nil || last == 0 {
+		return err
+	}
+	l.writing.Lock()
+	if err = l.resume(); err == nil {
+		err = l.mark(OpRemoved, fmt.Sprintf("retention removes the files up to %s", nameOf(last)), strconv.Itoa(last))
+		if err != nil {
+			l.fail(err)
+		}
+	}
+	l.writing.Unlock()
+	if err != nil {
+		return err
+	}
+	l.opts.arrow("a removal is on record")
+	return l.remove(last)
+}
+
+// removable returns the number of the last file that need not be kept, 0 where there is none.
+func (l *Log) removable() (last int, err error) {
+	now := l.now.Load()
+	numbers, err := filesUpTo(l.opts.Dir, now.number)
+	if err != nil {
+		return 0, err
+	}
+	l.heads.Lock()
+	keys := l.anchor.verifiers()
+	l.heads.Unlock()
+	sizes := make([]int64, len(numbers))
+	var bytes int64
+	for i, n := range numbers {
+		info, err := os.Stat(fileName(l.opts.Dir, n))
+		if err != nil {
+			return 0, err
+		}
+		sizes[i] = info.Size()
+		bytes += sizes[i]
+	}
+	keep := l.opts.Keep
+	for i, n := range numbers {
+		if n == now.number {
+			break
+		}
+		c, err := readCheckpoint(l.opts.Dir, fmt.Sprintf(checkpointOfFile, n), keys)
+		if err != nil || c.file != n {
+			break // not signed yet, or not as it should be: what Verify could not do without stays
+		}
+		old := keep.For > 0 && l.opts.Clock.Now().Sub(c.time) > keep.For
+		many := keep.Files > 0 && len(numbers)-1-i > keep.Files
+		large := keep.Bytes > 0 && bytes > keep.Bytes
+		if !old && !many && !large {
+			break
+		}
+		last, bytes = n, bytes-sizes[i]
+	}
+	return last, nil
+}
+
+// remove removes the files up to one, with their leaf hashes and the fragments that crashes left.
+func (l *Log) remove(last int) error {
+	numbers, err := list(l.opts.Dir)
+	if err != nil {
+		return err
+	}
+	for _, n := range numbers {
+		if n > last {
+			break
+		}
+		if err := os.Remove(fileName(l.opts.Dir, n)); err != nil {
+			return err
+		}
+		l.opts.arrow("a file is removed")
+	}
+	entries, err := os.ReadDir(l.opts.Dir) // also what an earlier removal left that was killed
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range entries {
+		var n int
+		if _, err := fmt.Sscanf(e.Name(), "audit-%08d.", &n); err != nil || n > last {
+			continue
+		}
+		if strings.HasSuffix(e.Name(), ".leaves") || strings.HasSuffix(e.Name(), ".torn") {
+			errs = append(errs, os.Remove(filepath.Join(l.opts.Dir, e.Name())))
+		}
+	}
+	return errors.Join(append(errs, syncDir(l.opts.Dir))...)
+}
