@@ -27,27 +27,28 @@ import (
 
 // Config is a sidecar's configuration. deploy/sidecar.example.yaml documents every key.
 type Config struct {
-	Socket         string           `yaml:"socket"`
-	SocketMode     FileMode         `yaml:"socket_mode"`
-	SocketGroup    string           `yaml:"socket_group"`
-	Listen         string           `yaml:"listen"` // loopback address and port, or empty
-	TLS            TLSConfig        `yaml:"tls"`    // of listen
-	Data           string           `yaml:"data"`
-	Audit          AuditConfig      `yaml:"audit"`
-	Tenant         string           `yaml:"tenant"`
-	Owner          int64            `yaml:"owner"` // uid of the administrator
-	Principals     []Principal      `yaml:"principals"`
-	SignedOnSocket bool             `yaml:"signed_on_socket"` // whether access keys and tokens are good on the socket, too
-	Policy         PolicyConfig     `yaml:"policy"`
-	HSM            HSMConfig        `yaml:"hsm"`
-	Limits         kms.Limits       `yaml:"limits"`
-	Import         ImportConfig     `yaml:"import"`
-	RequestTimeout time.Duration    `yaml:"request_timeout"`
-	DrainTimeout   time.Duration    `yaml:"drain_timeout"`
-	Huawei         HuaweiConfig     `yaml:"huawei"`
-	Telemetry      telemetry.Config `yaml:"telemetry"`
-	Procs          int              `yaml:"procs"`        // GOMAXPROCS; 0: as many as help
-	MemoryLimit    int              `yaml:"memory_limit"` // MiB at which the collector works harder
+	Socket         string            `yaml:"socket"`
+	SocketMode     FileMode          `yaml:"socket_mode"`
+	SocketGroup    string            `yaml:"socket_group"`
+	Listen         string            `yaml:"listen"` // loopback address and port, or empty
+	TLS            TLSConfig         `yaml:"tls"`    // of listen
+	Connections    ConnectionsConfig `yaml:"connections"`
+	Data           string            `yaml:"data"`
+	Audit          AuditConfig       `yaml:"audit"`
+	Tenant         string            `yaml:"tenant"`
+	Owner          int64             `yaml:"owner"` // uid of the administrator
+	Principals     []Principal       `yaml:"principals"`
+	SignedOnSocket bool              `yaml:"signed_on_socket"` // whether access keys and tokens are good on the socket, too
+	Policy         PolicyConfig      `yaml:"policy"`
+	HSM            HSMConfig         `yaml:"hsm"`
+	Limits         kms.Limits        `yaml:"limits"`
+	Import         ImportConfig      `yaml:"import"`
+	RequestTimeout time.Duration     `yaml:"request_timeout"`
+	DrainTimeout   time.Duration     `yaml:"drain_timeout"`
+	Huawei         HuaweiConfig      `yaml:"huawei"`
+	Telemetry      telemetry.Config  `yaml:"telemetry"`
+	Procs          int               `yaml:"procs"`        // GOMAXPROCS; 0: as many as help
+	MemoryLimit    int               `yaml:"memory_limit"` // MiB at which the collector works harder
 
 	// Clock is what the process takes for the time, nil for the system's. No file sets it: it is for tests in which keys
 	// come due.
@@ -152,6 +153,7 @@ const unset = -1
 func defaults() Config {
 	return Config{
 		SocketMode: 0o660, Audit: AuditConfig{Sync: true, FileSize: audit.DefaultMaxFileSize >> 20}, Owner: unset, SignedOnSocket: true, RequestTimeout: 10 * time.Second,
+		Connections:  ConnectionsConfig{Socket: defaultSocketConnections, Listen: defaultPortConnections},
 		DrainTimeout: 15 * time.Second, HSM: HSMConfig{Canary: 5 * time.Second},
 		Huawei:      HuaweiConfig{Region: "local", ProjectID: "keyside", DomainID: "keyside"},
 		MemoryLimit: 64,
@@ -239,6 +241,9 @@ func (c *Config) Validate() error {
 	check(c.Policy.Dir == "" || filepath.IsAbs(c.Policy.Dir), "policy.dir", "an absolute path is required")
 	check(c.RequestTimeout > 0, "request_timeout", "must be positive")
 	check(c.DrainTimeout > 0, "drain_timeout", "must be positive")
+	for key, n := range map[string]int{"connections.socket": c.Connections.Socket, "connections.listen": c.Connections.Listen} {
+		check(n >= 1 && n <= maxConnections, key, "must be 1 to %d", maxConnections)
+	}
 	check(c.Procs >= 0, "procs", "must not be negative")
 	check(c.MemoryLimit >= 16, "memory_limit", "must be 16 MiB or more")
 	for key, v := range map[string]string{"huawei.region": c.Huawei.Region, "huawei.project_id": c.Huawei.ProjectID, "huawei.domain_id": c.Huawei.DomainID} {

@@ -16,6 +16,7 @@ import (
 	"github.com/keyside/keyside/hsmd/peer"
 	"github.com/keyside/keyside/sidecar/dialect"
 	"github.com/keyside/keyside/sidecar/dialect/huawei"
+	"github.com/keyside/keyside/sidecar/kms"
 )
 
 // Bounds of a connection. A client that is slower than these has gone wrong.
@@ -41,6 +42,7 @@ func (p *process) serve(ctx context.Context) error {
 		Handler: handler, ConnContext: connContext, MaxHeaderBytes: maxHeader,
 		ReadHeaderTimeout: headerTimeout, ReadTimeout: bodyTimeout, IdleTimeout: idleTimeout,
 		WriteTimeout: bodyTimeout + max(p.cfg.RequestTimeout, huawei.KeyTimeout) + answerTimeout,
+		ConnState:    giveBack(listeners),
 		ErrorLog:     slog.NewLogLogger(p.log.Handler(), slog.LevelWarn),
 	}
 	ended := make(chan error, len(listeners))
@@ -67,20 +69,20 @@ func (p *process) serve(ctx context.Context) error {
 }
 
 // listen opens the Unix socket and, where it is configured, the loopback port.
-func (p *process) listen() ([]net.Listener, error) {
+func (p *process) listen() ([]*bounded, error) {
 	ln, err := peer.Listen(p.cfg.Socket, fs.FileMode(p.cfg.SocketMode), p.cfg.SocketGroup)
 	if err != nil {
 		return nil, err
 	}
-	ln = peer.Watch(ln)
+	socket := bound(peer.Watch(ln), p.cfg.Connections.Socket, p.log)
 	if p.cfg.Listen == "" {
-		return []net.Listener{ln}, nil
+		return []*bounded{socket}, nil
 	}
 	port, err := p.listenPort()
 	if err != nil {
 		return nil, errors.Join(err, ln.Close())
 	}
-	return []net.Listener{ln, port}, nil
+	return []*bounded{socket, bound(port, p.cfg.Connections.Listen, p.log)}, nil
 }
 
 // listenPort opens the loopback port, with TLS where there is a certificate.
@@ -111,22 +113,29 @@ func connContext(ctx context.Context, conn net.Conn) context.Context {
 	return ctx
 }
 
-// guard refuses what a web page may have sent to the loopback port.
-func guard(next http.Handler) http.Handler {
+// guard refuses what a web page may have sent to the loopback port, and puts that on record.
+func (p *process) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		caller := dialect.CallerFrom(r.Context())
 		if caller.Ended {
 			w.Header().Set("Connection", "close") // whoever holds it connects in his own name
 		}
-		if !caller.Known && !caller.Socket && dialect.FromBrowser(r) {
-			x := dialect.Begin()
-			defer x.End()
-			x.Out = append(x.Out, `{"error_code":"APIGW.0304","error_msg":"requests of web pages are refused","request_id":"`...)
-			x.Out = append(append(x.Out, x.RequestID...), `"}`...)
-			x.Send(w, http.StatusForbidden)
+		if caller.Known || caller.Socket || !dialect.FromBrowser(r) {
+			next.ServeHTTP(w, r)
 			return
 		}
-		next.ServeHTTP(w, r)
+		x := dialect.Begin()
+		defer x.End()
+		ctx := kms.WithCall(r.Context(), &kms.Call{RequestID: x.RequestID})
+		refused := kms.Errorf(kms.CodeDenied, "requests of web pages are refused")
+		status, code, message := http.StatusForbidden, "APIGW.0304", refused.Message
+		if err := kms.AsError(p.core.RefuseUnserved(ctx, refused)); err.Code != refused.Code {
+			status, code, message = http.StatusInternalServerError, "KMS.0103", err.Message
+		}
+		x.Out = append(append(x.Out, `{"error_code":"`...), code...)
+		x.Out = append(append(x.Out, `","error_msg":"`...), message...)
+		x.Out = append(append(append(x.Out, `","request_id":"`...), x.RequestID...), `"}`...)
+		x.Send(w, status)
 	})
 }
 

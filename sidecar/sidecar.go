@@ -262,5 +262,5 @@ func (p *process) handler() (http.Handler, error) {
 	(&own{
 		core: p.core, backend: p.backend, users: users, project: p.cfg.Huawei.ProjectID, audit: p.audit, log: p.log, draining: p.draining,
 	}).handlers(router, cloud)
-	return guard(router), nil
+	return p.guard(router), nil
 }

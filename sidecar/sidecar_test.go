@@ -470,3 +470,45 @@ type answer struct {
 func (a *answer) Header() http.Header         { return a.header }
 func (a *answer) WriteHeader(status int)      { a.status = status }
 func (a *answer) Write(b []byte) (int, error) { return a.body.Write(b) }
+
+// TestUnserved: a request of a web page, and one for what nothing serves, is refused and on record.
+func TestUnserved(t *testing.T) {
+	n := newNode(t)
+	n.cfg.Listen = freePort(t)
+	_, stop := n.run()
+	ids := map[string]string{}
+	for _, c := range []struct {
+		method, path, origin string
+		status               int
+	}{
+		{http.MethodPost, "/v1.0/keyside/kms/list-keys", "https://evil.example.com", 403}, {http.MethodGet, "/admin", "", 404},
+		{http.MethodPost, "/v1.0/keyside/kms/create-everything", "", 404}, {http.MethodDelete, "/v1.0/keyside/kms/list-keys", "", 405},
+		{http.MethodPost, "/keyside/v1/nothing", "", 404},
+	} {
+		r, err := http.NewRequest(c.method, "http://"+n.cfg.Listen+c.path, strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.origin != "" {
+			r.Header.Set("Origin", c.origin)
+		}
+		res, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		if res.StatusCode != c.status {
+			t.Errorf("%s %s: %d, want %d", c.method, c.path, res.StatusCode, c.status)
+		}
+		ids[res.Header.Get("X-Request-Id")] = c.path
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	records := n.audit()
+	for id, path := range ids {
+		if id == "" || !strings.Contains(records, `"request_id":"`+id+`","operation":"unserved"`) {
+			t.Errorf("%s is not on record", path)
+		}
+	}
+}

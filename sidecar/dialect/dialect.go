@@ -14,9 +14,11 @@ import (
 )
 
 // Core is the canonical core as dialects use it; *kms.Service implements it. Every operation is decided and audited
-// inside. Refuse is for requests that a dialect cannot translate, so that these are on record too.
+// inside. Refuse is for requests that a dialect cannot translate, so that these are on record too, and RefuseUnserved for those
+// that are for no operation.
 type Core interface {
 	Refuse(ctx context.Context, op policy.Operation, err error) error
+	RefuseUnserved(ctx context.Context, err error) error
 	// Authenticate and AuthenticateToken say who stands behind an access key and a token. They are no operations, and leave
 	// it to the dialect to have a refusal recorded. Admit is for operations that the dialect answers by itself.
 	Authenticate(ctx context.Context, accessKey string, verify func(secret []byte) bool) (policy.Principal, error)

@@ -60,6 +60,7 @@ type Service struct {
 	tries      tries
 	scheduler  scheduler
 	identities *identities
+	unserved   unserved
 
 	makingDefault chan struct{} // holds one: who makes a default key
 }
@@ -93,7 +94,10 @@ func New(cfg Config) (*Service, error) {
 
 // Close gives back what the service holds of the store: message numbers that it reserved and did not use. It is called
 // before the store is closed, and costs nothing but numbers if it is not.
-func (s *Service) Close(ctx context.Context) error { return s.messages.release(ctx) }
+func (s *Service) Close(ctx context.Context) error {
+	s.flushUnserved()
+	return s.messages.release(ctx)
+}
 
 // Limits returns the limits in force for calls that have none of their own.
 func (s *Service) Limits() Limits { return s.limits }

@@ -277,14 +277,16 @@ func panicked(p any) error {
 
 // recordRefusal puts a refusal on record. What it returns is the answer: where the record cannot be written, that.
 func (d *Dialect) recordRefusal(ctx context.Context, op policy.Operation, err error) error {
-	if err == nil {
-		return nil
-	}
+	return recorded(err, func(core *kms.Error) error { return d.cfg.Core.Refuse(ctx, op, core) })
+}
+
+// recorded has a refusal of the dialect's recorded by the core. The core records its own.
+func recorded(err error, record func(*kms.Error) error) error {
 	var r *refusal
-	if !errors.As(err, &r) {
+	if err == nil || !errors.As(err, &r) {
 		return err
 	}
-	if got := kms.AsError(d.cfg.Core.Refuse(ctx, op, r.core)); got.Code != r.core.Code {
+	if got := kms.AsError(record(r.core)); got.Code != r.core.Code {
 		return got
 	}
 	return r

@@ -196,6 +196,8 @@ func (d *Dialect) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rt, project, vars, err := d.table.find(r)
 	if err == nil {
 		err = d.serve(rt, project, vars, r, x)
+	} else {
+		err = d.refuseUnserved(r, x, err)
 	}
 	if err != nil {
 		d.fail(w, x, rt, err)
@@ -208,10 +210,16 @@ func (d *Dialect) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // NotFound answers a request that no dialect claims, as this cloud's gateway would.
-func (d *Dialect) NotFound(w http.ResponseWriter, _ *http.Request) {
+func (d *Dialect) NotFound(w http.ResponseWriter, r *http.Request) {
 	x := dialect.Begin()
 	defer x.End()
-	d.fail(w, x, nil, errNoRoute)
+	d.fail(w, x, nil, d.refuseUnserved(r, x, errNoRoute))
+}
+
+// refuseUnserved puts a request on record that is for no operation. Who sent it is not found out: the kernel's word is there.
+func (d *Dialect) refuseUnserved(r *http.Request, x *dialect.Exchange, err error) error {
+	ctx := kms.WithCall(r.Context(), &kms.Call{RequestID: x.RequestID, Dialect: Name, Caller: dialect.CallerFrom(r.Context())})
+	return recorded(err, func(core *kms.Error) error { return d.cfg.Core.RefuseUnserved(ctx, core) })
 }
 
 // serve does one operation: who calls, for which project, with what fields; then the core.
