@@ -9,11 +9,16 @@ import (
 type rightsCaller struct {
 	column   string
 	uid      uint32 // on the Unix socket; 0: on localhost, where no kernel says who calls
+	gid      uint32 // 0: the uid
+	unit     string // of the process
+	ended    bool   // the process is no more
 	by       string // the user whose credential the request shows
 	how      string // access key, token, wrong signature or deleted access key
 	service  bool   // its requests are about its default master key
 	granted  bool   // it has a grant of the operation
 	expired  bool   // which has expired
+	source   string // which is for such callers
+	outside  bool   // which is for other callers
 	others   bool   // it has a grant of every other operation
 	needMore bool   // the right alone is not enough where an operation needs several
 }
@@ -24,6 +29,8 @@ var (
 		{column: "o", uid: 1}, {column: "a", uid: 2}, {column: "u", uid: 3}, {column: "r", uid: 4},
 		{column: "s", uid: 5, service: true}, {column: "S", uid: 5}, {column: "p", uid: 6},
 		{column: "g", uid: 7, by: "granted", granted: true, needMore: true}, {column: "G", uid: 8, by: "others", others: true},
+		{column: "i", uid: 13, gid: 70, unit: "a.service", by: "unit", granted: true, source: "unit:a.service,gid:70", needMore: true},
+		{column: "j", uid: 13, gid: 71, unit: "a.service", by: "unit", outside: true}, {column: "E", uid: 2, ended: true},
 		{column: "e", uid: 9, by: "expired", granted: true, expired: true}, {column: "c", uid: 10, needMore: true},
 		{column: "f", uid: 11}, {column: "x", uid: 12},
 		{column: "A", by: "key-administrator", how: "key"}, {column: "U", by: "key-user", how: "key"},
@@ -37,7 +44,7 @@ var (
 		{Name: "administrator", UID: 2, Role: policy.Administrator}, {Name: "user", UID: 3, Role: policy.KeyUser},
 		{Name: "auditor", UID: 4, Role: policy.Auditor}, {Name: "service", UID: 5, Service: "obs"}, {Name: "plain", UID: 6},
 		{Name: "granted", UID: 7}, {Name: "others", UID: 8}, {Name: "expired", UID: 9}, {Name: "permitted", UID: 10},
-		{Name: "barred", UID: 11, Role: policy.Administrator},
+		{Name: "barred", UID: 11, Role: policy.Administrator}, {Name: "unit", UID: unset, Selectors: []string{"unit:a.service"}},
 	}
 	rightsUsers = map[string]string{
 		"key-administrator": client.RoleAdministrator, "key-user": client.RoleUser, "key-none": client.RoleNone,
@@ -110,7 +117,7 @@ var rightsRequests = map[policy.Operation][]rightsRequest{
 		{"POST alias/associate", `{"target_key_id":"$aes","alias":"$fresh"}`, `aliases {"key_id":"$aes2","alias":"$fresh"}`},
 	},
 
-	policy.OpCreateGrant:         {{"POST create-grant", `{"key_id":"$aes","grantee_principal":"plain","operations":["describe-key"]}`, ""}},
+	policy.OpCreateGrant:         {{"POST create-grant", `{"key_id":"$aes","grantee_principal":"plain","operations":["describe-key"],"source":"gid:70,unit:a.service"}`, ""}},
 	policy.OpListGrants:          {{"POST list-grants", `{"key_id":"$aes"}`, ""}},
 	policy.OpListRetirableGrants: {{"POST list-retirable-grants", `{}`, ""}},
 	policy.OpRevokeGrant:         {{"POST revoke-grant", `{"key_id":"$aes","grant_id":"$grant"}`, ""}},

@@ -2,6 +2,7 @@ package sidecar
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -100,7 +101,10 @@ func (w *rightsWorld) address(path string) string {
 func (w *rightsWorld) ask(c rightsCaller, method, path, body string) *httptest.ResponseRecorder {
 	r := httptest.NewRequestWithContext(w.Context(), method, "http://127.0.0.1"+w.address(path), strings.NewReader(body))
 	r.Header.Set("Content-Type", "application/json")
-	r = r.WithContext(dialect.WithCaller(r.Context(), policy.Caller{UID: c.uid, GID: c.uid, PID: 1, Known: c.uid != 0}))
+	r = r.WithContext(dialect.WithCaller(r.Context(), policy.Caller{
+		UID: c.uid, GID: cmp.Or(c.gid, c.uid), PID: 1, Known: c.uid != 0 && !c.ended, Ended: c.ended, Socket: c.uid != 0,
+		Process: &policy.Process{Unit: c.unit},
+	}))
 	switch c.how {
 	case "token":
 		r.Header.Set("X-Auth-Token", w.tokens[c.by])
@@ -236,6 +240,9 @@ func (w *rightsWorld) key(spec string) string {
 			continue
 		}
 		body := fmt.Sprintf(`{"key_id":%q,"grantee_principal":%q,"operations":["%s"]`, made.Info.ID, c.by, strings.Join(ops, `","`))
+		if c.source != "" {
+			body += fmt.Sprintf(`,"source":%q`, c.source)
+		}
 		if c.expired {
 			body += fmt.Sprintf(`,"expires_at":%d`, w.clock.now.Unix()+1)
 		}
@@ -266,7 +273,7 @@ func pemBody(text string) []byte {
 // grant returns the grant that a caller would retire or revoke: its own, or one of somebody else.
 func (w *rightsWorld) grant(c rightsCaller) string {
 	w.Helper()
-	if own := w.words["grant of "+c.by]; own != "" && (c.granted || c.others) {
+	if own := w.words["grant of "+c.by]; own != "" && (c.granted || c.others || c.outside) {
 		return own
 	}
 	return w.field(rightsCallers[0], "create-grant", `{"key_id":"$aes","grantee_principal":"plain","operations":["describe-key"]}`, "grant_id")

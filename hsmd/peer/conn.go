@@ -179,9 +179,11 @@ func (c *Conn) groups() (groups []uint32) {
 	return groups
 }
 
-// maxGroups is the most groups that a process can have (NGROUPS_MAX of linux/limits.h).
-const maxGroups = 65536
+// maxGroups is the most groups that are known of a process; of one with more none are. Directories give a user at most about a
+// thousand, but root of a user namespace gives itself 65,536, and each record of its requests has them all.
+const maxGroups = 1024
 
+// peerGroups returns the supplementary groups of the process that connected, nil where there are too many.
 func peerGroups(fd uintptr) []uint32 {
 	for n := 32; n <= maxGroups; n *= 2 {
 		list := make([]uint32, n)

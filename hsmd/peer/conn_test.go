@@ -273,18 +273,22 @@ func TestCaller(t *testing.T) {
 	}
 }
 
-// TestManyGroups has more groups than most processes.
+// TestManyGroups has as many groups as there are known of a process, and one more.
 func TestManyGroups(t *testing.T) {
 	needRoot(t)
 	path, ln := open(t, watched{})
 	var groups []uint32
-	for gid := range uint32(1000) {
+	for gid := range uint32(maxGroups - 1) {
 		groups = append(groups, 100_000-gid)
 	}
 	play(t, playClient+"="+path, as(64001, 64002, append(groups, OverflowGID())...)).tell("connect")
+	play(t, playClient+"="+path, as(64001, 64002, append(groups, 7, 8)...)).tell("connect")
 	slices.Sort(groups)
 	if got := accept(t, ln).Caller().Process.Groups; !slices.Equal(got, groups) {
 		t.Errorf("%d groups, want %d: %v", len(got), len(groups), got)
+	}
+	if got := accept(t, ln).Caller().Process.Groups; len(got) != 0 {
+		t.Errorf("of too many groups %d are known", len(got))
 	}
 }
 

@@ -41,8 +41,9 @@ func fromUnit(ctx context.Context, unit string) context.Context {
 	return kms.WithCall(ctx, &call)
 }
 
-func (g *modelGrant) from(unit string) bool {
-	return strings.Contains(modelSources[g.source].units, unit)
+// from says whether the grant is for callers in a unit.
+func (n modelGrant) from(unit string) bool {
+	return strings.Contains(modelSources[n.source].units, unit)
 }
 
 // grantModel is a key with grants, and the service that is held to it.
