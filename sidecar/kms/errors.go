@@ -57,6 +57,7 @@ const (
 	CodeTagValueLength     Code = "TagValueLength"     // tag's value too long
 	CodeTooManyTags        Code = "TooManyTags"        // more tags on a key, or in a request, than the limit
 	CodeTagNotFound        Code = "TagNotFound"        // key has no such tag
+	CodeEllipticKey        Code = "EllipticKey"        // elliptic keys do not encrypt
 	CodeUsageIsAgreement   Code = "UsageIsAgreement"   // key may only derive shared secrets
 	CodeNotMACKey          Code = "NotMACKey"          // operation needs an HMAC key
 	CodeNotAgreementKey    Code = "NotAgreementKey"    // operation needs a key for key agreement
@@ -94,7 +95,7 @@ var Codes = []Code{
 	CodeAlreadyPending, CodeNotPending, CodeExternalKey, CodeInvalidInterval, CodeRotationEnabled, CodeRotationDisabled,
 	CodeInvalidTagKey, CodeInvalidTagValue, CodeTagKeyLength, CodeTagValueLength, CodeTooManyTags, CodeTagNotFound,
 	CodeOnlyCreateGrant, CodeInvalidGrantee, CodeTooManyGrants, CodeGrantNotFound,
-	CodeUsageIsAgreement, CodeNotMACKey, CodeNotAgreementKey, CodeInvalidPublicKey, CodeUnauthenticated, CodeTokenExpired,
+	CodeEllipticKey, CodeUsageIsAgreement, CodeNotMACKey, CodeNotAgreementKey, CodeInvalidPublicKey, CodeUnauthenticated, CodeTokenExpired,
 	CodeNotExternal, CodeNotPendingImport, CodeBadMaterial, CodeMaterialDiffers, CodeMaterialExpiry, CodeImportTokenInvalid, CodeImportTokenExpired, CodeImportTokenOther, CodeNoPrivateKey, CodeInvalidPrivateKey, CodeNoMaterial, CodePrivateMaterial,
 	CodeBusy, CodeDeadline, CodeInternal,
 }

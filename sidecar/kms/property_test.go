@@ -128,6 +128,8 @@ func (m *model) encrypt(rt *rapid.T) {
 			want = kms.CodeMACKey
 		case c.isDataKey:
 			want = kms.CodeAsymmetricKey
+		case k.spec == kms.ECP256:
+			want = kms.CodeEllipticKey
 		default:
 			want = kms.CodeUsageIsSign
 		}

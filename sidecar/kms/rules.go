@@ -133,7 +133,8 @@ type kind uint8
 const (
 	symmetricKey  kind = iota + 1 // encrypts and decrypts
 	decryptingKey                 // asymmetric, decrypts what its public half encrypted
-	signingKey                    // asymmetric, signs and verifies
+	signingKey                    // RSA, signs and verifies
+	ellipticKey                   // on a curve, signs and verifies
 	agreementKey                  // asymmetric, derives shared secrets
 	macKey
 )
@@ -149,36 +150,37 @@ var usages = map[KeySpec][]struct {
 	RSA2048: {{SignVerify, signingKey}, {EncryptDecrypt, decryptingKey}},
 	RSA3072: {{SignVerify, signingKey}, {EncryptDecrypt, decryptingKey}},
 	RSA4096: {{SignVerify, signingKey}, {EncryptDecrypt, decryptingKey}},
-	ECP256:  {{SignVerify, signingKey}, {KeyAgreement, agreementKey}},
-	ECP384:  {{SignVerify, signingKey}, {KeyAgreement, agreementKey}},
-	ECP521:  {{SignVerify, signingKey}, {KeyAgreement, agreementKey}},
+	ECP256:  {{SignVerify, ellipticKey}, {KeyAgreement, agreementKey}},
+	ECP384:  {{SignVerify, ellipticKey}, {KeyAgreement, agreementKey}},
+	ECP521:  {{SignVerify, ellipticKey}, {KeyAgreement, agreementKey}},
 	HMAC256: {{GenerateVerifyMAC, macKey}}, HMAC384: {{GenerateVerifyMAC, macKey}}, HMAC512: {{GenerateVerifyMAC, macKey}},
-	Secp256k1: {{SignVerify, signingKey}, {KeyAgreement, agreementKey}},
+	Secp256k1: {{SignVerify, ellipticKey}, {KeyAgreement, agreementKey}},
 	SM2:       nil, SM4: nil,
 }
 
 // The rows of kinds.
 var (
 	forData = map[kind]Code{
-		symmetricKey: allowed, decryptingKey: allowed, signingKey: CodeUsageIsSign, agreementKey: CodeUsageIsAgreement,
-		macKey: CodeMACKey,
+		symmetricKey: allowed, decryptingKey: allowed, signingKey: CodeUsageIsSign, ellipticKey: CodeEllipticKey,
+		agreementKey: CodeUsageIsAgreement, macKey: CodeMACKey,
 	}
 	// forSymmetric is for data keys and for rotation.
 	forSymmetric = map[kind]Code{
-		symmetricKey: allowed, decryptingKey: CodeAsymmetricKey, signingKey: CodeAsymmetricKey, agreementKey: CodeAsymmetricKey,
-		macKey: CodeMACKey,
+		symmetricKey: allowed, decryptingKey: CodeAsymmetricKey, signingKey: CodeAsymmetricKey, ellipticKey: CodeAsymmetricKey,
+		agreementKey: CodeAsymmetricKey, macKey: CodeMACKey,
 	}
 	forSignature = map[kind]Code{
-		symmetricKey: CodeSymmetricKey, decryptingKey: CodeUsageIsEncrypt, signingKey: allowed,
+		symmetricKey: CodeSymmetricKey, decryptingKey: CodeUsageIsEncrypt, signingKey: allowed, ellipticKey: allowed,
 		agreementKey: CodeUsageIsAgreement, macKey: CodeMACKey,
 	}
 	// forImported is for imports: HMAC keys take none (import guide, "Constraints").
 	forImported = map[kind]Code{
-		symmetricKey: allowed, decryptingKey: allowed, signingKey: allowed, agreementKey: allowed, macKey: CodeMACKey,
+		symmetricKey: allowed, decryptingKey: allowed, signingKey: allowed, ellipticKey: allowed, agreementKey: allowed,
+		macKey: CodeMACKey,
 	}
 	forMAC = map[kind]Code{
-		symmetricKey: CodeNotMACKey, decryptingKey: CodeNotMACKey, signingKey: CodeNotMACKey, agreementKey: CodeNotMACKey,
-		macKey: allowed,
+		symmetricKey: CodeNotMACKey, decryptingKey: CodeNotMACKey, signingKey: CodeNotMACKey, ellipticKey: CodeNotMACKey,
+		agreementKey: CodeNotMACKey, macKey: allowed,
 	}
 )
 
@@ -204,14 +206,15 @@ var kinds = map[policy.Operation]map[kind]Code{
 	policy.OpImportMaterial:      forImported,
 	policy.OpDeleteMaterial: {
 		symmetricKey: allowed, decryptingKey: CodePrivateMaterial, signingKey: CodePrivateMaterial,
-		agreementKey: CodePrivateMaterial, macKey: CodeMACKey,
+		ellipticKey: CodePrivateMaterial, agreementKey: CodePrivateMaterial, macKey: CodeMACKey,
 	},
 	policy.OpGetPublicKey: {
-		symmetricKey: CodeSymmetricKey, decryptingKey: allowed, signingKey: allowed, agreementKey: allowed, macKey: CodeMACKey,
+		symmetricKey: CodeSymmetricKey, decryptingKey: allowed, signingKey: allowed, ellipticKey: allowed, agreementKey: allowed,
+		macKey: CodeMACKey,
 	},
 	policy.OpDeriveSharedSecret: {
 		symmetricKey: CodeSymmetricKey, decryptingKey: CodeNotAgreementKey, signingKey: CodeNotAgreementKey,
-		agreementKey: allowed, macKey: CodeMACKey,
+		ellipticKey: CodeNotAgreementKey, agreementKey: allowed, macKey: CodeMACKey,
 	},
 }
 
@@ -256,6 +259,7 @@ var refusals = map[Code]string{
 	CodeMACKey:            "operation is not for HMAC keys",
 	CodeUsageIsEncrypt:    "key may only encrypt and decrypt",
 	CodeUsageIsSign:       "key may only sign and verify",
+	CodeEllipticKey:       "elliptic keys do not encrypt and decrypt",
 	CodeUsageIsAgreement:  "key may only derive shared secrets",
 	CodeNotMACKey:         "operation needs an HMAC key",
 	CodeNotAgreementKey:   "operation needs a key for key agreement",

@@ -13,7 +13,7 @@ var (
 		AES128, AES192, AES256, RSA2048, RSA3072, RSA4096, ECP256, ECP384, ECP521, Secp256k1, HMAC256, HMAC384, HMAC512, SM2, SM4,
 	}
 	allStates = []KeyState{Enabled, Disabled, PendingImport, PendingDeletion, Unavailable}
-	allKinds  = []kind{symmetricKey, decryptingKey, signingKey, agreementKey, macKey}
+	allKinds  = []kind{symmetricKey, decryptingKey, signingKey, ellipticKey, agreementKey, macKey}
 	// withoutKey are the operations that are about no one key.
 	withoutKey = []policy.Operation{
 		policy.OpCreateKey, policy.OpListKeys, policy.OpGenRandom, policy.OpHSMStatus, policy.OpReadAudit, policy.OpListTags, policy.OpFindKeys,
@@ -61,7 +61,7 @@ func TestTablesAreTotal(t *testing.T) {
 			t.Errorf("usages has no entry for %s", spec)
 		}
 		for _, u := range usages[spec] {
-			if u.kind == signingKey && len(algorithms[spec]) == 0 {
+			if (u.kind == signingKey || u.kind == ellipticKey) && len(algorithms[spec]) == 0 {
 				t.Errorf("%s signs, but has no algorithms", spec)
 			}
 			asymmetric := u.kind != symmetricKey && u.kind != macKey

@@ -170,7 +170,7 @@ var keyKinds = []keyKind{
 
 // byKind has the answers of using an Enabled key, for keyKinds in their order.
 var byKind = map[policy.Operation]string{
-	policy.OpEncryptData:         "ok ok UsageIsSign UsageIsSign UsageIsAgreement MACKey",
+	policy.OpEncryptData:         "ok ok UsageIsSign EllipticKey UsageIsAgreement MACKey",
 	policy.OpDecryptData:         "ok ok InvalidCiphertext InvalidCiphertext InvalidCiphertext InvalidCiphertext",
 	policy.OpReEncrypt:           "ok ok InvalidCiphertext InvalidCiphertext InvalidCiphertext InvalidCiphertext",
 	policy.OpCreateDataKey:       "ok AsymmetricKey AsymmetricKey AsymmetricKey AsymmetricKey MACKey",

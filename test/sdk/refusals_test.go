@@ -126,7 +126,7 @@ func (w *walk) refuseData() {
 	encrypt(model.EncryptDataRequestBody{KeyId: w.rsaEncrypt, PlainText: "x"}, "KMS.2106")
 	encrypt(model.EncryptDataRequestBody{KeyId: w.rsaEncrypt, PlainText: strings.Repeat("x", 191), EncryptionAlgorithm: oaep}, "KMS.2108")
 	encrypt(model.EncryptDataRequestBody{KeyId: w.rsaSign, PlainText: "x", EncryptionAlgorithm: oaep}, "KMS.0335")
-	encrypt(model.EncryptDataRequestBody{KeyId: w.ec, PlainText: "x"}, "KMS.0335")
+	encrypt(model.EncryptDataRequestBody{KeyId: w.ec, PlainText: "x"}, "KMS.1114")
 	encrypt(model.EncryptDataRequestBody{KeyId: w.agree, PlainText: "x"}, "KMS.1114")
 	encrypt(model.EncryptDataRequestBody{KeyId: w.mac, PlainText: "x"}, "KMS.0341")
 

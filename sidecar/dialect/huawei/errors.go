@@ -50,6 +50,7 @@ var answers = map[kms.Code]answer{
 	kms.CodeMACKey:             {http.StatusBadRequest, "KMS.0341"},
 	kms.CodeUsageIsEncrypt:     {http.StatusBadRequest, "KMS.0334"},
 	kms.CodeUsageIsSign:        {http.StatusBadRequest, "KMS.0335"},
+	kms.CodeEllipticKey:        {http.StatusBadRequest, codeElliptic},
 	kms.CodeUsageIsAgreement:   {http.StatusBadRequest, "KMS.0308"},
 	kms.CodeNotMACKey:          {http.StatusBadRequest, "KMS.0308"},
 	kms.CodeNotAgreementKey:    {http.StatusBadRequest, "KMS.0308"},
