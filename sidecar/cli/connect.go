@@ -28,12 +28,29 @@ func talks(cmd *cobra.Command, run func(ctx context.Context, c *client.Client, s
 	s := new(session)
 	f := cmd.Flags()
 	f.StringVar(&s.socket, "socket", "", "the sidecar's socket (default $KEYSIDE_SOCKET, else "+devSocket+" if it is there, else "+systemSocket+")")
-	f.DurationVar(&s.timeout, "timeout", 30*time.Second, "of each request")
+	f.DurationVar(&s.timeout, "timeout", requestTimeout, "of each request")
 	f.BoolVar(&s.json, "json", false, "print JSON for programs")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c := client.New(socketPath(s.socket))
 		defer c.Close()
 		return explain(run(cmd.Context(), c, s, cmd, args))
+	}
+	return cmd
+}
+
+// A request ends after requestTimeout, and after keyTimeout where it may have an RSA key made: the sidecar itself gives up after
+// two minutes then, and says why. Both are defaults of --timeout.
+const (
+	requestTimeout = 30 * time.Second
+	keyTimeout     = 150 * time.Second
+)
+
+// makesKeys gives a verb the time that small HSMs take for an RSA key.
+func makesKeys(cmd *cobra.Command) *cobra.Command {
+	timeout := cmd.Flags().Lookup("timeout")
+	timeout.DefValue = keyTimeout.String()
+	if err := timeout.Value.Set(timeout.DefValue); err != nil {
+		panic(err) // it is a duration
 	}
 	return cmd
 }

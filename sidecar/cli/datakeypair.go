@@ -41,7 +41,7 @@ With --json for --out, all of it goes to standard output.`,
 	f.BoolVar(&req.WithoutPlaintext, "without-plaintext", false, "the private key encrypted only")
 	f.BoolVar(&force, "force", false, "replace the files")
 	completeFlag(cmd, "spec", words(pairSpecs))
-	return talks(cmd, func(ctx context.Context, c *client.Client, s *session, cmd *cobra.Command, _ []string) error {
+	return makesKeys(talks(cmd, func(ctx context.Context, c *client.Client, s *session, cmd *cobra.Command, _ []string) error {
 		req.Spec = pairSpecs[spec]
 		switch {
 		case req.Spec == "":
@@ -76,7 +76,7 @@ With --json for --out, all of it goes to standard output.`,
 			view.PrivateKey = string(privatePEM(pair.PrivateKey))
 		}
 		return printJSON(cmd.OutOrStdout(), view)
-	})
+	}))
 }
 
 // pairView is a pair as --json shows it. The private key is in it only where it went to no file.

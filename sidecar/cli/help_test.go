@@ -8,8 +8,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/keyside/keyside/sidecar/dialect/huawei"
 )
 
 // answeredCode finds the codes that the dialect's source holds.
@@ -104,4 +107,30 @@ func TestFlows(t *testing.T) {
 			t.Errorf("%s stands for no flow in the README's table", path)
 		}
 	})
+}
+
+// TestTimeouts holds that a verb that may have an RSA key made waits longer than the sidecar does, so that it hears why not.
+func TestTimeouts(t *testing.T) {
+	patient := []string{"keyside key create", "keyside datakey pair", "keyside import parameters", "keyside import material"}
+	found := 0
+	verbs(tree(), func(cmd *cobra.Command) {
+		flag := cmd.Flags().Lookup("timeout")
+		if flag == nil {
+			return
+		}
+		limit, err := time.ParseDuration(flag.DefValue)
+		if err != nil {
+			t.Errorf("%s: %v", cmd.CommandPath(), err)
+		}
+		makes := slices.Contains(patient, cmd.CommandPath())
+		if makes {
+			found++
+		}
+		if makes != (limit > huawei.KeyTimeout) || flag.Value.String() != flag.DefValue {
+			t.Errorf("%s waits %s", cmd.CommandPath(), flag.DefValue)
+		}
+	})
+	if found != len(patient) {
+		t.Errorf("%d of %d verbs were found", found, len(patient))
+	}
 }

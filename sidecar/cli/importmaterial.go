@@ -61,7 +61,7 @@ key (PKCS#8, PKCS#1 or SEC 1; PEM or DER).`,
 		ValidArgsFunction: completeKeys(1),
 	}
 	flags.add(cmd)
-	return talks(cmd, func(ctx context.Context, c *client.Client, s *session, cmd *cobra.Command, args []string) error {
+	return makesKeys(talks(cmd, func(ctx context.Context, c *client.Client, s *session, cmd *cobra.Command, args []string) error {
 		req, p, err := flags.request(cmd)
 		if err = errors.Join(err, flags.check()); err != nil {
 			return err
@@ -92,7 +92,7 @@ key (PKCS#8, PKCS#1 or SEC 1; PEM or DER).`,
 			return fmt.Errorf("%w; the material is in %s: --from %s imports that", explain(err), flags.keep, shellQuote(flags.keep))
 		}
 		return err
-	})
+	}))
 }
 
 // material makes or reads what is to be imported into a key.

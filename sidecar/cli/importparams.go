@@ -37,7 +37,7 @@ the wrapping key as DER, base64 and PEM, with a README. Their names, and the com
 	f.StringVar(&dir, "out", "", "folder for the files; it is made if it is not there")
 	f.BoolVar(&repeat, "repeat", false, "also for a key that has its material, to import the same again (default as in the profile)")
 	f.BoolVar(&force, "force", false, "replace the files")
-	return talks(cmd, func(ctx context.Context, c *client.Client, s *session, cmd *cobra.Command, args []string) error {
+	return makesKeys(talks(cmd, func(ctx context.Context, c *client.Client, s *session, cmd *cobra.Command, args []string) error {
 		profile, err := p.get()
 		if err = errors.Join(err, w.check()); err != nil {
 			return err
@@ -76,7 +76,7 @@ the wrapping key as DER, base64 and PEM, with a README. Their names, and the com
 		}
 		_, err = io.WriteString(cmd.OutOrStdout(), g.script())
 		return err
-	})
+	}))
 }
 
 // content is what the files hold.

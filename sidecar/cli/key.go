@@ -47,7 +47,7 @@ imported (keyside import) and can do nothing until then.`,
 	completeFlag(cmd, "spec", keySpecs)
 	completeFlag(cmd, "usage", keyUsages)
 	completeFlag(cmd, "origin", []string{"kms", "external"})
-	return talks(cmd, func(ctx context.Context, c *client.Client, s *session, cmd *cobra.Command, args []string) error {
+	return makesKeys(talks(cmd, func(ctx context.Context, c *client.Client, s *session, cmd *cobra.Command, args []string) error {
 		tags, err := parseTags(words)
 		if err != nil {
 			return err
@@ -71,7 +71,7 @@ imported (keyside import) and can do nothing until then.`,
 		}
 		_, err = fmt.Fprintln(cmd.OutOrStdout(), id)
 		return errors.Join(err, untagged)
-	})
+	}))
 }
 
 // keyView is a key as --json shows it. The last fields are there where the verb has asked for them.
