@@ -70,9 +70,11 @@ func shimError(r C.ks_result) error {
 // written returns the part of out that a call filled. A module that claims more than there is room for is not believed.
 func written(r C.ks_result, out []byte) ([]byte, error) {
 	if r.rv != 0 {
+		clear(out) // it may hold a secret: of a call of several functions a later one can fail
 		return nil, shimError(r)
 	}
 	if uint64(r.value) > uint64(len(out)) {
+		clear(out)
 		return nil, &callError{rv: p11.CKR_GENERAL_ERROR, function: shimFunctions[r.function]}
 	}
 	return out[:r.value], nil

@@ -170,16 +170,28 @@ func (s *Service) ListCredentials(ctx context.Context) ([]*Credential, error) {
 }
 
 // DeleteCredential takes an access key away, and the tokens of its user with it: the next request that shows either is
-// refused.
+// refused. Where its record was changed in the database, all tokens go: the user's name there may be another's.
 func (s *Service) DeleteCredential(ctx context.Context, accessKey string) error {
 	_, err := run(ctx, s, policy.OpDeleteCredential, func(ctx context.Context, r *request) (struct{}, error) {
 		r.target = shown(accessKey)
 		if err := s.identities.ready(); err != nil {
 			return struct{}{}, err
 		}
-		return struct{}{}, s.identities.remove(ctx, accessKey)
+		return struct{}{}, s.identities.remove(ctx, accessKey, s.forged(ctx, accessKey))
 	})
 	return err
+}
+
+// openTimeout bounds how long the deletion of an access key waits for the HSM, without which it is deleted as well.
+const openTimeout = 2 * time.Second
+
+// forged reports whether the record of an access key is not what was stored, so that nobody knows whose tokens go with it.
+func (s *Service) forged(ctx context.Context, accessKey string) bool {
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	who, err := s.credential(ctx, accessKey)
+	clear(who.secret[:])
+	return err != nil && AsError(err).Code == CodeUnauthenticated
 }
 
 // CreateTokenInput asks for a token of a user, by default the caller itself, that lives so long, by default an hour and at

@@ -148,7 +148,7 @@ func TestChangedRecords(t *testing.T) {
 			b := w.credential(t, kms.CreateCredentialInput{User: "root", Role: policy.Administrator})
 			changed := a.Credential
 			change(&changed, &b.Credential)
-			if err := errors.Join(w.store.DeleteCredential(admin, a.AccessKey), w.store.CreateCredential(admin, &changed, 10)); err != nil {
+			if err := errors.Join(w.store.DeleteCredential(admin, a.AccessKey, false), w.store.CreateCredential(admin, &changed, 10)); err != nil {
 				t.Fatal(err)
 			}
 			s := w.restart(t, kms.Limits{})
@@ -448,4 +448,27 @@ func TestNamesakes(t *testing.T) {
 			t.Errorf("made %+v", made)
 		}
 	}
+}
+
+// TestDeleteForgedCredential holds that the name in a record that was changed does not decide whose tokens go with it: all do.
+func TestDeleteForgedCredential(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	mine := w.credential(t, kms.CreateCredentialInput{User: "thief"})
+	w.credential(t, kms.CreateCredentialInput{User: "victim"})
+	changed := mine.Credential
+	changed.User = "victim"
+	if err := errors.Join(w.store.DeleteCredential(admin, mine.AccessKey, false), w.store.CreateCredential(admin, &changed, 10)); err != nil {
+		t.Fatal(err)
+	}
+	again, err := w.CreateToken(admin, kms.CreateTokenInput{})
+	wantCode(t, err, "ok")
+	s := w.restart(t, kms.Limits{})
+	wantCode(t, s.DeleteCredential(admin, mine.AccessKey), "ok")
+	_, err = s.AuthenticateToken(admin, string(again.Text))
+	wantCode(t, err, kms.CodeUnauthenticated)
+	// Without the HSM an access key is deleted as well, by the name that its record has.
+	other := w.credential(t, kms.CreateCredentialInput{User: "other"})
+	s = w.restart(t, kms.Limits{})
+	w.hsm.hook = func(a *answer) { a.plaintext = nil }
+	wantCode(t, s.DeleteCredential(admin, other.AccessKey), "ok")
 }

@@ -27,8 +27,8 @@ type identities struct {
 	store CredentialStore
 	decoy [secretSize]byte // stands in for the secret of an access key that is not there
 
-	making   sync.Mutex // held while the credential key is made
-	changing sync.Mutex // held while something is deleted, and while a token is stored
+	making   gate // held while the credential key is made
+	changing gate // held while something is deleted, and while a token is stored
 
 	mu         sync.Mutex
 	generation uint64 // counts the deletions
@@ -45,7 +45,9 @@ type identity struct {
 }
 
 func newIdentities(store CredentialStore) *identities {
-	i := &identities{store: store, secrets: map[string]identity{}, tokens: map[[32]byte]identity{}}
+	i := &identities{
+		store: store, making: make(gate, 1), changing: make(gate, 1), secrets: map[string]identity{}, tokens: map[[32]byte]identity{},
+	}
 	rand.Read(i.decoy[:]) // never fails
 	return i
 }
@@ -57,11 +59,27 @@ func (i *identities) ready() error {
 	return nil
 }
 
-// remove deletes an access key and drops what is held in memory.
-func (i *identities) remove(ctx context.Context, accessKey string) error {
-	i.changing.Lock()
-	defer i.changing.Unlock()
-	err := i.store.DeleteCredential(ctx, accessKey)
+// gate lets one at a time through, and whose context ends waits no longer.
+type gate chan struct{}
+
+func (g gate) enter(ctx context.Context) error {
+	select {
+	case g <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (g gate) leave() { <-g }
+
+// remove deletes an access key, with all tokens there are or those of its user, and drops what is held in memory.
+func (i *identities) remove(ctx context.Context, accessKey string, allTokens bool) error {
+	if err := i.changing.enter(ctx); err != nil {
+		return err
+	}
+	defer i.changing.leave()
+	err := i.store.DeleteCredential(ctx, accessKey, allTokens)
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.generation++
@@ -72,8 +90,10 @@ func (i *identities) remove(ctx context.Context, accessKey string) error {
 
 // add stores a token, unless something was deleted since generation: it may have been the user's access key.
 func (i *identities) add(ctx context.Context, t *Token, now time.Time, generation uint64) error {
-	i.changing.Lock()
-	defer i.changing.Unlock()
+	if err := i.changing.enter(ctx); err != nil {
+		return err
+	}
+	defer i.changing.leave()
 	if generation != i.deletions() {
 		return Errorf(CodeBusy, "an access key was deleted meanwhile")
 	}
@@ -333,8 +353,10 @@ func (s *Service) credentialKey(ctx context.Context) (*Key, error) {
 // makeCredentialKey returns the tenant's credential key, a new one where there is none.
 func (s *Service) makeCredentialKey(ctx context.Context) (*Key, error) {
 	i := s.identities
-	i.making.Lock()
-	defer i.making.Unlock()
+	if err := i.making.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer i.making.leave()
 	key, err := s.credentialKey(ctx)
 	if err == nil || AsError(err).Code != CodeNotFound {
 		return key, err

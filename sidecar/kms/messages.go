@@ -30,6 +30,7 @@ type versionID struct {
 
 // counter hands out the numbers of one block after the other.
 type counter struct {
+	reserving gate // held while the next block is reserved
 	mu        sync.Mutex
 	next, end uint64
 	lastIV    [ivSize]byte
@@ -40,28 +41,61 @@ func (m *messages) of(id KeyID, version uint32) *counter {
 	if c, ok := m.counters.Load(at); ok {
 		return c.(*counter)
 	}
-	c, _ := m.counters.LoadOrStore(at, new(counter))
+	c, _ := m.counters.LoadOrStore(at, &counter{reserving: make(gate, 1)})
 	return c.(*counter)
 }
 
 // take returns a number that no other message of the key version has or had, and the counter it came from.
 func (m *messages) take(ctx context.Context, id KeyID, version uint32) (uint64, *counter, error) {
 	c := m.of(id, version)
+	for {
+		switch n, end := c.number(); {
+		case end > maxMessages:
+			return 0, nil, Errorf(CodeKeyExhausted, "key has encrypted as many messages as is safe; create a new one")
+		case end > 0:
+			return n, c, nil
+		}
+		if err := m.reserve(ctx, c, id, version); err != nil {
+			return 0, nil, err
+		}
+	}
+}
+
+// number returns the next number and the end of its block, which is 0 where there is none left. Of a block that goes beyond
+// what is safe no number is used up.
+func (c *counter) number() (n, end uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.next == c.end {
-		first, err := m.store.ReserveMessages(ctx, id, version, messageBlock)
-		if err != nil {
-			return 0, nil, fmt.Errorf("reserve message numbers: %w", err)
-		}
-		c.next, c.end = first, first+messageBlock
+		return 0, 0
 	}
-	if c.end > maxMessages {
-		return 0, nil, Errorf(CodeKeyExhausted, "key has encrypted as many messages as is safe; create a new one")
+	n = c.next
+	if c.end <= maxMessages {
+		c.next++
 	}
-	n := c.next
-	c.next++
-	return n, c, nil
+	return n, c.end
+}
+
+// reserve gets the next block, unless somebody else has done so. Who waits for that does so no longer than his context.
+func (m *messages) reserve(ctx context.Context, c *counter, id KeyID, version uint32) error {
+	if err := c.reserving.enter(ctx); err != nil {
+		return err
+	}
+	defer c.reserving.leave()
+	c.mu.Lock()
+	left := c.end - c.next
+	c.mu.Unlock()
+	if left > 0 {
+		return nil
+	}
+	first, err := m.store.ReserveMessages(ctx, id, version, messageBlock)
+	if err != nil {
+		return fmt.Errorf("reserve message numbers: %w", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.next, c.end = first, first+messageBlock
+	return nil
 }
 
 // forget drops the counters of a destroyed key, whose numbers nobody needs any more.

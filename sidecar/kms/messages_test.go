@@ -1,10 +1,12 @@
 package kms_test
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/keyside/keyside/sidecar/kms"
 )
@@ -144,4 +146,40 @@ func TestNoReservationNoMessage(t *testing.T) {
 	if asked {
 		t.Error("the HSM was asked to encrypt")
 	}
+}
+
+// slowStore reserves message numbers when it is let.
+type slowStore struct {
+	kms.Store
+	asked, let chan struct{}
+}
+
+func (s *slowStore) ReserveMessages(ctx context.Context, id kms.KeyID, version uint32, n uint64) (uint64, error) {
+	s.asked <- struct{}{}
+	<-s.let
+	return s.Store.ReserveMessages(ctx, id, version, n)
+}
+
+// TestReservationKeepsNobody holds that who waits for somebody else's reservation of numbers does so for the time it has.
+func TestReservationKeepsNobody(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	id := w.create(t, kms.CreateKeyInput{}).ID
+	slow := &slowStore{w.store, make(chan struct{}), make(chan struct{})}
+	s, err := kms.New(kms.Config{Store: slow, HSM: w.hsm, Auditor: w.audit, Tenant: "test", Clock: w.clock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	encrypt := func(ctx context.Context) error {
+		_, err := s.Encrypt(ctx, kms.EncryptInput{KeyID: id, Plaintext: []byte("x")})
+		return err
+	}
+	first := make(chan error)
+	go func() { first <- encrypt(admin) }()
+	<-slow.asked
+	ctx, cancel := context.WithTimeout(admin, 10*time.Millisecond)
+	defer cancel()
+	wantCode(t, encrypt(ctx), kms.CodeDeadline)
+	close(slow.let)
+	wantCode(t, <-first, "ok")
+	wantCode(t, encrypt(admin), "ok")
 }

@@ -167,8 +167,8 @@ type CredentialStore interface {
 	Credential(ctx context.Context, accessKey string) (*Credential, error)
 	// ListCredentials returns all access keys in order of creation.
 	ListCredentials(ctx context.Context) ([]*Credential, error)
-	// DeleteCredential removes an access key (CodeNotFound), and with it all tokens of its user.
-	DeleteCredential(ctx context.Context, accessKey string) error
+	// DeleteCredential removes an access key (CodeNotFound), and with it all tokens of its user, or all there are.
+	DeleteCredential(ctx context.Context, accessKey string, allTokens bool) error
 	// CreateToken stores a new token, and removes those that ended before now.
 	CreateToken(ctx context.Context, t *Token, now time.Time) error
 	// Token returns the token with that SHA-256 (CodeNotFound).

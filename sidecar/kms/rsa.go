@@ -58,13 +58,17 @@ type provenKey struct {
 	public [sha256.Size]byte
 }
 
+func proven(key *Key, version *KeyVersion) provenKey {
+	return provenKey{versionID{key.ID, version.Number}, sha256.Sum256(version.PublicKey)}
+}
+
 // prove has the HSM open a random block once in the life of the process, before a public key encrypts. Nothing
 // authenticates the public key in the database, and what is encrypted to a false one is lost, or another's to read.
 func (s *Service) prove(
 	ctx context.Context, key *Key, version *KeyVersion, alg EncryptionAlgorithm, public *rsa.PublicKey,
 ) error {
-	this := provenKey{versionID{key.ID, version.Number}, sha256.Sum256(version.PublicKey)}
-	if _, proven := s.proven.Load(this); proven {
+	this := proven(key, version)
+	if _, known := s.proven.Load(this); known {
 		return nil
 	}
 	secret := make([]byte, 32)

@@ -368,6 +368,9 @@ func (s *Service) clearFiles(ctx context.Context, now time.Time) time.Time {
 func (s *Service) forget(ctx context.Context, keys []*Key) {
 	for _, key := range keys {
 		s.messages.forget(key)
+		for _, v := range key.Versions {
+			s.proven.Delete(proven(key, &v))
+		}
 	}
 	s.forgetMaterial(ctx, keys...)
 }

@@ -182,14 +182,14 @@ func (s *Store) ListCredentials(ctx context.Context) (list []*kms.Credential, er
 
 // DeleteCredential implements kms.CredentialStore. The tokens go first, in as many transactions as they need: the access key
 // is there until all of them are gone, and a deletion that was cut short can be asked for again.
-func (s *Store) DeleteCredential(ctx context.Context, accessKey string) error {
+func (s *Store) DeleteCredential(ctx context.Context, accessKey string, allTokens bool) error {
 	for more := true; more; {
 		err := s.change(ctx, func(txn *badger.Txn) error {
 			c, err := readCredential(txn, accessKey)
 			if err != nil {
 				return err
 			}
-			more, err = removeTokens(txn, func(t *kms.Token) bool { return t.User == c.User })
+			more, err = removeTokens(txn, func(t *kms.Token) bool { return allTokens || t.User == c.User })
 			if err == nil && !more {
 				err = txn.Delete(credentialName(accessKey))
 			}

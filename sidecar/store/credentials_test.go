@@ -77,13 +77,13 @@ func TestCredentialsOutliveTheProcess(t *testing.T) {
 // TestDeleteCredential holds that a user's tokens go with its access key, and no others.
 func TestDeleteCredential(t *testing.T) {
 	s := open(t, Options{InMemory: true})
-	if err := s.DeleteCredential(ctx, "AAA"); codeOf(err) != kms.CodeNotFound {
+	if err := s.DeleteCredential(ctx, "AAA", false); codeOf(err) != kms.CodeNotFound {
 		t.Errorf("delete what is not there: %v", err)
 	}
 	for _, err := range []error{
 		s.CreateCredential(ctx, newCredential("AAA", "a", 1), 10), s.CreateCredential(ctx, newCredential("BBB", "b", 1), 10),
 		s.CreateToken(ctx, newToken(1, "a", 9), time.Time{}), s.CreateToken(ctx, newToken(2, "b", 9), time.Time{}),
-		s.CreateToken(ctx, newToken(3, "a", 9), time.Time{}), s.DeleteCredential(ctx, "AAA"),
+		s.CreateToken(ctx, newToken(3, "a", 9), time.Time{}), s.DeleteCredential(ctx, "AAA", false),
 	} {
 		if err != nil {
 			t.Fatal(err)
@@ -122,7 +122,7 @@ func TestDeleteWithManyTokens(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := s.DeleteCredential(ctx, "AAA"); err != nil {
+	if err := s.DeleteCredential(ctx, "AAA", false); err != nil {
 		t.Fatal(err)
 	}
 	for n := range tokens {
