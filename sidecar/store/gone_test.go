@@ -74,7 +74,10 @@ func all(*kms.Key) bool { return true }
 // sink has badger merge everything it has into its deepest level.
 func sink(t testing.TB, s *Store) {
 	t.Helper()
-	if err := errors.Join(s.flush(), s.db.Flatten(1)); err != nil {
+	err := s.flush()
+	s.purging.Lock()
+	defer s.purging.Unlock()
+	if err = errors.Join(err, s.merge()); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -19,6 +19,9 @@ const (
 	largeTable = 2 * memTableSize
 )
 
+// errUnmerged is badger's refusal to merge now. It does no harm, and another try may succeed.
+var errUnmerged = errors.New("tables are not merged")
+
 // mergeSoon merges tables in the background if there are many. s.writing is held.
 func (s *Store) mergeSoon() {
 	if s.opts.InMemory || s.db.Levels()[0].NumTables < mergeAt || !s.merging.CompareAndSwap(false, true) {
@@ -32,7 +35,7 @@ func (s *Store) mergeSoon() {
 			return
 		}
 		if err := s.merge(); err != nil {
-			s.opts.Logger.Error("tables of the database not merged", slog.Any("error", err))
+			s.opts.Logger.Warn("tables of the database not merged", slog.Any("error", err))
 		}
 	}()
 }
@@ -43,6 +46,9 @@ func (s *Store) merge() error {
 		return err
 	}
 	err := s.db.Flatten(1)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", errUnmerged, err)
+	}
 	if lost := s.whole(); lost != nil {
 		s.writing.Lock()
 		defer s.writing.Unlock()

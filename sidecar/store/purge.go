@@ -139,7 +139,7 @@ func (s *Store) rewrite(prefixes []string) error {
 		s.opts.arrow("after the memtable was written")
 		merge = s.merge()
 		s.opts.arrow("after the tables were merged")
-		if merge != nil {
+		if merge != nil && !errors.Is(merge, errUnmerged) {
 			return merge
 		}
 	}
