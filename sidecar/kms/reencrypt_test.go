@@ -124,7 +124,7 @@ func TestReEncryptRefusals(t *testing.T) {
 		"disabled source":     {ofDisabled, to(two.ID), 0, kms.CodeKeyDisabled, false},
 		"disabled dest":       {good, to(off.ID), 0, kms.CodeKeyDisabled, false},
 		"unknown dest":        {good, to(uuid.New()), 0, kms.CodeNotFound, false},
-		"signing dest":        {good, to(signer.ID), 0, kms.CodeUsageIsSign, false},
+		"signing dest":        {good, to(signer.ID), 0, kms.CodeEllipticKey, false},
 		"mismatched dest":     {good, to(block.ID), 0, kms.CodeAlgorithmMismatch, false},
 		"mismatched reverse":  {good, kms.EncryptInput{KeyID: two.ID, Algorithm: kms.RSAOAEPSHA256}, 0, kms.CodeAlgorithmMismatch, false},
 		"context under rsa":   {good, kms.EncryptInput{KeyID: block.ID, Algorithm: kms.RSAOAEPSHA256, AAD: []byte("x")}, 0, kms.CodeInvalidRequest, false},
