@@ -19,10 +19,11 @@ const (
 )
 
 // digests are those of the executables that were asked for.
-var digests = digestCache{known: map[version]*digest{}}
+var digests = digestCache{now: time.Now, known: map[version]*digest{}}
 
 // digestCache keeps digests of files by what changes when their content does.
 type digestCache struct {
+	now   func() time.Time
 	mu    sync.Mutex
 	known map[version]*digest
 }
@@ -88,7 +89,7 @@ func (c *digestCache) entry(v version) *digest {
 		if len(c.known) >= maxDigests {
 			clear(c.known)
 		}
-		if time.Since(time.Unix(v.ctime, v.ctns)) > settled {
+		if c.now().Sub(time.Unix(v.ctime, v.ctns)) > settled {
 			c.known[v] = d
 		}
 	}
