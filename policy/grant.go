@@ -22,6 +22,7 @@ type Grant struct {
 	Issuer      string      // the user who made it
 	Parent      string      // the id of the grant by which the issuer could make it; empty: by role or policy
 	Constraints Constraints
+	Seal        [32]byte // by which the sidecar knows its own grants; decisions do not look at it
 }
 
 // Constraints limit when a grant allows what it does. The zero Constraints limit nothing.

@@ -195,7 +195,7 @@ func (p *process) openCore(ctx context.Context) (err error) {
 	})
 	if err == nil {
 		p.closer(p.core.Close)
-		err = p.warnOfNamesakes(ctx)
+		err = errors.Join(p.core.CheckGrants(ctx), p.warnOfNamesakes(ctx))
 	}
 	return err
 }

@@ -3,14 +3,15 @@ package test
 import (
 	"bytes"
 	"context"
+	bigendian "encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -362,6 +363,9 @@ func TestCorruptedValues(t *testing.T) {
 		n.refusesToStart(c.what, c.words...)
 		restore()
 	}
+	n.forge()
+	n.refusesToStart("a forged grant", "grant "+n.grant, "was not made by this tenant", "restore the database from a backup")
+	restore()
 	n.start()
 	n.goesOn()
 	sidecar := n.node.Processes("sidecar")
@@ -397,8 +401,27 @@ func (n *damaged) flip(what, pattern string, text []byte) {
 	n.Fatalf("%s: no file %s has %s", what, pattern, text)
 }
 
-// tamper changes a bit of the first value under a prefix, as a database that is sound has it.
+// tamper changes a bit of the first value under a prefix, in a database that is sound otherwise.
 func (n *damaged) tamper(prefix byte) {
+	n.Helper()
+	n.rewrite(prefix, func(_, value []byte) []byte {
+		value[len(value)/2] ^= 1
+		return value
+	})
+}
+
+// forge makes a grant another user's, with the checksum that goes with it, as somebody does who can write the database.
+func (n *damaged) forge() {
+	n.Helper()
+	n.rewrite('g', func(key, value []byte) []byte {
+		forged := bytes.Replace(value[:len(value)-crc32.Size], []byte(`"grantee":"app"`), []byte(`"grantee":"owner"`), 1)
+		table := crc32.MakeTable(crc32.Castagnoli)
+		return bigendian.BigEndian.AppendUint32(forged, crc32.Update(crc32.Checksum(key, table), table, forged))
+	})
+}
+
+// rewrite changes the first value under a prefix.
+func (n *damaged) rewrite(prefix byte, change func(key, value []byte) []byte) {
 	n.Helper()
 	db, err := badger.Open(badger.DefaultOptions(n.path("db")).WithLogger(nil))
 	if err != nil {
@@ -414,9 +437,8 @@ func (n *damaged) tamper(prefix byte) {
 		if err != nil {
 			return err
 		}
-		value = slices.Clone(value)
-		value[len(value)/2] ^= 1
-		return txn.Set(it.Item().KeyCopy(nil), value)
+		key := it.Item().KeyCopy(nil)
+		return txn.Set(key, change(key, value))
 	})
 	if err := errors.Join(err, db.Close()); err != nil {
 		n.Fatal(err)

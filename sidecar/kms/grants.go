@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -125,36 +126,85 @@ func (s *Service) CreateGrant(ctx context.Context, in CreateGrantInput) (*policy
 			Constraints: in.Constraints,
 		}
 		g.Constraints.Expires = expiry(in.Constraints.Expires)
-		r.target = describeGrant(g)
-		err := s.store.ChangeGrants(ctx, in.KeyID, func(key *Key, grants []*policy.Grant) ([]*policy.Grant, error) {
-			if err := s.mayGrant(r, key, grants, g); err != nil {
-				return nil, err
-			}
-			if err := checkKey(r.op, key); err != nil {
-				return nil, err
-			}
-			if i := slices.IndexFunc(grants, g.Repeats); i >= 0 {
-				g = grants[i]
-				r.target = describeGrant(g)
-				return grants, nil
-			}
-			if len(grants) >= r.limits.Grants { // then those that allow nothing any more make room
-				grants = slices.DeleteFunc(slices.Clone(grants), func(g *policy.Grant) bool { return g.Expired(r.start) })
-			}
-			if len(grants) >= r.limits.Grants {
-				return nil, Errorf(CodeTooManyGrants, "the limit of %d grants of a key is reached", r.limits.Grants)
-			}
-			if n := len(grants); n > 0 && !g.CreatedAt.After(grants[n-1].CreatedAt) { // so that their order is that of creation
-				g.CreatedAt = grants[n-1].CreatedAt.Add(time.Millisecond)
-			}
-			r.undo = func(ctx context.Context) error { return s.ungrant(ctx, g) }
-			return append(slices.Clip(grants), g), nil
-		})
-		if err != nil {
+		return s.addGrant(ctx, r, g)
+	})
+}
+
+// errParent ends a try at a grant that would be another one's child by now.
+var errParent = Errorf(CodeBusy, "grants of this key were changed meanwhile")
+
+// addGrant stores a grant, or returns the one that it repeats. The HSM seals it before, without the database waiting for
+// that: so it is looked at twice, and begun again if what allows it is another grant by then.
+func (s *Service) addGrant(ctx context.Context, r *request, g *policy.Grant) (*policy.Grant, error) {
+	const tries = 5
+	var err error
+	for range tries {
+		var key *Key
+		if key, err = s.store.Key(ctx, g.Key); err != nil {
 			return nil, err
 		}
-		return g, nil
+		old, err := s.placeGrant(r, key, s.store.Grants(g.Key), g)
+		if err != nil || old != nil {
+			return old, err
+		}
+		if err := s.sealGrant(ctx, g); err != nil {
+			return nil, err
+		}
+		if old, err = s.storeGrant(ctx, r, g); err == nil || !errors.Is(err, errParent) {
+			return old, err
+		}
+	}
+	return nil, errParent
+}
+
+// storeGrant stores a sealed grant and returns it, or the one that it repeats.
+func (s *Service) storeGrant(ctx context.Context, r *request, g *policy.Grant) (made *policy.Grant, err error) {
+	err = s.store.ChangeGrants(ctx, g.Key, func(key *Key, grants []*policy.Grant) ([]*policy.Grant, error) {
+		now := *g
+		if made, err = s.placeGrant(r, key, grants, &now); err != nil || made != nil {
+			return grants, err
+		}
+		if now.Parent != g.Parent {
+			return nil, errParent
+		}
+		made = &now
+		r.undo = func(ctx context.Context) error { return s.ungrant(ctx, made) }
+		if len(grants) >= r.limits.Grants { // then those that allow nothing any more make room
+			grants = slices.DeleteFunc(slices.Clone(grants), func(g *policy.Grant) bool { return g.Expired(r.start) })
+		}
+		return append(slices.Clip(grants), made), nil
 	})
+	if err != nil {
+		return nil, err
+	}
+	return made, nil
+}
+
+// placeGrant decides whether a grant may be made, whose child it is then, and when it was made as lists have it. It returns the
+// grant that this one repeats, if there is one.
+func (s *Service) placeGrant(r *request, key *Key, grants []*policy.Grant, g *policy.Grant) (old *policy.Grant, err error) {
+	if err := s.mayGrant(r, key, grants, g); err != nil {
+		return nil, err
+	}
+	if err := checkKey(r.op, key); err != nil {
+		return nil, err
+	}
+	if i := slices.IndexFunc(grants, g.Repeats); i >= 0 {
+		r.target = describeGrant(grants[i])
+		return grants[i], nil
+	}
+	r.target = describeGrant(g)
+	alive := len(grants)
+	if alive >= r.limits.Grants {
+		alive = len(slices.DeleteFunc(slices.Clone(grants), func(g *policy.Grant) bool { return g.Expired(r.start) }))
+	}
+	if alive >= r.limits.Grants {
+		return nil, Errorf(CodeTooManyGrants, "the limit of %d grants of a key is reached", r.limits.Grants)
+	}
+	if n := len(grants); n > 0 && !g.CreatedAt.After(grants[n-1].CreatedAt) { // so that their order is that of creation
+		g.CreatedAt = grants[n-1].CreatedAt.Add(time.Millisecond)
+	}
+	return nil, nil
 }
 
 // ungrant takes back a grant whose making is on no record, so that nobody has a right of which nothing is known.

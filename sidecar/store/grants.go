@@ -22,10 +22,10 @@ import (
 //
 //	g id grant         a grant: grantFormat, JSON, and a checksum over the entry's key and both (CRC-32C)
 //
-// The grant's id is 32 bytes. All of them are in memory, too, and what is there is what is on disk: it is read at start, and
+// Format 1 had no seals, and was never released. The grant's id is 32 bytes. All of them are in memory, too, and what is there is what is on disk: it is read at start, and
 // replaced after a commit and before the next one begins. One that cannot be read stops the start, because to leave it out
 // would be to guess what its maker allowed.
-const grantFormat = 1
+const grantFormat = 2
 
 var errGrant = errors.New("a grant is damaged: restore the database from a backup")
 
@@ -43,6 +43,7 @@ type storedGrant struct {
 	Exact      bool               `json:"exact,omitzero"`
 	ExpiresMS  int64              `json:"expires,omitzero"`
 	Source     policy.Source      `json:"source,omitzero"`
+	Seal       []byte             `json:"seal"`
 }
 
 func grantsPrefix() []byte               { return []byte{'g'} }
@@ -56,7 +57,7 @@ func encodeGrant(g *policy.Grant) ([]byte, error) {
 	text, err := json.Marshal(&storedGrant{
 		Name: g.Name, CreatedMS: g.CreatedAt.UnixMilli(), Grantee: g.Grantee, Account: g.Account, Operations: g.Operations,
 		Retiring: g.Retiring, Issuer: g.Issuer, Parent: g.Parent, Context: c.Context, Exact: c.Exact,
-		ExpiresMS: milliseconds(c.Expires), Source: c.Source,
+		ExpiresMS: milliseconds(c.Expires), Source: c.Source, Seal: g.Seal[:],
 	})
 	b := append([]byte{grantFormat}, text...)
 	return binary.BigEndian.AppendUint32(b, checksum(grantKey(g), b)), err
@@ -83,6 +84,9 @@ func decodeGrant(key, value []byte) (*policy.Grant, error) {
 		},
 	}
 	copy(g.Key[:], key[1:])
+	if copy(g.Seal[:], stored.Seal) != len(stored.Seal) || len(stored.Seal) != len(g.Seal) {
+		return nil, fmt.Errorf("%w: a seal of %d bytes", errGrant, len(stored.Seal))
+	}
 	if err := g.Check(); err != nil || g.Grantee == "" {
 		return nil, fmt.Errorf("%w: %w", errGrant, errors.Join(err, errors.New("or it has no grantee")))
 	}

@@ -19,7 +19,7 @@ func newGrant(key *kms.Key, n byte) *policy.Grant {
 	return &policy.Grant{
 		ID: strings.Repeat("0", 62) + string("0123456789abcdef"[n>>4]) + string("0123456789abcdef"[n&15]), Key: key.ID, Name: "n",
 		CreatedAt: time.Unix(int64(n), 5e6).UTC(), Grantee: "app", Operations: []policy.Operation{policy.OpEncryptData}, Issuer: "owner",
-		Constraints: policy.Constraints{Context: map[string]string{"a": "b"}, Expires: time.Unix(1<<31, 0).UTC(), Source: "uid:7"},
+		Constraints: policy.Constraints{Context: map[string]string{"a": "b"}, Expires: time.Unix(1<<31, 0).UTC(), Source: "uid:7"}, Seal: [32]byte{n, 1},
 	}
 }
 
