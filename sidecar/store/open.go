@@ -98,6 +98,7 @@ func (o Options) prepare() error {
 	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
 		return nil // badger has this lock too, and will say whose it is
 	}
+	defer func() { _ = unix.Flock(int(f.Fd()), unix.LOCK_UN) }() // a child that was just forked may still have the descriptor
 	if err := o.checkWritable(); err != nil {
 		return err
 	}
