@@ -53,6 +53,9 @@ type Config struct {
 	// Clock is what the process takes for the time, nil for the system's. No file sets it: it is for tests in which keys
 	// come due.
 	Clock kms.Clock `yaml:"-"`
+	// Auditor takes the records in the place of the audit log, which has none then. No file sets it: it is for the benchmark
+	// of what the log costs.
+	Auditor kms.Auditor `yaml:"-"`
 }
 
 // ImportConfig is about the import of key material.

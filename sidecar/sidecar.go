@@ -188,8 +188,12 @@ func (p *process) openCore(ctx context.Context) (err error) {
 	if p.cfg.Telemetry.Enabled() {
 		tracer = otel.Tracer(telemetry.Scope)
 	}
+	auditor := p.cfg.Auditor
+	if auditor == nil {
+		auditor = p.audit
+	}
 	p.core, err = kms.New(kms.Config{
-		Store: p.store, HSM: p.hsm, Auditor: p.audit, Tenant: p.cfg.Tenant, Credentials: p.store, Limits: p.cfg.Limits,
+		Store: p.store, HSM: p.hsm, Auditor: auditor, Tenant: p.cfg.Tenant, Credentials: p.store, Limits: p.cfg.Limits,
 		Account: p.cfg.Huawei.DomainID, Policies: p.policies, Principals: p.cfg.principalNamed, Accounts: p.cfg.accounts(),
 		Clock: p.cfg.Clock, Logger: p.log, Tracer: tracer, Pool: p.cfg.Import.Pool,
 	})

@@ -40,6 +40,9 @@ func runClocked(config string) error {
 	}
 	clock := new(movedClock)
 	cfg.Clock = clock
+	if os.Getenv(unauditedVariable) != "" {
+		cfg.Auditor = unaudited{}
+	}
 	moves := bufio.NewScanner(os.Stdin)
 	move := func() error {
 		if !moves.Scan() {
