@@ -34,7 +34,7 @@ func (unaudited) Ready(context.Context) error                    { return nil }
 // BenchmarkAuditCost measures encrypt-data of 32 bytes through three hops at concurrency 32 with the audit log on disk, with it
 // unsynced, and without any record, in turns. The log may cost a quarter of the throughput.
 func BenchmarkAuditCost(b *testing.B) {
-	nodes := []*costNode{{name: "none"}, {name: "synced"}}
+	nodes := []*costNode{{name: "none"}, {name: "unsynced"}, {name: "synced"}}
 	for _, n := range nodes {
 		n.start(b)
 	}
