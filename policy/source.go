@@ -55,7 +55,8 @@ const (
 	digest = "sha256"
 )
 
-// ParseSource returns the Source of some selectors, or of lists of them, in canonical form.
+// ParseSource returns the Source of some selectors, or of lists of them, in canonical form. An error says what is wrong with
+// which.
 func ParseSource(selectors ...string) (Source, error) {
 	all := strings.Split(strings.Join(selectors, ","), ",")
 	slices.SortFunc(all, func(a, b string) int {
@@ -65,7 +66,10 @@ func ParseSource(selectors ...string) (Source, error) {
 		return strings.Compare(a, b)
 	})
 	s := Source(strings.Join(all, ","))
-	return s, s.check()
+	if err := s.check(); err != nil {
+		return "", err
+	}
+	return s, nil
 }
 
 // Selectors returns the selectors that all must match.

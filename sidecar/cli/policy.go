@@ -53,8 +53,8 @@ func canICommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "can-i OPERATION [KEY]", Short: "explain whether an operation would be allowed, without doing it",
 		Long: `Explain whether an operation would be allowed, without doing it: by which role, grant or policy, or what is missing. Exit code
-3 says that it would be refused. It also says who you are taken to be, and by what. Administrators and auditors may ask for others; nothing is known of where those would call from,
-so what is limited to a source does not count.`,
+3 says that it would be refused. It also says who you are taken to be, by what, and what is known of you. Administrators and
+auditors may ask for others; nothing is known of where those would call from, so what is limited to a source does not count.`,
 		Example: `  keyside can-i encrypt-data app
   keyside can-i decrypt-datakey app --as storage --context purpose=backup || test $? = 3`,
 		Args: cobra.RangeArgs(1, 2), ValidArgsFunction: completeOperationThenKey,
