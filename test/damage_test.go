@@ -230,8 +230,11 @@ func TestReadOnlyDatabase(t *testing.T) {
 	n.goesOn()
 
 	n.chmod("db", 0o500, 0o400)
-	n.tryToGrant("read-only", "encrypt-data")
+	refused := n.tryToGrant("read-only", "encrypt-data")
 	n.unhealthy("store")
+	if got := n.outcome(refused); got != "Internal" {
+		t.Errorf("the refused grant is on record as %q", got)
+	}
 	if !strings.Contains(n.node.Output(), fmt.Sprintf("cannot be written by uid %d", ordinary)) {
 		t.Errorf("the log does not say what is wrong:\n%s", n.node.Output())
 	}

@@ -136,11 +136,9 @@ var errParent = Errorf(CodeBusy, "grants of this key were changed meanwhile")
 // addGrant stores a grant, or returns the one that it repeats. The HSM seals it before, without the database waiting for
 // that: so it is looked at twice, and begun again if what allows it is another grant by then.
 func (s *Service) addGrant(ctx context.Context, r *request, g *policy.Grant) (*policy.Grant, error) {
-	const tries = 5
-	var err error
-	for range tries {
-		var key *Key
-		if key, err = s.store.Key(ctx, g.Key); err != nil {
+	for range 5 {
+		key, err := s.store.Key(ctx, g.Key)
+		if err != nil {
 			return nil, err
 		}
 		old, err := s.placeGrant(r, key, s.store.Grants(g.Key), g)
@@ -150,8 +148,9 @@ func (s *Service) addGrant(ctx context.Context, r *request, g *policy.Grant) (*p
 		if err := s.sealGrant(ctx, g); err != nil {
 			return nil, err
 		}
-		if old, err = s.storeGrant(ctx, r, g); err == nil || !errors.Is(err, errParent) {
-			return old, err
+		made, err := s.storeGrant(ctx, r, g)
+		if !errors.Is(err, errParent) {
+			return made, err
 		}
 	}
 	return nil, errParent
@@ -169,10 +168,7 @@ func (s *Service) storeGrant(ctx context.Context, r *request, g *policy.Grant) (
 		}
 		made = &now
 		r.undo = func(ctx context.Context) error { return s.ungrant(ctx, made) }
-		if len(grants) >= r.limits.Grants { // then those that allow nothing any more make room
-			grants = slices.DeleteFunc(slices.Clone(grants), func(g *policy.Grant) bool { return g.Expired(r.start) })
-		}
-		return append(slices.Clip(grants), made), nil
+		return append(slices.Clip(r.makeRoom(grants)), made), nil
 	})
 	if err != nil {
 		return nil, err
@@ -183,6 +179,7 @@ func (s *Service) storeGrant(ctx context.Context, r *request, g *policy.Grant) (
 // placeGrant decides whether a grant may be made, whose child it is then, and when it was made as lists have it. It returns the
 // grant that this one repeats, if there is one.
 func (s *Service) placeGrant(r *request, key *Key, grants []*policy.Grant, g *policy.Grant) (old *policy.Grant, err error) {
+	g.Parent, r.target = "", describeGrant(g)
 	if err := s.mayGrant(r, key, grants, g); err != nil {
 		return nil, err
 	}
@@ -193,18 +190,21 @@ func (s *Service) placeGrant(r *request, key *Key, grants []*policy.Grant, g *po
 		r.target = describeGrant(grants[i])
 		return grants[i], nil
 	}
-	r.target = describeGrant(g)
-	alive := len(grants)
-	if alive >= r.limits.Grants {
-		alive = len(slices.DeleteFunc(slices.Clone(grants), func(g *policy.Grant) bool { return g.Expired(r.start) }))
-	}
-	if alive >= r.limits.Grants {
+	if len(r.makeRoom(grants)) >= r.limits.Grants {
 		return nil, Errorf(CodeTooManyGrants, "the limit of %d grants of a key is reached", r.limits.Grants)
 	}
 	if n := len(grants); n > 0 && !g.CreatedAt.After(grants[n-1].CreatedAt) { // so that their order is that of creation
 		g.CreatedAt = grants[n-1].CreatedAt.Add(time.Millisecond)
 	}
 	return nil, nil
+}
+
+// makeRoom returns a key's grants, where they are too many without those that allow nothing any more.
+func (r *request) makeRoom(grants []*policy.Grant) []*policy.Grant {
+	if len(grants) < r.limits.Grants {
+		return grants
+	}
+	return slices.DeleteFunc(slices.Clone(grants), func(g *policy.Grant) bool { return g.Expired(r.start) })
 }
 
 // ungrant takes back a grant whose making is on no record, so that nobody has a right of which nothing is known.

@@ -581,3 +581,35 @@ func TestUnrecordedGrant(t *testing.T) {
 		t.Errorf("after a revocation that is on no record there are %d", len(left))
 	}
 }
+
+// TestParentGoesMeanwhile holds that a grant is not stored as the child of one that is revoked while the HSM seals it: it becomes
+// another one's, or is refused.
+func TestParentGoesMeanwhile(t *testing.T) {
+	for name, second := range map[string]bool{"with another": true, "without": false} {
+		w := newWorld(t, kms.Limits{})
+		key := w.create(t, kms.CreateKeyInput{})
+		lead := kms.CreateGrantInput{KeyID: key.ID, Grantee: "app", Operations: ops(policy.OpCreateGrant, policy.OpEncryptData)}
+		parent := w.grant(t, admin, lead)
+		want := ""
+		if second {
+			want = w.grant(t, admin, lead).ID
+		}
+		revoked := false
+		w.hsm.hook = func(a *answer) {
+			if a.op == "tenant-mac" && !revoked {
+				revoked = true
+				wantCode(t, w.RevokeGrant(admin, key.ID, parent.ID), "ok")
+			}
+		}
+		g, err := w.CreateGrant(app, kms.CreateGrantInput{KeyID: key.ID, Grantee: "other", Operations: ops(policy.OpEncryptData)})
+		switch {
+		case second && (err != nil || g.Parent != want):
+			t.Errorf("%s: %+v (%v), want a child of %s", name, g, err, want)
+		case !second:
+			wantCode(t, err, kms.CodeDenied)
+		}
+		if err := w.restart(t, kms.Limits{}).CheckGrants(admin); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
