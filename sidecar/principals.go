@@ -160,7 +160,7 @@ func (c *Config) checkSelectors(i int, check func(ok bool, key, format string, a
 }
 
 // overflowText is why a principal cannot have the kernel's overflow ids.
-const overflowText = "%s %v stands for everybody who has no number in a user namespace (/proc/sys/kernel/overflowuid), and so for nobody"
+const overflowText = "%[1]s %[2]v stands for everybody who has no number in a user namespace (/proc/sys/kernel/overflow%[1]s), and so for nobody"
 
 // isUID reports whether a number can be a user's: the highest one stands for none (chown(2)).
 func isUID(uid int64) bool { return uid >= 0 && uid < policy.NoID }
