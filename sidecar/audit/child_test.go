@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 
 // writeUntilKilled records from many goroutines and prints the id of each record that was acknowledged.
 func writeUntilKilled(dir string) {
-	l, err := Open(Options{Dir: dir, Sync: true, MaxFileSize: 64 << 10})
+	l, err := Open(killedOptions(dir))
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)
@@ -63,7 +63,13 @@ func writeUntilKilled(dir string) {
 	select {}
 }
 
-// TestKilledWriter kills a writer in the midst of its work and looks for every record that it acknowledged.
+// killedOptions are those of a log whose head is beside its folder.
+func killedOptions(dir string) Options {
+	return Options{Dir: dir, Sync: true, MaxFileSize: 64 << 10, Tenant: "default", Heads: &fileHeads{path: dir + ".heads"}}
+}
+
+// TestKilledWriter kills a writer in the midst of its work, looks for every record that it acknowledged, and verifies the log as
+// it lies there and after the next start.
 func TestKilledWriter(t *testing.T) {
 	dir := t.TempDir()
 	acknowledged := map[string]bool{}
@@ -71,11 +77,22 @@ func TestKilledWriter(t *testing.T) {
 		for id := range runUntil(t, dir, 200*round) {
 			acknowledged[fmt.Sprintf("%d-%s", round, id)] = true
 		}
-		l := open(t, Options{Dir: dir})
+		o := killedOptions(dir)
+		verified := func() {
+			t.Helper()
+			a, h, err := o.Heads.AuditHead()
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantClean(t, Source{Dir: dir, Anchor: a, Head: h})
+		}
+		verified()
+		l := open(t, o)
 		if err := l.Record(context.Background(), sample("end")); err != nil {
 			t.Fatal(err)
 		}
 		l.Close()
+		verified()
 	}
 	round := 1
 	for _, r := range lines(t, dir) {

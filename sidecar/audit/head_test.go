@@ -259,10 +259,10 @@ func TestStartRefusesLoss(t *testing.T) {
 		damage func(*testing.T, *world)
 		want   string
 	}{
-		"last record":  {edit(last, func(b []byte) []byte { return b[:lastLine(b)] }), "1 records are missing at the end: the log ends after record 20 of 21"},
-		"last newline": {edit(last, func(b []byte) []byte { return b[:len(b)-1] }), "1 records are missing at the end"},
+		"last record":  {edit(last, func(b []byte) []byte { return b[:lastLine(b)] }), "1 record is missing at the end: the log ends after record 20 of 21"},
+		"last newline": {edit(last, func(b []byte) []byte { return b[:len(b)-1] }), "1 record is missing at the end"},
 		"a bit":        {edit(last, func(b []byte) []byte { b[30] ^= 1; return b }), "are not all what they were"},
-		"added":        {edit(last, func(b []byte) []byte { return append(b, b[lastLine(b):]...) }), "1 records were added after the log was closed at record 21"},
+		"added":        {edit(last, func(b []byte) []byte { return append(b, b[lastLine(b):]...) }), "1 record was added after the log was closed at record 21"},
 		"last file":    {func(t *testing.T, w *world) { os.Remove(filepath.Join(w.Dir, last)) }, last + " is missing"},
 		"all files": {func(t *testing.T, w *world) {
 			for _, n := range numbers {

@@ -95,9 +95,9 @@ func (s *stock) take(a *anchor, h *head) error {
 	switch {
 	case h == nil:
 	case s.tree.size() < h.Size:
-		return s.loss("%d records are missing at the end: the log ends after record %d of %d", h.Size-s.tree.size(), s.tree.size(), h.Size)
+		return s.loss("%s missing at the end: the log ends after record %d of %d", count(int(h.Size-s.tree.size()), "record is", "records are"), s.tree.size(), h.Size)
 	case h.Closed && s.tree.size() > h.Size:
-		return s.loss("%d records were added after the log was closed at record %d", s.tree.size()-h.Size, h.Size)
+		return s.loss("%s added after the log was closed at record %d", count(int(s.tree.size()-h.Size), "record was", "records were"), h.Size)
 	}
 	return nil
 }

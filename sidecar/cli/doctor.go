@@ -98,7 +98,7 @@ func (d *doctor) examine(ctx context.Context) {
 	}
 	running := d.checkSidecar(ctx)
 	d.checkDatabase(running)
-	d.checkAudit()
+	d.checkAudit(ctx, running)
 	if running {
 		d.checkHealth(ctx)
 	} else {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -16,6 +17,8 @@ import (
 	"github.com/keyside/keyside/hsmd/peer"
 	"github.com/keyside/keyside/plugins"
 	"github.com/keyside/keyside/plugins/driver"
+	"github.com/keyside/keyside/sidecar"
+	"github.com/keyside/keyside/sidecar/audit"
 	"github.com/keyside/keyside/sidecar/client"
 )
 
@@ -187,9 +190,26 @@ func (d *doctor) checkDatabase(running bool) {
 	}
 }
 
-func (d *doctor) checkAudit() {
-	if !d.checkWritable("audit", d.sidecar.Audit.Dir) {
-		d.ok("audit", "%s", d.sidecar.Audit.Dir)
+// checkAudit looks at the folder, and where nothing runs whether the log is what it was: a sidecar does not start on another.
+func (d *doctor) checkAudit(ctx context.Context, running bool) {
+	dir := d.sidecar.Audit.Dir
+	if d.checkWritable("audit", dir) {
+		return
+	}
+	if running || !fileExists(d.sidecar.Data) {
+		d.ok("audit", "%s", dir)
+		return
+	}
+	report, _, err := sidecar.AuditFiles{Audit: dir, Data: d.sidecar.Data}.Verify(ctx, nil)
+	switch {
+	case err != nil:
+		d.unknown("audit", "keyside audit verify looks further", "%s: %v", dir, err)
+	case !report.OK():
+		worst := report.Findings[slices.IndexFunc(report.Findings, func(f audit.Finding) bool { return f.Accepted == "" })]
+		d.fail("audit", "keyside audit verify --config SIDECAR.YAML says all; restore the files from where they were copied to, or see keyside audit "+
+			"accept-loss", "%s is not what it was: %s", dir, worst)
+	default:
+		d.ok("audit", "%s, records %d to %d verify", dir, report.First, report.Records)
 	}
 }
 
