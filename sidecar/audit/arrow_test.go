@@ -77,7 +77,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 	old.write(t, 4)
 	for name, from := range map[string]*world{"new": fresh, "old": old} {
 		seen := map[string]bool{}
-		for step := 1; ; step += 1 + step/15 { // later many are alike
+		for step := 1; ; step += 1 + step/8 { // later many are alike
 			w := from.copy(t)
 			cmd := exec.Command(os.Args[0], filepath.Dir(w.Dir), key, fmt.Sprint(step))
 			cmd.Env = append(os.Environ(), childVariable+"=arrow")

@@ -348,6 +348,10 @@ func (l *Log) restore() error {
 
 // Close syncs the file and closes it. Later records fail.
 func (l *Log) Close() error {
+	if l.checkpoints != nil { // which may be writing
+		l.checkpoints.cancel()
+		l.checkpoints.work.Wait()
+	}
 	l.writing.Lock()
 	defer l.writing.Unlock()
 	if l.closed {
@@ -355,10 +359,6 @@ func (l *Log) Close() error {
 	}
 	l.closed = true
 	l.failed.Store(true)
-	if l.checkpoints != nil {
-		l.checkpoints.cancel()
-		l.checkpoints.work.Wait()
-	}
 	close(l.stop)
 	l.keeping.Wait()
 	whole := l.cause == nil

@@ -1,0 +1,104 @@
+package sidecar
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyside/keyside/sidecar/client"
+)
+
+// TestAuditRoutes reads the audit log of a running sidecar, and holds that what is read is on record once for each reader, that
+// who follows gets what comes, and that an end of the sidecar ends him.
+func TestAuditRoutes(t *testing.T) {
+	n := newNode(t)
+	c, stop := n.run()
+	ctx := t.Context()
+	key := must(c.CreateKey(ctx, client.CreateKeyRequest{Alias: "a"}))
+
+	var seen []string
+	followed, first := make(chan error, 1), make(chan struct{})
+	go func() {
+		followed <- c.QueryAudit(ctx, client.AuditQuery{KeyID: key, Follow: true}, func(e *client.AuditEntry) error {
+			if seen = append(seen, string(e.Entry)); len(seen) == 1 {
+				close(first)
+			}
+			return nil
+		})
+	}()
+	<-first
+	must(c.DescribeKey(ctx, key))
+	stopped := errors.New("enough")
+	err := c.QueryAudit(ctx, client.AuditQuery{}, func(e *client.AuditEntry) error { return stopped })
+	if !errors.Is(err, stopped) {
+		t.Errorf("a reader who has enough: %v", err)
+	}
+	report := must(c.VerifyAudit(ctx, ""))
+	if !report.OK() || report.Records < 5 || len(report.Keys) != 1 {
+		t.Errorf("report %+v", report)
+	}
+	if r := must(c.VerifyAudit(ctx, report.Keys[0])); !r.OK() {
+		t.Errorf("under its own key: %+v", r)
+	}
+	size := 0
+	if err := c.ExportAudit(ctx, func(r io.Reader) error {
+		b, err := io.ReadAll(r)
+		size = len(b)
+		return err
+	}); err != nil || size < 2000 {
+		t.Errorf("exported %d bytes, %v", size, err)
+	}
+	if err := stop(); err != nil {
+		t.Errorf("with a reader who follows: %v", err)
+	}
+	select {
+	case err := <-followed:
+		if err != nil {
+			t.Errorf("who follows is told %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("who follows is not told of the end")
+	}
+	if len(seen) != 2 || !strings.Contains(seen[0], "createKey") || !strings.Contains(seen[1], "describeKey") {
+		t.Errorf("seen %q", seen)
+	}
+	for target, want := range map[string]int{"tail key=" + key: 1, "query": 1, "verify": 2, "export": 1} {
+		if got := strings.Count(n.audit(), `"target":"`+target+`"`); got != want {
+			t.Errorf("%q is on record %d times, want %d", target, got, want)
+		}
+	}
+}
+
+// TestAuditRequests holds that wrong requests about the audit log are refused, with the field at fault, and recorded.
+func TestAuditRequests(t *testing.T) {
+	n := newNode(t)
+	_, _ = n.run()
+	caller := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", n.cfg.Socket)
+	}}}
+	for _, c := range []struct{ path, body, field string }{
+		{client.AuditQueryPath, `{"since":"yesterday"}`, "since"}, {client.AuditQueryPath, `{"until":1}`, "until"},
+		{client.AuditQueryPath, `{"decision":"maybe"}`, "decision"}, {client.AuditQueryPath, `{"last":-1}`, "last"},
+		{client.AuditQueryPath, `{"last":100001}`, "last"}, {client.AuditQueryPath, `{"follow":"often"}`, "follow"},
+		{client.AuditQueryPath, `{"key_id":"app"}`, "key_id"}, {client.AuditQueryPath, `{"principal":"` + strings.Repeat("p", 65) + `"}`, "principal"},
+		{client.AuditVerifyPath, `{"key":"a+b+c"}`, "key"}, {client.AuditQueryPath, `[]`, ""}, {client.AuditExportPath, `nonsense`, ""},
+	} {
+		res, err := caller.Post("http://localhost"+c.path, "application/json", strings.NewReader(c.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, _ := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if res.StatusCode != http.StatusBadRequest || !strings.Contains(string(answer), c.field) {
+			t.Errorf("%s %s: %d %s", c.path, c.body, res.StatusCode, answer)
+		}
+		if id := res.Header.Get("X-Request-Id"); id == "" || strings.Count(n.audit(), id) != 1 {
+			t.Errorf("%s %s is on record %d times", c.path, c.body, strings.Count(n.audit(), id))
+		}
+	}
+}
