@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -105,14 +104,8 @@ func macVerify() *cobra.Command {
 
 // readMAC takes a MAC in hex or the name of a file that holds it.
 func readMAC(arg string) ([]byte, error) {
-	if arg == "" {
-		return nil, failf(ExitUsage, "--mac is missing")
-	}
-	content, err := os.ReadFile(arg)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		content = []byte(arg)
-	case err != nil:
+	content, err := fileOrText("mac", arg)
+	if err != nil {
 		return nil, err
 	}
 	mac, err := hex.DecodeString(string(bytes.TrimSpace(content)))

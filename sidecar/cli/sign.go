@@ -149,16 +149,22 @@ func verifyCommand() *cobra.Command {
 	})
 }
 
-// readSignature takes a signature in any of its forms. Signatures are binary, so what decodes as base64 is base64.
-func readSignature(arg string) ([]byte, error) {
+// fileOrText returns the content of the file that a flag names, or, where no file has that name, what the flag says itself.
+func fileOrText(flag, arg string) ([]byte, error) {
 	if arg == "" {
-		return nil, failf(ExitUsage, "--signature is missing")
+		return nil, failf(ExitUsage, "--%s is missing", flag)
 	}
 	content, err := os.ReadFile(arg)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		content = []byte(arg)
-	case err != nil:
+	if errors.Is(err, os.ErrNotExist) {
+		return []byte(arg), nil
+	}
+	return content, err
+}
+
+// readSignature takes a signature in any of its forms. Signatures are binary, so what decodes as base64 is base64.
+func readSignature(arg string) ([]byte, error) {
+	content, err := fileOrText("signature", arg)
+	if err != nil {
 		return nil, err
 	}
 	signature := decodeBase64(content)
