@@ -14,7 +14,7 @@ import (
 // itself here. The store has it do so when there are enough tables, after it has found out that files can be made, and
 // holds what is there afterwards against what is in memory.
 const (
-	mergeAt    = 3    // tables of level 0, each of about memTableSize
+	mergeAt    = 5    // tables of level 0, each of about memTableSize
 	stallAt    = 1000 // tables of level 0 at which badger would wait for a merge of its own
 	largeTable = 2 * memTableSize
 )
