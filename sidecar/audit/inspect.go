@@ -43,7 +43,7 @@ func (f *inspected) read() error {
 				f.torn = bytes.Clone(line)
 			default:
 				f.have = append(f.have, leaf(leafHash(line)))
-				f.q.markers.look(line)
+				f.look(line)
 			}
 			return nil
 		})
@@ -66,6 +66,14 @@ func (f *inspected) read() error {
 		f.want = f.want[:min(len(f.want), len(f.have))]
 	}
 	return nil
+}
+
+// look keeps a line that was just read if it is a marker.
+func (f *inspected) look(line []byte) {
+	if m := markerIn(line); m != nil {
+		m.file, m.line, m.record = f.name, len(f.have), f.start.size()+uint64(len(f.have))
+		f.q.markers.all = append(f.q.markers.all, m)
+	}
 }
 
 var errEnough = errors.New("enough")

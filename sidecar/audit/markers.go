@@ -19,44 +19,65 @@ import (
 	"github.com/keyside/keyside/policy"
 )
 
-// markers are what the log's records about itself say that a verification must know.
-type markers struct {
-	removed  int               // files up to this one were removed by retention
-	accepted map[string]string // states of damaged files that were accepted, and when
+// marker is a record of the log about itself that excuses what is not as it was: OpRemoved or OpLossAccepted.
+type marker struct {
+	Time      time.Time        `json:"time"`
+	Operation policy.Operation `json:"operation"`
+	Target    string           `json:"target"`
+
+	file   string
+	record uint64 // its number
+	line   int
 }
 
 var markerHint = []byte(`"operation":"audit-`)
 
-// look takes a line's marker, if it is one.
-func (m *markers) look(line []byte) {
+// markerIn returns the marker that a line is, nil if it is none.
+func markerIn(line []byte) *marker {
 	if !bytes.Contains(line, markerHint) {
-		return
+		return nil
 	}
-	var r struct {
-		Time      time.Time        `json:"time"`
-		Operation policy.Operation `json:"operation"`
-		Target    string           `json:"target"`
+	m := new(marker)
+	if json.Unmarshal(line, m) != nil || m.Operation != OpRemoved && m.Operation != OpLossAccepted {
+		return nil
 	}
-	if json.Unmarshal(line, &r) != nil {
-		return
-	}
-	switch r.Operation {
-	case OpRemoved:
-		if n, err := strconv.Atoi(r.Target); err == nil {
-			m.removed = max(m.removed, n)
-		}
-	case OpLossAccepted:
-		if m.accepted == nil {
-			m.accepted = make(map[string]string)
-		}
-		for state := range strings.FieldsSeq(r.Target) {
-			m.accepted[state] = r.Time.UTC().Format(time.RFC3339)
+	return m
+}
+
+// markers are what the log's records about itself say that a verification must know.
+type markers struct {
+	all      []*marker
+	removed  int               // files up to this one were removed by retention
+	accepted map[string]string // states of damaged files that were accepted, and when
+}
+
+// believe takes what the markers say, up to a record. Those after it nothing vouches for: anybody who writes the folder of a
+// killed node could have added them, to excuse what he did. Retention removes nothing before the database has its marker,
+// and who accepts a loss has not done so before.
+func (m *markers) believe(r *Report, upTo uint64) {
+	m.accepted = make(map[string]string)
+	for _, each := range m.all {
+		switch {
+		case each.record > upTo && each.Operation == OpLossAccepted:
+			r.add(Finding{Kind: Added, File: each.file, Record: each.record, Line: each.line, Detail: "nothing vouches for this record, which " +
+				"says that a loss was accepted"})
+		case each.record > upTo:
+		case each.Operation == OpLossAccepted:
+			for state := range strings.FieldsSeq(each.Target) {
+				m.accepted[state] = each.Time.UTC().Format(time.RFC3339)
+			}
+		default:
+			if n, err := strconv.Atoi(each.Target); err == nil {
+				m.removed = max(m.removed, n)
+			}
 		}
 	}
 }
 
-// settle holds the findings to what was accepted, and the first file to what retention removed.
-func (m *markers) settle(dir string, r *Report, first int) error {
+// settle holds the findings to what was accepted, and the first file to what retention removed. upTo is the last record that
+// something vouches for.
+func (m *markers) settle(dir string, r *Report, first int, upTo uint64) error {
+	m.believe(r, upTo)
 	if removed := m.removed; first > 1 && removed < first-1 {
 		r.add(Finding{Kind: FileMissing, File: nameOf(removed + 1), Record: 1, Detail: fmt.Sprintf("the files up to %s are missing, and the log "+
 			"does not say that retention removed them", nameOf(first-1))})

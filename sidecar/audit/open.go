@@ -59,6 +59,9 @@ func (l *Log) carryOn(numbers []int, a *anchor, h *head) error {
 		}
 		err = s.take(a, h)
 	}
+	if err == nil && a != nil && s.excused && !s.accept {
+		err = l.checkExcuse()
+	}
 	if err != nil {
 		return l.explain(err)
 	}
@@ -105,17 +108,32 @@ func (l *Log) findEnd(numbers []int) (int64, error) {
 	return endOfLines(l.path)
 }
 
+// checkExcuse holds the whole log to what the database has of it, before it takes in a record that would excuse what is not
+// as it was. Such a record is there where retention was killed, or where somebody added it.
+func (l *Log) checkExcuse() error {
+	r, err := l.verifyStopped()
+	if err == nil && !r.OK() {
+		err = &LossError{Dir: l.opts.Dir, Problem: "a record at the end, which the database does not have, would excuse this"}
+	}
+	return err
+}
+
+// verifyStopped verifies the log that is being opened.
+func (l *Log) verifyStopped() (*Report, error) {
+	a, h, err := l.opts.Heads.AuditHead()
+	if err != nil {
+		return nil, err
+	}
+	return Verify(context.Background(), Source{Dir: l.opts.Dir, Anchor: a, Head: h})
+}
+
 // explain adds to a loss what Verify says of it.
 func (l *Log) explain(err error) error {
 	var loss *LossError
 	if !errors.As(err, &loss) || l.opts.Heads == nil {
 		return err
 	}
-	a, h, headErr := l.opts.Heads.AuditHead()
-	if headErr != nil || a == nil {
-		return err
-	}
-	if r, verifyErr := Verify(context.Background(), Source{Dir: l.opts.Dir, Anchor: a, Head: h}); verifyErr == nil {
+	if r, verifyErr := l.verifyStopped(); verifyErr == nil {
 		loss.Findings = r.Findings
 	}
 	return err

@@ -44,6 +44,10 @@ func (l *Log) retain() error {
 		return err
 	}
 	l.opts.arrow("a removal is on record")
+	if err := l.storeHead(false); err != nil { // a record that the database does not have excuses nothing
+		return err
+	}
+	l.opts.arrow("the database has the record of a removal")
 	return l.remove(last)
 }
 

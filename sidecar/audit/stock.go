@@ -20,6 +20,7 @@ type stock struct {
 	start, tree tree           // as the last file began, and of all lines
 	rotated     []*state       // ends of files that have no checkpoint
 	leaves      map[int][]byte // leaf hashes of files that are not those beside them
+	excused     bool           // a record that the database does not have excuses what is not as it was
 	flush       bool           // write them after each file: a log from before there were heads may have very many
 }
 
@@ -144,6 +145,9 @@ func (s *stock) read(number int, last bool, h *head) error {
 		leaf := leafHash(line)
 		s.tree.add(leaf)
 		leaves, size = append(leaves, leaf...), size+int64(len(line))+1
+		if h != nil && s.tree.size() > h.Size && markerIn(line) != nil {
+			s.excused = true
+		}
 		if h != nil && s.tree.size() == h.Size && !bytes.Equal(s.tree.root(), h.Root) {
 			return s.loss("records from %d to %d are not all what they were", s.start.size()+1, h.Size)
 		}

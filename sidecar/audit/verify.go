@@ -40,7 +40,7 @@ func Verify(ctx context.Context, src Source) (*Report, error) {
 		}
 	}
 	q.conclude()
-	return q.report, q.markers.settle(q.Dir, q.report, q.first)
+	return q.report, q.markers.settle(q.Dir, q.report, q.first, q.marked)
 }
 
 // Verify verifies the log up to now, while it is written.

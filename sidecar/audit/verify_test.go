@@ -3,6 +3,7 @@ package audit
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/keyside/keyside/policy"
+	"github.com/keyside/keyside/sidecar/kms"
 )
 
 // source is what there is of a world for Verify.
@@ -405,5 +407,71 @@ func TestJournalCounts(t *testing.T) {
 		if r := wantClean(t, after.source(t)); r.Records != 32 || r.Signed != 32 {
 			t.Errorf("%+v", r)
 		}
+	}
+}
+
+// killed is a log of several files whose process was killed: the database has all of it, and not that it was closed.
+func killed(t *testing.T) *world {
+	t.Helper()
+	w := newWorld(t, 1500)
+	l := w.open(t)
+	for range 14 {
+		if err := l.Record(t.Context(), sample("")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(l.checkpoints.signNow(t.Context()), l.storeHead(false)); err != nil {
+		t.Fatal(err)
+	}
+	c := w.copy(t)
+	wantClean(t, c.source(t))
+	return c
+}
+
+// TestForgedExcuses holds that whoever writes the folder of a killed node, and adds a record to the log's end that excuses what he
+// did, is found out by Verify and by the next start, for good.
+func TestForgedExcuses(t *testing.T) {
+	for name, forge := range map[string]func(t *testing.T, w *world) (op policy.Operation, target string){
+		"files are removed": func(t *testing.T, w *world) (policy.Operation, string) {
+			if err := errors.Join(os.Remove(fileName(w.Dir, 1)), os.Remove(leavesPath(w.Dir, 1))); err != nil {
+				t.Fatal(err)
+			}
+			return OpRemoved, "1"
+		},
+		"a file is changed": func(t *testing.T, w *world) (policy.Operation, string) {
+			b := files(t, w.Dir)[nameOf(1)]
+			b[60] ^= 1
+			put(t, w.Dir, nameOf(1), b)
+			state, err := stateOf(w.Dir, nameOf(1))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return OpLossAccepted, state
+		},
+		"nothing is done yet": func(*testing.T, *world) (policy.Operation, string) { return OpLossAccepted, nameOf(1) + "@missing" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := killed(t)
+			op, target := forge(t, w)
+			numbers, _ := list(w.Dir)
+			last := nameOf(numbers[len(numbers)-1])
+			put(t, w.Dir, last, appendRecord(files(t, w.Dir)[last], &kms.AuditRecord{
+				Operation: op, Tenant: "default", Decision: "allow", By: "audit", Outcome: "ok", Target: target,
+			}))
+			if r := verify(t, w.source(t)); r.OK() {
+				t.Errorf("it verifies: %+v", r)
+			}
+			var loss *LossError
+			if _, err := Open(w.Options); !errors.As(err, &loss) || len(loss.Findings) == 0 {
+				t.Errorf("it opens: %v", err)
+			}
+			if r, err := AcceptLoss(t.Context(), w.Options, policy.Caller{UID: 7, Known: true}); err != nil || r.OK() {
+				t.Fatalf("%v, %v", r, err)
+			}
+			w.write(t, 2)
+			if r := verify(t, w.source(t)); !r.OK() {
+				t.Errorf("after it: %+v", r)
+			}
+		})
 	}
 }
