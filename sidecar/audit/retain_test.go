@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -176,6 +177,37 @@ func TestRetentionWaits(t *testing.T) {
 	}
 	if after, _ := list(w.Dir); len(after) != 2 {
 		t.Errorf("there are left %v", after)
+	}
+}
+
+// asked is a context that calls a function each time somebody asks whether it has ended.
+type asked struct {
+	context.Context
+	then func()
+}
+
+func (a asked) Err() error {
+	a.then()
+	return a.Context.Err()
+}
+
+// TestRetentionWaitsForVerify has files become removable while the log is verified: none that the verification knows of goes.
+func TestRetentionWaitsForVerify(t *testing.T) {
+	_, l, _ := rotated(t, Keep{Files: 3}, nil)
+	before, _ := list(l.opts.Dir)
+	r, err := l.Verify(asked{t.Context(), func() {
+		if err := l.retain(); err != nil {
+			t.Error(err)
+		}
+	}}, nil)
+	if err != nil || len(r.Findings) > 0 {
+		t.Errorf("%v, %+v", err, r)
+	}
+	if err := l.retain(); err != nil {
+		t.Fatal(err)
+	}
+	if after, _ := list(l.opts.Dir); len(after) >= len(before) {
+		t.Errorf("of the files %v there are left %v", before, after)
 	}
 }
 

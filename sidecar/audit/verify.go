@@ -43,11 +43,13 @@ func Verify(ctx context.Context, src Source) (*Report, error) {
 	return q.report, q.markers.settle(q.Dir, q.report, q.first, q.marked)
 }
 
-// Verify verifies the log up to now, while it is written.
+// Verify verifies the log up to now, while it is written. Meanwhile no file is removed.
 func (l *Log) Verify(ctx context.Context, keys []note.Verifier) (*Report, error) {
 	if l.opts.Heads == nil {
 		return nil, errors.New("the log has no head to be held to")
 	}
+	l.retaining.RLock()
+	defer l.retaining.RUnlock()
 	a, h, err := l.opts.Heads.AuditHead() // before until, which it must not be ahead of
 	if err != nil {
 		return nil, err
