@@ -160,7 +160,7 @@ func entryPrinter(w io.Writer, asJSON bool) func(*client.AuditEntry) error {
 		if name == "" {
 			name = r.Operation // of a record from before there were traces
 		}
-		line := fmt.Sprintf(auditRow, r.Time.UTC().Format("2006-01-02T15:04:05.000Z"), e.Record, name, dash(harmless(r.Principal)),
+		line := fmt.Sprintf(auditRow, r.Time.UTC().Format("2006-01-02T15:04:05.000Z"), e.Record, harmless(name), dash(harmless(r.Principal)),
 			dash(harmless(about)), harmless(r.Outcome), harmless(r.By))
 		_, err := io.WriteString(w, strings.TrimRight(line, " \n")+"\n")
 		return err

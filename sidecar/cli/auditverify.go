@@ -150,13 +150,13 @@ func printReport(cmd *cobra.Command, r *client.AuditReport, from string) error {
 		fmt.Fprintf(w, "and %d more\n", r.More)
 	}
 	if r.OK() {
-		fmt.Fprintf(w, "records %d to %d of %s are what they were, %d of them signed\n", r.First, r.Records, r.Origin, max(r.Signed, r.First-1)-(r.First-1))
+		fmt.Fprintf(w, "records %d to %d of %s are what they were, %d of them signed\n", r.First, r.Records, harmless(r.Origin), max(r.Signed, r.First-1)-(r.First-1))
 	}
 	for _, n := range r.Notes {
 		fmt.Fprintf(w, "note: %s\n", harmless(n))
 	}
 	for _, k := range r.Keys {
-		cmd.PrintErrf("verifier key, of %s: %s\n", from, k)
+		cmd.PrintErrf("verifier key, of %s: %s\n", from, harmless(k))
 	}
 	return nil
 }

@@ -92,6 +92,9 @@ func verdictText(d *client.Decision) string {
 	if d.Caller != nil {
 		lines = append(lines, "you are "+d.User+" by "+d.Caller.By(), "known of you: "+callerText(d.Caller))
 	}
+	for i, line := range lines {
+		lines[i] = harmless(line)
+	}
 	return strings.Join(lines, "\n  ") + "\n"
 }
 
