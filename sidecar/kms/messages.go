@@ -90,6 +90,9 @@ func (m *messages) reserve(ctx context.Context, c *counter, id KeyID, version ui
 	}
 	first, err := m.store.ReserveMessages(ctx, id, version, messageBlock)
 	if err != nil {
+		if AsError(err).Code == CodeNotFound { // the key was destroyed meanwhile, and nobody forgets its counter any more
+			m.counters.Delete(versionID{id, version})
+		}
 		return fmt.Errorf("reserve message numbers: %w", err)
 	}
 	c.mu.Lock()

@@ -141,7 +141,7 @@ type Store interface {
 	ChangeGrants(ctx context.Context, id KeyID, change func(*Key, []*policy.Grant) ([]*policy.Grant, error)) error
 
 	// ReserveMessages durably reserves the next n message numbers of a key version and returns the first of them,
-	// from 0. Numbers never come twice, whatever dies in between.
+	// from 0; CodeNotFound where the key is gone. Numbers never come twice, whatever dies in between.
 	ReserveMessages(ctx context.Context, id KeyID, version uint32, n uint64) (first uint64, err error)
 
 	// CreatePair stores a wrapping pair that is given out for a key. Of the key's other pairs the oldest end at that moment,

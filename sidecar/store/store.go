@@ -247,7 +247,11 @@ func (s *Store) DueAfter(_ context.Context, at time.Time) ([]kms.KeyID, error) {
 // ReserveMessages implements kms.Store.
 func (s *Store) ReserveMessages(ctx context.Context, id kms.KeyID, version uint32, n uint64) (first uint64, err error) {
 	err = s.change(ctx, func(txn *badger.Txn) error {
-		if first, err = readUint64(txn, messagesKey(id, version)); err != nil && !errors.Is(err, badger.ErrKeyNotFound) {
+		first, err = readUint64(txn, messagesKey(id, version))
+		if errors.Is(err, badger.ErrKeyNotFound) {
+			err = checkThere(txn, id) // else a key that was just destroyed leaves a count behind
+		}
+		if err != nil {
 			return fmt.Errorf("read message count: %w", err)
 		}
 		if first+n < first {
@@ -256,6 +260,19 @@ func (s *Store) ReserveMessages(ctx context.Context, id kms.KeyID, version uint3
 		return txn.Set(messagesKey(id, version), appendUint64(nil, first+n))
 	}, func() {})
 	return first, err
+}
+
+// checkThere refuses what is neither a key nor the credential key.
+func checkThere(txn *badger.Txn, id kms.KeyID) error {
+	if _, err := txn.Get(recordKey(id)); !errors.Is(err, badger.ErrKeyNotFound) {
+		return err
+	}
+	if key, err := readCredentialKey(txn); err == nil && key.ID == id {
+		return nil
+	} else if err != nil && !notFound(err) {
+		return err
+	}
+	return kms.Errorf(kms.CodeNotFound, "key does not exist")
 }
 
 // releaseBatch is how many numbers one transaction gives back, far below what badger takes in one.

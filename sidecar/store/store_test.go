@@ -126,8 +126,10 @@ func TestKeysOutliveTheProcess(t *testing.T) {
 func TestReleaseMessages(t *testing.T) {
 	s := open(t, Options{Dir: t.TempDir(), unsynced: true})
 	var unused []kms.MessageRange
-	for range releaseBatch + 1 {
-		id := uuid.New()
+	for i := range releaseBatch + 1 {
+		k := newKey(fmt.Sprint("key-", i))
+		create(t, s, k)
+		id := k.ID
 		if _, err := s.ReserveMessages(ctx, id, 1, 100); err != nil {
 			t.Fatal(err)
 		}
