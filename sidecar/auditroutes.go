@@ -95,6 +95,12 @@ func (o *own) verifyAudit(ctx context.Context, x *dialect.Exchange) error {
 		keys = append(keys, v)
 	}
 	return o.streamAudit(ctx, x, "verify", func(ctx context.Context, w io.Writer) error {
+		select { // it reads everything
+		case o.verifier <- struct{}{}:
+			defer func() { <-o.verifier }()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 		report, err := o.audit.Verify(ctx, keys)
 		if err != nil {
 			return err

@@ -29,6 +29,7 @@ type own struct {
 	project string
 
 	audit    *audit.Log
+	verifier chan struct{} // holds one: a verification at a time
 	log      *slog.Logger
 	draining context.Context // ends when the process is about to
 }

@@ -265,6 +265,7 @@ func (p *process) handler() (http.Handler, error) {
 	p.draining, p.drain = context.WithCancel(context.Background())
 	(&own{
 		core: p.core, backend: p.backend, users: users, project: p.cfg.Huawei.ProjectID, audit: p.audit, log: p.log, draining: p.draining,
+		verifier: make(chan struct{}, 1),
 	}).handlers(router, cloud)
 	return p.guard(router), nil
 }

@@ -44,6 +44,9 @@ func (f *inspected) read() error {
 			default:
 				f.have = append(f.have, leaf(leafHash(line)))
 				f.look(line)
+				if f.start.size()+uint64(len(f.have)) == f.q.report.Signed+1 {
+					f.q.unsigned = timeOf(line)
+				}
 			}
 			return nil
 		})

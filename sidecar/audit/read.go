@@ -45,6 +45,13 @@ type selected struct {
 	Outcome     string    `json:"outcome"`
 }
 
+// timeOf returns the time of a record, the zero time of what is none.
+func timeOf(line []byte) time.Time {
+	var r selected
+	_ = json.Unmarshal(line, &r)
+	return r.Time
+}
+
 // accepts reports whether a line is one that the query selects. A line that is no record is none.
 func (q *Query) accepts(line []byte) bool {
 	var r selected

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"time"
 
 	"golang.org/x/mod/sumdb/note"
 )
@@ -73,6 +74,8 @@ type inquiry struct {
 	tree        tree         // as the next file begins
 	lost        int          // the missing file since which that is not known, 0 if it is
 	marked      uint64       // the largest mark that the records have
+	given       bool         // the keys are the caller's own
+	unsigned    time.Time    // of the first record that no signature covers
 	markers     markers
 }
 
@@ -106,6 +109,7 @@ func (q *inquiry) readDatabase() error {
 			q.vouch(mark{a.Size, start.root(), a.File - 1, false, "the database"})
 		}
 	}
+	q.given = q.Keys != nil
 	if q.Keys == nil && q.anchor != nil {
 		q.Keys = q.anchor.verifiers()
 	}
@@ -248,8 +252,12 @@ func (q *inquiry) conclude() {
 	if q.head == nil && q.newest == nil {
 		q.find(Checkpoint, checkpointName, 0, 0, "it is missing, so nobody knows where the log ends")
 	}
-	if n := min(end, q.marked); n > q.report.Signed {
-		q.report.note("%s not signed yet", count(int(n-q.report.Signed), "record is", "records are"))
+	switch n := min(end, q.marked); {
+	case n <= q.report.Signed:
+	case q.given && q.report.Signed == 0:
+		q.find(Uncovered, nameOf(q.first), q.report.First, 0, "nothing is signed with the key that was given")
+	default:
+		q.report.note("%s not signed yet, the first of %s", count(int(n-q.report.Signed), "record is", "records are"), q.unsigned.UTC().Format(time.RFC3339))
 	}
 }
 

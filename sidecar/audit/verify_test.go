@@ -350,11 +350,27 @@ func TestKeys(t *testing.T) {
 	if _, err := Verify(t.Context(), Source{Dir: w.Dir}); err == nil {
 		t.Error("it verifies under no key")
 	}
+	bare := newWorld(t, 0)
+	bare.key.away(errors.New("unplugged"))
+	bare.write(t, 2)
+	if r := wantClean(t, bare.source(t)); len(r.Notes) != 1 || !strings.Contains(r.Notes[0], "3 records are not signed yet, the first of 2") {
+		t.Errorf("without signatures: %+v", r)
+	}
+	src = bare.source(t)
+	src.Keys = (&anchor{Keys: bareKeys(t, bare)}).verifiers()
+	if r := verify(t, src); len(r.Findings) != 1 || r.Findings[0].Kind != Uncovered {
+		t.Errorf("without signatures, under a key that is given: %v", r.Findings)
+	}
 	for _, text := range []string{"", "a", "a+b+c", strings.Replace(a.Keys[0], "keyside", "keyside2", 1) + "x", a.Keys[0] + "\n", a.Keys[0][:60]} {
 		if _, err := ParseVerifier(text); err == nil {
 			t.Errorf("%q is a key", text)
 		}
 	}
+}
+
+func bareKeys(t testing.TB, w *world) []string {
+	a, _ := w.heads.head(t)
+	return a.Keys
 }
 
 // TestVerifyWhileWriting verifies a log again and again while it grows and rotates.
