@@ -44,10 +44,14 @@ func Verify(ctx context.Context, src Source) (*Report, error) {
 	return q.report, q.markers.settle(q.Dir, q.report, q.first, q.marked)
 }
 
-// Verify verifies the log up to now, while it is written. Meanwhile no file is removed.
+// Verify verifies the log up to now, while it is written. Meanwhile no file is removed. Where keys are given it has the log
+// signed before, if the HSM can.
 func (l *Log) Verify(ctx context.Context, keys []note.Verifier) (*Report, error) {
 	if l.opts.Heads == nil {
 		return nil, errors.New("the log has no head to be held to")
+	}
+	if keys != nil && l.checkpoints != nil {
+		_ = l.checkpoints.signNow(ctx) // which says itself what is wrong
 	}
 	l.retaining.RLock()
 	defer l.retaining.RUnlock()
