@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -244,13 +245,16 @@ func TestEmptyLogs(t *testing.T) {
 	k := newKey("a")
 	create(t, s, k)
 	crashed := leftByKill(t, s)
-	for _, name := range []string{"00007.mem", "00009.mem", "000004.vlog"} {
+	for _, name := range []string{"00007.mem", "00009.mem", "000004.vlog", tryPrefix + "1"} {
 		if err := os.WriteFile(filepath.Join(crashed, name), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if got, err := open(t, Options{Dir: crashed}).Key(ctx, k.ID); err != nil || !equal(got, k) {
 		t.Errorf("key is %+v (%v)", got, err)
+	}
+	if _, err := os.Stat(filepath.Join(crashed, tryPrefix+"1")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the file of a merge that was cut short: %v", err)
 	}
 }
 

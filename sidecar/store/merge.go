@@ -19,6 +19,9 @@ const (
 	largeTable = 2 * memTableSize
 )
 
+// tryPrefix begins the names of the files by which the store finds out whether files can be made.
+const tryPrefix = "try-"
+
 // errUnmerged is badger's refusal to merge now. It does no harm, and another try may succeed.
 var errUnmerged = errors.New("tables are not merged")
 
@@ -60,7 +63,7 @@ func (s *Store) merge() error {
 
 // tryFile makes a file as long as a table may become, and looks for the room that all of them take once more.
 func (s *Store) tryFile() error {
-	f, err := os.CreateTemp(s.opts.Dir, "try-")
+	f, err := os.CreateTemp(s.opts.Dir, tryPrefix)
 	if err != nil {
 		return err
 	}

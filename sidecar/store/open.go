@@ -139,7 +139,7 @@ func writable(path string, mode uint32) error {
 }
 
 // removeEmpty removes the empty logs that a kill leaves while badger makes or removes one: badger 4.9 takes them for new
-// ones and refuses to open the database (github.com/dgraph-io/badger/issues/2207). It leaves another process's alone.
+// ones and refuses to open the database (github.com/dgraph-io/badger/issues/2207). What a kill leaves of tryFile goes, too.
 func removeEmpty(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -150,7 +150,9 @@ func removeEmpty(dir string) error {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		if ext := filepath.Ext(e.Name()); err == nil && info.Size() == 0 && (ext == ".mem" || ext == ".vlog") {
+		ext := filepath.Ext(e.Name())
+		empty := err == nil && info.Size() == 0 && (ext == ".mem" || ext == ".vlog")
+		if empty || strings.HasPrefix(e.Name(), tryPrefix) {
 			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
 				return err
 			}
