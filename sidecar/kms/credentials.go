@@ -235,6 +235,9 @@ func (s *Service) CreateToken(ctx context.Context, in CreateTokenInput) (*NewTok
 			return nil, err
 		}
 		r.target = who.Name
+		if cmp.Or(who.Account, s.account) != s.account { // which the token's record has no place for: it would have the grants of ours
+			return nil, Errorf(CodeInvalidRequest, "a token belongs to account %s, and its user does not", s.account).In("user")
+		}
 		var random [tokenSize]byte
 		rand.Read(random[:]) // never fails
 		defer clear(random[:])

@@ -307,6 +307,18 @@ func TestToken(t *testing.T) {
 	wantCode(t, err, kms.CodeInvalidRequest)
 }
 
+// TestTokenOfOtherAccount holds that nobody gets the grants of another account by a token.
+func TestTokenOfOtherAccount(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	for account, code := range map[string]kms.Code{"": "ok", "acc": "ok", "other": kms.CodeInvalidRequest} {
+		ctx := kms.WithCall(context.Background(), &kms.Call{
+			Principal: policy.Principal{Name: "partner", Account: account, Role: policy.Administrator}, Caller: policy.Caller{Known: true},
+		})
+		_, err := w.CreateToken(ctx, kms.CreateTokenInput{})
+		wantCode(t, err, code)
+	}
+}
+
 // TestDeletedMeanwhile holds that a request that was opening a secret while it was deleted does not bring it back.
 func TestDeletedMeanwhile(t *testing.T) {
 	w := newWorld(t, kms.Limits{})
