@@ -22,12 +22,17 @@ import (
 //
 //	g id grant         a grant: grantFormat, JSON, and a checksum over the entry's key and both (CRC-32C)
 //
-// Format 1 had no seals, and was never released. The grant's id is 32 bytes. All of them are in memory, too, and what is there is what is on disk: it is read at start, and
+// Format 1 had no seals, and was never released: what has none cannot be told from what somebody wrote into the database. The
+// grant's id is 32 bytes. All of them are in memory, too, and what is there is what is on disk: it is read at start, and
 // replaced after a commit and before the next one begins. One that cannot be read stops the start, because to leave it out
 // would be to guess what its maker allowed.
 const grantFormat = 2
 
-var errGrant = errors.New("a grant is damaged: restore the database from a backup")
+var (
+	errGrant    = errors.New("a grant is damaged: restore the database from a backup")
+	errUnsealed = errors.New("a grant has no seal, as a development version of keyside made them: run that version once more to revoke its grants, " +
+		"and make them again with this one")
+)
 
 // storedGrant is a grant as it is stored. Its names are the format, as storedKey's are.
 type storedGrant struct {
@@ -65,12 +70,19 @@ func encodeGrant(g *policy.Grant) ([]byte, error) {
 
 // decodeGrant reads a grant. What is not exactly one is an error.
 func decodeGrant(key, value []byte) (*policy.Grant, error) {
-	if len(key) != grantSize() || len(value) < 1+crc32.Size || value[0] != grantFormat {
-		return nil, fmt.Errorf("%w: unknown format", errGrant)
+	if len(key) != grantSize() || len(value) < 1+crc32.Size {
+		return nil, fmt.Errorf("%w: too short", errGrant)
 	}
 	body := value[:len(value)-crc32.Size]
 	if binary.BigEndian.Uint32(value[len(body):]) != checksum(key, body) {
 		return nil, fmt.Errorf("%w: wrong checksum", errGrant)
+	}
+	switch body[0] {
+	case grantFormat:
+	case 1:
+		return nil, errUnsealed
+	default:
+		return nil, fmt.Errorf("%w: unknown format", errGrant)
 	}
 	var stored storedGrant
 	if err := json.Unmarshal(body[1:], &stored, json.RejectUnknownMembers(true)); err != nil {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"reflect"
 	"slices"
@@ -118,6 +119,14 @@ func TestDamagedGrant(t *testing.T) {
 		}
 		tamper(t, dir, func(txn *badger.Txn) error { return errors.Join(txn.Delete(c.name), txn.Set(grantKey(g), value)) })
 	}
+	old := append([]byte{1}, value[1:len(value)-4]...)
+	tamper(t, dir, func(txn *badger.Txn) error {
+		return txn.Set(grantKey(g), binary.BigEndian.AppendUint32(old, checksum(grantKey(g), old)))
+	})
+	if _, err := Open(Options{Dir: dir, Tenant: "default"}); !errors.Is(err, errUnsealed) || !strings.Contains(err.Error(), g.ID) {
+		t.Errorf("with a grant from before there were seals: %v", err)
+	}
+	tamper(t, dir, func(txn *badger.Txn) error { return txn.Set(grantKey(g), value) })
 	s = open(t, Options{Dir: dir})
 	if got := s.Grants(key.ID); len(got) != 1 || !reflect.DeepEqual(got[0], g) {
 		t.Errorf("grants are %+v", got)
