@@ -93,25 +93,28 @@ func readPolicy(path string) ([]byte, error) {
 	return body, err
 }
 
+// catchHangups has SIGHUP wait for reloadOnHangup, also before there is something to reload and when all ends: by itself it
+// would end the process on the spot.
+func (p *process) catchHangups() (stop func()) {
+	p.hangups = make(chan os.Signal, 1)
+	signal.Notify(p.hangups, syscall.SIGHUP)
+	return func() { signal.Stop(p.hangups) }
+}
+
 // reloadOnHangup reads the policies again on SIGHUP. Bad ones leave those in force that are.
 func (p *process) reloadOnHangup() (stop func()) {
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
 	done := make(chan struct{})
 	go func() {
 		for {
 			select {
-			case <-hangups:
+			case <-p.hangups:
 				p.reload()
 			case <-done:
 				return
 			}
 		}
 	}()
-	return func() {
-		signal.Stop(hangups)
-		close(done)
-	}
+	return func() { close(done) }
 }
 
 func (p *process) reload() {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -35,6 +36,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	}
 	tune(&cfg, log)
 	p := &process{cfg: cfg, log: log}
+	defer p.catchHangups()()
 	err := p.open(ctx)
 	if err == nil {
 		err = p.serve(ctx)
@@ -61,6 +63,8 @@ type process struct {
 	hsm     *hsm
 	core    *kms.Service
 	health  *health
+
+	hangups chan os.Signal // SIGHUPs that came
 
 	draining context.Context // ends when what would never end by itself must
 	drain    context.CancelFunc

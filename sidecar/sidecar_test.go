@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -142,6 +143,49 @@ func (n *node) refusesToStart(want ...string) {
 	for _, w := range want {
 		if !strings.Contains(err.Error(), w) {
 			n.t.Errorf("it says %q, which lacks %q", err, w)
+		}
+	}
+}
+
+// says calls a function when a log says something.
+type says struct {
+	*lockedBuffer
+	what string
+	then func()
+}
+
+func (s *says) Write(p []byte) (int, error) {
+	n, err := s.lockedBuffer.Write(p)
+	if strings.Contains(string(p), s.what) {
+		s.then()
+	}
+	return n, err
+}
+
+// TestHangup holds that a SIGHUP before the sidecar serves, and one when it has ended serving, end nothing: the first reloads
+// the policies as soon as there are any.
+func TestHangup(t *testing.T) {
+	for at, reloads := range map[string]int{"hsm ready": 1, "draining": 0} {
+		n := newNode(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		out := &says{&n.log, at, func() {
+			if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+				t.Error(err)
+			}
+		}}
+		ended := make(chan error, 1)
+		go func() { ended <- Run(ctx, n.cfg, slog.New(slog.NewTextHandler(out, nil))) }()
+		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+			if text := n.log.String(); strings.Contains(text, "serving") && strings.Count(text, "policies reloaded") == reloads {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("at %s: it does not serve, or reload\n%s", at, n.log.String())
+			}
+		}
+		cancel()
+		if err := <-ended; err != nil || !strings.Contains(n.log.String(), at) {
+			t.Errorf("at %s: %v\n%s", at, err, n.log.String())
 		}
 	}
 }
