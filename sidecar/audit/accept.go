@@ -57,7 +57,11 @@ func (l *Log) recordAcceptance() error {
 			continue
 		}
 		texts = append(texts, f.String())
-		if f.state != "" && !slices.Contains(states, f.state) {
+		lasts, err := l.lasts(f)
+		if err != nil {
+			return err
+		}
+		if lasts && !slices.Contains(states, f.state) {
 			states = append(states, f.state)
 		}
 	}
@@ -65,6 +69,20 @@ func (l *Log) recordAcceptance() error {
 		texts = append(texts, fmt.Sprintf("and %d more", more))
 	}
 	return l.markBy(l.opts.accepted.by, OpLossAccepted, strings.Join(texts, "; "), strings.Join(states, " "))
+}
+
+// lasts reports whether a file stays as it was found. One that is mended by the log's going on is accepted this once: what
+// happened to it must not be excused when it happens again.
+func (l *Log) lasts(f Finding) (bool, error) {
+	mended := []string{"", checkpointName, nameOf(l.number), fmt.Sprintf(leavesOfFile, l.number)}
+	for _, end := range l.rotated { // which are signed soon
+		mended = append(mended, fmt.Sprintf(checkpointOfFile, end.number))
+	}
+	if slices.Contains(mended, f.File) {
+		return false, nil
+	}
+	now, err := stateOf(l.opts.Dir, f.File)
+	return now == f.state, err
 }
 
 // void gives a checkpoint another name, under which nobody looks for it.

@@ -168,6 +168,7 @@ type damage struct {
 	record uint64
 	line   int
 	only   bool // it is the one finding
+	mended bool // when the log goes on
 }
 
 // do does it, and returns what undoes it.
@@ -214,34 +215,34 @@ func damages(t testing.TB) (*world, []damage) {
 	lastRecords := bytes.SplitAfter(all[nameOf(last)], []byte("\n"))
 	forged := bytes.Replace(lastRecords[0], []byte(`"owner"`), []byte(`"nobody"`), 1)
 	return w, []damage{
-		{"a record deleted in the midst", map[string][]byte{nameOf(2): edit(0, 1, 3, 4)}, Missing, nameOf(2), first + 3, 3, true},
-		{"the first record deleted", map[string][]byte{nameOf(2): edit(1, 2, 3, 4)}, Missing, nameOf(2), first + 1, 1, true},
-		{"two records swapped", map[string][]byte{nameOf(2): edit(0, 3, 2, 1, 4)}, Swapped, nameOf(2), first + 2, 2, true},
-		{"neighbours swapped", map[string][]byte{nameOf(2): edit(0, 2, 1, 3, 4)}, Swapped, nameOf(2), first + 2, 2, true},
-		{"a record twice", map[string][]byte{nameOf(2): edit(0, 1, 2, 2, 3, 4)}, Added, nameOf(2), first + 4, 4, true},
-		{"a record of another file", map[string][]byte{nameOf(2): append(edit(0, 1), append(bytes.Clone(forged), edit(2, 3, 4)...)...)}, Added, nameOf(2), first + 3, 3, true},
-		{"two files swapped", map[string][]byte{nameOf(1): all[nameOf(2)], nameOf(2): all[nameOf(1)]}, FileSwapped, nameOf(2), first + 1, 0, false},
+		{"a record deleted in the midst", map[string][]byte{nameOf(2): edit(0, 1, 3, 4)}, Missing, nameOf(2), first + 3, 3, true, false},
+		{"the first record deleted", map[string][]byte{nameOf(2): edit(1, 2, 3, 4)}, Missing, nameOf(2), first + 1, 1, true, false},
+		{"two records swapped", map[string][]byte{nameOf(2): edit(0, 3, 2, 1, 4)}, Swapped, nameOf(2), first + 2, 2, true, false},
+		{"neighbours swapped", map[string][]byte{nameOf(2): edit(0, 2, 1, 3, 4)}, Swapped, nameOf(2), first + 2, 2, true, false},
+		{"a record twice", map[string][]byte{nameOf(2): edit(0, 1, 2, 2, 3, 4)}, Added, nameOf(2), first + 4, 4, true, false},
+		{"a record of another file", map[string][]byte{nameOf(2): append(edit(0, 1), append(bytes.Clone(forged), edit(2, 3, 4)...)...)}, Added, nameOf(2), first + 3, 3, true, false},
+		{"two files swapped", map[string][]byte{nameOf(1): all[nameOf(2)], nameOf(2): all[nameOf(1)]}, FileSwapped, nameOf(2), first + 1, 0, false, false},
 		{"two files swapped, with their leaves", map[string][]byte{nameOf(1): all[nameOf(2)], nameOf(2): all[nameOf(1)],
-			leaves(1): all[leaves(2)], leaves(2): all[leaves(1)]}, FileSwapped, nameOf(1), 1, 0, false},
-		{"a file removed", map[string][]byte{nameOf(2): nil}, FileMissing, nameOf(2), first + 1, 0, true},
-		{"a file removed with all beside it", map[string][]byte{nameOf(2): nil, leaves(2): nil, checkpoint(2): nil}, FileMissing, nameOf(2), first + 1, 0, false},
-		{"the last file removed", map[string][]byte{nameOf(last): nil}, FileMissing, nameOf(last), 0, 0, true},
-		{"the first file removed", map[string][]byte{nameOf(1): nil}, FileMissing, nameOf(1), 1, 0, true},
-		{"a checkpoint removed", map[string][]byte{checkpoint(2): nil}, Checkpoint, checkpoint(2), 0, 0, true},
-		{"the newest checkpoint removed", map[string][]byte{checkpointName: nil}, Checkpoint, checkpointName, 0, 0, true},
-		{"an older checkpoint as the newest", map[string][]byte{checkpointName: all[checkpoint(2)]}, Checkpoint, checkpointName, 0, 0, true},
-		{"a checkpoint of another file", map[string][]byte{checkpoint(2): all[checkpoint(1)]}, Checkpoint, checkpoint(2), 0, 0, false},
-		{"the leaves removed", map[string][]byte{leaves(2): nil}, Leaves, leaves(2), 0, 0, true},
-		{"a forged record at the end", map[string][]byte{nameOf(last): append(bytes.Clone(all[nameOf(last)]), forged...)}, Added, nameOf(last), 0, 0, false},
+			leaves(1): all[leaves(2)], leaves(2): all[leaves(1)]}, FileSwapped, nameOf(1), 1, 0, false, false},
+		{"a file removed", map[string][]byte{nameOf(2): nil}, FileMissing, nameOf(2), first + 1, 0, true, false},
+		{"a file removed with all beside it", map[string][]byte{nameOf(2): nil, leaves(2): nil, checkpoint(2): nil}, FileMissing, nameOf(2), first + 1, 0, false, false},
+		{"the last file removed", map[string][]byte{nameOf(last): nil}, FileMissing, nameOf(last), 0, 0, true, true},
+		{"the first file removed", map[string][]byte{nameOf(1): nil}, FileMissing, nameOf(1), 1, 0, true, false},
+		{"a checkpoint removed", map[string][]byte{checkpoint(2): nil}, Checkpoint, checkpoint(2), 0, 0, true, true},
+		{"the newest checkpoint removed", map[string][]byte{checkpointName: nil}, Checkpoint, checkpointName, 0, 0, true, true},
+		{"an older checkpoint as the newest", map[string][]byte{checkpointName: all[checkpoint(2)]}, Checkpoint, checkpointName, 0, 0, true, false},
+		{"a checkpoint of another file", map[string][]byte{checkpoint(2): all[checkpoint(1)]}, Checkpoint, checkpoint(2), 0, 0, false, false},
+		{"the leaves removed", map[string][]byte{leaves(2): nil}, Leaves, leaves(2), 0, 0, true, false},
+		{"a forged record at the end", map[string][]byte{nameOf(last): append(bytes.Clone(all[nameOf(last)]), forged...)}, Added, nameOf(last), 0, 0, false, false},
 		{"a forged record at the end, with its leaf", map[string][]byte{nameOf(last): append(bytes.Clone(all[nameOf(last)]), forged...),
-			leaves(last): append(bytes.Clone(all[leaves(last)]), leafHash(bytes.TrimSpace(forged))...)}, Added, nameOf(last), 0, 0, true},
-		{"a forged file at the end", map[string][]byte{nameOf(last + 1): forged}, Added, nameOf(last + 1), 0, 0, false},
-		{"a forged file far off", map[string][]byte{nameOf(last + 2): forged}, FileMissing, nameOf(last + 1), 0, 0, false},
-		{"half a record at the end", map[string][]byte{nameOf(last): append(bytes.Clone(all[nameOf(last)]), "{"...)}, Added, nameOf(last), 0, 0, true},
+			leaves(last): append(bytes.Clone(all[leaves(last)]), leafHash(bytes.TrimSpace(forged))...)}, Added, nameOf(last), 0, 0, true, false},
+		{"a forged file at the end", map[string][]byte{nameOf(last + 1): forged}, Added, nameOf(last + 1), 0, 0, false, false},
+		{"a forged file far off", map[string][]byte{nameOf(last + 2): forged}, FileMissing, nameOf(last + 1), 0, 0, false, false},
+		{"half a record at the end", map[string][]byte{nameOf(last): append(bytes.Clone(all[nameOf(last)]), "{"...)}, Added, nameOf(last), 0, 0, true, false},
 		{"a record changed, with its leaf", map[string][]byte{nameOf(2): append(bytes.Clone(forged), edit(1, 2, 3, 4)...),
-			leaves(2): append(leafHash(bytes.TrimSpace(forged)), all[leaves(2)][hashSize:]...)}, Changed, nameOf(2), first + 1, 1, true},
+			leaves(2): append(leafHash(bytes.TrimSpace(forged)), all[leaves(2)][hashSize:]...)}, Changed, nameOf(2), first + 1, 1, true, false},
 		{"the last record deleted, with its leaf", map[string][]byte{nameOf(last): bytes.Join(lastRecords[:len(lastRecords)-2], nil),
-			leaves(last): all[leaves(last)][:len(all[leaves(last)])-hashSize]}, Truncated, nameOf(last), 0, 0, true},
+			leaves(last): all[leaves(last)][:len(all[leaves(last)])-hashSize]}, Truncated, nameOf(last), 0, 0, true, false},
 	}
 }
 
@@ -300,6 +301,11 @@ func TestAcceptLoss(t *testing.T) {
 			}
 			if again, err := AcceptLoss(t.Context(), w.Options, policy.Caller{}); err != nil || !again.OK() {
 				t.Errorf("a second time: %v, %v", again, err)
+			}
+			again := w.copy(t)
+			c.do(t, again.Dir)
+			if r := verify(t, again.source(t)); c.mended && r.OK() {
+				t.Error("the same, done again, is not found")
 			}
 			numbers, _ := list(w.Dir)
 			name := nameOf(numbers[len(numbers)-1])
