@@ -81,7 +81,7 @@ func (m *markers) settle(dir string, r *Report, first int, upTo uint64) error {
 	if removed := m.removed; first > 1 && removed < first-1 {
 		r.add(Finding{Kind: FileMissing, File: nameOf(removed + 1), Record: 1, Detail: fmt.Sprintf("the files up to %s are missing, and the log "+
 			"does not say that retention removed them", nameOf(first-1))})
-	} else if first > 1 {
+	} else if first > 1 && r.First > 1 { // else nothing says how many
 		r.Removed = r.First - 1
 		r.note("%s removed by retention", count(int(r.Removed), "record was", "records were"))
 	}

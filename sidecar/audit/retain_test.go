@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/keyside/keyside/policy"
 )
 
 // movedClock is a clock that a test sets.
@@ -126,6 +128,20 @@ func TestRetentionIsNoExcuse(t *testing.T) {
 	os.Remove(fileName(c.Dir, numbers[0]))
 	if r := verify(t, c.source(t)); len(r.Findings) != 1 || r.Findings[0].Kind != FileMissing || r.Findings[0].File != nameOf(numbers[0]) {
 		t.Errorf("%v", r.Findings)
+	}
+	c = w.copy(t)
+	begun := fmt.Sprintf(checkpointOfFile, numbers[0]-1)
+	os.Remove(filepath.Join(c.Dir, begun))
+	r := verify(t, c.source(t))
+	if len(r.Findings) != 2 || r.Findings[0].Kind != Checkpoint || r.Findings[0].File != begun ||
+		r.Findings[1].Kind != Uncovered || r.Findings[1].File != nameOf(numbers[0]) {
+		t.Errorf("without %s: %v", begun, r.Findings)
+	}
+	if _, err := AcceptLoss(t.Context(), c.Options, policy.Caller{}); err != nil {
+		t.Error(err)
+	}
+	if r := verify(t, c.source(t)); !r.OK() {
+		t.Errorf("without %s, which is accepted: %v", begun, r.Findings)
 	}
 	c = w.copy(t)
 	os.Remove(c.heads.path)

@@ -200,7 +200,7 @@ func (q *inquiry) readCheckpoint(name string, number int) error {
 
 func nameOf(number int) string { return fmt.Sprintf(namePattern, number) }
 
-// listFiles finds out which files there should be, and how the first of them began.
+// listFiles finds out which files there should be, and how the first of them began, if anything says so.
 func (q *inquiry) listFiles() (err error) {
 	if q.numbers, err = list(q.Dir); err != nil {
 		return err
@@ -219,12 +219,12 @@ func (q *inquiry) listFiles() (err error) {
 		q.last = max(q.last, m.file)
 	}
 	q.tree = emptyTree()
-	if q.first > 1 {
-		var known bool
-		if q.tree, known = q.begins[q.first]; !known {
-			return fmt.Errorf("%s is the first file, and how the log was before it cannot be known without %s", nameOf(q.first),
-				fmt.Sprintf(checkpointOfFile, q.first-1))
-		}
+	if begun, known := q.begins[q.first]; known {
+		q.tree = begun
+	} else {
+		q.lost = q.first - 1
+		q.find(Checkpoint, fmt.Sprintf(checkpointOfFile, q.lost), 0, 0, "it is missing, and with it how the log was before %s, which is the first file",
+			nameOf(q.first))
 	}
 	q.report.First = q.tree.size() + 1
 	return nil
