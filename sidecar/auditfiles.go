@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -99,10 +100,27 @@ func (f AuditFiles) exportedKeys() (keys []audit.VerifierKey, err error) {
 	return keys, nil
 }
 
+// belongTo refuses files of another user than the one with a uid: what root made among them the sidecar could not write.
+func (f AuditFiles) belongTo(uid int) error {
+	for _, dir := range []string{f.Audit, f.Data} {
+		info, err := os.Stat(dir)
+		if err != nil {
+			return err
+		}
+		if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Uid) != uid {
+			return fmt.Errorf("%s belongs to uid %d: run this as that user, the sidecar's", dir, st.Uid)
+		}
+	}
+	return nil
+}
+
 // AcceptLoss has the log of a node that does not run go on with what is there, on record, and returns what was accepted.
 func (f AuditFiles) AcceptLoss(ctx context.Context, by policy.Caller, log *slog.Logger) (*audit.Report, error) {
 	if f.Data == "" {
 		return nil, errors.New("the folder of the database is needed")
+	}
+	if err := f.belongTo(os.Geteuid()); err != nil {
+		return nil, err
 	}
 	release, err := f.claim()
 	if err != nil {

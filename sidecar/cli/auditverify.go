@@ -233,9 +233,9 @@ func auditAcceptLoss() *cobra.Command {
 	var yes yesFlag
 	cmd := &cobra.Command{
 		Use: "accept-loss", Short: "have a log go on from which records are missing, on record for good",
-		Long: `Have the log of a sidecar that does not run go on although records are missing or changed. First restore its files from where they
-were copied to, if they were: what is accepted here is lost. A record in the log says what was accepted, when, and by which
-uid, and audit verify says it from then on. A log that verifies is left as it is.`,
+		Long: `Have the log of a sidecar that does not run go on although records are missing or changed. Run it as the sidecar's user. First
+restore its files from where they were copied to, if they were: what is accepted here is lost. A record in the log says what was
+accepted, when, and by which uid, and audit verify says it from then on. A log that verifies is left as it is.`,
 		Example: `  keyside audit accept-loss --dir stopped`,
 	}
 	dirs.add(cmd)
