@@ -117,17 +117,61 @@ func (o *own) exportAudit(ctx context.Context, x *dialect.Exchange) error {
 	})
 }
 
-// streamAudit decides and records an operation on the log, and lets its answer end before the process does.
+// readmitEvery is how often a reader's right to read on is looked at.
+const readmitEvery = 2 * time.Second
+
+// readmit ends what runs under a context when whose call it is may read no more: his process has ended, his access key or token
+// is good no more, or other policies count. It returns why, once that is known.
+func (o *own) readmit(ctx context.Context, cancel context.CancelFunc) (why func() error) {
+	var refused error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(readmitEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return
+			}
+			if refused = o.readmitNow(ctx); refused != nil {
+				cancel()
+				return
+			}
+		}
+	}()
+	return func() error {
+		cancel()
+		<-done
+		return refused
+	}
+}
+
+func (o *own) readmitNow(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readmitEvery) // an answer that ends meanwhile is no refusal
+	defer cancel()
+	if !dialect.CallerFrom(ctx).Known {
+		return o.core.Refuse(ctx, policy.OpReadAudit, kms.Errorf(kms.CodeDenied, "the process that asked has ended"))
+	}
+	return o.core.Readmit(ctx, policy.OpReadAudit)
+}
+
+// streamAudit decides and records an operation on the log. Its answer ends before the process does, and with the right to it.
 func (o *own) streamAudit(ctx context.Context, x *dialect.Exchange, target string, write func(context.Context, io.Writer) error) error {
 	if err := o.core.AdmitAbout(ctx, policy.OpReadAudit, target); err != nil {
 		return err
 	}
-	id := x.RequestID
+	id, call := x.RequestID, kms.CallFrom(ctx)
 	x.Stream = func(ctx context.Context, w io.Writer) error {
-		ctx, cancel := context.WithCancel(ctx)
+		ctx, cancel := context.WithCancel(kms.WithCall(ctx, call))
 		defer cancel()
 		defer context.AfterFunc(o.draining, cancel)()
+		why := o.readmit(ctx, cancel)
 		err := write(ctx, w)
+		if refused := why(); refused != nil {
+			err = refused
+		}
 		if err != nil && !errors.Is(err, context.Canceled) {
 			o.log.Warn("the audit log was not read to its end", slog.String("request_id", id), slog.String("operation", target), slog.Any("error", err))
 		}

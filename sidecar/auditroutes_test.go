@@ -74,6 +74,47 @@ func TestAuditRoutes(t *testing.T) {
 	}
 }
 
+// TestAuditReaderLosesHisRight holds that who follows the audit log reads no more soon after his token is good no more, and that
+// this is on record.
+func TestAuditReaderLosesHisRight(t *testing.T) {
+	n := newNode(t)
+	c, _ := n.run()
+	ctx := t.Context()
+	made := must(c.CreateCredential(ctx, "eye", "auditor"))
+	token := must(c.CreateToken(ctx, "eye", time.Hour))
+	caller := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", n.cfg.Socket)
+	}}}
+	req := must(http.NewRequestWithContext(ctx, http.MethodPost, "http://localhost"+client.AuditQueryPath, strings.NewReader(`{"follow":true}`)))
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("X-Auth-Token", token.Token)
+	res := must(caller.Do(req))
+	defer func() { _ = res.Body.Close() }()
+	if res.StatusCode != http.StatusOK {
+		t.Fatalf("status %d", res.StatusCode)
+	}
+	if err := c.DeleteCredential(ctx, made.AccessKey); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(io.Discard, res.Body)
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		if err == nil {
+			t.Error("its end looks like an end in order")
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("it goes on")
+	}
+	if !strings.Contains(n.audit(), `"operation":"read-audit-log","trace":"readAuditLog","dialect":"keyside","tenant":"test","principal":"eye"`) ||
+		!strings.Contains(n.audit(), `"outcome":"Unauthenticated"`) {
+		t.Errorf("the refusal is not on record:\n%s", n.audit())
+	}
+}
+
 // TestAuditRequests holds that wrong requests about the audit log are refused, with the field at fault, and recorded.
 func TestAuditRequests(t *testing.T) {
 	n := newNode(t)

@@ -19,6 +19,8 @@ type Call struct {
 	Trace     string  // that the operation is in its record, where not its own; a dialect sets it
 	AccessKey string  // that signed the request, or was said to have; empty where none did
 	Token     bool    // the request showed a token, and nothing else says who sent it
+	// Valid returns an error where the access key or the token is good no more. nil: the kernel says who calls.
+	Valid func(context.Context) error
 }
 
 type callKey struct{}

@@ -302,6 +302,24 @@ func (s *Service) Admit(ctx context.Context, op policy.Operation) error {
 	return s.AdmitAbout(ctx, op, "")
 }
 
+// Readmit decides an operation that was admitted once more, for an answer that goes on while rights change. That it may go on is
+// not recorded, that it may not is.
+func (s *Service) Readmit(ctx context.Context, op policy.Operation) error {
+	r := s.newRequest(ctx, op)
+	if r.call == nil {
+		return denied()
+	}
+	if r.call.Valid != nil {
+		if err := r.call.Valid(ctx); err != nil {
+			return s.Refuse(ctx, op, err)
+		}
+	}
+	if err := s.allow(&r, nil, nil); err != nil {
+		return s.finish(ctx, &r, err)
+	}
+	return nil
+}
+
 // AdmitAbout is Admit for an operation whose record names a target.
 func (s *Service) AdmitAbout(ctx context.Context, op policy.Operation, target string) error {
 	_, err := run(ctx, s, op, func(_ context.Context, r *request) (struct{}, error) {

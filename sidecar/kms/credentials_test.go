@@ -319,6 +319,33 @@ func TestTokenOfOtherAccount(t *testing.T) {
 	}
 }
 
+// TestReadmit holds that what was admitted may go on without a record until the right to it, or the credential, is gone, with one.
+func TestReadmit(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	wantCode(t, w.Readmit(context.Background(), policy.OpReadAudit), kms.CodeDenied)
+	wantCode(t, w.AdmitAbout(admin, policy.OpReadAudit, "tail"), "ok")
+	admitted := w.audit.last(t)
+	wantCode(t, w.Readmit(admin, policy.OpReadAudit), "ok")
+	if last := w.audit.last(t); last != admitted {
+		t.Errorf("recorded as %+v", last)
+	}
+	call := *kms.CallFrom(admin)
+	call.Valid = func(context.Context) error { return kms.Errorf(kms.CodeTokenExpired, "token has expired") }
+	wantCode(t, w.Readmit(kms.WithCall(context.Background(), &call), policy.OpReadAudit), kms.CodeTokenExpired)
+	if last := w.audit.last(t); last.Operation != policy.OpReadAudit || last.Decision != "deny" || last.Outcome != string(kms.CodeTokenExpired) {
+		t.Errorf("recorded as %+v", last)
+	}
+	forbid, err := policy.ParsePolicies(policy.Text{Name: "p.cedar", Body: []byte(`@id("no") forbid (principal, action == Action::"read-audit-log", resource);`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.SetPolicies(forbid)
+	wantCode(t, w.Readmit(admin, policy.OpReadAudit), kms.CodeDenied)
+	if last := w.audit.last(t); last.Decision != "deny" || !strings.Contains(last.By, "forbidden") {
+		t.Errorf("recorded as %+v", last)
+	}
+}
+
 // TestDeletedMeanwhile holds that a request that was opening a secret while it was deleted does not bring it back.
 func TestDeletedMeanwhile(t *testing.T) {
 	w := newWorld(t, kms.Limits{})

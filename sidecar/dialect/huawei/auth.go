@@ -65,6 +65,10 @@ func (d *Dialect) checkSignature(ctx context.Context, call *kms.Call, header str
 		return err
 	}
 	call.Principal, err = d.cfg.Core.Authenticate(ctx, s.accessKey, func(secret []byte) bool { return s.verify(text, secret) })
+	call.Valid = func(ctx context.Context) error {
+		_, err := d.cfg.Core.Authenticate(ctx, s.accessKey, func([]byte) bool { return true }) // which has been looked at
+		return err
+	}
 	return notAuthenticated(err, answers[kms.CodeUnauthenticated])
 }
 
@@ -75,6 +79,10 @@ func (d *Dialect) checkToken(ctx context.Context, call *kms.Call, token string) 
 	}
 	call.Token = true
 	call.Principal, err = d.cfg.Core.AuthenticateToken(ctx, token)
+	call.Valid = func(ctx context.Context) error {
+		_, err := d.cfg.Core.AuthenticateToken(ctx, token)
+		return err
+	}
 	return notAuthenticated(err, answer{http.StatusForbidden, "KMS.0302"})
 }
 
