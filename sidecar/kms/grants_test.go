@@ -534,9 +534,12 @@ func TestCanI(t *testing.T) {
 			t.Errorf("answer is %+v", out)
 		}
 	}
-	known, unknown := ask(other, kms.CanIInput{Operation: policy.OpEncryptData, Key: "k"}), ask(other, kms.CanIInput{Operation: policy.OpEncryptData, Key: "nothing"})
-	if known.Decision != unknown.Decision || len(known.Hints)+len(unknown.Hints) > 0 {
-		t.Errorf("who has no right learns whether the key is there: %+v, %+v", known, unknown)
+	disks := kms.WithCall(context.Background(), &kms.Call{Principal: policy.Principal{Name: "disks", Service: "evs"}, Caller: policy.Caller{Known: true}})
+	for _, ctx := range []context.Context{other, disks} {
+		known, unknown := ask(ctx, kms.CanIInput{Operation: policy.OpEncryptData, Key: "k"}), ask(ctx, kms.CanIInput{Operation: policy.OpEncryptData, Key: "nothing"})
+		if known.Decision != unknown.Decision || len(known.Hints)+len(unknown.Hints) > 0 {
+			t.Errorf("who has no right learns whether the key is there: %+v, %+v", known, unknown)
+		}
 	}
 	w.set(key.ID, func(k *kms.Key) { k.State = kms.Disabled })
 	if out := ask(admin, kms.CanIInput{Operation: policy.OpSign, Key: "k"}); !out.Decision.Allow || len(out.Hints) != 1 {
