@@ -24,7 +24,7 @@ type Principal struct {
 	Account       string      `yaml:"account"`       // that it belongs to; empty: huawei.domain_id
 	Role          policy.Role `yaml:"role"`          // administrator, user, auditor or none
 	Administrator bool        `yaml:"administrator"` // the role administrator, as files before roles have it
-	Service       string      `yaml:"service"`       // obs, evs, ims, …: may use its default master key, NAME/default, and nothing else
+	Service       string      `yaml:"service"`       // obs, evs, ims, …: may use its default master key, NAME/default, and what grants and policies allow
 }
 
 // UnmarshalYAML makes a missing uid a fault: it must not mean root by accident.
