@@ -2,9 +2,9 @@
 // changed them.
 //
 // A record is acknowledged once it is written, and with Options.Sync once it is on disk, at first in a journal beside the
-// files. Records that wait while one group is being written form the next group, which takes one fdatasync; no timer is
-// involved. After an error nothing more is acknowledged until the log has proved, with a marker of its own, that it can
-// write again.
+// files. Records that wait while one group is being written form the next group, which takes one fdatasync; where many
+// operations are under way, it waits a little for the records of some. After an error nothing more is acknowledged until the
+// log has proved, with a marker of its own, that it can write again.
 //
 // The records are the leaves of one Merkle tree. Its root is in the database soon after each group (head.go), and now and
 // then in a checkpoint that the HSM signs (sign.go). Open and Verify hold the files to both.
@@ -62,6 +62,7 @@ type Options struct {
 
 	accepted    *acceptance       // nil: no loss is
 	journalSize int64             // 0: the constant; for tests
+	patience    time.Duration     // 0: the constant; for tests
 	arrow       func(step string) // called between any two steps of which a crash may see the first only; for tests
 }
 
@@ -70,9 +71,10 @@ type Log struct {
 	opts Options
 	lock *os.File // the directory, flocked
 
-	mu    sync.Mutex // guards group and spare
-	group *group     // that records join now
-	spare []byte     // an empty buffer to reuse
+	mu     sync.Mutex    // guards group and spare
+	group  *group        // that records join now
+	spare  []byte        // an empty buffer to reuse
+	enough chan struct{} // has room for one word that an awaited group is large enough
 
 	writing sync.Mutex // held while a group is written; guards what follows
 	file    *os.File
@@ -86,6 +88,8 @@ type Log struct {
 	tree    tree   // of what is acknowledged
 	hashed  []byte // the leaf hashes of the group being written
 	before  int    // records of the last group
+	hurry   int    // how many groups are not waited for
+	hurried int    // what hurry was after the last wait, 0 if that was worth it
 	lost    int    // records refused since the first error
 	cause   error  // the first error
 	closed  bool
@@ -128,10 +132,12 @@ func (s *state) sync(dir string) error {
 
 // group is records that are written together.
 type group struct {
-	lines   []byte
-	records int
-	written sync.WaitGroup
-	err     error // once written
+	lines    []byte
+	records  int
+	underway int  // operations that will be recorded soon, as of the last record
+	awaited  bool // someone wants to know when there are as many records as operations under way
+	written  sync.WaitGroup
+	err      error // once written
 }
 
 type systemClock struct{}
@@ -142,6 +148,9 @@ func (systemClock) Now() time.Time { return time.Now() }
 func Open(opts Options) (*Log, error) {
 	if opts.MaxFileSize == 0 {
 		opts.MaxFileSize = DefaultMaxFileSize
+	}
+	if opts.patience == 0 {
+		opts.patience = patience
 	}
 	if opts.journalSize == 0 {
 		opts.journalSize = journalSize
@@ -157,7 +166,7 @@ func Open(opts Options) (*Log, error) {
 	}
 	l := &Log{
 		opts: opts, group: newGroup(nil), syncer: newSyncer(), start: emptyTree(), tree: emptyTree(),
-		grown: make(chan struct{}, 1), stop: make(chan struct{}),
+		enough: make(chan struct{}, 1), grown: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
 	if err := l.open(); err != nil {
 		return nil, fmt.Errorf("audit log in %s: %w", opts.Dir, errors.Join(err, l.release()))
@@ -182,6 +191,11 @@ func (l *Log) Record(_ context.Context, r *kms.AuditRecord) error {
 	first := g.records == 0
 	g.records++
 	g.lines = appendRecord(g.lines, r)
+	g.underway = r.Underway
+	if g.awaited && g.records >= g.underway {
+		g.awaited = false
+		l.enough <- struct{}{}
+	}
 	l.mu.Unlock()
 	if !first {
 		g.written.Wait()
@@ -200,19 +214,60 @@ func (l *Log) Record(_ context.Context, r *kms.AuditRecord) error {
 	return g.err
 }
 
-// gather closes a group to further records. It lets those run that are about to join, for as long as some do: a sync
-// costs far more than a record, and a yield with nobody else to run costs nothing.
+// gather closes a group to further records; l.writing is held. It lets those run that are about to join, for as long as some
+// do: a sync costs far more than a record, and a yield with nobody else to run costs nothing. Where many operations are under
+// way it then waits for their records.
 func (l *Log) gather(g *group) {
-	for seen := 0; ; runtime.Gosched() {
-		l.mu.Lock()
-		if g.records == seen {
-			l.group, l.spare = newGroup(l.spare), nil
-			l.mu.Unlock()
-			return
-		}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for seen := 0; g.records > seen || l.await(g); {
 		seen = g.records
 		l.mu.Unlock()
+		runtime.Gosched()
+		l.mu.Lock()
 	}
+	l.group, l.spare = newGroup(l.spare), nil
+}
+
+// Of many operations that are under way half share a sync, and the others go on meanwhile. Where only few are, none is waited
+// for.
+const (
+	company  = 8
+	patience = time.Millisecond // the longest wait
+	maxHurry = 64               // groups
+)
+
+// await waits until a group has as many records as there are operations under way, and reports whether it did; l.mu is
+// released meanwhile. Where operations take longer than patience, few of the groups that follow are waited for.
+func (l *Log) await(g *group) bool {
+	switch {
+	case !l.opts.Sync || g.underway < company || g.records >= g.underway:
+		return false
+	case l.hurry > 0:
+		l.hurry--
+		return false
+	}
+	g.awaited = true
+	l.mu.Unlock()
+	timer := time.NewTimer(l.opts.patience)
+	select {
+	case <-l.enough:
+	case <-timer.C:
+	}
+	timer.Stop()
+	l.mu.Lock()
+	if g.awaited {
+		g.awaited, g.underway = false, 0
+		l.hurried = min(2*l.hurried+1, maxHurry)
+		l.hurry = l.hurried
+		return false
+	}
+	select { // the word that came with the end of patience
+	case <-l.enough:
+	default:
+	}
+	l.hurried = 0
+	return true
 }
 
 // Ready returns nil if a record could be written now. After an error it tries to write a marker.

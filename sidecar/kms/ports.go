@@ -231,6 +231,10 @@ type Auditor interface {
 
 // AuditRecord is one operation as the audit log states it: who, what, which key, decided how, ended how. Never content.
 type AuditRecord struct {
+	// Underway is how many other operations are under way, whose records will follow this one: a log that makes several
+	// durable at a time may wait for some. It is no part of the record.
+	Underway int `json:"-"`
+
 	Time      time.Time        `json:"time"`
 	RequestID string           `json:"request_id"`
 	Operation policy.Operation `json:"operation"`

@@ -48,6 +48,7 @@ type Service struct {
 	principals func(name string) (policy.Principal, bool)
 	hsm        HSM
 	auditor    Auditor
+	underway   atomic.Int32 // operations whose last record is still to come
 	tenant     string
 	limits     Limits
 	clock      Clock
@@ -111,6 +112,7 @@ type request struct {
 	decision policy.Decision
 	decided  bool     // decision is final; of an operation that is about a key, it is about that key
 	by       []string // who allowed it, where one decision was not enough
+	underway bool     // counted in Service.underway
 	start    time.Time
 	span     trace.Span // nil without a tracer
 	keyID    *KeyID     // that the caller named, known or not
@@ -133,6 +135,8 @@ func (r *request) isSource() {
 // hands out do's answer only after the audit record is durable.
 func run[T any](ctx context.Context, s *Service, op policy.Operation, do func(context.Context, *request) (T, error)) (T, error) {
 	r := s.newRequest(ctx, op)
+	s.enter(&r)
+	defer s.leave(&r)
 	ctx, end := s.trace(ctx, &r)
 	defer end()
 	var out T
@@ -270,6 +274,19 @@ func denied() *Error { return Errorf(CodeDenied, "not allowed") }
 // outcomeBegun is what the audit log says of an act that cannot be taken back, before it is done.
 const outcomeBegun = "begun"
 
+// enter counts an operation as one that is under way, leave as one that is not. Leaving twice does nothing.
+func (s *Service) enter(r *request) {
+	r.underway = true
+	s.underway.Add(1)
+}
+
+func (s *Service) leave(r *request) {
+	if r.underway {
+		r.underway = false
+		s.underway.Add(-1)
+	}
+}
+
 // intend makes durable in the audit log that the operation begins.
 func (s *Service) intend(ctx context.Context, r *request) error {
 	if err := s.ready(ctx); err != nil {
@@ -289,6 +306,7 @@ func (s *Service) finish(ctx context.Context, r *request, err error) error {
 		e = AsError(s.judge(ctx, r, err))
 		outcome = string(e.Code)
 	}
+	s.leave(r)
 	// The record is written even where the request's own time has ended.
 	if aerr := s.auditor.Record(context.WithoutCancel(ctx), s.record(r, outcome)); aerr != nil {
 		if err == nil && r.undo != nil {
@@ -314,7 +332,7 @@ func (s *Service) record(r *request, outcome string) *AuditRecord {
 	rec := &AuditRecord{
 		Time: r.start, Operation: r.op, Tenant: s.tenant, Decision: "deny", By: r.decision.Reason, Outcome: outcome,
 		Latency: s.clock.Now().Sub(r.start).Microseconds(), Warning: r.warning, Target: r.target, Trace: r.op.Trace(),
-		Missing: r.decision.Missing,
+		Missing: r.decision.Missing, Underway: int(s.underway.Load()),
 	}
 	if r.decision.Allow {
 		rec.Decision, rec.By = "allow", r.decision.By

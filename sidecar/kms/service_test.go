@@ -623,3 +623,36 @@ func TestEndedContext(t *testing.T) {
 		t.Errorf("audited as %+v", rec)
 	}
 }
+
+// TestUnderway holds that a record says how many operations are still to be recorded, and that none stays counted, also where
+// one ended in a panic.
+func TestUnderway(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	key := w.create(t, kms.CreateKeyInput{})
+	if rec := w.audit.last(t); rec.Underway != 0 {
+		t.Errorf("one operation alone is recorded among %d", rec.Underway)
+	}
+	encrypt := func() {
+		_, err := w.Encrypt(admin, kms.EncryptInput{KeyID: key.ID, Plaintext: []byte("p")})
+		wantCode(t, err, "ok")
+	}
+	w.hsm.hook = func(*answer) {
+		w.hsm.hook = nil
+		_, err := w.DescribeKey(admin, key.ID)
+		wantCode(t, err, "ok")
+		if rec := w.audit.last(t); rec.Underway != 1 {
+			t.Errorf("an operation beside another is recorded among %d", rec.Underway)
+		}
+	}
+	encrypt()
+	w.hsm.hook = func(*answer) { panic("in the HSM") }
+	func() {
+		defer func() { recover() }()
+		encrypt()
+	}()
+	w.hsm.hook = nil
+	encrypt()
+	if rec := w.audit.last(t); rec.Underway != 0 {
+		t.Errorf("afterwards an operation is recorded among %d", rec.Underway)
+	}
+}
