@@ -60,7 +60,9 @@ func (d *Driver) completeTenant(s *session, st *store, name string) error {
 	if err := d.tokenWell(s); err != nil {
 		return err
 	}
+	d.pinned.Lock()
 	parts, err := d.findParts(s, name)
+	d.pinned.Unlock()
 	if err != nil {
 		return err
 	}

@@ -175,7 +175,8 @@ func (d *Driver) findTenant(s *session, name string) (*tenantKeys, error) {
 	return t, nil
 }
 
-// findParts returns the tenant's keys that are there, by purpose and number.
+// findParts returns the tenant's keys that are there, by purpose and number. The pinned lock is held: a copy, which is made
+// under it, may look like one more key of the token until it is whole.
 func (d *Driver) findParts(s *session, name string) (map[string]map[uint32]handle, error) {
 	parts := map[string]map[uint32]handle{purposeRoot: {}, purposeMAC: {}, purposeAudit: {}}
 	for _, class := range []uint{p11.CKO_SECRET_KEY, p11.CKO_PRIVATE_KEY} {

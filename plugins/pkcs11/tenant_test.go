@@ -11,8 +11,10 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -107,6 +109,51 @@ func TestUnreadableLabelIsNoAnswer(t *testing.T) {
 	if ok || !errors.As(err, &ce) || ce.rv != p11.CKR_SESSION_HANDLE_INVALID {
 		t.Errorf("%t, %v", ok, err)
 	}
+}
+
+// TestHalfMadeCopyIsNoSecondKey asks for a tenant while its keys are being copied. What SoftHSM shows of a copy that is not
+// whole yet, one more object of the token with the same label, is put there for real.
+func TestHalfMadeCopyIsNoSecondKey(t *testing.T) {
+	d := tenanted(t, "copied", "")
+	s, err := d.openSession(p11.CKF_RW_SESSION)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.closeSession(s)
+	d.pinned.Lock() // as whoever makes copies does
+	unlock := sync.OnceFunc(d.pinned.Unlock)
+	defer unlock()
+	parts, err := d.findParts(s, "copied")
+	if err != nil {
+		t.Fatal(err)
+	}
+	half, err := s.copyObject(parts[purposeAudit][1], []*p11.Attribute{onToken()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, second(d.findParts(s, "copied")), driver.KeyUnavailable)
+	answered := make(chan error, 1)
+	go func() {
+		answered <- second(d.InitTenant(context.Background(), &driver.InitTenantRequest{Tenant: "copied"}))
+	}()
+	waitFor(t, func() bool { return len(answered) > 0 || waitsForLock("completeTenant") })
+	err = s.destroy(half)
+	unlock()
+	if err := errors.Join(err, <-answered); err != nil {
+		t.Error(err)
+	}
+}
+
+// waitsForLock reports whether a goroutine waits for a mutex in a function.
+func waitsForLock(function string) bool {
+	stacks := make([]byte, 1<<20)
+	for stack := range strings.SplitSeq(string(stacks[:runtime.Stack(stacks, true)]), "\n\n") {
+		state, calls, _ := strings.Cut(stack, "\n")
+		if strings.Contains(state, "[sync.Mutex.Lock") && strings.Contains(calls, "."+function+"(") {
+			return true
+		}
+	}
+	return false
 }
 
 func TestWeakTenantKeyIsRefused(t *testing.T) {
