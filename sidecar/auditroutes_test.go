@@ -96,6 +96,10 @@ func TestAuditReaderLosesHisRight(t *testing.T) {
 	if err := c.DeleteCredential(ctx, made.AccessKey); err != nil {
 		t.Fatal(err)
 	}
+	if err := c.QueryAudit(ctx, client.AuditQuery{}, func(*client.AuditEntry) error { return io.ErrUnexpectedEOF }); !errors.Is(err, client.ErrCutOff) ||
+		!strings.Contains(err.Error(), "request ") {
+		t.Errorf("an answer that is cut off is %v", err)
+	}
 	ended := make(chan error, 1)
 	go func() {
 		_, err := io.Copy(io.Discard, res.Body)

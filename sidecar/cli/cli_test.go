@@ -34,7 +34,7 @@ func TestExitCodes(t *testing.T) {
 		{os.ErrNotExist, 4},
 		{&client.Error{Status: http.StatusServiceUnavailable, Code: "KMS.0104"}, 5},
 		{&client.Error{Status: http.StatusGatewayTimeout, Code: "KMS.0101"}, 5},
-		{&client.ConnectError{Socket: "/s"}, 5},
+		{&client.ConnectError{Socket: "/s"}, 5}, {fmt.Errorf("%w (request r)", client.ErrCutOff), 5},
 		{fmt.Errorf("call: %w", context.DeadlineExceeded), 5},
 		{&client.Error{Status: http.StatusBadRequest, Code: "KMS.2201"}, 6},
 		{&client.Error{Status: http.StatusBadRequest, Code: "KMS.1104"}, 7},

@@ -109,6 +109,8 @@ func explain(err error) error {
 		return answeredError(err, answered)
 	case errors.As(err, &silent):
 		return failf(ExitUnavailable, "%w; start it with keyside up, name its socket with --socket, or ask keyside doctor", err)
+	case errors.Is(err, client.ErrCutOff):
+		return failf(ExitUnavailable, "%w: it has ended, or you may read no more, or it got no further; its log has the cause under the request's number", err)
 	case errors.Is(err, context.DeadlineExceeded):
 		return failf(ExitUnavailable, "no answer in time: %w; keyside hsm status may say why, --timeout gives it longer", err)
 	case errors.Is(err, context.Canceled):

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"time"
@@ -122,7 +123,10 @@ func (c *Client) ExportAudit(ctx context.Context, read func(io.Reader) error) er
 	return c.stream(ctx, AuditExportPath, []byte("{}"), read)
 }
 
-// stream does one request whose answer is read as it comes. An answer that is cut off is an error.
+// ErrCutOff is the error of an answer that came in part.
+var ErrCutOff = errors.New("the sidecar cut its answer off")
+
+// stream does one request whose answer is read as it comes. One that is cut off is ErrCutOff.
 func (c *Client) stream(ctx context.Context, path string, body []byte, read func(io.Reader) error) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://localhost"+path, bytes.NewReader(body))
 	if err != nil {
@@ -142,8 +146,11 @@ func (c *Client) stream(ctx context.Context, path string, body []byte, read func
 		return errorOf(res.StatusCode, res.Header, answer)
 	}
 	err = read(res.Body)
-	if errors.Is(err, io.ErrUnexpectedEOF) || err != nil && ctx.Err() != nil {
-		return c.connectError(ctx, err)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("%w (request %s)", ErrCutOff, res.Header.Get("X-Request-Id"))
 	}
 	return err
 }
