@@ -122,6 +122,9 @@ func (d *Driver) start() error {
 	if err := d.selfTest(d.pinned.session); err != nil {
 		return err
 	}
+	if err := d.syncStore(); err != nil {
+		return err
+	}
 	return d.sweep()
 }
 

@@ -80,34 +80,46 @@ func (d *Driver) completeTenant(s *session, st *store, name string) error {
 
 // makeLasting makes a key that stays on the token: under a provisional label, read back, used once, synced to disk, and
 // only then under its name.
-func (d *Driver) makeLasting(s *session, st *store, tenant, purpose string, n uint32) (err error) {
+func (d *Driver) makeLasting(s *session, st *store, tenant, purpose string, n uint32) error {
 	since := time.Now()
 	label := tenantLabel(tenant, purpose, n)
 	h, public, err := d.generateLasting(s, label, purpose)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, s.destroy(h))
-		}
-	}()
 	if err := d.checkAttributes(s, h, tenantPurposes[purpose]); err != nil {
-		return driver.Errorf(driver.Device, "new key %s: %w", label, err)
+		return errors.Join(driver.Errorf(driver.Device, "new key %s: %w", label, err), s.destroy(h))
 	}
-	if err := d.useLasting(s, h, public, purpose); err != nil {
-		return err
+	err = d.useLasting(s, h, public, purpose)
+	if err == nil {
+		err = st.sync(since)
 	}
-	if err := st.sync(since); err != nil {
-		return err
+	if err != nil {
+		return errors.Join(err, s.destroy(h))
 	}
-	if err := s.setAttribute(h, p11.CKA_LABEL, label); err != nil {
-		return err
+	return d.nameLasting(s, st, h, tenant, label, since)
+}
+
+// nameLasting gives a new key its name, under which others may find it and use it at once. So it is never destroyed from here
+// on: whatever fails, the process ends, and the next one syncs the key, or sweeps it if it has no name, before it does
+// anything else.
+func (d *Driver) nameLasting(s *session, st *store, h handle, tenant, label string, since time.Time) error {
+	err := s.setAttribute(h, p11.CKA_LABEL, label)
+	if err == nil {
+		var ok bool
+		if _, _, ok, err = d.partOf(s, h, tenant); err == nil && !ok {
+			err = errors.New("it does not read back")
+		}
 	}
-	if _, _, ok, err := d.partOf(s, h, tenant); err != nil || !ok {
-		return errors.Join(driver.Errorf(driver.Device, "new key %s does not read back", label), err)
+	if err == nil {
+		err = st.sync(since)
 	}
-	return st.sync(since)
+	if err == nil {
+		return nil
+	}
+	err = driver.Errorf(driver.Device, "name the new key %s: %v", label, err) // without the cause, for which this process would try again
+	d.giveUp(err)
+	return err
 }
 
 // generateLasting generates the object, and returns the public key of a pair.
@@ -160,6 +172,16 @@ func (d *Driver) useRoot(s *session, root handle) error {
 		return err
 	}
 	return errors.Join(tryKey(s, back), s.destroy(back))
+}
+
+// syncStore writes to disk what a former process may have named and not synced.
+func (d *Driver) syncStore() error {
+	st, err := openStore(d.settings, d.profile)
+	if err != nil {
+		return err
+	}
+	defer st.close()
+	return st.sync(time.Time{})
 }
 
 // sweep removes what a kill in the midst of makeLasting left. The pinned lock is held.

@@ -96,11 +96,14 @@ func (st *store) sync(since time.Time) error {
 	}
 	since = since.Add(-time.Second) // file times are coarser than ours
 	err := filepath.WalkDir(st.path, func(path string, e fs.DirEntry, err error) error {
+		if notOurs(err) && path != st.path {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
 		info, err := e.Info()
-		if errors.Is(err, fs.ErrNotExist) || err == nil && !e.IsDir() && info.ModTime().Before(since) {
+		if notOurs(err) || err == nil && !e.IsDir() && info.ModTime().Before(since) {
 			return nil
 		}
 		if err != nil {
@@ -114,8 +117,16 @@ func (st *store) sync(since time.Time) error {
 	return nil
 }
 
+// notOurs reports whether a file is gone, or another user's, whose token may lie beside this one: nothing to sync either way.
+func notOurs(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)
+}
+
 func syncFile(path string) error {
 	file, err := os.Open(path)
+	if notOurs(err) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}

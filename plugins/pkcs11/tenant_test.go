@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -154,6 +155,48 @@ func waitsForLock(function string) bool {
 		}
 	}
 	return false
+}
+
+// TestNamedKeyIsNeverDestroyed fails to sync a key that has its name, under which it may be in use. The process ends, so that
+// nobody is told that the key lasts before the next one has synced it.
+func TestNamedKeyIsNeverDestroyed(t *testing.T) {
+	d, exit := opened(t, tokenMain, "")
+	tenant := &driver.InitTenantRequest{Tenant: "named"}
+	if err := second(d.InitTenant(t.Context(), tenant)); err != nil {
+		t.Fatal(err)
+	}
+	label := tenantLabel("named", purposeRoot, 2)
+	err := d.withStore(true, func(s *session, st *store) error {
+		h, _, err := d.generateLasting(s, label, purposeRoot)
+		if err != nil {
+			return err
+		}
+		gone := &store{path: filepath.Join(t.TempDir(), "gone"), dir: st.dir}
+		_, err = attempt(t.Context(), d, func() (struct{}, error) {
+			return struct{}{}, d.nameLasting(s, gone, h, "named", label, time.Now())
+		})
+		wantCode(t, err, driver.Lost)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := labels(t, d, label); !slices.Equal(got, []string{label}) {
+		t.Errorf("token has %q", got)
+	}
+	wantCode(t, second(d.InitTenant(t.Context(), tenant)), driver.Lost)
+	waitFor(t, func() bool { return exit.Load() == ExitModuleGone })
+}
+
+// TestStoreIsSyncedAtStart starts on a store that cannot be synced: whether the keys that a former process named would
+// outlive a power cut is not known then.
+func TestStoreIsSyncedAtStart(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Symlink("loop", filepath.Join(dir, "loop")); err != nil {
+		t.Fatal(err)
+	}
+	_, err := openDriver(settings(tokenMain, "store: "+dir+"\n"), []byte(testPIN), slog.New(slog.DiscardHandler), func(int) {})
+	wantCode(t, err, driver.Device)
 }
 
 func TestWeakTenantKeyIsRefused(t *testing.T) {
