@@ -135,7 +135,8 @@ type group struct {
 	lines    []byte
 	records  int
 	underway int  // operations that will be recorded soon, as of the last record
-	awaited  bool // someone wants to know when there are as many records as operations under way
+	least    int  // records that there should be; set when it is awaited
+	awaited  bool // someone wants to know when it is large
 	written  sync.WaitGroup
 	err      error // once written
 }
@@ -192,7 +193,7 @@ func (l *Log) Record(_ context.Context, r *kms.AuditRecord) error {
 	g.records++
 	g.lines = appendRecord(g.lines, r)
 	g.underway = r.Underway
-	if g.awaited && g.records >= g.underway {
+	if g.awaited && g.large() {
 		g.awaited = false
 		l.enough <- struct{}{}
 	}
@@ -229,19 +230,23 @@ func (l *Log) gather(g *group) {
 	l.group, l.spare = newGroup(l.spare), nil
 }
 
-// Of many operations that are under way half share a sync, and the others go on meanwhile. Where only few are, none is waited
-// for.
+// large reports whether a group has as many records as there are operations under way, and as it should have at least.
+func (g *group) large() bool { return g.records >= max(g.underway, g.least) }
+
+// Of many operations half share a sync, and the others go on meanwhile. Where only few are under way and few shared the sync
+// before, none is waited for.
 const (
 	company  = 8
-	patience = time.Millisecond // the longest wait
-	maxHurry = 64               // groups
+	patience = 2 * time.Millisecond // the longest wait
+	maxHurry = 64                   // groups
 )
 
-// await waits until a group has as many records as there are operations under way, and reports whether it did; l.mu is
-// released meanwhile. Where operations take longer than patience, few of the groups that follow are waited for.
+// await waits until a group is large, and reports whether it did; l.mu is released meanwhile. Where operations take longer
+// than patience, few of the groups that follow are waited for.
 func (l *Log) await(g *group) bool {
+	g.least = l.before / 2
 	switch {
-	case !l.opts.Sync || g.underway < company || g.records >= g.underway:
+	case !l.opts.Sync || max(g.underway, l.before) < company || g.large():
 		return false
 	case l.hurry > 0:
 		l.hurry--
@@ -257,7 +262,7 @@ func (l *Log) await(g *group) bool {
 	timer.Stop()
 	l.mu.Lock()
 	if g.awaited {
-		g.awaited, g.underway = false, 0
+		g.awaited = false
 		l.hurried = min(2*l.hurried+1, maxHurry)
 		l.hurry = l.hurried
 		return false
