@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/keyside/keyside/sidecar/client"
+	client "github.com/keyside/keyside/sidecar/client/old"
 )
 
 // TestAuditRoutes reads the audit log of a running sidecar, and holds that what is read is on record once for each reader, that

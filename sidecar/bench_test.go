@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/keyside/keyside/sidecar/client"
+	client "github.com/keyside/keyside/sidecar/client/old"
 )
 
 // BenchmarkEncrypt goes from the client through socket, dialect, core, audit, Mux and driver process and back. Everything

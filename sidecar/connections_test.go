@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/keyside/keyside/sidecar/client"
+	client "github.com/keyside/keyside/sidecar/client/old"
 )
 
 // TestConnections opens more connections to the port than it takes: the others wait, the socket is none the worse, and those

@@ -15,7 +15,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/keyside/keyside/sidecar/client"
+	client "github.com/keyside/keyside/sidecar/client/old"
 )
 
 // TestManagement goes through client, socket, dialect, core, database and back with what changes keys and finds them.

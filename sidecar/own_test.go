@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/keyside/keyside/sidecar/client"
+	client "github.com/keyside/keyside/sidecar/client/old"
 )
 
 // TestCredentials makes, lists and deletes access keys and tokens over the socket, and finds no secret where it does not

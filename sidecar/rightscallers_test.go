@@ -2,7 +2,7 @@ package sidecar
 
 import (
 	"github.com/keyside/keyside/policy"
-	"github.com/keyside/keyside/sidecar/client"
+	client "github.com/keyside/keyside/sidecar/client/old"
 )
 
 // rightsCaller is a kind of caller: a column of policy/testdata/rights.txt.

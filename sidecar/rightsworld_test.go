@@ -22,7 +22,7 @@ import (
 	"time"
 
 	"github.com/keyside/keyside/policy"
-	"github.com/keyside/keyside/sidecar/client"
+	client "github.com/keyside/keyside/sidecar/client/old"
 	"github.com/keyside/keyside/sidecar/dialect"
 	"github.com/keyside/keyside/sidecar/kms"
 )

@@ -18,7 +18,7 @@ import (
 	"github.com/keyside/keyside/plugins/driver"
 	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/audit"
-	"github.com/keyside/keyside/sidecar/client"
+	client "github.com/keyside/keyside/sidecar/client/old"
 	"github.com/keyside/keyside/sidecar/dialect"
 	"github.com/keyside/keyside/sidecar/dialect/huawei"
 	"github.com/keyside/keyside/sidecar/kms"

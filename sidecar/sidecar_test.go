@@ -20,7 +20,7 @@ import (
 
 	"github.com/keyside/keyside/plugins/driver"
 	"github.com/keyside/keyside/plugins/soft"
-	"github.com/keyside/keyside/sidecar/client"
+	client "github.com/keyside/keyside/sidecar/client/old"
 )
 
 // TestMain lets the test binary be the driver process that plugins starts for kind soft.

@@ -4,7 +4,7 @@ import (
 	"context"
 
 	"github.com/keyside/keyside/plugins/driver"
-	"github.com/keyside/keyside/sidecar/client"
+	client "github.com/keyside/keyside/sidecar/client/old"
 )
 
 // status collects what each layer knows from memory.

@@ -17,7 +17,7 @@ import (
 
 	"github.com/keyside/keyside/hsmd"
 	"github.com/keyside/keyside/sidecar"
-	"github.com/keyside/keyside/sidecar/client"
+	client "github.com/keyside/keyside/sidecar/client/old"
 	"github.com/keyside/keyside/test/node"
 )
 

@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"github.com/keyside/keyside/sidecar"
-	"github.com/keyside/keyside/sidecar/client"
+	client "github.com/keyside/keyside/sidecar/client/old"
 	"github.com/keyside/keyside/test/node"
 )
 

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/keyside/keyside/sidecar/client"
+	client "github.com/keyside/keyside/sidecar/client/old"
 	"github.com/keyside/keyside/test/node"
 )
 

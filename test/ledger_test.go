@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/keyside/keyside/sidecar/client"
+	client "github.com/keyside/keyside/sidecar/client/old"
 )
 
 // A ledger is what a node has acknowledged. Workers, each on slots of its own, change keys and note what they were told;

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/keyside/keyside/sidecar/client"
+	client "github.com/keyside/keyside/sidecar/client/old"
 )
 
 // check holds a node against the ledger, and takes over what was not sure. now is the node's time.

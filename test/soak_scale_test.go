@@ -15,7 +15,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/keyside/keyside/sidecar/client"
+	client "github.com/keyside/keyside/sidecar/client/old"
 	"github.com/keyside/keyside/sidecar/kms"
 	"github.com/keyside/keyside/sidecar/store"
 	"github.com/keyside/keyside/test/node"

@@ -21,7 +21,7 @@ import (
 	metrics "go.opentelemetry.io/proto/otlp/metrics/v1"
 
 	"github.com/keyside/keyside/hsmd/telemetry"
-	"github.com/keyside/keyside/sidecar/client"
+	client "github.com/keyside/keyside/sidecar/client/old"
 	"github.com/keyside/keyside/test/node"
 )
 

@@ -18,7 +18,7 @@ import (
 	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar"
 	"github.com/keyside/keyside/sidecar/audit"
-	"github.com/keyside/keyside/sidecar/client"
+	client "github.com/keyside/keyside/sidecar/client/old"
 )
 
 // auditDirs are the flags that name the files of a node that does not run.

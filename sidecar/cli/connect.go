@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/keyside/keyside/sidecar/client"
+	client "github.com/keyside/keyside/sidecar/client/old"
 )
 
 // Sockets that are tried when neither --socket nor $KEYSIDE_SOCKET names one: the folder of `make up`, and the unit's.

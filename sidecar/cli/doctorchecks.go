@@ -19,7 +19,7 @@ import (
 	"github.com/keyside/keyside/plugins/driver"
 	"github.com/keyside/keyside/sidecar"
 	"github.com/keyside/keyside/sidecar/audit"
-	"github.com/keyside/keyside/sidecar/client"
+	client "github.com/keyside/keyside/sidecar/client/old"
 )
 
 // checkDriver looks at what a driver needs before it is started: module, token store, PIN.

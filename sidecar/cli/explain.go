@@ -8,7 +8,7 @@ import (
 	"os"
 	"strings"
 
-	"github.com/keyside/keyside/sidecar/client"
+	client "github.com/keyside/keyside/sidecar/client/old"
 )
 
 // advice is what an answer of the sidecar means for somebody at a command line.

@@ -15,7 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/keyside/keyside/sidecar/client"
+	client "github.com/keyside/keyside/sidecar/client/old"
 )
 
 // materialFlags are those of import material.

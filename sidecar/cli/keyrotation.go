@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/keyside/keyside/sidecar/client"
+	client "github.com/keyside/keyside/sidecar/client/old"
 )
 
 // Days between two rotations (the user guide, 2.7.2).

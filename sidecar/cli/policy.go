@@ -11,7 +11,7 @@ import (
 
 	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar"
-	"github.com/keyside/keyside/sidecar/client"
+	client "github.com/keyside/keyside/sidecar/client/old"
 )
 
 func policyCommand() *cobra.Command {

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"regexp"
 
-	"github.com/keyside/keyside/sidecar/client"
+	client "github.com/keyside/keyside/sidecar/client/old"
 )
 
 // keyID is the form of a key's id.
