@@ -1,12 +1,10 @@
 package policy
 
 import (
-	_ "embed"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"iter"
-	"slices"
 	"strings"
 	"sync"
 
@@ -170,7 +168,7 @@ func (w *world) ask() cedar.Request {
 }
 
 func (w *world) resource() types.EntityUID {
-	if !traits[w.request.Operation].keyed {
+	if !w.request.Operation.AboutKey() {
 		return types.NewEntityUID(typeTenant, types.String(w.facts.Tenant))
 	}
 	return types.NewEntityUID(typeKey, types.String(keyText(w.facts.Key.ID)))
@@ -204,7 +202,7 @@ func (w *world) Get(uid types.EntityUID) (types.Entity, bool) {
 		}
 		e.Parents, e.Attributes = w.groups(), w.attributes()
 	case typeAction:
-		e.Parents = actionGroups[traits[Operation(uid.ID)].group]
+		e.Parents = actionGroups[all.rows[Operation(uid.ID)].group]
 	case typeKey:
 		if uid != w.resource() {
 			return e, false
@@ -290,81 +288,11 @@ type Facts = { time: datetime, on_socket: Bool, uid?: Long, gid?: Long, encrypti
 action "use", "read", "manage";
 `)
 	for _, op := range Operations {
-		t := traits[op]
 		resource := typeTenant
-		if t.keyed {
+		if op.AboutKey() {
 			resource = typeKey
 		}
-		fmt.Fprintf(&b, "action %q in [%q] appliesTo { principal: [User], resource: [%s], context: Facts };\n", op, t.group, resource)
+		fmt.Fprintf(&b, "action %q in [%q] appliesTo { principal: [User], resource: [%s], context: Facts };\n", op, all.rows[op].group, resource)
 	}
 	return b.String()
-}
-
-//go:embed roles.cedar
-var rolesText []byte
-
-// relation is what a key is to a principal, as far as roles go by it.
-type relation uint8
-
-const (
-	noKey        relation = iota // the operation is about none, or it is not there
-	customer                     // nobody's default master key
-	ownDefault                   // that of the principal's service
-	otherDefault                 // that of another service
-)
-
-// answer is a case that roles decide.
-type answer struct {
-	role      Role
-	operation Operation
-	relation  relation
-}
-
-// answers has the @id of the policy of roles.cedar that allows each case that is allowed.
-var answers = sync.OnceValue(func() map[answer]string {
-	p, err := parse([]Text{{"roles.cedar", rolesText}})
-	if err != nil {
-		panic(err) // a test holds that it is good
-	}
-	for i := range p.list {
-		p.list[i].id = strings.TrimPrefix(p.list[i].id, "policy ")
-	}
-	all := map[answer]string{}
-	for _, role := range append(slices.Clone(Roles), service) {
-		for _, op := range Operations {
-			for _, rel := range []relation{noKey, customer, ownDefault, otherDefault} {
-				r, f := example(answer{role, op, rel})
-				if v := p.decide(r, f); v.permitted {
-					all[answer{role, op, rel}] = v.by
-				}
-			}
-		}
-	}
-	return all
-})
-
-// example is a request of a case, with its facts.
-func example(a answer) (r Request, f Facts) {
-	r = Request{Operation: a.operation, Principal: Principal{Name: "somebody", Role: a.role}}
-	if a.role == service {
-		r.Principal.Role, r.Principal.Service = None, "own"
-	}
-	f.Key.Exists = a.relation != noKey
-	f.Key.Service = map[relation]string{ownDefault: "own", otherDefault: "other"}[a.relation]
-	return r, f
-}
-
-// byRole returns the policy of roles.cedar that allows a request, or "".
-func byRole(r *Request, f *Facts) string {
-	rel := customer
-	switch {
-	case !traits[r.Operation].keyed, !f.Key.Exists:
-		rel = noKey
-	case f.Key.Service == "":
-	case f.Key.Service == r.Principal.Service:
-		rel = ownDefault
-	default:
-		rel = otherDefault
-	}
-	return answers()[answer{r.Principal.role(), r.Operation, rel}]
 }

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -55,8 +56,9 @@ type Decision struct {
 //
 // Retiring a grant is decided by that grant alone: Facts.Grants has it and no other.
 func Decide(r *Request, f *Facts) Decision {
-	switch _, known := traits[r.Operation]; {
-	case !known:
+	row, known := all.rows[r.Operation]
+	switch {
+	case !known || row.traits&scheduled != 0:
 		return Decision{Reason: "unknown operation " + string(r.Operation)}
 	case r.Principal.Name == "":
 		return Decision{Reason: "no principal for this caller"}
@@ -68,7 +70,7 @@ func Decide(r *Request, f *Facts) Decision {
 	if own.forbidden {
 		return Decision{By: own.by, Reason: string(r.Operation) + " is forbidden by " + own.by}
 	}
-	if id := byRole(r, f); id != "" {
+	if id := row.byRole(r, f); id != "" {
 		return Decision{Allow: true, By: id}
 	}
 	if own.permitted {
@@ -77,15 +79,34 @@ func Decide(r *Request, f *Facts) Decision {
 	if g := byGrant(r, f); g != nil {
 		return Decision{Allow: true, By: "grant " + g.ID}
 	}
-	if answers()[answer{r.Principal.role(), r.Operation, ownDefault}] != "" {
+	if r.Principal.Service != "" && row.traits&forService != 0 {
 		return Decision{Reason: "service " + r.Principal.Service + " may do that with its default key alone"} // whether the key is there or not
 	}
 	return Decision{Reason: "missing permission " + string(r.Operation), Missing: r.Operation}
 }
 
+// byRole returns the rule by which the principal's role allows a request, or "".
+func (o *row) byRole(r *Request, f *Facts) string {
+	role, serviceKey := r.Principal.role(), o.traits&aboutKey != 0 && f.Key.Exists && f.Key.Service != ""
+	switch {
+	case role != service && !slices.Contains(Roles, role):
+	case o.traits&forAnyone != 0:
+		return "any principal"
+	case role == Administrator:
+		return "administrator"
+	case role == KeyUser && (o.group == use || o.traits&forUser != 0) && !serviceKey:
+		return "user"
+	case role == Auditor && o.group == read:
+		return "auditor"
+	case role == service && o.traits&forService != 0 && serviceKey && f.Key.Service == r.Principal.Service:
+		return "service"
+	}
+	return ""
+}
+
 // byGrant returns the first grant that allows the request. Nothing is granted on default master keys.
 func byGrant(r *Request, f *Facts) *Grant {
-	if !f.Key.Exists || f.Key.Service != "" || !traits[r.Operation].grantable {
+	if !f.Key.Exists || f.Key.Service != "" || !r.Operation.Grantable() {
 		return nil
 	}
 	for _, g := range f.Grants {

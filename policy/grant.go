@@ -71,7 +71,7 @@ func (g *Grant) shortfall(r *Request, f *Facts) string {
 		return "has expired"
 	case !c.Source.Matches(r.Caller):
 		return "is for callers of " + string(c.Source)
-	case traits[r.Operation].context && !c.allows(r.Context):
+	case r.Operation.HasContext() && !c.allows(r.Context):
 		return "is for another encryption context"
 	}
 	return ""
@@ -144,7 +144,7 @@ func (g *Grant) Check() error {
 			return fmt.Errorf("%q cannot be granted", op)
 		case slices.Contains(g.Operations[:i], op):
 			return fmt.Errorf("%q is there twice", op)
-		case (g.Constraints.Exact || len(g.Constraints.Context) > 0) && !op.HasContext() && traits[op].group == use:
+		case (g.Constraints.Exact || len(g.Constraints.Context) > 0) && !op.HasContext() && all.rows[op].group == use:
 			return fmt.Errorf("%q has no encryption context that the grant could be limited to", op)
 		}
 	}

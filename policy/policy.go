@@ -4,106 +4,6 @@ package policy
 
 import "slices"
 
-// Operation is one thing that a principal can do. The names are those of the Huawei guide's grant operations where the
-// guide has one.
-type Operation string
-
-// The operations.
-const (
-	OpCreateKey           Operation = "create-key"
-	OpDescribeKey         Operation = "describe-key"
-	OpListKeys            Operation = "list-keys"
-	OpEnableKey           Operation = "enable-key"
-	OpDisableKey          Operation = "disable-key"
-	OpEncryptData         Operation = "encrypt-data"
-	OpDecryptData         Operation = "decrypt-data"
-	OpCreateDataKey       Operation = "create-datakey"
-	OpCreateDataKeyNoText Operation = "create-datakey-without-plaintext"
-	OpEncryptDataKey      Operation = "encrypt-datakey"
-	OpDecryptDataKey      Operation = "decrypt-datakey"
-	OpGenRandom           Operation = "gen-random"
-	OpSign                Operation = "sign"
-	OpVerify              Operation = "verify"
-	OpGetPublicKey        Operation = "get-publickey"
-	OpHSMStatus           Operation = "hsm-status"
-	OpReadAudit           Operation = "read-audit-log"
-
-	OpScheduleDeletion  Operation = "schedule-key-deletion"
-	OpCancelDeletion    Operation = "cancel-key-deletion"
-	OpUpdateAlias       Operation = "update-key-alias"
-	OpUpdateDescription Operation = "update-key-description"
-
-	OpReEncrypt          Operation = "re-encrypt"
-	OpCreateRSAKeyPair   Operation = "create-rsa-datakey-pair"
-	OpCreateECKeyPair    Operation = "create-ec-datakey-pair"
-	OpGenerateMAC        Operation = "generate-mac"
-	OpVerifyMAC          Operation = "verify-mac"
-	OpDeriveSharedSecret Operation = "derive-shared-secret"
-
-	OpEnableRotation  Operation = "enable-key-rotation"
-	OpUpdateRotation  Operation = "update-key-rotation-interval"
-	OpDisableRotation Operation = "disable-key-rotation"
-	OpGetRotation     Operation = "get-key-rotation-status"
-
-	OpTagKey      Operation = "create-key-tag"
-	OpUntagKey    Operation = "delete-key-tag"
-	OpListKeyTags Operation = "list-key-tags"
-	OpListTags    Operation = "list-tags"
-	OpFindKeys    Operation = "list-resource-instances"
-
-	OpCreateAlias    Operation = "create-alias"
-	OpListAliases    Operation = "list-aliases"
-	OpDeleteAlias    Operation = "delete-alias"
-	OpAssociateAlias Operation = "associate-alias"
-
-	OpGetImportParameters Operation = "get-parameters-for-import"
-	OpImportMaterial      Operation = "import-key-material"
-	OpDeleteMaterial      Operation = "delete-imported-key-material"
-
-	OpCreateGrant         Operation = "create-grant"
-	OpListGrants          Operation = "list-grants"
-	OpListRetirableGrants Operation = "list-retirable-grants"
-	OpRevokeGrant         Operation = "revoke-grant"
-	OpRetireGrant         Operation = "retire-grant"
-
-	OpCanI          Operation = "can-i"
-	OpCanIForOthers Operation = "can-i-for-others"
-
-	OpGetInstances Operation = "show-user-instances"
-	OpGetQuotas    Operation = "show-user-quotas"
-
-	OpCreateCredential Operation = "create-credential"
-	OpListCredentials  Operation = "list-credentials"
-	OpDeleteCredential Operation = "delete-credential"
-	OpCreateToken      Operation = "create-token"
-
-	// What a cloud's SDK asks before its first operation, to learn where it is.
-	OpListProjects Operation = "list-projects"
-	OpListDomains  Operation = "list-domains"
-
-	// What the scheduler does by itself, on record like everything else. No caller may ask for them.
-	OpRotateKey      Operation = "rotate-key"
-	OpDestroyKey     Operation = "destroy-key"
-	OpExpireMaterial Operation = "expire-key-material"
-)
-
-// Operations lists every operation that a caller can ask for; an operation outside it is refused.
-var Operations = []Operation{
-	OpCreateKey, OpDescribeKey, OpListKeys, OpEnableKey, OpDisableKey, OpEncryptData, OpDecryptData, OpCreateDataKey,
-	OpCreateDataKeyNoText, OpEncryptDataKey, OpDecryptDataKey, OpGenRandom, OpSign, OpVerify, OpGetPublicKey, OpHSMStatus, OpReadAudit,
-	OpScheduleDeletion, OpCancelDeletion, OpUpdateAlias, OpUpdateDescription,
-	OpReEncrypt, OpCreateRSAKeyPair, OpCreateECKeyPair, OpGenerateMAC, OpVerifyMAC, OpDeriveSharedSecret,
-	OpEnableRotation, OpUpdateRotation, OpDisableRotation, OpGetRotation,
-	OpTagKey, OpUntagKey, OpListKeyTags, OpListTags, OpFindKeys,
-	OpCreateAlias, OpListAliases, OpDeleteAlias, OpAssociateAlias,
-	OpGetImportParameters, OpImportMaterial, OpDeleteMaterial,
-	OpCreateGrant, OpListGrants, OpListRetirableGrants, OpRevokeGrant, OpRetireGrant, OpCanI, OpCanIForOthers, OpGetInstances, OpGetQuotas,
-	OpCreateCredential, OpListCredentials, OpDeleteCredential, OpCreateToken, OpListProjects, OpListDomains,
-}
-
-// Scheduled lists what the scheduler does by itself; no caller can ask for it.
-var Scheduled = []Operation{OpRotateKey, OpDestroyKey, OpExpireMaterial}
-
 // Caller is what the kernel says of the process at the other end of a connection.
 type Caller struct {
 	UID uint32 `json:"uid"`
@@ -136,7 +36,7 @@ type Process struct {
 	Digest func() string `json:"-"`
 }
 
-// Role is what an operator makes a principal to be; roles.cedar says what each may do.
+// Role is what an operator makes a principal to be; the table of operations says what each may do.
 type Role string
 
 // The roles. A principal with none may do what grants and policies allow, and what tells nothing.

@@ -1,12 +1,8 @@
 package policy_test
 
 import (
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -119,32 +115,5 @@ func TestUsers(t *testing.T) {
 		if p := users.Principal(c.caller); p.Name != c.name || p.IsAdministrator() != (c.name == "owner") {
 			t.Errorf("%+v is taken to be %+v", c.caller, p)
 		}
-	}
-}
-
-// TestOperationsAreListed holds that no operation is declared and left out of the lists: it would be refused for ever.
-func TestOperationsAreListed(t *testing.T) {
-	file, err := parser.ParseFile(token.NewFileSet(), "policy.go", nil, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	declared := 0
-	ast.Inspect(file, func(n ast.Node) bool {
-		spec, ok := n.(*ast.ValueSpec)
-		if !ok || len(spec.Values) != 1 || !strings.HasPrefix(spec.Names[0].Name, "Op") {
-			return true
-		}
-		if literal, ok := spec.Values[0].(*ast.BasicLit); ok {
-			declared++
-			name, _ := strconv.Unquote(literal.Value)
-			op := policy.Operation(name)
-			if slices.Contains(policy.Operations, op) == slices.Contains(policy.Scheduled, op) {
-				t.Errorf("%s is declared and not in one of the lists", name)
-			}
-		}
-		return true
-	})
-	if listed := len(policy.Operations) + len(policy.Scheduled); declared != listed {
-		t.Errorf("%d operations are declared, %d listed", declared, listed)
 	}
 }

@@ -125,8 +125,8 @@ var rightsRequests = map[policy.Operation][]rightsRequest{
 
 	policy.OpGetInstances: {{"GET user-instances", "", ""}},
 	policy.OpGetQuotas:    {{"GET user-quotas", "", ""}},
-	policy.OpListProjects: {{"GET /v3/projects", "", ""}},
-	policy.OpListDomains:  {{"GET /v3/auth/domains", "", ""}},
+	"list-projects":       {{"GET /v3/projects", "", ""}},
+	"list-domains":        {{"GET /v3/auth/domains", "", ""}},
 
 	policy.OpCanI:             {{"POST " + client.CanIPath, `{"operation":"list-keys"}`, ""}},
 	policy.OpCanIForOthers:    {{"POST " + client.CanIPath, `{"operation":"list-keys","as":"key-user"}`, ""}, {"POST " + client.CanIPath, `{"operation":"describe-key","key":"$aes","as":"key-user"}`, ""}},

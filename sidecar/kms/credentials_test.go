@@ -430,8 +430,8 @@ func TestServicePrincipal(t *testing.T) {
 		}
 	}
 	wantCode(t, w.Admit(obs, policy.OpEncryptData), kms.CodeDenied) // no key was looked at
-	wantCode(t, w.Admit(obs, policy.OpListProjects), "ok")
-	if rec := w.audit.last(t); rec.Operation != policy.OpListProjects || rec.Decision != "allow" {
+	wantCode(t, w.Admit(obs, "list-projects"), "ok")
+	if rec := w.audit.last(t); rec.Operation != "list-projects" || rec.Decision != "allow" {
 		t.Errorf("audited as %+v", rec)
 	}
 }

@@ -18,7 +18,7 @@ var (
 	withoutKey = []policy.Operation{
 		policy.OpCreateKey, policy.OpListKeys, policy.OpGenRandom, policy.OpHSMStatus, policy.OpReadAudit, policy.OpListTags, policy.OpFindKeys,
 		policy.OpListAliases, policy.OpGetInstances, policy.OpGetQuotas, policy.OpCreateCredential, policy.OpListCredentials,
-		policy.OpDeleteCredential, policy.OpCreateToken, policy.OpListProjects, policy.OpListDomains,
+		policy.OpDeleteCredential, policy.OpCreateToken, "list-projects", "list-domains",
 		policy.OpListRetirableGrants, policy.OpCanI, policy.OpCanIForOthers,
 	}
 	// ofAnyKind are the operations on a key that have nothing to do with its material.

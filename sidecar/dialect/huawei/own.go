@@ -49,6 +49,9 @@ func (d *Dialect) Own(
 const (
 	projectsPath = "/v3/projects"
 	domainsPath  = "/v3/auth/domains"
+
+	opListProjects policy.Operation = "list-projects"
+	opListDomains  policy.Operation = "list-domains"
 )
 
 // regionName is the region that a client takes itself to be in.
@@ -57,7 +60,7 @@ var regionName = dialect.Field{Name: "name", In: dialect.Query, Low: 1, High: 64
 // LookUps returns the handlers of the look-ups by their paths; the method is GET.
 func (d *Dialect) LookUps() map[string]http.Handler {
 	return map[string]http.Handler{
-		projectsPath: d.lookUp(policy.OpListProjects, []dialect.Field{regionName}, func(x *dialect.Exchange) {
+		projectsPath: d.lookUp(opListProjects, []dialect.Field{regionName}, func(x *dialect.Exchange) {
 			// The one project is in every region that is asked for: clients look for the one of their region's name.
 			region := x.Text(regionName.Name)
 			if region == nil {
@@ -65,7 +68,7 @@ func (d *Dialect) LookUps() map[string]http.Handler {
 			}
 			appendOnly(x, "projects", d.cfg.ProjectID, region)
 		}),
-		domainsPath: d.lookUp(policy.OpListDomains, nil, func(x *dialect.Exchange) {
+		domainsPath: d.lookUp(opListDomains, nil, func(x *dialect.Exchange) {
 			appendOnly(x, "domains", d.cfg.DomainID, []byte(d.cfg.DomainID))
 		}),
 	}

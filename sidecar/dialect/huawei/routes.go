@@ -9,7 +9,6 @@ import (
 	"context"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
@@ -134,17 +133,14 @@ func Served() []dialect.Served {
 		served = append(served, dialect.Served{Method: routes[i].method, Path: routes[i].path, Operation: routes[i].operation})
 	}
 	return append(served,
-		dialect.Served{Method: get, Path: projectsPath, Operation: policy.OpListProjects},
-		dialect.Served{Method: get, Path: domainsPath, Operation: policy.OpListDomains},
+		dialect.Served{Method: get, Path: projectsPath, Operation: opListProjects},
+		dialect.Served{Method: get, Path: domainsPath, Operation: opListDomains},
 	)
 }
 
 // KeyTimeout is how long an operation that may have to make an RSA key takes at most, unless Config allows it more: small HSMs
 // need most of a minute for 4096 bits.
 const KeyTimeout = 2 * time.Minute
-
-// makers are those operations.
-var makers = []policy.Operation{policy.OpCreateKey, policy.OpCreateRSAKeyPair, policy.OpGetImportParameters}
 
 // Config is what the dialect needs. All fields but Unsigned, Limits, Recorder and Clock are required.
 type Config struct {
@@ -249,7 +245,7 @@ func (d *Dialect) operate(
 	name string, op policy.Operation, r *http.Request, x *dialect.Exchange, do func(context.Context, *kms.Call, *policy.Operation) error,
 ) (err error) {
 	timeout := d.cfg.Timeout
-	if slices.Contains(makers, op) {
+	if op.Slow() {
 		timeout = max(timeout, KeyTimeout)
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), timeout)
