@@ -1,0 +1,123 @@
+// Package client is the Go client of Keyside's native API, which a sidecar serves on its Unix socket. A [Client] has one
+// method per operation; requests and results are the JSON objects of the API. The command line uses nothing else.
+package client
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/go-json-experiment/json"
+)
+
+// BasePath precedes the operation's name in the path of every request.
+const BasePath = "/keyside/v1/"
+
+// idleConnections is the number of connections that stay open for the next request.
+const idleConnections = 64
+
+// maxAnswer is the longest response that is read, in bytes: a page of 2000 keys has less than two million.
+const maxAnswer = 16 << 20
+
+// Client is a pool of connections to one sidecar. It is safe for concurrent use.
+type Client struct {
+	socket string
+	http   *http.Client
+}
+
+// New returns a client of the sidecar that serves the Unix socket. It connects on first use. Deadlines are those of the contexts.
+func New(socket string) *Client {
+	dialer := new(net.Dialer)
+	return &Client{socket: socket, http: &http.Client{
+		Transport: &http.Transport{
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return dialer.DialContext(ctx, "unix", socket)
+			},
+			MaxIdleConns: idleConnections, MaxIdleConnsPerHost: idleConnections, IdleConnTimeout: time.Minute,
+			DisableCompression: true,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
+// Close closes the idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// none is the result of an operation that returns nothing.
+type none struct{}
+
+// call does one operation and decodes its result.
+func call[Result any](ctx context.Context, c *Client, operation string, in any) (*Result, error) {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return nil, fmt.Errorf("encode the request of %s: %w", operation, err)
+	}
+	defer clear(body)
+	res, err := c.send(ctx, http.MethodPost, BasePath+operation, body)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = res.Body.Close() }()
+	answer, err := readAnswer(res)
+	if err != nil {
+		return nil, c.connectError(ctx, err)
+	}
+	defer clear(answer)
+	if res.StatusCode != http.StatusOK {
+		return nil, errorOf(res, answer)
+	}
+	out := new(Result)
+	if err := json.Unmarshal(answer, out); err != nil {
+		return nil, malformed(err)
+	}
+	return out, nil
+}
+
+// do does one operation that returns nothing.
+func (c *Client) do(ctx context.Context, operation string, in any) error {
+	_, err := call[none](ctx, c, operation, in)
+	return err
+}
+
+// send sends one request. The caller closes the body of the response.
+func (c *Client) send(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://localhost"+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		return nil, c.connectError(ctx, err)
+	}
+	return res, nil
+}
+
+// readAnswer reads a body, at once where its length is known.
+func readAnswer(res *http.Response) ([]byte, error) {
+	if res.ContentLength > maxAnswer {
+		return nil, errors.New("response too long")
+	}
+	if res.ContentLength >= 0 {
+		b := make([]byte, res.ContentLength)
+		_, err := io.ReadFull(res.Body, b)
+		return b, err
+	}
+	return io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+}
+
+// malformed says where decoding stopped. It does not quote the response as err does, because that may hold key material.
+func malformed(err error) error {
+	var where *json.SemanticError
+	if errors.As(err, &where) {
+		return fmt.Errorf("malformed response of the sidecar at %q", where.JSONPointer)
+	}
+	return errors.New("malformed response of the sidecar")
+}
