@@ -92,23 +92,6 @@ const (
 	LastOp = DecryptRSA
 )
 
-// Key specs.
-const (
-	AES128    = driverv1.KeySpec_AES_128
-	AES192    = driverv1.KeySpec_AES_192
-	AES256    = driverv1.KeySpec_AES_256
-	RSA2048   = driverv1.KeySpec_RSA_2048
-	RSA3072   = driverv1.KeySpec_RSA_3072
-	RSA4096   = driverv1.KeySpec_RSA_4096
-	ECP256    = driverv1.KeySpec_EC_P256
-	ECP384    = driverv1.KeySpec_EC_P384
-	ECP521    = driverv1.KeySpec_EC_P521
-	Secp256k1 = driverv1.KeySpec_EC_SECP256K1
-	HMAC256   = driverv1.KeySpec_HMAC_256
-	HMAC384   = driverv1.KeySpec_HMAC_384
-	HMAC512   = driverv1.KeySpec_HMAC_512
-)
-
 // Key usages.
 const (
 	EncryptDecrypt    = driverv1.KeyUsage_ENCRYPT_DECRYPT
