@@ -90,9 +90,9 @@ func padding(text []byte) (n, good int) {
 // ReadPrivateKey reads a private key of the spec as PEM or DER, in any of the forms that openssl writes without a passphrase.
 // It comes back as OpenPrivateKey has it; the caller clears it.
 func ReadPrivateKey(spec driver.KeySpec, text []byte) ([]byte, bool) {
-	traditional := readPKCS1
-	if rsaBits[spec] == 0 {
-		traditional = readSEC1
+	traditional, label := readPKCS1, "RSA PRIVATE KEY"
+	if driver.SpecOf(spec).Family == driver.EC {
+		traditional, label = readSEC1, "EC PRIVATE KEY"
 	}
 	if trimmed := bytes.TrimSpace(text); bytes.HasPrefix(trimmed, []byte("-----BEGIN ")) {
 		block, rest := pem.Decode(trimmed)
@@ -104,7 +104,7 @@ func ReadPrivateKey(spec driver.KeySpec, text []byte) ([]byte, bool) {
 		switch {
 		case clean && block.Type == "PRIVATE KEY":
 			return readPKCS8(spec, block.Bytes)
-		case clean && block.Type == "RSA PRIVATE KEY" && rsaBits[spec] > 0, clean && block.Type == "EC PRIVATE KEY" && rsaBits[spec] == 0:
+		case clean && block.Type == label:
 			return traditional(spec, block.Bytes, true)
 		}
 		return nil, false

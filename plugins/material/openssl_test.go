@@ -45,7 +45,7 @@ func firstLine(file []byte) []byte {
 
 func testKeyPEM(t *testing.T) (pkcs8, text []byte) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(curves[driver.ECP256].elliptic, rand.Reader)
+	key, err := ecdsa.GenerateKey(driver.SpecOf(driver.ECP256).Curve, rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,18 +15,12 @@ func Keyed(a driver.Algorithm) bool {
 	return a == driver.RSAAESKeyWrapSHA1 || a == driver.RSAAESKeyWrapSHA256
 }
 
-// IsPrivate reports the specs of private keys.
-func IsPrivate(spec driver.KeySpec) bool {
-	_, elliptic := curves[spec]
-	return elliptic || rsaBits[spec] > 0
-}
-
 // Parts splits an import into the RSA block, which is modulus bytes long, and the container that follows it under the AES
 // key in the block. Without a container the block holds the key itself: VNG Cloud calls plain OAEP of a symmetric key
 // RSA_AES_KEY_WRAP_SHA_1. The error is InvalidArgument for fields that contradict each other, and else Bad.
 func Parts(req *driver.ImportKeyRequest, modulus int) (block, container []byte, err error) {
 	block, container = req.GetEncryptedMaterial(), req.GetEncryptedPrivateKey()
-	keyed, private := Keyed(req.GetAlgorithm()), IsPrivate(req.GetKey().GetSpec())
+	keyed, private := Keyed(req.GetAlgorithm()), !driver.SpecOf(req.GetKey().GetSpec()).Symmetric()
 	switch {
 	case (private && !keyed) != (len(container) > 0):
 		return nil, nil, driver.Errorf(driver.InvalidArgument, "encrypted_private_key goes with private keys under OAEP or PKCS #1 v1.5, and there only")

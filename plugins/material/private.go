@@ -42,23 +42,6 @@ var (
 	oidEC  = asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1}     // id-ecPublicKey, RFC 5480
 )
 
-var rsaBits = map[driver.KeySpec]int{driver.RSA2048: 2048, driver.RSA3072: 3072, driver.RSA4096: 4096}
-
-// curve is a named curve; elliptic is nil for secp256k1, which Go has not.
-type curve struct {
-	oid      asn1.ObjectIdentifier
-	size     int // of a coordinate, bytes
-	elliptic elliptic.Curve
-}
-
-// The OIDs are those of RFC 5480, and of SEC 2 for secp256k1.
-var curves = map[driver.KeySpec]curve{
-	driver.ECP256:    {asn1.ObjectIdentifier{1, 2, 840, 10045, 3, 1, 7}, 32, elliptic.P256()},
-	driver.ECP384:    {asn1.ObjectIdentifier{1, 3, 132, 0, 34}, 48, elliptic.P384()},
-	driver.ECP521:    {asn1.ObjectIdentifier{1, 3, 132, 0, 35}, 66, elliptic.P521()},
-	driver.Secp256k1: {asn1.ObjectIdentifier{1, 3, 132, 0, 10}, 32, nil},
-}
-
 // readPKCS8 reads an unencrypted PrivateKeyInfo (RFC 5208, and RFC 5958 with its public key). An encrypted one has another
 // shape and is none.
 func readPKCS8(spec driver.KeySpec, der []byte) ([]byte, bool) {
@@ -74,11 +57,12 @@ func readPKCS8(spec driver.KeySpec, der []byte) ([]byte, bool) {
 		!info.SkipOptionalASN1(casn1.Tag(1).ContextSpecific()) || !info.Empty() {
 		return nil, false
 	}
-	if rsaBits[spec] > 0 {
+	row := driver.SpecOf(spec)
+	if row.Family == driver.RSA {
 		return readPKCS1(spec, key, oid.Equal(oidRSA) && bytes.Equal(algorithm, []byte{5, 0})) // the parameters are NULL
 	}
 	var named asn1.ObjectIdentifier
-	right := oid.Equal(oidEC) && algorithm.ReadASN1ObjectIdentifier(&named) && algorithm.Empty() && named.Equal(curves[spec].oid)
+	right := oid.Equal(oidEC) && algorithm.ReadASN1ObjectIdentifier(&named) && algorithm.Empty() && named.Equal(row.OID)
 	return readSEC1(spec, key, right)
 }
 
@@ -87,9 +71,10 @@ func readPKCS8(spec driver.KeySpec, der []byte) ([]byte, bool) {
 // belong together; that they encode to the same bytes again, that nothing is behind or between them. right is what the
 // caller found so far.
 func readPKCS1(spec driver.KeySpec, der []byte, right bool) ([]byte, bool) {
-	bits := rsaBits[spec]
+	row := driver.SpecOf(spec)
+	bits := row.Bits
 	key, err := x509.ParsePKCS1PrivateKey(der)
-	if err != nil || !right || len(key.Primes) != 2 || key.N.BitLen() != bits || key.E <= 1<<16 || key.E&1 == 0 {
+	if err != nil || !right || row.Family != driver.RSA || len(key.Primes) != 2 || key.N.BitLen() != bits || key.E <= 1<<16 || key.E&1 == 0 {
 		return nil, false
 	}
 	p, q := key.Primes[0], key.Primes[1]
@@ -106,35 +91,36 @@ func readPKCS1(spec driver.KeySpec, der []byte, right bool) ([]byte, bool) {
 
 // readSEC1 reads an ECPrivateKey (RFC 5915). The curve, where it is named, and the public point must be those of the key.
 func readSEC1(spec driver.KeySpec, der []byte, right bool) ([]byte, bool) {
-	c, known := curves[spec]
+	row := driver.SpecOf(spec)
 	var key, params, public, scalar cryptobyte.String
 	var hasParams, hasPublic bool
 	var version int
 	s := cryptobyte.String(der)
-	if !known || !right || !s.ReadASN1(&key, casn1.SEQUENCE) || !s.Empty() ||
+	if row.Family != driver.EC || !right || !s.ReadASN1(&key, casn1.SEQUENCE) || !s.Empty() ||
 		!key.ReadASN1Integer(&version) || version != 1 || !key.ReadASN1(&scalar, casn1.OCTET_STRING) ||
 		!key.ReadOptionalASN1(&params, &hasParams, casn1.Tag(0).ContextSpecific().Constructed()) ||
 		!key.ReadOptionalASN1(&public, &hasPublic, casn1.Tag(1).ContextSpecific().Constructed()) || !key.Empty() ||
-		len(scalar) == 0 || len(scalar) > c.size {
+		len(scalar) == 0 || len(scalar) > row.Size() {
 		return nil, false
 	}
 	var named asn1.ObjectIdentifier
-	if hasParams && (!params.ReadASN1ObjectIdentifier(&named) || !params.Empty() || !named.Equal(c.oid)) {
+	if hasParams && (!params.ReadASN1ObjectIdentifier(&named) || !params.Empty() || !named.Equal(row.OID)) {
 		return nil, false
 	}
-	padded := make([]byte, c.size) // some tools leave leading zeros out
+	padded := make([]byte, row.Size()) // some tools leave leading zeros out
 	defer clear(padded)
-	copy(padded[c.size-len(scalar):], scalar)
-	point, ok := c.point(padded)
+	copy(padded[len(padded)-len(scalar):], scalar)
+	point, ok := publicPoint(row.Curve, padded)
 	if !ok || hasPublic && !isPoint(public, point) {
 		return nil, false
 	}
-	return encodeEC(c, padded, point)
+	return encodeEC(row.OID, padded, point)
 }
 
-// point returns the uncompressed public point of a scalar, which must be from 1 to below the curve's order.
-func (c curve) point(scalar []byte) ([]byte, bool) {
-	if c.elliptic == nil {
+// publicPoint returns the uncompressed public point of a scalar, which must be from 1 to below the curve's order. A nil curve
+// is secp256k1, which Go does not implement.
+func publicPoint(curve elliptic.Curve, scalar []byte) ([]byte, bool) {
+	if curve == nil {
 		var d secp256k1.ModNScalar
 		defer d.Zero()
 		if overflow := d.SetByteSlice(scalar); overflow || d.IsZero() {
@@ -142,7 +128,7 @@ func (c curve) point(scalar []byte) ([]byte, bool) {
 		}
 		return secp256k1.NewPrivateKey(&d).PubKey().SerializeUncompressed(), true
 	}
-	key, err := ecdsa.ParseRawPrivateKey(c.elliptic, scalar)
+	key, err := ecdsa.ParseRawPrivateKey(curve, scalar)
 	if err != nil {
 		return nil, false
 	}
@@ -162,7 +148,7 @@ func isPoint(public cryptobyte.String, point []byte) bool {
 }
 
 // encodeEC makes PKCS#8 as Go and openssl do.
-func encodeEC(c curve, scalar, point []byte) ([]byte, bool) {
+func encodeEC(curve asn1.ObjectIdentifier, scalar, point []byte) ([]byte, bool) {
 	var inner, b cryptobyte.Builder
 	inner.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		b.AddASN1Int64(1)
@@ -178,7 +164,7 @@ func encodeEC(c curve, scalar, point []byte) ([]byte, bool) {
 		b.AddASN1Int64(0)
 		b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {
 			b.AddASN1ObjectIdentifier(oidEC)
-			b.AddASN1ObjectIdentifier(c.oid)
+			b.AddASN1ObjectIdentifier(curve)
 		})
 		b.AddASN1OctetString(sec1)
 	})

@@ -116,11 +116,11 @@ func closePrimes(t *testing.T) pkcs1 {
 
 func TestReadPKCS8(t *testing.T) {
 	good := testRSA()
-	goodEC, err := ecdsa.GenerateKey(curves[driver.ECP256].elliptic, rand.Reader)
+	goodEC, err := ecdsa.GenerateKey(driver.SpecOf(driver.ECP256).Curve, rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ec256 := curves[driver.ECP256].oid
+	ec256 := driver.SpecOf(driver.ECP256).OID
 	rsaDER := func(change func(*pkcs1)) []byte {
 		k := openRSA(good)
 		change(&k)
@@ -140,7 +140,7 @@ func TestReadPKCS8(t *testing.T) {
 		return inPKCS8(t, oidEC, ec256, marshal(t, k))
 	}
 	more := func(n *big.Int) *big.Int { return new(big.Int).Add(n, big.NewInt(2)) }
-	order := curves[driver.ECP256].elliptic.Params().N
+	order := driver.SpecOf(driver.ECP256).Curve.Params().N
 	first := rsaDER(func(*pkcs1) {})
 	last := append(bytes.Clone(first), 0)
 	infoV2 := pkcs8{Version: 1, Algorithm: asn1.RawValue{FullBytes: marshal(t, algorithm{oidRSA, asn1.NullRawValue})}, Key: marshal(t, openRSA(good)),
@@ -200,7 +200,7 @@ func TestReadPKCS8(t *testing.T) {
 		"without its point":       {ecDER(func(k *sec1) { k.Point = asn1.BitString{} }), true},
 		"with a compressed point": {ecDER(func(k *sec1) { k.Point = bits(compressed) }), true},
 		"with its curve":          {ecDER(func(k *sec1) { k.Curve = ec256 }), true},
-		"another curve inside":    {ecDER(func(k *sec1) { k.Curve = curves[driver.Secp256k1].oid }), false},
+		"another curve inside":    {ecDER(func(k *sec1) { k.Curve = driver.SpecOf(driver.Secp256k1).OID }), false},
 		"a point off the curve":   {ecDER(func(k *sec1) { k.Point = bits(off) }), false},
 		"another key's point":     {ecDER(func(k *sec1) { k.Scalar[31] ^= 1 }), false},
 		"half a point":            {ecDER(func(k *sec1) { k.Point = bits(point[:33]) }), false},
@@ -210,7 +210,7 @@ func TestReadPKCS8(t *testing.T) {
 		"no scalar":               {ecDER(func(k *sec1) { k.Scalar = nil }), false},
 		"another version":         {ecDER(func(k *sec1) { k.Version = 2 }), false},
 		"a byte behind it":        {append(bytes.Clone(canonical), 0), false},
-		"another curve outside":   {inPKCS8(t, oidEC, curves[driver.ECP384].oid, marshal(t, sec1{Version: 1, Scalar: scalar})), false},
+		"another curve outside":   {inPKCS8(t, oidEC, driver.SpecOf(driver.ECP384).OID, marshal(t, sec1{Version: 1, Scalar: scalar})), false},
 		"a curve not named":       {inPKCS8(t, oidEC, asn1.NullRawValue, marshal(t, sec1{Version: 1, Scalar: scalar})), false},
 		"an rsa key":              {first, false},
 	} {
@@ -223,7 +223,7 @@ func TestReadPKCS8(t *testing.T) {
 
 // TestReadSecp256k1 reads a key on the curve that Go has not, and the two scalars just outside of it.
 func TestReadSecp256k1(t *testing.T) {
-	oid := curves[driver.Secp256k1].oid
+	oid := driver.SpecOf(driver.Secp256k1).OID
 	key, err := secp256k1.GeneratePrivateKey()
 	if err != nil {
 		t.Fatal(err)
