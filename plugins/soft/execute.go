@@ -99,7 +99,7 @@ func checkKey(op *driver.Op, usage driver.KeyUsage) error {
 	}
 	a := op.GetAlgorithm()
 	if usage == driver.EncryptDecrypt {
-		if opensBlocks := op.GetKind() == driver.DecryptRSA; opensBlocks != (rsaBits[kind.GetSpec()] > 0) {
+		if opensBlocks := op.GetKind() == driver.DecryptRSA; opensBlocks != (driver.SpecOf(kind.GetSpec()).Family == driver.RSA) {
 			return driver.Errorf(driver.InvalidArgument, "%s is not for %s keys", op.GetKind(), kind.GetSpec())
 		} else if a == 0 && !opensBlocks {
 			return nil // there is only one
@@ -140,7 +140,7 @@ func checkRandom(op *driver.Op) error {
 }
 
 func checkDigest(op *driver.Op) error {
-	if n := signatures[op.GetAlgorithm()].hash.Size(); len(op.GetData()) != n {
+	if n := driver.HashOf(op.GetAlgorithm()).Size(); len(op.GetData()) != n {
 		return driver.Errorf(driver.InvalidArgument, "digest for %s has %d bytes", op.GetAlgorithm(), n)
 	}
 	return nil

@@ -3,7 +3,6 @@ package soft
 import (
 	"bytes"
 	"context"
-	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
 	_ "crypto/sha1" // OAEP with SHA-1 is what older import tools offer
@@ -87,11 +86,11 @@ var temporarySizes = []int{16, 24, 32}
 func openMaterial(wrapping *rsa.PrivateKey, req *driver.ImportKeyRequest, block, container []byte) (raw []byte, ok bool) {
 	spec := req.GetKey().GetSpec()
 	if len(container) == 0 {
-		return openBlock(wrapping, req.GetAlgorithm(), block, []int{symmetricSize[spec]})
+		return openBlock(wrapping, req.GetAlgorithm(), block, []int{driver.SpecOf(spec).Size()})
 	}
 	temporary, good := openBlock(wrapping, req.GetAlgorithm(), block, temporarySizes)
 	defer clear(temporary)
-	if material.IsPrivate(spec) {
+	if !driver.SpecOf(spec).Symmetric() {
 		raw, ok = material.OpenPrivateKey(spec, temporary, container)
 	} else if w, err := material.NewKeyWrap(temporary); err == nil {
 		raw, ok = w.Unwrap(container)
@@ -131,9 +130,5 @@ func openBlock(key *rsa.PrivateKey, a driver.Algorithm, block []byte, sizes []in
 
 // decryptOAEP opens a block of any algorithm with OAEP.
 func decryptOAEP(key *rsa.PrivateKey, a driver.Algorithm, block []byte) ([]byte, error) {
-	hash := crypto.SHA256
-	if a == driver.OAEPSHA1 || a == driver.RSAAESKeyWrapSHA1 {
-		hash = crypto.SHA1
-	}
-	return rsa.DecryptOAEP(hash.New(), nil, key, block, nil)
+	return rsa.DecryptOAEP(driver.HashOf(a).New(), nil, key, block, nil)
 }

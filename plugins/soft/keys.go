@@ -2,17 +2,15 @@ package soft
 
 import (
 	"context"
-	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
-	"slices"
 
 	"github.com/keyside/keyside/plugins/driver"
 )
 
 // kindOf returns the capability for a key's spec and usage.
 func kindOf(id *driver.KeyIdentity) (*driver.Capability, error) {
-	for _, k := range keyKinds {
+	for _, k := range capabilities() {
 		if k.GetSpec() == id.GetSpec() && k.GetUsage() == id.GetUsage() {
 			return k, nil
 		}
@@ -50,7 +48,7 @@ func checkWrappingKey(id *driver.KeyIdentity) error {
 	if id.GetUsage() != driver.Unwrap {
 		return driver.Errorf(driver.InvalidArgument, "a wrapping key has usage %s", driver.Unwrap)
 	}
-	if !slices.Contains(wrappingSpecs, id.GetSpec()) {
+	if _, ok := driver.SpecOf(id.GetSpec()).Algorithms(driver.Unwrap); !ok {
 		return driver.Errorf(driver.Unsupported, "wrapping_specs: %s", id.GetSpec())
 	}
 	return nil
@@ -61,7 +59,7 @@ func (d *Driver) makeKey(ctx context.Context, tenantName string, id *driver.KeyI
 	if err != nil {
 		return nil, err
 	}
-	material, err := d.generate(ctx, id.GetSpec())
+	material, err := d.generate(ctx, driver.SpecOf(id.GetSpec()))
 	if err != nil {
 		return nil, err
 	}
@@ -74,8 +72,8 @@ func (d *Driver) makeKey(ctx context.Context, tenantName string, id *driver.KeyI
 }
 
 // generate makes material. An RSA key takes up to seconds, so few are made at once and a caller whose time is up does not wait for it.
-func (d *Driver) generate(ctx context.Context, spec driver.KeySpec) ([]byte, error) {
-	if rsaBits[spec] == 0 {
+func (d *Driver) generate(ctx context.Context, spec *driver.Spec) ([]byte, error) {
+	if spec.Family != driver.RSA {
 		material, err := generate(spec)
 		if err != nil {
 			return nil, driver.Errorf(driver.Internal, "generate: %w", err)
@@ -185,25 +183,15 @@ func (d *Driver) working(t *tenant, id *driver.KeyIdentity, sealed []byte) (*wor
 	return key, nil
 }
 
-// signatures says how each algorithm signs.
-var signatures = map[driver.Algorithm]struct {
-	hash crypto.Hash
-	pss  bool
-}{
-	driver.PKCS1v15SHA256: {hash: crypto.SHA256}, driver.PKCS1v15SHA384: {hash: crypto.SHA384}, driver.PKCS1v15SHA512: {hash: crypto.SHA512},
-	driver.PSSSHA256: {crypto.SHA256, true}, driver.PSSSHA384: {crypto.SHA384, true}, driver.PSSSHA512: {crypto.SHA512, true},
-	driver.ECDSASHA256: {hash: crypto.SHA256}, driver.ECDSASHA384: {hash: crypto.SHA384}, driver.ECDSASHA512: {hash: crypto.SHA512},
-}
-
 // sign signs a digest, whose length was checked.
 func (k *workingKey) sign(a driver.Algorithm, digest []byte) ([]byte, error) {
-	how := signatures[a]
-	switch {
-	case k.ec != nil:
-		return k.ec.Sign(rand.Reader, digest, how.hash)
-	case how.pss:
-		return rsa.SignPSS(rand.Reader, k.rsa, how.hash, digest, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash})
-	default:
-		return rsa.SignPKCS1v15(nil, k.rsa, how.hash, digest)
+	hash := driver.HashOf(a)
+	switch a {
+	case driver.PSSSHA256, driver.PSSSHA384, driver.PSSSHA512:
+		return rsa.SignPSS(rand.Reader, k.rsa, hash, digest, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash})
 	}
+	if k.ec != nil {
+		return k.ec.Sign(rand.Reader, digest, hash)
+	}
+	return rsa.SignPKCS1v15(nil, k.rsa, hash, digest)
 }

@@ -6,12 +6,11 @@ import (
 	"crypto/cipher"
 	"crypto/ecdh"
 	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
-	"crypto/sha512"
+	_ "crypto/sha512" // for driver.HashOf
 	"crypto/subtle"
 	"crypto/x509"
 	"errors"
@@ -19,22 +18,6 @@ import (
 
 	"github.com/keyside/keyside/plugins/driver"
 )
-
-// sizes of symmetric material, bytes.
-var symmetricSize = map[driver.KeySpec]int{
-	driver.AES128: 16, driver.AES192: 24, driver.AES256: 32,
-	driver.HMAC256: 32, driver.HMAC384: 48, driver.HMAC512: 64,
-}
-
-var rsaBits = map[driver.KeySpec]int{driver.RSA2048: 2048, driver.RSA3072: 3072, driver.RSA4096: 4096}
-
-var curves = map[driver.KeySpec]elliptic.Curve{
-	driver.ECP256: elliptic.P256(), driver.ECP384: elliptic.P384(), driver.ECP521: elliptic.P521(),
-}
-
-var hmacHash = map[driver.KeySpec]func() hash.Hash{
-	driver.HMAC256: sha256.New, driver.HMAC384: sha512.New384, driver.HMAC512: sha512.New,
-}
 
 // workingKey is a key that is open: exactly one of the fields after id is set.
 type workingKey struct {
@@ -48,20 +31,18 @@ type workingKey struct {
 var errMaterial = errors.New("material does not fit its spec")
 
 // generate makes the material of a spec: the key itself, or PKCS#8 DER of a private key.
-func generate(spec driver.KeySpec) ([]byte, error) {
-	if n := symmetricSize[spec]; n > 0 {
-		b := make([]byte, n)
+func generate(spec *driver.Spec) ([]byte, error) {
+	if spec.Symmetric() {
+		b := make([]byte, spec.Size())
 		rand.Read(b)
 		return b, nil
 	}
 	var private any
 	var err error
-	if bits := rsaBits[spec]; bits > 0 {
-		private, err = rsa.GenerateKey(rand.Reader, bits)
-	} else if curve := curves[spec]; curve != nil {
-		private, err = ecdsa.GenerateKey(curve, rand.Reader)
+	if spec.Family == driver.RSA {
+		private, err = rsa.GenerateKey(rand.Reader, spec.Bits)
 	} else {
-		return nil, errMaterial
+		private, err = ecdsa.GenerateKey(spec.Curve, rand.Reader)
 	}
 	if err != nil {
 		return nil, err
@@ -72,13 +53,13 @@ func generate(spec driver.KeySpec) ([]byte, error) {
 // open makes a working key of material, and of material only that fits the identity's spec in every respect.
 func open(id *driver.KeyIdentity, material []byte) (*workingKey, error) {
 	key := &workingKey{id: id}
-	spec := id.GetSpec()
-	if n := symmetricSize[spec]; n > 0 {
-		if len(material) != n {
+	spec := driver.SpecOf(id.GetSpec())
+	if spec.Symmetric() {
+		if len(material) != spec.Size() {
 			return nil, errMaterial
 		}
-		if newHash := hmacHash[spec]; newHash != nil {
-			secret := append([]byte(nil), material...)
+		if spec.Family == driver.HMAC {
+			newHash, secret := driver.HashOf(spec.Uses[0].Algorithms[0]).New, append([]byte(nil), material...)
 			key.mac = func() hash.Hash { return hmac.New(newHash, secret) }
 			return key, nil
 		}
@@ -92,12 +73,12 @@ func open(id *driver.KeyIdentity, material []byte) (*workingKey, error) {
 	}
 	switch private := private.(type) {
 	case *rsa.PrivateKey:
-		if private.N.BitLen() != rsaBits[spec] || len(private.Primes) != 2 {
+		if spec.Family != driver.RSA || private.N.BitLen() != spec.Bits || len(private.Primes) != 2 {
 			return nil, errMaterial
 		}
 		key.rsa = private
 	case *ecdsa.PrivateKey:
-		if private.Curve != curves[spec] {
+		if private.Curve != spec.Curve {
 			return nil, errMaterial
 		}
 		key.ec = private

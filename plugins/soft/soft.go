@@ -8,12 +8,15 @@ package soft
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/fips140"
 	"errors"
 	"io"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"sync"
 
 	"go.yaml.in/yaml/v3"
 
@@ -100,44 +103,32 @@ func parseSettings(raw []byte) (settings, error) {
 	return s, nil
 }
 
-// keyKinds is every key that the driver makes, and what may be done with it.
-var keyKinds = []*driver.Capability{
-	{Spec: driver.AES128, Usage: driver.EncryptDecrypt, Algorithms: []driver.Algorithm{driver.AESGCM}},
-	{Spec: driver.AES192, Usage: driver.EncryptDecrypt, Algorithms: []driver.Algorithm{driver.AESGCM}},
-	{Spec: driver.AES256, Usage: driver.EncryptDecrypt, Algorithms: []driver.Algorithm{driver.AESGCM}},
-	{Spec: driver.RSA2048, Usage: driver.EncryptDecrypt, Algorithms: rsaDecryption()},
-	{Spec: driver.RSA3072, Usage: driver.EncryptDecrypt, Algorithms: rsaDecryption()},
-	{Spec: driver.RSA4096, Usage: driver.EncryptDecrypt, Algorithms: rsaDecryption()},
-	{Spec: driver.RSA2048, Usage: driver.SignVerify, Algorithms: rsaSignatures},
-	{Spec: driver.RSA3072, Usage: driver.SignVerify, Algorithms: rsaSignatures},
-	{Spec: driver.RSA4096, Usage: driver.SignVerify, Algorithms: rsaSignatures},
-	{Spec: driver.ECP256, Usage: driver.SignVerify, Algorithms: ecSignatures},
-	{Spec: driver.ECP384, Usage: driver.SignVerify, Algorithms: ecSignatures},
-	{Spec: driver.ECP521, Usage: driver.SignVerify, Algorithms: ecSignatures},
-	{Spec: driver.ECP256, Usage: driver.KeyAgreement, Algorithms: []driver.Algorithm{driver.ECDH}},
-	{Spec: driver.ECP384, Usage: driver.KeyAgreement, Algorithms: []driver.Algorithm{driver.ECDH}},
-	{Spec: driver.ECP521, Usage: driver.KeyAgreement, Algorithms: []driver.Algorithm{driver.ECDH}},
-	{Spec: driver.HMAC256, Usage: driver.GenerateVerifyMAC, Algorithms: []driver.Algorithm{driver.HMACSHA256}},
-	{Spec: driver.HMAC384, Usage: driver.GenerateVerifyMAC, Algorithms: []driver.Algorithm{driver.HMACSHA384}},
-	{Spec: driver.HMAC512, Usage: driver.GenerateVerifyMAC, Algorithms: []driver.Algorithm{driver.HMACSHA512}},
-}
-
-var (
-	rsaSignatures = []driver.Algorithm{
-		driver.PKCS1v15SHA256, driver.PKCS1v15SHA384, driver.PKCS1v15SHA512, driver.PSSSHA256, driver.PSSSHA384, driver.PSSSHA512,
+// capabilities returns every key that the driver makes: all specs but secp256k1, which Go's standard library does not
+// implement. It leaves out what Go refuses in FIPS 140-3 only mode.
+var capabilities = sync.OnceValue(func() (keys []*driver.Capability) {
+	for _, spec := range driver.Specs() {
+		for _, use := range spec.Uses {
+			if use.Usage == driver.Unwrap || spec.Family == driver.EC && spec.Curve == nil {
+				continue
+			}
+			algorithms := slices.DeleteFunc(slices.Clone(use.Algorithms), func(a driver.Algorithm) bool {
+				return driver.HashOf(a) == crypto.SHA1 && fips140.Enforced()
+			})
+			keys = append(keys, &driver.Capability{Spec: spec.Value, Usage: use.Usage, Algorithms: algorithms})
+		}
 	}
-	ecSignatures = []driver.Algorithm{driver.ECDSASHA256, driver.ECDSASHA384, driver.ECDSASHA512}
-)
+	return keys
+})
 
-// rsaDecryption leaves out what Go refuses in FIPS 140-3 only mode.
-func rsaDecryption() []driver.Algorithm {
-	if fips140.Enforced() {
-		return []driver.Algorithm{driver.OAEPSHA256}
+// wrappingSpecs returns the specs of keys that open imports.
+func wrappingSpecs() (specs []driver.KeySpec) {
+	for _, spec := range driver.Specs() {
+		if _, ok := spec.Algorithms(driver.Unwrap); ok {
+			specs = append(specs, spec.Value)
+		}
 	}
-	return []driver.Algorithm{driver.OAEPSHA256, driver.OAEPSHA1}
+	return specs
 }
-
-var wrappingSpecs = []driver.KeySpec{driver.RSA2048, driver.RSA3072, driver.RSA4096}
 
 // importAlgorithms leaves out what Go refuses in FIPS 140-3 only mode.
 func importAlgorithms() []driver.Algorithm {
@@ -155,8 +146,8 @@ func (d *Driver) Describe(context.Context) (*driver.Description, error) {
 		vendor += ", FIPS 140-3 module " + fips140.Version()
 	}
 	return &driver.Description{
-		Name: "soft", Version: version, Vendor: vendor, Keys: keyKinds, ImportAlgorithms: importAlgorithms(),
-		WrappingSpecs: wrappingSpecs, Protection: driver.ProtectionProcess, SealFormat: driver.SealRFC5649.String(),
+		Name: "soft", Version: version, Vendor: vendor, Keys: capabilities(), ImportAlgorithms: importAlgorithms(),
+		WrappingSpecs: wrappingSpecs(), Protection: driver.ProtectionProcess, SealFormat: driver.SealRFC5649.String(),
 		MaxData: maxData, MaxDataKey: maxDataKey, MaxRandom: maxRandom,
 		FastWorkers: uint32(d.settings.Workers), SlowWorkers: uint32(d.settings.Workers),
 	}, nil
@@ -224,7 +215,7 @@ func (d *Driver) Health(ctx context.Context, name string) error {
 // canary proves that the tenant's root and mac key work together.
 func (t *tenant) canary() error {
 	id := &driver.KeyIdentity{KeyId: make([]byte, driver.KeyIDSize), Version: 1, Spec: driver.AES256, Usage: driver.EncryptDecrypt}
-	material, err := generate(id.GetSpec())
+	material, err := generate(driver.SpecOf(id.GetSpec()))
 	if err != nil {
 		return driver.Errorf(driver.Device, "canary: %w", err)
 	}
