@@ -109,9 +109,9 @@ func BenchmarkImport(b *testing.B) {
 			if err != nil {
 				return 0, err
 			}
-			template := specs[driver.AES256].template(uses{}, false, inSession())
+			template := specOf(driver.AES256).template(uses{}, false, inSession())
 			for b.Loop() {
-				h, err := s.unwrap(rsaBlocks[driver.OAEPSHA1].mech, wrapping, block, template)
+				h, err := s.unwrap(rsaBlocks[driver.OAEPSHA1], wrapping, block, template)
 				if err != nil {
 					return 0, err
 				}

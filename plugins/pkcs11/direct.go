@@ -41,16 +41,16 @@ func (x *Direct) makeKeys() (err error) {
 		return err
 	}
 	s := x.owner
-	root := specs[driver.AES256]
+	root := specOf(driver.AES256)
 	kek, err := s.generate(root.generate, root.template(uses{wrap: true, unwrap: true}, false, inSession(),
-		p11.NewAttribute(p11.CKA_VALUE_LEN, root.bytes)))
+		p11.NewAttribute(p11.CKA_VALUE_LEN, root.Size())))
 	if err != nil {
 		return err
 	}
 	for k, into := range map[keyKind]*handle{
 		{driver.AES256, driver.EncryptDecrypt}: &x.aes, {driver.RSA2048, driver.SignVerify}: &x.rsa, {driver.ECP256, driver.SignVerify}: &x.ec,
 	} {
-		if *into, err = x.makeKey(kek, specs[k.spec], k.usage); err != nil {
+		if *into, err = x.makeKey(kek, specOf(k.spec), k.usage); err != nil {
 			return err
 		}
 	}
@@ -121,7 +121,7 @@ func (x *Direct) SignRSA(worker int, digest []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return signRSA(s, x.rsa, specs[driver.RSA2048], driver.PKCS1v15SHA256, digest)
+	return signRSA(s, x.rsa, specOf(driver.RSA2048), driver.PKCS1v15SHA256, digest)
 }
 
 // SignEC signs a SHA-256 digest with ECDSA on P-256.
@@ -130,7 +130,7 @@ func (x *Direct) SignEC(worker int, digest []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return signEC(s, x.ec, specs[driver.ECP256], digest)
+	return signEC(s, x.ec, specOf(driver.ECP256), digest)
 }
 
 // Close closes all sessions; no worker may be busy.

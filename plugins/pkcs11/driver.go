@@ -179,8 +179,8 @@ func (d *Driver) openPinned() error {
 	if err := d.login(s); err != nil {
 		return err
 	}
-	canary := specs[driver.AES256].template(uses{encrypt: true, decrypt: true}, false, inSession(),
-		p11.NewAttribute(p11.CKA_VALUE_LEN, specs[driver.AES256].bytes))
+	canary := specOf(driver.AES256).template(uses{encrypt: true, decrypt: true}, false, inSession(),
+		p11.NewAttribute(p11.CKA_VALUE_LEN, specOf(driver.AES256).Size()))
 	h, err := s.generate(p11.CKM_AES_KEY_GEN, canary)
 	if err != nil {
 		return err

@@ -114,7 +114,7 @@ func (d *Driver) checkOpKey(o *operation, op *driver.Op) error {
 	if op.GetKey().GetUsage() != o.usage {
 		return driver.Errorf(driver.InvalidArgument, "%s needs a key for %s", op.GetKind(), o.usage)
 	}
-	if o.class != 0 && specs[op.GetKey().GetSpec()].class != o.class {
+	if o.class != 0 && specOf(op.GetKey().GetSpec()).class != o.class {
 		return driver.Errorf(driver.InvalidArgument, "%s is not for %s keys", op.GetKind(), op.GetKey().GetSpec())
 	}
 	alg := op.GetAlgorithm()
@@ -148,7 +148,7 @@ func checkCiphertext(d *Driver, op *driver.Op) error {
 
 // checkBlock wants a block as long as the modulus. Another length is a fault like any other.
 func checkBlock(_ *Driver, op *driver.Op) error {
-	if len(op.GetData()) != specs[op.GetKey().GetSpec()].bits/8 {
+	if len(op.GetData()) != specOf(op.GetKey().GetSpec()).Size() {
 		return errBadBlock
 	}
 	return nil
@@ -169,7 +169,7 @@ func checkRandom(d *Driver, op *driver.Op) error {
 }
 
 func checkDigest(_ *Driver, op *driver.Op) error {
-	if n := signatures[op.GetAlgorithm()].hash.Size(); len(op.GetData()) != n {
+	if n := driver.HashOf(op.GetAlgorithm()).Size(); len(op.GetData()) != n {
 		return driver.Errorf(driver.InvalidArgument, "digest for %s has %d bytes", op.GetAlgorithm(), n)
 	}
 	return nil
@@ -226,14 +226,14 @@ func (j *job) decrypt() (*driver.Result, error) {
 
 // decryptRSA opens a block where the profile says: inside the HSM, or by raw RSA there and decoding here.
 func (j *job) decryptRSA() (*driver.Result, error) {
-	how, block := rsaBlocks[j.op.GetAlgorithm()], j.op.GetData()
+	algorithm, block := j.op.GetAlgorithm(), j.op.GetData()
 	var plain []byte
 	var err error
 	opened := true
-	if slices.Contains(j.d.profile.Decrypt.inHSM, j.op.GetAlgorithm()) {
-		plain, err = j.s.decryptRSA(how.mech, j.key.handle, block)
+	if slices.Contains(j.d.profile.Decrypt.inHSM, algorithm) {
+		plain, err = j.s.decryptRSA(rsaBlocks[algorithm], j.key.handle, block)
 	} else {
-		plain, opened, err = j.s.openOAEP(how.hash, j.key.handle, block)
+		plain, opened, err = j.s.openOAEP(driver.HashOf(algorithm), j.key.handle, block)
 	}
 	if err != nil {
 		if err = j.d.blame(j.s, err, driver.BadCiphertext, badCiphertext); driver.CodeOf(err) != driver.BadCiphertext {
@@ -244,7 +244,7 @@ func (j *job) decryptRSA() (*driver.Result, error) {
 	if !opened {
 		return nil, errBadBlock
 	}
-	if len(plain) > len(block)-2*how.hash.Size()-2 {
+	if len(plain) > len(block)-2*driver.HashOf(algorithm).Size()-2 {
 		clear(plain)
 		return nil, driver.Errorf(driver.Device, "module made a plaintext of %d bytes from a block of %d", len(plain), len(block))
 	}
@@ -258,7 +258,7 @@ func (j *job) derive() (*driver.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	size := j.key.spec.field
+	size := j.key.spec.Size()
 	secret, err := j.s.ecdh(j.key.handle, point, size)
 	if err == nil && len(secret) != size {
 		clear(secret)
@@ -275,9 +275,9 @@ func (j *job) sign() (*driver.Result, error) {
 }
 
 func (j *job) mac() (*driver.Result, error) {
-	alg := signatures[j.op.GetAlgorithm()]
-	out, err := j.s.sign(callMAC, len(j.op.GetData()), alg.mech, j.key.handle, j.op.GetData(), make([]byte, alg.hash.Size()))
-	if err == nil && len(out) != alg.hash.Size() {
+	data, size := j.op.GetData(), driver.HashOf(j.op.GetAlgorithm()).Size()
+	out, err := j.s.sign(callMAC, len(data), signatures[j.op.GetAlgorithm()].mech, j.key.handle, data, make([]byte, size))
+	if err == nil && len(out) != size {
 		return nil, driver.Errorf(driver.Device, "module made a mac of %d bytes", len(out))
 	}
 	return result(out, err)
@@ -302,7 +302,7 @@ func (j *job) tenantMAC() (*driver.Result, error) {
 }
 
 func (j *job) auditSign() (*driver.Result, error) {
-	return result(signEC(j.s, j.t.audit, specs[driver.ECP256], j.op.GetData()))
+	return result(signEC(j.s, j.t.audit, specOf(driver.ECP256), j.op.GetData()))
 }
 
 func result(data []byte, err error) (*driver.Result, error) {
@@ -313,12 +313,12 @@ func result(data []byte, err error) (*driver.Result, error) {
 }
 
 func signRSA(s *session, key handle, spec keySpec, alg driver.Algorithm, digest []byte) ([]byte, error) {
-	a, size := signatures[alg], spec.bits/8
+	a, size := signatures[alg], spec.Size()
 	input := digest
 	if a.prefix != nil {
 		input = append(slices.Clone(a.prefix), digest...)
 	}
-	out, err := s.sign(callSign, spec.bits, a.mech, key, input, make([]byte, size))
+	out, err := s.sign(callSign, spec.Bits, a.mech, key, input, make([]byte, size))
 	if err == nil && len(out) != size {
 		return nil, driver.Errorf(driver.Device, "module made an rsa signature of %d bytes", len(out))
 	}
@@ -341,7 +341,7 @@ func signEC(s *session, key handle, spec keySpec, digest []byte) ([]byte, error)
 }
 
 func rawSignEC(s *session, key handle, spec keySpec, digest []byte) ([]byte, error) {
-	size := spec.field
+	size := spec.Size()
 	// Whole bytes are enough: no digest is longer than the one curve whose order has a broken byte.
 	out, err := s.sign(callSign, size, signatures[driver.ECDSASHA256].mech, key, digest[:min(len(digest), size)], make([]byte, 2*size))
 	if err == nil && len(out) != 2*size {

@@ -53,7 +53,7 @@ func (d *Driver) ImportKey(ctx context.Context, req *driver.ImportKeyRequest) (*
 	if !inHSM && !slices.Contains(d.profile.Import.inProcess, req.GetAlgorithm()) {
 		return nil, driver.Errorf(driver.Unsupported, "import algorithm %s", req.GetAlgorithm())
 	}
-	block, container, err := material.Parts(req, wrapper.bits/8)
+	block, container, err := material.Parts(req, wrapper.Size())
 	if err != nil {
 		return nil, err
 	}
@@ -116,9 +116,9 @@ func (j *importJob) run(t *tenantKeys, wrapping handle) (*driver.SealedKey, erro
 func (j *importJob) open(wrapping handle) (handle, error) {
 	target := j.spec.template(uses{sign: true}, true, inSession())
 	if len(j.container) == 0 {
-		return j.openBlock(wrapping, j.spec, target, []int{j.spec.bytes})
+		return j.openBlock(wrapping, j.spec, target, []int{j.spec.Size()})
 	}
-	aes := specs[driver.AES256]
+	aes := specOf(driver.AES256)
 	may := aes.template(uses{unwrap: true}, false, inSession())
 	if j.keyInHSM || j.spec.class == secretKey {
 		key, err := j.openBlock(wrapping, aes, may, temporarySizes)
@@ -133,12 +133,12 @@ func (j *importJob) open(wrapping handle) (handle, error) {
 // openBlock makes a secret key of what the RSA block holds: inside the HSM, or by way of this process's memory.
 func (j *importJob) openBlock(wrapping handle, spec keySpec, template []*p11.Attribute, sizes []int) (handle, error) {
 	if j.keyInHSM {
-		h, err := j.keep(j.s.unwrap(rsaBlocks[j.req.GetAlgorithm()].mech, wrapping, j.block, template))
+		h, err := j.keep(j.s.unwrap(rsaBlocks[j.req.GetAlgorithm()], wrapping, j.block, template))
 		if !j.data(err) {
 			return h, err
 		}
 		j.bad = err
-		return j.keep(j.s.generate(spec.generate, append(template, p11.NewAttribute(p11.CKA_VALUE_LEN, spec.bytes))))
+		return j.keep(j.s.generate(spec.generate, append(template, p11.NewAttribute(p11.CKA_VALUE_LEN, spec.Size()))))
 	}
 	secret, err := j.readBlock(wrapping, sizes)
 	if err != nil {
@@ -151,11 +151,11 @@ func (j *importJob) openBlock(wrapping handle, spec keySpec, template []*p11.Att
 // readBlock returns the secret of one of these sizes that the RSA block holds. Where it holds none, bad says so and the
 // secret is a random one: all that follows is done as with the right one, for what a block's padding was, no time may tell.
 func (j *importJob) readBlock(wrapping handle, sizes []int) (secret []byte, err error) {
-	how, ok := rsaBlocks[j.req.GetAlgorithm()], true
+	ok := true
 	if j.blockInHSM {
-		secret, err = j.s.decryptRSA(how.mech, wrapping, j.block)
+		secret, err = j.s.decryptRSA(rsaBlocks[j.req.GetAlgorithm()], wrapping, j.block)
 	} else {
-		secret, ok, err = j.s.openOAEP(how.hash, wrapping, j.block)
+		secret, ok, err = j.s.openOAEP(driver.HashOf(j.req.GetAlgorithm()), wrapping, j.block)
 	}
 	switch {
 	case j.data(err):
@@ -250,7 +250,7 @@ func (j *importJob) proveSecret(t *tenantKeys, h handle) ([]byte, error) {
 		return nil, err
 	}
 	if len(length) == 8 {
-		if n := binary.NativeEndian.Uint64(length); n != 0 && n != uint64(j.spec.bytes) {
+		if n := binary.NativeEndian.Uint64(length); n != 0 && n != uint64(j.spec.Size()) {
 			return nil, errBadMaterial
 		}
 	}
@@ -258,13 +258,13 @@ func (j *importJob) proveSecret(t *tenantKeys, h handle) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(wrapped) != (j.spec.bytes+7)/8*8+8 {
+	if len(wrapped) != (j.spec.Size()+7)/8*8+8 {
 		return nil, errBadMaterial
 	}
 	mech, size := mechanism{id: p11.CKM_AES_CMAC}, 16
 	if j.spec.keyType != p11.CKK_AES {
-		a := signatures[j.spec.usages[driver.GenerateVerifyMAC][0]]
-		mech, size = a.mech, a.hash.Size()
+		a := j.spec.Uses[0].Algorithms[0]
+		mech, size = signatures[a].mech, driver.HashOf(a).Size()
 	}
 	check, err := j.s.sign(callMAC, 0, mech, h, []byte(checkLabel), make([]byte, size))
 	if err == nil && len(check) != size {

@@ -162,7 +162,7 @@ func testPrivateKeys(t testing.TB) (rsaDER, ecDER, secpDER []byte) {
 		Version int
 		Alg     struct{ Key, Curve asn1.ObjectIdentifier }
 		Key     []byte
-	}{0, struct{ Key, Curve asn1.ObjectIdentifier }{asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1}, specs[driver.Secp256k1].oid}, inner})
+	}{0, struct{ Key, Curve asn1.ObjectIdentifier }{asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1}, specOf(driver.Secp256k1).OID}, inner})
 	if err != nil {
 		t.Fatal(err)
 	}

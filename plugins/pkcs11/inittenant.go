@@ -125,7 +125,7 @@ func (d *Driver) nameLasting(s *session, st *store, h handle, tenant, label stri
 // generateLasting generates the object, and returns the public key of a pair.
 func (d *Driver) generateLasting(s *session, label, purpose string) (h handle, public []byte, err error) {
 	key := tenantPurposes[purpose]
-	spec := specs[key.spec]
+	spec := specOf(key.spec)
 	template := spec.template(key.uses, false, onToken(), p11.NewAttribute(p11.CKA_LABEL, provisional+rand.Text()+"/"+label),
 		p11.NewAttribute(p11.CKA_ID, labelID(label)))
 	return generateObject(s, spec, template)
@@ -141,7 +141,7 @@ func (d *Driver) useLasting(s *session, h handle, public []byte, purpose string)
 		return err
 	}
 	digest := sha256.Sum256([]byte(provisional))
-	signature, err := signEC(s, h, specs[driver.ECP256], digest[:])
+	signature, err := signEC(s, h, specOf(driver.ECP256), digest[:])
 	if err != nil {
 		return err
 	}
@@ -157,9 +157,9 @@ func (d *Driver) useLasting(s *session, h handle, public []byte, purpose string)
 
 // useRoot wraps a key, unwraps it, and uses what came out.
 func (d *Driver) useRoot(s *session, root handle) error {
-	spec := specs[driver.AES256]
+	spec := specOf(driver.AES256)
 	both := uses{encrypt: true, decrypt: true}
-	temp, err := s.generate(spec.generate, spec.template(both, true, inSession(), p11.NewAttribute(p11.CKA_VALUE_LEN, spec.bytes)))
+	temp, err := s.generate(spec.generate, spec.template(both, true, inSession(), p11.NewAttribute(p11.CKA_VALUE_LEN, spec.Size())))
 	if err != nil {
 		return err
 	}

@@ -96,7 +96,7 @@ func (d *Driver) checkKey(id *driver.KeyIdentity) (keySpec, error) {
 	if _, made := d.profile.keys[keyKind{id.GetSpec(), id.GetUsage()}]; !made || id.GetUsage() == driver.Unwrap {
 		return keySpec{}, driver.Errorf(driver.Unsupported, "keys: %s for %s", id.GetSpec(), id.GetUsage())
 	}
-	return specs[id.GetSpec()], nil
+	return specOf(id.GetSpec()), nil
 }
 
 // checkWrappingKey does it for keys that open imports.
@@ -110,7 +110,7 @@ func (d *Driver) checkWrappingKey(id *driver.KeyIdentity) (keySpec, error) {
 	if _, made := d.profile.keys[keyKind{id.GetSpec(), driver.Unwrap}]; !made {
 		return keySpec{}, driver.Errorf(driver.Unsupported, "wrapping_specs: %s", id.GetSpec())
 	}
-	return specs[id.GetSpec()], nil
+	return specOf(id.GetSpec()), nil
 }
 
 // MakeKey implements driver.Driver.
@@ -155,7 +155,7 @@ func generateKey(s *session, spec keySpec) (h handle, public []byte, err error) 
 // SubjectPublicKeyInfo and leaves no object of it.
 func generateObject(s *session, spec keySpec, template []*p11.Attribute) (h handle, public []byte, err error) {
 	if spec.class == secretKey {
-		h, err = s.generate(spec.generate, append(template, p11.NewAttribute(p11.CKA_VALUE_LEN, spec.bytes)))
+		h, err = s.generate(spec.generate, append(template, p11.NewAttribute(p11.CKA_VALUE_LEN, spec.Size())))
 		return h, nil, err
 	}
 	pub, h, err := s.generatePair(spec.generate, spec.publicTemplate(), template)
@@ -183,7 +183,7 @@ func (d *Driver) seal(s *session, t *tenantKeys, h handle, tenant string, id *dr
 	if err != nil {
 		return nil, err
 	}
-	opened, err := d.unseal(s, t, rec, workUses(id.GetUsage(), specs[id.GetSpec()].class), false)
+	opened, err := d.unseal(s, t, rec, workUses(id.GetUsage(), specOf(id.GetSpec()).class), false)
 	if err != nil {
 		return nil, err
 	}
@@ -212,7 +212,7 @@ func (d *Driver) unseal(s *session, t *tenantKeys, rec *driver.SealRecord, may u
 	if !found {
 		return 0, driver.Errorf(driver.KeyUnavailable, "root %d of tenant %s is not on the token", rec.Root, rec.Tenant)
 	}
-	spec := specs[rec.Key.GetSpec()]
+	spec := specOf(rec.Key.GetSpec())
 	if rec.Format != driver.SealRFC5649 || spec.class == 0 {
 		return 0, driver.Errorf(driver.Unsupported, "sealed key of format %s and spec %s", rec.Format, rec.Key.GetSpec())
 	}
@@ -256,7 +256,7 @@ func (d *Driver) loadKey(k *liveKey) error {
 	if err != nil {
 		return err
 	}
-	k.key, k.spec, k.gen = rec.Key, specs[rec.Key.GetSpec()], d.generation.Load()
+	k.key, k.spec, k.gen = rec.Key, specOf(rec.Key.GetSpec()), d.generation.Load()
 	k.handle, err = d.unseal(d.pinned.session, t, rec, workUses(rec.Key.GetUsage(), k.spec.class), false)
 	return err
 }
@@ -282,7 +282,7 @@ func (d *Driver) Reseal(ctx context.Context, req *driver.ResealRequest) (*driver
 		if err != nil {
 			return nil, err
 		}
-		spec := specs[rec.Key.GetSpec()]
+		spec := specOf(rec.Key.GetSpec())
 		h, err := d.unseal(s, t, rec, uses{sign: spec.elliptic()}, true)
 		if err != nil {
 			return nil, err

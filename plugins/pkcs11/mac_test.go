@@ -24,12 +24,12 @@ func TestMACsAgreeWithOpenSSL(t *testing.T) {
 		t.Fatal(err)
 	}
 	for spec, hash := range map[driver.KeySpec]string{driver.HMAC256: "sha256", driver.HMAC384: "sha384", driver.HMAC512: "sha512"} {
-		value := make([]byte, specs[spec].bytes)
+		value := make([]byte, specOf(spec).Size())
 		_, _ = rand.Read(value)
 		id := identity(spec, driver.GenerateVerifyMAC)
 		sealed := sealKnown(t, d, "macs", id, nil, p11.NewAttribute(p11.CKA_VALUE, value))
 		res, err := d.Execute(t.Context(), "macs", &driver.Op{
-			Kind: driver.MAC, Key: id, Sealed: sealed, Algorithm: specs[spec].usages[driver.GenerateVerifyMAC][0], Data: message,
+			Kind: driver.MAC, Key: id, Sealed: sealed, Algorithm: driver.SpecOf(spec).Uses[0].Algorithms[0], Data: message,
 		})
 		if err != nil {
 			t.Fatal(err)

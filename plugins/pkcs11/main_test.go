@@ -136,7 +136,7 @@ var nextKey atomic.Uint32
 func newKey(t testing.TB, d *Driver, tenant string, spec driver.KeySpec) (*driver.KeyIdentity, *driver.SealedKey) {
 	t.Helper()
 	usage := driver.SignVerify
-	switch specs[spec].keyType {
+	switch specOf(spec).keyType {
 	case p11.CKK_AES:
 		usage = driver.EncryptDecrypt
 	case p11.CKK_GENERIC_SECRET:
@@ -171,7 +171,7 @@ func wantCode(t testing.TB, err error, code driver.Code) {
 func sealKnown(t *testing.T, d *Driver, tenant string, id *driver.KeyIdentity, public []byte, value ...*p11.Attribute) []byte {
 	t.Helper()
 	sealed, err := control(context.Background(), d, tenant, nil, func(s *session, k *tenantKeys) (*driver.SealedKey, error) {
-		h, err := s.create(specs[id.GetSpec()].template(uses{}, true, append(value, inSession())...))
+		h, err := s.create(specOf(id.GetSpec()).template(uses{}, true, append(value, inSession())...))
 		if err != nil {
 			return nil, err
 		}

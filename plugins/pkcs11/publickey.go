@@ -28,10 +28,10 @@ func readPublicKey(s *session, h handle, spec keySpec) ([]byte, error) {
 	if rest, err := asn1.Unmarshal(point, &inner); err == nil && len(rest) == 0 {
 		point = inner
 	}
-	if spec.curve == nil {
+	if spec.Curve == nil {
 		return secp256k1Public(point)
 	}
-	pub, err := ecdsa.ParseUncompressedPublicKey(spec.curve, point)
+	pub, err := ecdsa.ParseUncompressedPublicKey(spec.Curve, point)
 	if err != nil {
 		return nil, driver.Errorf(driver.Device, "module's public point is not on the curve: %w", err)
 	}
@@ -44,7 +44,7 @@ func privateKeysPublic(s *session, h handle, spec keySpec) ([]byte, error) {
 	switch {
 	case spec.rsa():
 		return rsaPublicKey(s, h, spec)
-	case spec.curve != nil:
+	case spec.Curve != nil:
 		return ecPublicKey(s, h, spec)
 	case spec.elliptic():
 		return secp256k1FromSignatures(s, h, spec)
@@ -64,7 +64,7 @@ func rsaPublicKey(s *session, h handle, spec keySpec) ([]byte, error) {
 	}
 	n, e := new(big.Int).SetBytes(modulus), new(big.Int).SetBytes(exponent)
 	// FIPS 186-5 section A.1.1 wants an odd exponent above 2^16; Go takes 31 bits.
-	if n.BitLen() != spec.bits || e.BitLen() > 31 || e.BitLen() < 17 || e.Bit(0) == 0 {
+	if n.BitLen() != spec.Bits || e.BitLen() > 31 || e.BitLen() < 17 || e.Bit(0) == 0 {
 		return nil, errBadMaterial
 	}
 	return marshalPublic(&rsa.PublicKey{N: n, E: int(e.Int64())})
@@ -73,12 +73,12 @@ func rsaPublicKey(s *session, h handle, spec keySpec) ([]byte, error) {
 // peerPoint reads a peer's SubjectPublicKeyInfo and returns its point, which is on the key's curve and not at infinity, in
 // the uncompressed form.
 func peerPoint(spec keySpec, spki []byte) ([]byte, error) {
-	if spec.curve == nil {
+	if spec.Curve == nil {
 		if point, ok := secp256k1Point(spki); ok {
 			return point, nil
 		}
 	} else if parsed, err := x509.ParsePKIXPublicKey(spki); err == nil {
-		if pub, ok := parsed.(*ecdsa.PublicKey); ok && pub.Curve == spec.curve {
+		if pub, ok := parsed.(*ecdsa.PublicKey); ok && pub.Curve == spec.Curve {
 			return pub.Bytes()
 		}
 	}
@@ -97,13 +97,13 @@ func marshalPublic(pub any) ([]byte, error) {
 // private key. A signature (r, s) of the digest 0 by the nonce's point R has Q = (s/r)·R; r is R's X coordinate, and
 // Diffie-Hellman with s/r gives Q's. Which of the two points of that X it is, a second signature tells.
 func ecPublicKey(s *session, h handle, spec keySpec) ([]byte, error) {
-	size := spec.field
+	size := spec.Size()
 	zero := make([]byte, min(size, 64))
 	raw, err := rawSignEC(s, h, spec, zero)
 	if err != nil {
 		return nil, err
 	}
-	x, err := zeroDigestX(spec.curve, raw)
+	x, err := zeroDigestX(spec.Curve, raw)
 	if err != nil {
 		return nil, driver.Errorf(driver.Device, "public key from a signature: %w", err)
 	}
@@ -114,7 +114,7 @@ func ecPublicKey(s *session, h handle, spec keySpec) ([]byte, error) {
 		return nil, err
 	}
 	for _, parity := range []byte{2, 3} {
-		pub, err := ecdsa.ParseUncompressedPublicKey(spec.curve, pointAt(spec.curve, parity, x))
+		pub, err := ecdsa.ParseUncompressedPublicKey(spec.Curve, pointAt(spec.Curve, parity, x))
 		if err == nil && ecdsa.VerifyASN1(pub, digest, signature) {
 			return marshalPublic(pub)
 		}

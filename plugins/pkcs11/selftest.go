@@ -49,7 +49,7 @@ func unhex(s string) []byte {
 
 // testWrap wraps the vector's key and unwraps its blob with a throw-away root.
 func (d *Driver) testWrap(s *session) error {
-	kek, err := s.create(specs[driver.AES192].template(uses{wrap: true, unwrap: true}, false, inSession(),
+	kek, err := s.create(specOf(driver.AES192).template(uses{wrap: true, unwrap: true}, false, inSession(),
 		p11.NewAttribute(p11.CKA_VALUE, unhex(vectorKEK))))
 	if err != nil {
 		return err
@@ -90,8 +90,8 @@ func (d *Driver) testWrap(s *session) error {
 
 // testProtection makes a working key as unseal does and tries to get it out.
 func (d *Driver) testProtection(s *session) error {
-	spec := specs[driver.AES256]
-	root, err := s.generate(spec.generate, spec.template(uses{wrap: true, unwrap: true}, false, inSession(), p11.NewAttribute(p11.CKA_VALUE_LEN, spec.bytes)))
+	spec := specOf(driver.AES256)
+	root, err := s.generate(spec.generate, spec.template(uses{wrap: true, unwrap: true}, false, inSession(), p11.NewAttribute(p11.CKA_VALUE_LEN, spec.Size())))
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,6 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/keyside/keyside/plugins/driver"
-	"github.com/keyside/keyside/plugins/driverv1"
 )
 
 // Settings is the driver's section of the configuration.
@@ -241,12 +240,12 @@ func (p *Profile) resolveKeys() error {
 	p.keys = map[keyKind][]driver.Algorithm{}
 	for _, usage := range slices.Sorted(maps.Keys(p.Keys)) {
 		for _, spec := range p.Keys[usage] {
-			k := keyKind{driver.KeySpec(driverv1.KeySpec_value[spec]), driver.KeyUsage(driverv1.KeyUsage_value[usage])}
-			algorithms, known := specs[k.spec].usages[k.usage]
+			k := keyKind{driver.SpecNamed(spec).Value, driver.UsageNamed(usage)}
+			algorithms, known := driver.SpecOf(k.spec).Algorithms(k.usage)
 			if !known {
 				return fmt.Errorf("unknown key spec %q or usage %q of it", spec, usage)
 			}
-			if specs[k.spec].rsa() && k.usage == driver.EncryptDecrypt {
+			if specOf(k.spec).rsa() && k.usage == driver.EncryptDecrypt {
 				algorithms = slices.DeleteFunc(slices.Clone(algorithms), func(a driver.Algorithm) bool { return !slices.Contains(p.Decrypt.all(), a) })
 			}
 			if len(algorithms) == 0 && k.usage != driver.Unwrap || len(p.Import.all()) == 0 && k.usage == driver.Unwrap {
@@ -265,8 +264,8 @@ func (w *whereOpened) resolve() error {
 		into  *[]driver.Algorithm
 	}{{w.InHSM, &w.inHSM}, {w.InProcess, &w.inProcess}} {
 		for _, name := range list.names {
-			alg := driver.Algorithm(driverv1.Algorithm_value[name])
-			if how, known := rsaBlocks[alg]; !known || how.hash == 0 && list.into == &w.inProcess {
+			alg := driver.AlgorithmNamed(name)
+			if _, known := rsaBlocks[alg]; !known || driver.HashOf(alg) == 0 && list.into == &w.inProcess {
 				return fmt.Errorf("algorithm %q opens no blocks here", name)
 			}
 			*list.into = append(*list.into, alg)

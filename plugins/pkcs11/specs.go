@@ -1,8 +1,6 @@
 package pkcs11
 
 import (
-	"crypto"
-	"crypto/elliptic"
 	"encoding/asn1"
 	"encoding/binary"
 
@@ -17,74 +15,37 @@ const (
 	privateKey = p11.CKO_PRIVATE_KEY + 1
 )
 
-// keySpec is what PKCS#11 wants to know about a KeySpec.
-type keySpec struct {
+// family is what PKCS#11 calls the keys of a family.
+type family struct {
 	class    uint // secretKey or privateKey
 	keyType  uint
-	generate uint           // mechanism
-	bytes    int            // of a secret key
-	bits     int            // of an RSA modulus
-	field    int            // bytes of a coordinate, and of half a signature, of an elliptic key
-	curve    elliptic.Curve // nil for secp256k1, which Go has not
-	oid      asn1.ObjectIdentifier
-	usages   map[driver.KeyUsage][]driver.Algorithm // what its keys can be for, and how they can do it
+	generate uint // mechanism
 }
 
-func (s keySpec) rsa() bool      { return s.bits > 0 }
-func (s keySpec) elliptic() bool { return s.field > 0 }
-
-var (
-	rsaUsages = map[driver.KeyUsage][]driver.Algorithm{
-		driver.SignVerify: {driver.PKCS1v15SHA256, driver.PKCS1v15SHA384, driver.PKCS1v15SHA512,
-			driver.PSSSHA256, driver.PSSSHA384, driver.PSSSHA512},
-		driver.EncryptDecrypt: {driver.OAEPSHA1, driver.OAEPSHA256},
-		driver.Unwrap:         nil, // the algorithms of an import are not the wrapping key's
-	}
-	ecUsages = map[driver.KeyUsage][]driver.Algorithm{
-		driver.SignVerify:   {driver.ECDSASHA256, driver.ECDSASHA384, driver.ECDSASHA512},
-		driver.KeyAgreement: {driver.ECDH},
-	}
-)
-
-func aesSpec(bytes int) keySpec {
-	return keySpec{class: secretKey, keyType: p11.CKK_AES, generate: p11.CKM_AES_KEY_GEN, bytes: bytes,
-		usages: map[driver.KeyUsage][]driver.Algorithm{driver.EncryptDecrypt: {driver.AESGCM}}}
+var families = map[driver.Family]family{
+	driver.AES:  {secretKey, p11.CKK_AES, p11.CKM_AES_KEY_GEN},
+	driver.HMAC: {secretKey, p11.CKK_GENERIC_SECRET, p11.CKM_GENERIC_SECRET_KEY_GEN},
+	driver.RSA:  {privateKey, p11.CKK_RSA, p11.CKM_RSA_PKCS_KEY_PAIR_GEN},
+	driver.EC:   {privateKey, p11.CKK_EC, p11.CKM_EC_KEY_PAIR_GEN},
 }
 
-func hmacSpec(bytes int, alg driver.Algorithm) keySpec {
-	return keySpec{class: secretKey, keyType: p11.CKK_GENERIC_SECRET, generate: p11.CKM_GENERIC_SECRET_KEY_GEN, bytes: bytes,
-		usages: map[driver.KeyUsage][]driver.Algorithm{driver.GenerateVerifyMAC: {alg}}}
+// keySpec is a key spec with PKCS#11's names for it.
+type keySpec struct {
+	*driver.Spec
+	family
 }
 
-func rsaSpec(bits int) keySpec {
-	return keySpec{class: privateKey, keyType: p11.CKK_RSA, generate: p11.CKM_RSA_PKCS_KEY_PAIR_GEN, bits: bits, usages: rsaUsages}
+// specOf returns the row of a spec. An unknown spec has class 0.
+func specOf(spec driver.KeySpec) keySpec {
+	row := driver.SpecOf(spec)
+	return keySpec{row, families[row.Family]}
 }
 
-func ecSpec(field int, curve elliptic.Curve, oid ...int) keySpec {
-	return keySpec{class: privateKey, keyType: p11.CKK_EC, generate: p11.CKM_EC_KEY_PAIR_GEN, field: field, curve: curve, oid: oid, usages: ecUsages}
-}
+func (s keySpec) rsa() bool      { return s.Family == driver.RSA }
+func (s keySpec) elliptic() bool { return s.Family == driver.EC }
 
-// specs holds every key spec that the driver knows; a profile takes its own from here.
-var specs = map[driver.KeySpec]keySpec{
-	driver.AES128:  aesSpec(16),
-	driver.AES192:  aesSpec(24),
-	driver.AES256:  aesSpec(32),
-	driver.HMAC256: hmacSpec(32, driver.HMACSHA256),
-	driver.HMAC384: hmacSpec(48, driver.HMACSHA384),
-	driver.HMAC512: hmacSpec(64, driver.HMACSHA512),
-	driver.RSA2048: rsaSpec(2048),
-	driver.RSA3072: rsaSpec(3072),
-	driver.RSA4096: rsaSpec(4096),
-	driver.ECP256:  ecSpec(32, elliptic.P256(), 1, 2, 840, 10045, 3, 1, 7),
-	driver.ECP384:  ecSpec(48, elliptic.P384(), 1, 3, 132, 0, 34),
-	driver.ECP521:  ecSpec(66, elliptic.P521(), 1, 3, 132, 0, 35),
-
-	driver.Secp256k1: ecSpec(32, nil, 1, 3, 132, 0, 10),
-}
-
-// signature describes a signing or MAC algorithm.
+// signature says how an algorithm signs or makes a MAC.
 type signature struct {
-	hash   crypto.Hash
 	mech   mechanism
 	prefix []byte // DigestInfo without the digest, RFC 8017 section 9.2 note 1
 }
@@ -97,18 +58,18 @@ var (
 )
 
 var signatures = map[driver.Algorithm]signature{
-	driver.PKCS1v15SHA256: {crypto.SHA256, mechanism{id: p11.CKM_RSA_PKCS}, prefixSHA256},
-	driver.PKCS1v15SHA384: {crypto.SHA384, mechanism{id: p11.CKM_RSA_PKCS}, prefixSHA384},
-	driver.PKCS1v15SHA512: {crypto.SHA512, mechanism{id: p11.CKM_RSA_PKCS}, prefixSHA512},
-	driver.PSSSHA256:      {crypto.SHA256, pss(p11.CKM_SHA256, p11.CKG_MGF1_SHA256, 32), nil},
-	driver.PSSSHA384:      {crypto.SHA384, pss(p11.CKM_SHA384, p11.CKG_MGF1_SHA384, 48), nil},
-	driver.PSSSHA512:      {crypto.SHA512, pss(p11.CKM_SHA512, p11.CKG_MGF1_SHA512, 64), nil},
-	driver.ECDSASHA256:    {crypto.SHA256, mechanism{id: p11.CKM_ECDSA}, nil},
-	driver.ECDSASHA384:    {crypto.SHA384, mechanism{id: p11.CKM_ECDSA}, nil},
-	driver.ECDSASHA512:    {crypto.SHA512, mechanism{id: p11.CKM_ECDSA}, nil},
-	driver.HMACSHA256:     {crypto.SHA256, mechanism{id: p11.CKM_SHA256_HMAC}, nil},
-	driver.HMACSHA384:     {crypto.SHA384, mechanism{id: p11.CKM_SHA384_HMAC}, nil},
-	driver.HMACSHA512:     {crypto.SHA512, mechanism{id: p11.CKM_SHA512_HMAC}, nil},
+	driver.PKCS1v15SHA256: {mechanism{id: p11.CKM_RSA_PKCS}, prefixSHA256},
+	driver.PKCS1v15SHA384: {mechanism{id: p11.CKM_RSA_PKCS}, prefixSHA384},
+	driver.PKCS1v15SHA512: {mechanism{id: p11.CKM_RSA_PKCS}, prefixSHA512},
+	driver.PSSSHA256:      {mech: pss(p11.CKM_SHA256, p11.CKG_MGF1_SHA256, 32)},
+	driver.PSSSHA384:      {mech: pss(p11.CKM_SHA384, p11.CKG_MGF1_SHA384, 48)},
+	driver.PSSSHA512:      {mech: pss(p11.CKM_SHA512, p11.CKG_MGF1_SHA512, 64)},
+	driver.ECDSASHA256:    {mech: mechanism{id: p11.CKM_ECDSA}},
+	driver.ECDSASHA384:    {mech: mechanism{id: p11.CKM_ECDSA}},
+	driver.ECDSASHA512:    {mech: mechanism{id: p11.CKM_ECDSA}},
+	driver.HMACSHA256:     {mech: mechanism{id: p11.CKM_SHA256_HMAC}},
+	driver.HMACSHA384:     {mech: mechanism{id: p11.CKM_SHA384_HMAC}},
+	driver.HMACSHA512:     {mech: mechanism{id: p11.CKM_SHA512_HMAC}},
 }
 
 var hmacSHA256 = mechanism{id: p11.CKM_SHA256_HMAC}
@@ -126,17 +87,14 @@ func words(values ...uint64) []byte {
 	return b
 }
 
-// rsaBlocks says how a block under an RSA key is opened: in one call inside the HSM where the profile says so, else by a
-// raw RSA decryption and OAEP decoding with hash.
-var rsaBlocks = map[driver.Algorithm]struct {
-	mech mechanism
-	hash crypto.Hash
-}{
-	driver.PKCS1v15:            {mech: mechanism{id: p11.CKM_RSA_PKCS}},
-	driver.OAEPSHA1:            {oaep(p11.CKM_SHA_1, p11.CKG_MGF1_SHA1), crypto.SHA1},
-	driver.OAEPSHA256:          {oaep(p11.CKM_SHA256, p11.CKG_MGF1_SHA256), crypto.SHA256},
-	driver.RSAAESKeyWrapSHA1:   {oaep(p11.CKM_SHA_1, p11.CKG_MGF1_SHA1), crypto.SHA1},
-	driver.RSAAESKeyWrapSHA256: {oaep(p11.CKM_SHA256, p11.CKG_MGF1_SHA256), crypto.SHA256},
+// rsaBlocks holds the mechanisms that open a block under an RSA key in one call inside the HSM, where the profile says so.
+// Otherwise OAEP is decoded in this process after a raw RSA decryption.
+var rsaBlocks = map[driver.Algorithm]mechanism{
+	driver.PKCS1v15:            {id: p11.CKM_RSA_PKCS},
+	driver.OAEPSHA1:            oaep(p11.CKM_SHA_1, p11.CKG_MGF1_SHA1),
+	driver.OAEPSHA256:          oaep(p11.CKM_SHA256, p11.CKG_MGF1_SHA256),
+	driver.RSAAESKeyWrapSHA1:   oaep(p11.CKM_SHA_1, p11.CKG_MGF1_SHA1),
+	driver.RSAAESKeyWrapSHA256: oaep(p11.CKM_SHA256, p11.CKG_MGF1_SHA256),
 }
 
 // oaep is OAEP with an empty label: CKZ_DATA_SPECIFIED and no data.
@@ -196,12 +154,12 @@ func onToken() *p11.Attribute   { return p11.NewAttribute(p11.CKA_TOKEN, true) }
 func (s keySpec) publicTemplate() []*p11.Attribute {
 	t := []*p11.Attribute{inSession(), p11.NewAttribute(p11.CKA_VERIFY, true)}
 	if s.rsa() {
-		return append(t, p11.NewAttribute(p11.CKA_MODULUS_BITS, s.bits), p11.NewAttribute(p11.CKA_PUBLIC_EXPONENT, []byte{1, 0, 1}))
+		return append(t, p11.NewAttribute(p11.CKA_MODULUS_BITS, s.Bits), p11.NewAttribute(p11.CKA_PUBLIC_EXPONENT, []byte{1, 0, 1}))
 	}
 	return append(t, p11.NewAttribute(p11.CKA_EC_PARAMS, s.ecParams()))
 }
 
 func (s keySpec) ecParams() []byte {
-	der, _ := asn1.Marshal(s.oid) // an OID of constants always encodes
+	der, _ := asn1.Marshal(s.OID) // an OID of constants always encodes
 	return der
 }

@@ -124,7 +124,7 @@ func (d *Driver) tenantPinned(name string) (*tenantKeys, error) {
 			return nil, err
 		}
 	}
-	if t.auditPublic, err = ecPublicKey(s, t.audit, specs[driver.ECP256]); err != nil {
+	if t.auditPublic, err = ecPublicKey(s, t.audit, specOf(driver.ECP256)); err != nil {
 		return nil, err
 	}
 	t.gen = gen
@@ -238,7 +238,7 @@ func notTheObjects(err error) error {
 
 // checkAttributes reads a lasting key back: sensitive, not extractable, made here, and of its one use.
 func (d *Driver) checkAttributes(s *session, h handle, key tenantKey) error {
-	spec := specs[key.spec]
+	spec := specOf(key.spec)
 	want := spec.template(key.uses, false, onToken())
 	if d.profile.protection == driver.ProtectionHSM {
 		want = append(want, p11.NewAttribute(p11.CKA_ALWAYS_SENSITIVE, true), p11.NewAttribute(p11.CKA_NEVER_EXTRACTABLE, true))

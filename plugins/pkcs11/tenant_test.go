@@ -203,9 +203,9 @@ func TestWeakTenantKeyIsRefused(t *testing.T) {
 	d := tenanted(t, "weak", "")
 	label := tenantLabel("weak", purposeRoot, 2)
 	err := d.withStore(true, func(s *session, _ *store) error {
-		spec := specs[driver.AES256]
+		spec := specOf(driver.AES256)
 		_, err := s.generate(spec.generate, spec.template(uses{wrap: true, unwrap: true}, true, onToken(),
-			p11.NewAttribute(p11.CKA_VALUE_LEN, spec.bytes), p11.NewAttribute(p11.CKA_LABEL, label), p11.NewAttribute(p11.CKA_ID, labelID(label))))
+			p11.NewAttribute(p11.CKA_VALUE_LEN, spec.Size()), p11.NewAttribute(p11.CKA_LABEL, label), p11.NewAttribute(p11.CKA_ID, labelID(label))))
 		return err
 	})
 	if err != nil {

@@ -35,7 +35,7 @@ func TestImportWycheproof(t *testing.T) {
 						req := &driver.ImportKeyRequest{Tenant: "wycheproof-import", Key: identity(spec, driver.EncryptDecrypt),
 							WrappingKey: wrapping, SealedWrappingKey: sealed, Algorithm: algorithm, EncryptedMaterial: v.Ct}
 						key, err := d.ImportKey(t.Context(), req)
-						if !valid || len(v.Msg) != specs[spec].bytes {
+						if !valid || len(v.Msg) != specOf(spec).Size() {
 							if driver.CodeOf(err) != driver.BadMaterial || err.Error() != errBadMaterial.Message {
 								t.Errorf("%d (%s) as %s: %v, want the one refusal", v.TcID, v.Comment, spec, err)
 							}
@@ -75,11 +75,10 @@ func rawBlock(t *testing.T, d *Driver, wrapping *driver.KeyIdentity, sealed []by
 		if err != nil {
 			return struct{}{}, err
 		}
-		how := rsaBlocks[a]
 		if a == driver.OAEPSHA256 {
-			message, ok, err = s.openOAEP(how.hash, h, block)
+			message, ok, err = s.openOAEP(driver.HashOf(a), h, block)
 		} else {
-			message, err = s.decryptRSA(how.mech, h, block)
+			message, err = s.decryptRSA(rsaBlocks[a], h, block)
 			ok = err == nil
 		}
 		var ce *callError
@@ -103,7 +102,7 @@ func TestKeyWrapWycheproof(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.pool.put(s)
-	aes := specs[driver.AES256].template(uses{unwrap: true}, false, inSession())
+	aes := specOf(driver.AES256).template(uses{unwrap: true}, false, inSession())
 	readable := []*p11.Attribute{
 		p11.NewAttribute(p11.CKA_CLASS, uint(p11.CKO_SECRET_KEY)), p11.NewAttribute(p11.CKA_KEY_TYPE, uint(p11.CKK_GENERIC_SECRET)),
 		inSession(), p11.NewAttribute(p11.CKA_SENSITIVE, false), p11.NewAttribute(p11.CKA_EXTRACTABLE, true),
