@@ -91,7 +91,7 @@ func (s *suite) checkUsage(p *probe) {
 	}
 	for _, k := range kinds {
 		key := s.mustShare(p, k)
-		size := max(rsaBits(k.spec)/8, 32) // what an RSA key could open, or what could be a digest
+		size := max(driver.SpecOf(k.spec).Size(), 32) // what an RSA key could open, or what could be a digest
 		for _, number := range keyed {
 			if fits(number, k) {
 				continue

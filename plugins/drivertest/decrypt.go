@@ -21,9 +21,6 @@ var decryptChecks = []check{
 	{"decrypt-rsa/arguments", (*suite).checkDecryptRSAArguments},
 }
 
-// oaepHashes says which hash an encryption algorithm of RSA keys has.
-var oaepHashes = map[driver.Algorithm]crypto.Hash{driver.OAEPSHA1: crypto.SHA1, driver.OAEPSHA256: crypto.SHA256}
-
 func decryptRSAOp(key *testKey, a driver.Algorithm, block []byte) *driver.Op {
 	return key.op(driver.DecryptRSA, func(op *driver.Op) { op.Algorithm, op.Data = a, block })
 }
@@ -53,7 +50,7 @@ func (s *suite) checkDecryptRSA(p *probe) {
 		key := s.mustShare(p, k)
 		pub := rsaPublic(p, key)
 		for _, a := range s.algorithms(k) {
-			most := pub.Size() - 2*oaepHashes[a].Size() - 2
+			most := pub.Size() - 2*driver.HashOf(a).Size() - 2
 			for _, n := range []int{0, 1, 32, most - 1, most} {
 				block, err := encryptRSA(a, pub, plaintext(n))
 				p.must(err, "%s: encrypt %d bytes in go", k, n)
@@ -94,7 +91,7 @@ func (s *suite) checkBadBlocks(p *probe) {
 
 // badBlocks returns blocks that are no encryption under a: damaged, of another scheme, or with one fault in their padding.
 func badBlocks(p *probe, a driver.Algorithm, pub *rsa.PublicKey, good []byte) map[string][]byte {
-	h := oaepHashes[a].Size()
+	h := driver.HashOf(a).Size()
 	flip := func(at int) []byte {
 		b := bytes.Clone(good)
 		b[at] ^= 1
@@ -108,7 +105,7 @@ func badBlocks(p *probe, a driver.Algorithm, pub *rsa.PublicKey, good []byte) ma
 	foreign, err := rsa.EncryptOAEP(crypto.SHA384.New(), rand.Reader, pub, []byte(marker), nil)
 	p.must(err, "encrypt in go")
 	list["a block with another hash"] = foreign
-	labelled, err := rsa.EncryptOAEP(oaepHashes[a].New(), rand.Reader, pub, []byte(marker), []byte("label"))
+	labelled, err := rsa.EncryptOAEP(driver.HashOf(a).New(), rand.Reader, pub, []byte(marker), []byte("label"))
 	p.must(err, "encrypt in go")
 	list["a label"] = labelled
 	for what, spoil := range map[string]func(em, db []byte){
@@ -117,7 +114,7 @@ func badBlocks(p *probe, a driver.Algorithm, pub *rsa.PublicKey, good []byte) ma
 		"a padding that is not zero":    func(_, db []byte) { db[h] = 2 },
 		"nothing but padding":           func(_, db []byte) { clear(db[h:]) },
 	} {
-		list[what] = rawRSA(pub, encode(oaepHashes[a], pub.Size(), []byte(marker), spoil))
+		list[what] = rawRSA(pub, encode(driver.HashOf(a), pub.Size(), []byte(marker), spoil))
 	}
 	return list
 }

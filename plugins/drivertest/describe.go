@@ -11,7 +11,6 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/keyside/keyside/plugins/driver"
-	"github.com/keyside/keyside/plugins/driverv1"
 )
 
 var describeChecks = []check{
@@ -56,37 +55,17 @@ func (s *suite) checkDescription(p *probe) {
 	}
 }
 
-// allowed says with which algorithms a kind of key can be announced.
-func allowed(k kind) []driver.Algorithm {
-	switch name := k.spec.String(); {
-	case strings.HasPrefix(name, "AES") && k.usage == driver.EncryptDecrypt:
-		return []driver.Algorithm{driver.AESGCM}
-	case strings.HasPrefix(name, "HMAC") && k.usage == driver.GenerateVerifyMAC:
-		return []driver.Algorithm{driver.HMACSHA256, driver.HMACSHA384, driver.HMACSHA512}
-	case strings.HasPrefix(name, "RSA") && k.usage == driver.SignVerify:
-		return []driver.Algorithm{
-			driver.PKCS1v15SHA256, driver.PKCS1v15SHA384, driver.PKCS1v15SHA512, driver.PSSSHA256, driver.PSSSHA384, driver.PSSSHA512,
-		}
-	case k.decryptsRSA():
-		return []driver.Algorithm{driver.OAEPSHA1, driver.OAEPSHA256}
-	case strings.HasPrefix(name, "EC") && k.usage == driver.SignVerify:
-		return []driver.Algorithm{driver.ECDSASHA256, driver.ECDSASHA384, driver.ECDSASHA512}
-	case strings.HasPrefix(name, "EC") && k.usage == driver.KeyAgreement:
-		return []driver.Algorithm{driver.ECDH}
-	}
-	return nil
-}
-
 func (s *suite) checkCapability(p *probe, c *driver.Capability) {
 	k := kind{c.GetSpec(), c.GetUsage()}
 	if len(c.GetAlgorithms()) == 0 {
 		p.Errorf("%s has no algorithms", k)
 	}
-	if _, known := driverv1.KeySpec_name[int32(k.spec)]; !known || k.spec == 0 {
+	if driver.SpecOf(k.spec).Family == 0 {
 		p.Errorf("keys holds the unknown spec %d", k.spec)
 	}
+	allowed, _ := driver.SpecOf(k.spec).Algorithms(k.usage)
 	for _, a := range c.GetAlgorithms() {
-		if !slices.Contains(allowed(k), a) {
+		if !slices.Contains(allowed, a) {
 			p.Errorf("%s cannot have algorithm %s", k, a)
 		}
 	}

@@ -174,7 +174,8 @@ func (s *suite) checkBadMaterial(p *probe) {
 func (s *suite) importSamples() []kind {
 	var list []kind
 	for _, of := range []func(driver.KeySpec) bool{
-		func(spec driver.KeySpec) bool { return symmetricSize(spec) > 0 }, func(spec driver.KeySpec) bool { return curveOf(spec) != nil }, isRSA,
+		func(spec driver.KeySpec) bool { return driver.SpecOf(spec).Symmetric() },
+		func(spec driver.KeySpec) bool { return driver.SpecOf(spec).Curve != nil }, isRSA,
 	} {
 		for _, k := range s.importKinds() {
 			if of(k.spec) {
@@ -221,11 +222,8 @@ func damages(b []byte) map[string][]byte {
 
 // badImportBlocks returns blocks that an algorithm does not open, with each fault of their padding.
 func badImportBlocks(p *probe, a driver.Algorithm, pub *rsa.PublicKey, good []byte) map[string][]byte {
-	switch a {
-	case driver.OAEPSHA1, driver.RSAAESKeyWrapSHA1:
-		return badBlocks(p, driver.OAEPSHA1, pub, good)
-	case driver.OAEPSHA256, driver.RSAAESKeyWrapSHA256:
-		return badBlocks(p, driver.OAEPSHA256, pub, good)
+	if a != driver.PKCS1v15 {
+		return badBlocks(p, a, pub, good)
 	}
 	list := map[string][]byte{}
 	for what, spoil := range map[string]func(em []byte) []byte{
@@ -297,7 +295,7 @@ func (s *suite) checkImportNotAnnounced(p *probe) {
 		}
 		k := s.kinds()[0]
 		req := importRequest(s, k.identity(), with, a, &wrapped{blob: make([]byte, 256)})
-		if symmetricSize(k.spec) == 0 && !wholeBlob(a) {
+		if !driver.SpecOf(k.spec).Symmetric() && !wholeBlob(a) {
 			req.EncryptedPrivateKey = make([]byte, 256)
 		}
 		_, err := s.Driver.ImportKey(p.ctx, req)

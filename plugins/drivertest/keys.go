@@ -3,7 +3,6 @@ package drivertest
 import (
 	"context"
 	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -235,38 +234,14 @@ func (s *suite) blockFor(id *driver.KeyIdentity, a driver.Algorithm) ([]byte, er
 	spki := s.publics[string(id.GetKeyId())]
 	s.mu.Unlock()
 	if parsed, err := x509.ParsePKIXPublicKey(spki); err == nil {
-		if pub, ok := parsed.(*rsa.PublicKey); ok && pub.N.BitLen() == rsaBits(id.GetSpec()) {
+		if pub, ok := parsed.(*rsa.PublicKey); ok && pub.N.BitLen() == driver.SpecOf(id.GetSpec()).Bits {
 			return encryptRSA(a, pub, []byte(marker))
 		}
 	}
-	return make([]byte, rsaBits(id.GetSpec())/8), nil
+	return make([]byte, driver.SpecOf(id.GetSpec()).Size()), nil
 }
 
-func isRSA(spec driver.KeySpec) bool { return rsaBits(spec) > 0 }
-
-func rsaBits(spec driver.KeySpec) int {
-	return map[driver.KeySpec]int{driver.RSA2048: 2048, driver.RSA3072: 3072, driver.RSA4096: 4096}[spec]
-}
-
-// curveOf returns Go's curve of a spec; nil where it is none or Go has it not.
-func curveOf(spec driver.KeySpec) elliptic.Curve {
-	switch spec {
-	case driver.ECP256:
-		return elliptic.P256()
-	case driver.ECP384:
-		return elliptic.P384()
-	case driver.ECP521:
-		return elliptic.P521()
-	}
-	return nil
-}
-
-// symmetricSize returns the bytes of a symmetric spec's material, 0 for an asymmetric one.
-func symmetricSize(spec driver.KeySpec) int {
-	return map[driver.KeySpec]int{
-		driver.AES128: 16, driver.AES192: 24, driver.AES256: 32, driver.HMAC256: 32, driver.HMAC384: 48, driver.HMAC512: 64,
-	}[spec]
-}
+func isRSA(spec driver.KeySpec) bool { return driver.SpecOf(spec).Family == driver.RSA }
 
 var keyChecks = []check{
 	{"keys/make", (*suite).checkMake},
@@ -300,7 +275,8 @@ func (s *suite) checkSealed(p *probe, k kind, sealed *driver.SealedKey) {
 	if sealed.GetProtection() != s.desc.GetProtection() {
 		p.Errorf("%s: protection %s, describe says %s", k, sealed.GetProtection(), s.desc.GetProtection())
 	}
-	if symmetricSize(k.spec) > 0 {
+	spec := driver.SpecOf(k.spec)
+	if spec.Symmetric() {
 		if len(sealed.GetPublicKey()) > 0 {
 			p.Errorf("%s: a symmetric key has a public key", k)
 		}
@@ -313,11 +289,11 @@ func (s *suite) checkSealed(p *probe, k kind, sealed *driver.SealedKey) {
 	}
 	switch pub := pub.(type) {
 	case *rsa.PublicKey:
-		if pub.N.BitLen() != rsaBits(k.spec) {
+		if spec.Family != driver.RSA || pub.N.BitLen() != spec.Bits {
 			p.Errorf("%s: public key has %d bits", k, pub.N.BitLen())
 		}
 	case *ecdsa.PublicKey:
-		if pub.Curve != curveOf(k.spec) {
+		if pub.Curve != spec.Curve {
 			p.Errorf("%s: public key is on %s", k, pub.Curve.Params().Name)
 		}
 	case *secp256k1.PublicKey:

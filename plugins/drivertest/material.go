@@ -11,14 +11,13 @@ import (
 	"crypto/pbkdf2"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha1"
+	_ "crypto/sha1" // for driver.HashOf
 	"crypto/sha256"
-	"crypto/sha512"
+	_ "crypto/sha512"
 	"crypto/x509"
 	"encoding/binary"
 	"encoding/pem"
 	"errors"
-	"hash"
 	mathrand "math/rand/v2"
 	"slices"
 
@@ -39,12 +38,12 @@ type material struct {
 
 func newMaterial(k kind) (*material, error) {
 	m := &material{kind: k}
-	if n := symmetricSize(k.spec); n > 0 {
-		m.raw = make([]byte, n)
+	if spec := driver.SpecOf(k.spec); spec.Symmetric() {
+		m.raw = make([]byte, spec.Size())
 		rand.Read(m.raw)
 		return m, nil
 	}
-	private, err := newPrivate(k.spec)
+	private, err := newPrivate(driver.SpecOf(k.spec))
 	if err != nil {
 		return nil, err
 	}
@@ -55,12 +54,12 @@ func newMaterial(k kind) (*material, error) {
 	return m, err
 }
 
-func newPrivate(spec driver.KeySpec) (crypto.Signer, error) {
-	if bits := rsaBits(spec); bits > 0 {
-		return rsa.GenerateKey(rand.Reader, bits)
-	}
-	if curve := curveOf(spec); curve != nil {
-		return ecdsa.GenerateKey(curve, rand.Reader)
+func newPrivate(spec *driver.Spec) (crypto.Signer, error) {
+	switch {
+	case spec.Family == driver.RSA:
+		return rsa.GenerateKey(rand.Reader, spec.Bits)
+	case spec.Curve != nil:
+		return ecdsa.GenerateKey(spec.Curve, rand.Reader)
 	}
 	return nil, errors.New("go cannot make a key of this spec")
 }
@@ -152,15 +151,11 @@ func opensslEnc(passFile, text []byte) ([]byte, error) {
 }
 
 func encryptRSA(a driver.Algorithm, pub *rsa.PublicKey, data []byte) ([]byte, error) {
-	switch a {
-	case driver.PKCS1v15:
+	if a == driver.PKCS1v15 {
 		//lint:ignore SA1019 a driver may announce it, and then it must work
 		return rsa.EncryptPKCS1v15(rand.Reader, pub, data)
-	case driver.OAEPSHA1, driver.RSAAESKeyWrapSHA1:
-		return rsa.EncryptOAEP(sha1.New(), rand.Reader, pub, data, nil)
-	default:
-		return rsa.EncryptOAEP(sha256.New(), rand.Reader, pub, data, nil)
 	}
+	return rsa.EncryptOAEP(driver.HashOf(a).New(), rand.Reader, pub, data, nil)
 }
 
 // kwpWrap is the wrapping half of RFC 5649.
@@ -201,9 +196,7 @@ func (m *material) check(s *suite, p *probe, key *testKey) {
 		m.checkCipher(s, p, key)
 	case m.kind.usage == driver.GenerateVerifyMAC:
 		for _, a := range s.algorithms(m.kind) {
-			h := hmac.New(map[driver.Algorithm]func() hash.Hash{
-				driver.HMACSHA256: sha256.New, driver.HMACSHA384: sha512.New384, driver.HMACSHA512: sha512.New,
-			}[a], m.raw)
+			h := hmac.New(driver.HashOf(a).New, m.raw)
 			h.Write([]byte(marker))
 			p.equal(s.mustDo(p, macOp(key, a, []byte(marker))).GetData(), h.Sum(nil), "mac under imported "+m.kind.String())
 		}

@@ -45,16 +45,16 @@ func newPeer(spec driver.KeySpec) (*peer, error) {
 	if spec == driver.Secp256k1 {
 		return newSecp256k1Peer()
 	}
-	curve := curveOf(spec)
-	if curve == nil {
+	row := driver.SpecOf(spec)
+	if row.Curve == nil {
 		return nil, fmt.Errorf("%s keys agree on nothing", spec)
 	}
-	key, err := ecdsa.GenerateKey(curve, rand.Reader)
+	key, err := ecdsa.GenerateKey(row.Curve, rand.Reader)
 	if err != nil {
 		return nil, err
 	}
 	spki, err := x509.MarshalPKIXPublicKey(key.Public())
-	return &peer{spki, (curve.Params().BitSize + 7) / 8, func(spki []byte) ([]byte, error) {
+	return &peer{spki, row.Size(), func(spki []byte) ([]byte, error) {
 		parsed, err := x509.ParsePKIXPublicKey(spki)
 		if err != nil {
 			return nil, err

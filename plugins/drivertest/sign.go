@@ -2,7 +2,6 @@ package drivertest
 
 import (
 	"bytes"
-	"crypto"
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -24,22 +23,15 @@ var signChecks = []check{
 	{"derive/agrees", (*suite).checkDerive},
 }
 
-// hashes says what each signature algorithm signs.
-var hashes = map[driver.Algorithm]crypto.Hash{
-	driver.PKCS1v15SHA256: crypto.SHA256, driver.PKCS1v15SHA384: crypto.SHA384, driver.PKCS1v15SHA512: crypto.SHA512,
-	driver.PSSSHA256: crypto.SHA256, driver.PSSSHA384: crypto.SHA384, driver.PSSSHA512: crypto.SHA512,
-	driver.ECDSASHA256: crypto.SHA256, driver.ECDSASHA384: crypto.SHA384, driver.ECDSASHA512: crypto.SHA512,
-}
-
 func digestSize(a driver.Algorithm) int {
-	if h := hashes[a]; h != 0 {
+	if h := driver.HashOf(a); h != 0 {
 		return h.Size()
 	}
 	return 32
 }
 
 func digest(a driver.Algorithm, message string) []byte {
-	h := hashes[a].New()
+	h := driver.HashOf(a).New()
 	h.Write([]byte(message))
 	return h.Sum(nil)
 }
@@ -54,9 +46,9 @@ func verify(spki []byte, a driver.Algorithm, digest, signature []byte) error {
 	case *rsa.PublicKey:
 		switch a {
 		case driver.PSSSHA256, driver.PSSSHA384, driver.PSSSHA512:
-			return rsa.VerifyPSS(pub, hashes[a], digest, signature, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash})
+			return rsa.VerifyPSS(pub, driver.HashOf(a), digest, signature, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash})
 		}
-		return rsa.VerifyPKCS1v15(pub, hashes[a], digest, signature)
+		return rsa.VerifyPKCS1v15(pub, driver.HashOf(a), digest, signature)
 	case *ecdsa.PublicKey:
 		if !ecdsa.VerifyASN1(pub, digest, signature) {
 			return errors.New("signature does not verify")

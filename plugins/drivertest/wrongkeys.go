@@ -73,9 +73,9 @@ func (s *suite) wrongElliptic(p *probe, m *material, list map[string][]byte) {
 	point, err := key.PublicKey.Bytes()
 	p.must(err, "point of a key that go made")
 	point[len(point)-1] ^= 1
-	list["a point off the curve"] = ellipticPKCS8(p, key, scalar, point)
-	list["scalar 0"] = ellipticPKCS8(p, key, make([]byte, len(scalar)), nil)
-	list["a scalar as large as the order"] = ellipticPKCS8(p, key, key.Params().N.FillBytes(make([]byte, len(scalar))), nil)
+	list["a point off the curve"] = ellipticPKCS8(p, m.kind.spec, scalar, point)
+	list["scalar 0"] = ellipticPKCS8(p, m.kind.spec, make([]byte, len(scalar)), nil)
+	list["a scalar as large as the order"] = ellipticPKCS8(p, m.kind.spec, key.Params().N.FillBytes(make([]byte, len(scalar))), nil)
 }
 
 // rsaParts is RSAPrivateKey of RFC 8017 section A.1.2.
@@ -134,10 +134,6 @@ var (
 	oidRSA   = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 1}
 	oidEC    = asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1}
 	oidPBES2 = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 13}
-
-	oidCurves = map[string]asn1.ObjectIdentifier{
-		"P-256": {1, 2, 840, 10045, 3, 1, 7}, "P-384": {1, 3, 132, 0, 34}, "P-521": {1, 3, 132, 0, 35},
-	}
 )
 
 type algorithmID struct {
@@ -155,8 +151,8 @@ func rsaPKCS8(p *probe, key rsaParts) []byte {
 	return inPKCS8(p, oidRSA, asn1.NullRawValue, marshalDER(p, key))
 }
 
-func ellipticPKCS8(p *probe, of *ecdsa.PrivateKey, scalar, point []byte) []byte {
-	return inPKCS8(p, oidEC, oidCurves[of.Params().Name], marshalDER(p, struct {
+func ellipticPKCS8(p *probe, spec driver.KeySpec, scalar, point []byte) []byte {
+	return inPKCS8(p, oidEC, driver.SpecOf(spec).OID, marshalDER(p, struct {
 		Version int
 		Scalar  []byte
 		Point   asn1.BitString `asn1:"optional,explicit,tag:1"`
