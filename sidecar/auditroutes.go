@@ -29,33 +29,33 @@ var (
 		Reason: "must be a verifier key, NAME+KEYID+BASE64",
 	}
 
-	sinceField     = dialect.Field{Name: "since", Form: &timeForm, Code: invalid}
-	untilField     = dialect.Field{Name: "until", Form: &timeForm, Code: invalid}
-	principalField = dialect.Field{Name: "principal", Low: 1, High: 64, Code: invalid}
-	keyIDField     = dialect.Field{Name: "key_id", Low: 36, High: 36, Code: invalid}
-	actionField    = dialect.Field{Name: "operation", Low: 1, High: 64, Code: invalid}
-	decisionField  = dialect.Field{Name: "decision", Values: []string{"allow", "deny"}, Code: invalid}
-	outcomeField   = dialect.Field{Name: "outcome", Low: 1, High: 64, Code: invalid}
-	requestField   = dialect.Field{Name: "request_id", Low: 1, High: 64, Code: invalid}
-	lastField      = dialect.Field{Name: "last", Kind: dialect.Number, Low: 0, High: 100_000, Code: invalid}
-	followField    = dialect.Field{Name: "follow", Kind: dialect.Flag, Code: invalid}
-	verifierField  = dialect.Field{Name: "key", Low: 1, High: 1024, Form: &verifierForm, Code: invalid}
+	sinceField     = &dialect.TextField{Name: "since", Form: &timeForm, Code: invalid}
+	untilField     = &dialect.TextField{Name: "until", Form: &timeForm, Code: invalid}
+	principalField = &dialect.TextField{Name: "principal", Low: 1, High: 64, Code: invalid}
+	keyIDField     = &dialect.TextField{Name: "key_id", Low: 36, High: 36, Code: invalid}
+	actionField    = &dialect.TextField{Name: "operation", Low: 1, High: 64, Code: invalid}
+	decisionField  = &dialect.TextField{Name: "decision", Values: []string{"allow", "deny"}, Code: invalid}
+	outcomeField   = &dialect.TextField{Name: "outcome", Low: 1, High: 64, Code: invalid}
+	requestField   = &dialect.TextField{Name: "request_id", Low: 1, High: 64, Code: invalid}
+	lastField      = &dialect.NumberField{Name: "last", Low: 0, High: 100_000, Code: invalid}
+	followField    = &dialect.FlagField{Name: "follow", Code: invalid}
+	verifierField  = &dialect.TextField{Name: "key", Low: 1, High: 1024, Form: &verifierForm, Code: invalid}
 
-	auditQueryFields = []dialect.Field{
+	auditQueryFields = dialect.Fields(
 		sinceField, untilField, principalField, keyIDField, actionField, decisionField, outcomeField, requestField, lastField, followField,
-	}
-	auditVerifyFields = []dialect.Field{verifierField}
+	)
+	auditVerifyFields = dialect.Fields(verifierField)
 )
 
 // queryAudit answers with records, one client.AuditEntry a line. What it was asked is on record, what it answers is not: who
 // follows would else never come to an end.
 func (o *own) queryAudit(ctx context.Context, x *dialect.Exchange) error {
-	since, _ := time.Parse(time.RFC3339Nano, string(x.Text(sinceField.Name))) // the form is checked
-	until, _ := time.Parse(time.RFC3339Nano, string(x.Text(untilField.Name)))
+	since, _ := time.Parse(time.RFC3339Nano, string(x.Text(sinceField))) // the form is checked
+	until, _ := time.Parse(time.RFC3339Nano, string(x.Text(untilField)))
 	q := audit.Query{
-		Since: since, Until: until, Principal: string(x.Text(principalField.Name)), Key: string(x.Text(keyIDField.Name)),
-		Operation: string(x.Text(actionField.Name)), Decision: string(x.Text(decisionField.Name)), Outcome: string(x.Text(outcomeField.Name)),
-		RequestID: string(x.Text(requestField.Name)), Last: int(x.Number(lastField.Name)), Follow: x.Flag(followField.Name, false),
+		Since: since, Until: until, Principal: string(x.Text(principalField)), Key: string(x.Text(keyIDField)),
+		Operation: string(x.Text(actionField)), Decision: string(x.Text(decisionField)), Outcome: string(x.Text(outcomeField)),
+		RequestID: string(x.Text(requestField)), Last: int(x.Number(lastField)), Follow: x.Flag(followField, false),
 	}
 	return o.streamAudit(ctx, x, asked(&q), func(ctx context.Context, w io.Writer) error {
 		return o.audit.Read(ctx, q, func(e audit.Entry) error {
@@ -87,7 +87,7 @@ func asked(q *audit.Query) string {
 // verifyAudit verifies the log up to now, and answers with an audit.Report.
 func (o *own) verifyAudit(ctx context.Context, x *dialect.Exchange) error {
 	var keys []audit.VerifierKey
-	if text := string(x.Text(verifierField.Name)); text != "" {
+	if text := string(x.Text(verifierField)); text != "" {
 		v, err := audit.ParseVerifier(text)
 		if err != nil {
 			return kms.Errorf(kms.CodeInvalidRequest, "%v", err).In(verifierField.Name)

@@ -36,15 +36,15 @@ type own struct {
 
 // The fields of requests. What is wrong with a value is KMS.0308, as in the Huawei dialect; the core knows the forms.
 var (
-	userField      = dialect.Field{Name: "user", Required: true, Code: invalid}
-	tokenUserField = dialect.Field{Name: "user", Code: invalid}
-	roleField      = dialect.Field{Name: "role", Required: true, Form: &roleForm, Code: invalid}
-	secondsField   = dialect.Field{Name: "ttl_seconds", Kind: dialect.Number, Low: 0, High: 86400, Code: invalid}
-	operationField = dialect.Field{Name: "operation", Required: true, Low: 1, High: 64, Code: invalid}
-	keyField       = dialect.Field{Name: "key", Low: 1, High: 261, Code: invalid}
-	asField        = dialect.Field{Name: "as", Low: 1, High: 64, Code: invalid}
-	contextField   = dialect.Field{Name: "encryption_context", Kind: dialect.Pairs, High: 32 << 10, As: "context", Code: "KMS.0208"}
-	accessKeyField = dialect.Field{Name: "access_key", In: dialect.Query, Required: true, Low: 1, High: 64, Code: invalid}
+	userField      = &dialect.TextField{Name: "user", Required: true, Code: invalid}
+	tokenUserField = &dialect.TextField{Name: "user", Code: invalid}
+	roleField      = &dialect.TextField{Name: "role", Required: true, Form: &roleForm, Code: invalid}
+	secondsField   = &dialect.NumberField{Name: "ttl_seconds", Low: 0, High: 86400, Code: invalid}
+	operationField = &dialect.TextField{Name: "operation", Required: true, Low: 1, High: 64, Code: invalid}
+	keyField       = &dialect.TextField{Name: "key", Low: 1, High: 261, Code: invalid}
+	asField        = &dialect.TextField{Name: "as", Low: 1, High: 64, Code: invalid}
+	contextField   = &dialect.PairsField{Name: "encryption_context", High: 32 << 10, As: "context", Code: "KMS.0208"}
+	accessKeyField = &dialect.TextField{Name: "access_key", In: dialect.Query, Required: true, Low: 1, High: 64, Code: invalid}
 
 	roleForm = dialect.Form{
 		OK:     func(text []byte) bool { _, ok := parseRole(string(text)); return ok },
@@ -64,11 +64,11 @@ type ownRoute struct {
 
 // ownRoutes is every operation of Keyside's own.
 var ownRoutes = []ownRoute{
-	{http.MethodPost, client.CredentialsPath, policy.OpCreateCredential, []dialect.Field{userField, roleField}, (*own).createCredential},
+	{http.MethodPost, client.CredentialsPath, policy.OpCreateCredential, dialect.Fields(userField, roleField), (*own).createCredential},
 	{http.MethodGet, client.CredentialsPath, policy.OpListCredentials, nil, (*own).listCredentials},
-	{http.MethodDelete, client.CredentialsPath, policy.OpDeleteCredential, []dialect.Field{accessKeyField}, (*own).deleteCredential},
-	{http.MethodPost, client.TokensPath, policy.OpCreateToken, []dialect.Field{tokenUserField, secondsField}, (*own).createToken},
-	{http.MethodPost, client.CanIPath, policy.OpCanI, []dialect.Field{operationField, keyField, asField, contextField}, (*own).canI},
+	{http.MethodDelete, client.CredentialsPath, policy.OpDeleteCredential, dialect.Fields(accessKeyField), (*own).deleteCredential},
+	{http.MethodPost, client.TokensPath, policy.OpCreateToken, dialect.Fields(tokenUserField, secondsField), (*own).createToken},
+	{http.MethodPost, client.CanIPath, policy.OpCanI, dialect.Fields(operationField, keyField, asField, contextField), (*own).canI},
 	{http.MethodGet, client.HSMStatusPath, policy.OpHSMStatus, nil, (*own).hsmStatus},
 	{http.MethodPost, client.AuditQueryPath, policy.OpReadAudit, auditQueryFields, (*own).queryAudit},
 	{http.MethodPost, client.AuditVerifyPath, policy.OpReadAudit, auditVerifyFields, (*own).verifyAudit},
@@ -89,9 +89,9 @@ func (o *own) handlers(router *dialect.Router, cloud *huawei.Dialect) {
 }
 
 func (o *own) createCredential(ctx context.Context, x *dialect.Exchange) error {
-	who, _ := parseRole(string(x.Text(roleField.Name)))
+	who, _ := parseRole(string(x.Text(roleField)))
 	n, err := o.core.CreateCredential(ctx, kms.CreateCredentialInput{
-		User: string(x.Text(userField.Name)), Role: who.Role, Service: who.Service,
+		User: string(x.Text(userField)), Role: who.Role, Service: who.Service,
 	})
 	if err != nil {
 		return err
@@ -117,7 +117,7 @@ func (o *own) listCredentials(ctx context.Context, x *dialect.Exchange) error {
 }
 
 func (o *own) deleteCredential(ctx context.Context, x *dialect.Exchange) error {
-	if err := o.core.DeleteCredential(ctx, string(x.Text(accessKeyField.Name))); err != nil {
+	if err := o.core.DeleteCredential(ctx, string(x.Text(accessKeyField))); err != nil {
 		return err
 	}
 	x.Out = append(x.Out, "{}"...)
@@ -126,7 +126,7 @@ func (o *own) deleteCredential(ctx context.Context, x *dialect.Exchange) error {
 
 func (o *own) createToken(ctx context.Context, x *dialect.Exchange) error {
 	n, err := o.core.CreateToken(ctx, kms.CreateTokenInput{
-		User: string(x.Text(tokenUserField.Name)), TTL: time.Duration(x.Number(secondsField.Name)) * time.Second,
+		User: string(x.Text(tokenUserField)), TTL: time.Duration(x.Number(secondsField)) * time.Second,
 	})
 	if err != nil {
 		return err
@@ -139,8 +139,8 @@ func (o *own) createToken(ctx context.Context, x *dialect.Exchange) error {
 
 func (o *own) canI(ctx context.Context, x *dialect.Exchange) error {
 	out, err := o.core.CanI(ctx, kms.CanIInput{
-		Operation: policy.Operation(x.Text(operationField.Name)), Key: string(x.Text(keyField.Name)),
-		As: string(x.Text(asField.Name)), Context: x.Pairs(contextField.Name),
+		Operation: policy.Operation(x.Text(operationField)), Key: string(x.Text(keyField)),
+		As: string(x.Text(asField)), Context: x.Pairs(contextField),
 	})
 	if err != nil {
 		return err

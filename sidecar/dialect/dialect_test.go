@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -64,7 +65,7 @@ func TestFields(t *testing.T) {
 			t.Errorf("%+v: %v", c.field, err)
 			continue
 		}
-		if got := show(x, c.field); got != c.want || x.Has(c.field.Name) != (c.want != "") {
+		if got := show(x, c.field); got != c.want || has(x, c.field) != (c.want != "") {
 			t.Errorf("%+v is read as %q, want %q", c.field, got, c.want)
 		}
 		x.End()
@@ -73,28 +74,98 @@ func TestFields(t *testing.T) {
 
 // show renders what was read of a field.
 func show(x *Exchange, f Field) string {
-	switch {
-	case !x.Has(f.Name):
+	if !has(x, f) {
 		return ""
-	case f.Kind == Number:
-		return fmt.Sprint(x.Number(f.Name))
-	case f.Kind == Flag:
-		if v := x.Flag(f.Name, true); v == x.Flag(f.Name, false) {
+	}
+	switch f := typed(f).(type) {
+	case *NumberField:
+		return fmt.Sprint(x.Number(f))
+	case *FlagField:
+		if v := x.Flag(f, true); v == x.Flag(f, false) {
 			return fmt.Sprint(v)
 		}
 		return "initial value"
-	case f.Kind == Pairs:
-		return fmt.Sprint(x.Pairs(f.Name))
-	case f.Kind == Texts:
-		return fmt.Sprintf("%s", x.Texts(f.Name))
-	case f.Kind == Item, f.Kind == Items:
+	case *PairsField:
+		return fmt.Sprint(x.Pairs(f))
+	case *TextsField:
+		return fmt.Sprintf("%s", x.Texts(f))
+	case *ItemsField:
 		var out string
-		for _, item := range x.Items(f.Name) {
-			out += string(item.Text("k"))
+		for _, item := range x.Items(f) {
+			out += string(item.Text(&TextField{Name: "k"}))
 		}
 		return out
+	case *BytesField:
+		return string(x.Bytes(f))
+	case *TextField:
+		return string(x.Text(f))
 	}
-	return string(x.Text(f.Name))
+	panic("no such type")
+}
+
+// typed returns the declaration that has a field as its data.
+func typed(f Field) AnyField {
+	switch f.Kind {
+	case Text:
+		return (*TextField)(&f)
+	case Number:
+		return (*NumberField)(&f)
+	case Flag:
+		return (*FlagField)(&f)
+	case Base64, Hex, Blob:
+		return (*BytesField)(&f)
+	case Pairs:
+		return (*PairsField)(&f)
+	case Texts:
+		return (*TextsField)(&f)
+	}
+	return (*ItemsField)(&f)
+}
+
+func has(x *Exchange, f Field) bool { return x.Has(typed(f)) }
+
+// TestTypedFields keeps every member and gives each type its kinds.
+func TestTypedFields(t *testing.T) {
+	for kind := Text; kind <= Items; kind++ {
+		f := Field{Name: "n", Kind: kind, In: Query, Required: true, Low: 1, High: 2, Code: "C"}
+		if got := Fields(typed(f))[0]; !reflect.DeepEqual(got, f) {
+			t.Errorf("%+v becomes %+v", f, got)
+		}
+	}
+}
+
+// TestMisread ends the context and fails the request where a handler reads a field that its route does not list, by its
+// name or by its type, also in an object within the body.
+func TestMisread(t *testing.T) {
+	listed := Fields(&TextField{Name: "t"}, &ItemsField{Name: "item", Kind: Item, Fields: Fields(&TextField{Name: "k"})})
+	for what, c := range map[string]struct {
+		get  func(x *Exchange)
+		want string
+	}{
+		"listed":       {func(x *Exchange) { x.Text(&TextField{Name: "t"}) }, ""},
+		"other name":   {func(x *Exchange) { x.Text(&TextField{Name: "e"}) }, "e"},
+		"other type":   {func(x *Exchange) { x.Bytes(&BytesField{Name: "t", Kind: Hex}) }, "t"},
+		"presence":     {func(x *Exchange) { x.Has(&PairsField{Name: "o"}) }, "o"},
+		"listed there": {func(x *Exchange) { x.Items(&ItemsField{Name: "item", Kind: Item})[0].Text(&TextField{Name: "k"}) }, ""},
+		"within": {func(x *Exchange) {
+			x.Items(&ItemsField{Name: "item", Kind: Item})[0].Flag(&FlagField{Name: "l"}, true)
+			x.Number(&NumberField{Name: "n"})
+		}, "l"},
+	} {
+		x, err := read(t, body, listed...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		canceled := 0
+		x.OnMisread(func() { canceled++ })
+		c.get(x)
+		if err := x.Misread(); (err != nil) != (c.want != "") || err != nil && !strings.HasSuffix(err.Error(), " "+c.want) || (canceled > 0) != (c.want != "") {
+			t.Errorf("%s: %v, canceled %d times", what, err, canceled)
+		}
+		if x.End(); x.Misread() != nil {
+			t.Errorf("%s: the next request has the same fault", what)
+		}
+	}
 }
 
 // TestFieldFaults refuses what is not as the table has it, with the table's codes.
@@ -160,7 +231,7 @@ func TestFieldsOutsideTheBody(t *testing.T) {
 		if err := x.ReadFields(fields, r, []Var{{"id", "p"}}); err != nil {
 			got = err.Error()
 		} else {
-			got = fmt.Sprintf("%s|%d|%s|%s", x.Text("id"), x.Number("limit"), x.Text("marker"), x.Text("User-Agent"))
+			got = fmt.Sprintf("%s|%d|%s|%s", x.Text(&TextField{Name: "id"}), x.Number(&NumberField{Name: "limit"}), x.Text(&TextField{Name: "marker"}), x.Text(&TextField{Name: "User-Agent"}))
 		}
 		if got != want {
 			t.Errorf("%s: %s, want %s", query, got, want)
@@ -208,7 +279,7 @@ func TestEndClears(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, d, e := y.Text("c"), y.Text("d"), y.Text("e")
+	c, d, e := y.Bytes(&BytesField{Name: "c"}), y.Bytes(&BytesField{Name: "d"}), y.Bytes(&BytesField{Name: "e"})
 	if string(c) != secret || string(d) != secret || string(e) != secret {
 		t.Fatal("not decoded")
 	}
@@ -216,7 +287,7 @@ func TestEndClears(t *testing.T) {
 	if err := x.ReadFields([]Field{{Name: "a"}, {Name: "b"}}, nil, nil); err != nil {
 		t.Fatal(err)
 	}
-	v, w := x.Text("a"), x.Text("b")
+	v, w := x.Text(&TextField{Name: "a"}), x.Text(&TextField{Name: "b"})
 	x.Grow(100)
 	x.Out = append(x.Out, secret[:60]...)
 	first := x.Out

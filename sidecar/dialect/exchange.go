@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -38,7 +39,9 @@ type Exchange struct {
 	Stream func(ctx context.Context, w io.Writer) error
 
 	body     []byte
-	complete bool // body is all of the request's
+	complete bool   // body is all of the request's
+	unlisted string // the first field that was read and that the route does not list
+	cancel   context.CancelFunc
 }
 
 var exchanges = sync.Pool{New: func() any { return new(Exchange) }}
@@ -46,6 +49,7 @@ var exchanges = sync.Pool{New: func() any { return new(Exchange) }}
 // Begin starts an Exchange.
 func Begin() *Exchange {
 	x := exchanges.Get().(*Exchange)
+	x.exchange, x.Object.exchange = x, x
 	var id [16]byte
 	_, _ = rand.Read(id[:]) // never fails
 	x.RequestID = hex.EncodeToString(id[:])
@@ -56,9 +60,30 @@ func Begin() *Exchange {
 func (x *Exchange) End() {
 	x.Values.wipe()
 	x.Object.wipe()
-	x.body, x.complete = wiped(x.body), false
+	x.body, x.complete, x.unlisted, x.cancel = wiped(x.body), false, "", nil
 	x.Out, x.Stream = wiped(x.Out), nil
 	exchanges.Put(x)
+}
+
+// misread notes that a handler read a field that its route does not list, and ends the operation's context.
+func (x *Exchange) misread(field string) {
+	if x.unlisted == "" {
+		x.unlisted = field
+	}
+	if x.cancel != nil {
+		x.cancel()
+	}
+}
+
+// OnMisread sets the function that ends the operation's context when a handler reads a field that its route does not list.
+func (x *Exchange) OnMisread(cancel context.CancelFunc) { x.cancel = cancel }
+
+// Misread returns an error if a handler has read a field that its route does not list, which is a fault of the program.
+func (x *Exchange) Misread() error {
+	if x.unlisted == "" {
+		return nil
+	}
+	return fmt.Errorf("the operation reads a field that its route does not list: %s", x.unlisted)
 }
 
 // Restart drops what has been appended to Out.

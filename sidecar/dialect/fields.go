@@ -40,7 +40,8 @@ const (
 	Header
 )
 
-// Field is one field of an operation's request, as data: ReadFields holds requests to it, and tests walk it.
+// Field is one field of an operation's request, as data: ReadFields validates requests against it, and tests walk it.
+// Handlers read fields by the typed variables that declare them, such as [TextField].
 type Field struct {
 	Name     string
 	Kind     Kind
@@ -60,6 +61,64 @@ type Field struct {
 	BoundCode string   // for one out of bounds, if another
 	StepCode  string   // for one that is no multiple of Step, if another
 	Core      kms.Code // the core's code; empty: CodeInvalidRequest
+}
+
+// The typed declarations of fields, one for each kind of value. A dialect declares each field once, as a package variable
+//
+//	var pendingDays = &dialect.NumberField{Name: "pending_days", Required: true, Low: 7, High: 1096}
+//
+// lists it in a route with [Fields], and reads it with the method of its type, as in x.Number(pendingDays). A misspelled
+// variable or the method of another type does not compile. A field is its name and its type: of several variables with the
+// same name and type, each reads the one that the route lists.
+type (
+	TextField   Field
+	NumberField Field
+	FlagField   Field
+	BytesField  Field // Kind is Base64, Hex or Blob
+	PairsField  Field
+	TextsField  Field
+	ItemsField  Field // Kind is Item or Items
+)
+
+// AnyField is a pointer to one of the typed declarations.
+type AnyField interface {
+	// Field returns the field as data, with its kind.
+	Field() Field
+}
+
+// Field implements AnyField.
+func (f *TextField) Field() Field { return Field(*f).of(Text) }
+
+// Field implements AnyField.
+func (f *NumberField) Field() Field { return Field(*f).of(Number) }
+
+// Field implements AnyField.
+func (f *FlagField) Field() Field { return Field(*f).of(Flag) }
+
+// Field implements AnyField.
+func (f *BytesField) Field() Field { return Field(*f) }
+
+// Field implements AnyField.
+func (f *PairsField) Field() Field { return Field(*f).of(Pairs) }
+
+// Field implements AnyField.
+func (f *TextsField) Field() Field { return Field(*f).of(Texts) }
+
+// Field implements AnyField.
+func (f *ItemsField) Field() Field { return Field(*f) }
+
+func (f Field) of(kind Kind) Field {
+	f.Kind = kind
+	return f
+}
+
+// Fields returns the fields of a route, or of an Item, as data.
+func Fields(declared ...AnyField) []Field {
+	fields := make([]Field, len(declared))
+	for i, f := range declared {
+		fields[i] = f.Field()
+	}
+	return fields
 }
 
 // Unbounded is beyond what numbers count here, and what a body has room for.
@@ -94,8 +153,9 @@ type Var struct {
 
 // Values are fields with the values that a request, or an object in it, has for them.
 type Values struct {
-	fields []Field
-	values []value
+	fields   []Field
+	values   []value
+	exchange *Exchange
 }
 
 // value is one field's. It is set if the request has it and, unless Field.Empty says otherwise, it is not empty.
@@ -109,41 +169,57 @@ type value struct {
 	items  []Values
 }
 
-// find returns the value of a field. Who asks for one that the operation has not is wrong himself.
-func (v *Values) find(name string) *value {
+// find returns the value of the field with a name and a kind from first to last. If the route does not list it, the value
+// is absent and the request is refused ([Exchange.Misread]).
+func (v *Values) find(name string, first, last Kind) *value {
 	for i := range v.fields {
-		if v.fields[i].Name == name {
+		if f := &v.fields[i]; f.Kind >= first && f.Kind <= last && f.Name == name {
 			return &v.values[i]
 		}
 	}
-	panic("dialect: operation has no field " + name)
+	v.exchange.misread(name)
+	return new(value)
 }
 
 // Has reports whether the request has a field.
-func (v *Values) Has(name string) bool { return v.find(name).set }
+func (v *Values) Has(f AnyField) bool {
+	switch f := f.(type) {
+	case *TextField:
+		return v.find(f.Name, Text, Text).set
+	case *NumberField:
+		return v.find(f.Name, Number, Number).set
+	case *BytesField:
+		return v.find(f.Name, Base64, Blob).set
+	}
+	field := f.Field()
+	return v.find(field.Name, field.Kind, field.Kind).set
+}
 
-// Text returns the value of a Text, or the bytes that Base64, Hex or Blob stand for: nil where it is absent.
-func (v *Values) Text(name string) []byte { return v.find(name).text }
+// Text returns the value of a text field, nil where it is absent. It is valid until [Exchange.End].
+func (v *Values) Text(f *TextField) []byte { return v.find(f.Name, Text, Text).text }
 
-// Number returns the value of a Number, 0 where it is absent.
-func (v *Values) Number(name string) int64 { return v.find(name).number }
+// Bytes returns the decoded bytes of a field, nil where it is absent. They are valid until [Exchange.End], which clears them.
+func (v *Values) Bytes(f *BytesField) []byte { return v.find(f.Name, Base64, Blob).text }
 
-// Flag returns the value of a Flag, or initial where it is absent.
-func (v *Values) Flag(name string, initial bool) bool {
-	if f := v.find(name); f.set {
+// Number returns the value of a number field, 0 where it is absent.
+func (v *Values) Number(f *NumberField) int64 { return v.find(f.Name, Number, Number).number }
+
+// Flag returns the value of a flag field, or initial where it is absent.
+func (v *Values) Flag(f *FlagField, initial bool) bool {
+	if f := v.find(f.Name, Flag, Flag); f.set {
 		return f.flag
 	}
 	return initial
 }
 
-// Pairs returns the value of Pairs.
-func (v *Values) Pairs(name string) map[string]string { return v.find(name).pairs }
+// Pairs returns the value of an object of strings, nil where it is absent or empty.
+func (v *Values) Pairs(f *PairsField) map[string]string { return v.find(f.Name, Pairs, Pairs).pairs }
 
-// Texts returns the value of Texts.
-func (v *Values) Texts(name string) [][]byte { return v.find(name).texts }
+// Texts returns the elements of an array of strings. They are valid until [Exchange.End].
+func (v *Values) Texts(f *TextsField) [][]byte { return v.find(f.Name, Texts, Texts).texts }
 
-// Items returns the value of Item, which is one element long then, or of Items.
-func (v *Values) Items(name string) []Values { return v.find(name).items }
+// Items returns the one element of an Item, or the elements of Items.
+func (v *Values) Items(f *ItemsField) []Values { return v.find(f.Name, Item, Items).items }
 
 func (v *Values) wipe() {
 	clear(v.values)
@@ -307,7 +383,7 @@ func (o *Object) readItem(f *Field, raw []byte, into *value) *Fault {
 	if err != nil {
 		return f.fault("must be an object")
 	}
-	item := Values{fields: f.Fields, values: make([]value, len(f.Fields))}
+	item := Values{fields: f.Fields, values: make([]value, len(f.Fields)), exchange: o.exchange}
 	for i := range f.Fields {
 		if fault := o.read(&f.Fields[i], find(members, f.Fields[i].Name), &item.values[i]); fault != nil {
 			fault.Name = f.Name + "." + fault.Name

@@ -23,12 +23,13 @@ var (
 // A member that is null counts as absent, unknown members are ignored, and what is not JSON by RFC 8259, has a name
 // twice or holds invalid UTF-8 is refused.
 type Object struct {
-	members []member
-	source  bytes.Buffer
-	decoder *jsontext.Decoder
-	size    int    // of the body, in bytes
-	scratch []byte // of unquote
-	binary  []byte // of the decoding of base64 and hexadecimal digits
+	exchange *Exchange // that it is of
+	members  []member
+	source   bytes.Buffer
+	decoder  *jsontext.Decoder
+	size     int    // of the body, in bytes
+	scratch  []byte // of unquote
+	binary   []byte // of the decoding of base64 and hexadecimal digits
 }
 
 // member is one name and its raw JSON value.

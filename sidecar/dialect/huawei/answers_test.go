@@ -17,7 +17,7 @@ func TestAnswersAreExact(t *testing.T) {
 	samples := newSamples(s)
 	for i := range routes {
 		rt := &routes[i]
-		name := rt.method + " " + rt.path
+		name := rt.Method + " " + rt.Path
 		want, ok := answerTypes[name]
 		if !ok {
 			t.Fatalf("%s is in no table", name)

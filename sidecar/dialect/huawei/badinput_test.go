@@ -45,8 +45,8 @@ var otherCodes = map[string]string{
 	"expiration_time bounds": "KMS.2602",
 }
 
-func codeOf(rt *route, f *dialect.Field) string {
-	if code, ok := codes[rt.path+" "+f.Name]; ok {
+func codeOf(rt *dialect.Route, f *dialect.Field) string {
+	if code, ok := codes[rt.Path+" "+f.Name]; ok {
 		return code
 	}
 	return codes[f.Name]
@@ -64,7 +64,7 @@ func all(code string, values ...string) []wrong {
 }
 
 // wrongs are the values that are wrong for a field, whatever it means: of another type, out of its bounds, and so on.
-func wrongs(rt *route, f *dialect.Field, code string) []wrong {
+func wrongs(rt *dialect.Route, f *dialect.Field, code string) []wrong {
 	out := all(code, wrongTypes[f.Kind]...)
 	bounds, step := code, code
 	if c, ok := otherCodes[f.Name+" bounds"]; ok {
@@ -114,7 +114,7 @@ func boundsOf(f *dialect.Field, code string) []wrong {
 }
 
 // nested are wrong values of a field within an object: alone in it, or beside a right key.
-func nested(rt *route, parent, f *dialect.Field) []wrong {
+func nested(rt *dialect.Route, parent, f *dialect.Field) []wrong {
 	code, ok := codes[parent.Name+" "+f.Name]
 	if !ok {
 		code = codes[f.Name]
@@ -173,14 +173,14 @@ func TestBadInput(t *testing.T) {
 			t.Helper()
 			s.refused(rt, what, s.request(rt, values), code)
 		}
-		for j := range rt.fields {
-			f := &rt.fields[j]
+		for j := range rt.Fields {
+			f := &rt.Fields[j]
 			code := codeOf(rt, f)
 			if f.In == dialect.Header {
 				continue
 			}
 			if code == "" {
-				t.Fatalf("%s: no code for %s", rt.path, f.Name)
+				t.Fatalf("%s: no code for %s", rt.Path, f.Name)
 			}
 			if f.Required && f.In == dialect.Body {
 				for _, absent := range []string{"", "null", `""`} {
@@ -197,13 +197,13 @@ func TestBadInput(t *testing.T) {
 		}
 		s.brokenBodies(rt, sample)
 		if after := s.everything(); after != before {
-			t.Errorf("%s: refused requests changed\n%s to\n%s", rt.path, before, after)
+			t.Errorf("%s: refused requests changed\n%s to\n%s", rt.Path, before, after)
 		}
 	}
 }
 
 // brokenBodies sends bodies that are no objects, or hold what no object may.
-func (s *server) brokenBodies(rt *route, sample *sample) {
+func (s *server) brokenBodies(rt *dialect.Route, sample *sample) {
 	s.t.Helper()
 	whole := s.request(rt, sample.right)
 	bodies := []string{
@@ -220,28 +220,28 @@ func (s *server) brokenBodies(rt *route, sample *sample) {
 	}
 	for _, body := range bodies {
 		code := codeBadJSON
-		if int64(len(body)) > rt.bodyLimit {
+		if int64(len(body)) > rt.Body {
 			code = codeTooLong
 		}
 		broken := whole
 		broken.body = body
 		s.refused(rt, "body "+clip(body), broken, code)
 	}
-	whole.body = `{"a":"` + strings.Repeat("a", int(rt.bodyLimit)) + `"}`
+	whole.body = `{"a":"` + strings.Repeat("a", int(rt.Body)) + `"}`
 	s.refused(rt, "oversize body", whole, codeTooLong)
 }
 
 // refused sends a request and checks that it is refused as it should, and on record once.
-func (s *server) refused(rt *route, what string, q query, code string) {
+func (s *server) refused(rt *dialect.Route, what string, q query, code string) {
 	s.t.Helper()
 	_, before := s.audit.last()
 	a := s.send(q.method, q.path, q.body)
 	if a.code() != code || a.status < 400 || a.status >= 500 {
-		s.t.Errorf("%s %s with %s: %d %s, want %s", rt.method, rt.path, what, a.status, a.body, code)
+		s.t.Errorf("%s %s with %s: %d %s, want %s", rt.Method, rt.Path, what, a.status, a.body, code)
 	}
 	rec, after := s.audit.last()
 	if after != before+1 || rec.Outcome == "ok" || rec.RequestID != a.header.Get("X-Request-Id") {
-		s.t.Errorf("%s %s with %s: %d records, last %+v", rt.method, rt.path, what, after-before, rec)
+		s.t.Errorf("%s %s with %s: %d records, last %+v", rt.Method, rt.Path, what, after-before, rec)
 	}
 }
 
@@ -254,13 +254,13 @@ func TestGoodInput(t *testing.T) {
 		accept := func(what string, change func(*sample) map[string]string) {
 			t.Helper()
 			q := s.request(rt, change(samples.of(rt)))
-			if a := s.send(q.method, q.path, q.body); a.status != rt.status {
-				t.Errorf("%s %s with %s: %d %s (%s)", rt.method, rt.path, what, a.status, a.body, q.body)
+			if a := s.send(q.method, q.path, q.body); a.status != rt.Status {
+				t.Errorf("%s %s with %s: %d %s (%s)", rt.Method, rt.Path, what, a.status, a.body, q.body)
 			}
 		}
 		accept("every field right", func(m *sample) map[string]string { return m.right })
-		for j := range rt.fields {
-			f := &rt.fields[j]
+		for j := range rt.Fields {
+			f := &rt.Fields[j]
 			if f.In == dialect.Path || f.In == dialect.Header {
 				continue
 			}
@@ -323,8 +323,8 @@ func TestErrorsAreTotal(t *testing.T) {
 		if !slices.Contains(kms.Codes, ex.code) || !strings.HasPrefix(ex.answer, "KMS.") || ex.answer == answers[ex.code].code {
 			t.Errorf("exception %+v says nothing", ex)
 		}
-		if i := slices.IndexFunc(routes, func(rt route) bool { return rt.operation == ex.operation }); ex.algorithm != "" &&
-			(i < 0 || !slices.ContainsFunc(routes[i].fields, func(f dialect.Field) bool { return f.Name == encryptionAlgorithm.Name })) {
+		if i := slices.IndexFunc(routes, func(rt dialect.Route) bool { return rt.Operation == ex.operation }); ex.algorithm != "" &&
+			(i < 0 || !slices.ContainsFunc(routes[i].Fields, func(f dialect.Field) bool { return f.Name == encryptionAlgorithm.Name })) {
 			t.Errorf("exception %+v looks at a field that the operation has not", ex)
 		}
 	}

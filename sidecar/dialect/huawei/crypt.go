@@ -15,13 +15,13 @@ import (
 )
 
 func (d *Dialect) encryptData(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	id, err := d.key(ctx, op, x, "key_id")
+	id, err := d.key(ctx, op, x, namedKey)
 	if err != nil {
 		return err
 	}
 	out, err := d.cfg.Core.Encrypt(ctx, kms.EncryptInput{
-		KeyID: id, Algorithm: kms.EncryptionAlgorithm(x.Text("encryption_algorithm")), Plaintext: x.Text("plain_text"),
-		Context: x.Pairs("encryption_context"), AAD: x.Text("additional_authenticated_data"),
+		KeyID: id, Algorithm: kms.EncryptionAlgorithm(x.Text(encryptionAlgorithm)), Plaintext: x.Text(plainText),
+		Context: x.Pairs(encryptionContext), AAD: x.Text(aad),
 	})
 	if err != nil {
 		return err
@@ -39,10 +39,10 @@ func appendBase64(b []byte, literal string, data []byte) []byte {
 
 func (d *Dialect) decryptData(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
 	in := kms.DecryptInput{
-		Algorithm: kms.EncryptionAlgorithm(x.Text("encryption_algorithm")), Ciphertext: x.Text("cipher_text"),
-		Context: x.Pairs("encryption_context"), AAD: x.Text("additional_authenticated_data"),
+		Algorithm: kms.EncryptionAlgorithm(x.Text(encryptionAlgorithm)), Ciphertext: x.Bytes(cipherText),
+		Context: x.Pairs(encryptionContext), AAD: x.Text(aad),
 	}
-	if err := d.opener(ctx, op, x, "key_id", &in); err != nil {
+	if err := d.opener(ctx, op, x, namedKey, &in); err != nil {
 		return err
 	}
 	out, err := d.cfg.Core.Decrypt(ctx, in)
@@ -58,14 +58,14 @@ func (d *Dialect) decryptData(ctx context.Context, op policy.Operation, x *diale
 }
 
 // opener names the key that opens a ciphertext. A symmetric one names its key itself; a bare RSA block cannot.
-func (d *Dialect) opener(ctx context.Context, op policy.Operation, x *dialect.Exchange, field string, in *kms.DecryptInput) error {
+func (d *Dialect) opener(ctx context.Context, op policy.Operation, x *dialect.Exchange, field *dialect.TextField, in *kms.DecryptInput) error {
 	if x.Has(field) {
 		id, err := d.key(ctx, op, x, field)
 		in.KeyID = &id
 		return err
 	}
 	if in.Algorithm != "" && in.Algorithm != kms.SymmetricDefault {
-		return refuse(codeMissing, kms.CodeInvalidRequest, field, "is required with "+string(in.Algorithm))
+		return refuse(codeMissing, kms.CodeInvalidRequest, field.Name, "is required with "+string(in.Algorithm))
 	}
 	return nil
 }
@@ -73,23 +73,23 @@ func (d *Dialect) opener(ctx context.Context, op policy.Operation, x *dialect.Ex
 // reEncrypt answers in the encoding that the operations have which open the new ciphertext.
 func (d *Dialect) reEncrypt(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
 	source := kms.DecryptInput{
-		Algorithm: kms.EncryptionAlgorithm(x.Text("source_encryption_algorithm")), Ciphertext: x.Text("cipher_text"),
-		AAD: x.Text("source_additional_authenticated_data"),
+		Algorithm: kms.EncryptionAlgorithm(x.Text(sourceAlgorithm)), Ciphertext: x.Bytes(anyCipherText),
+		AAD: x.Text(sourceAAD),
 	}
-	if err := d.opener(ctx, op, x, "source_key_id", &source); err != nil {
+	if err := d.opener(ctx, op, x, sourceKey, &source); err != nil {
 		return err
 	}
-	id, err := d.key(ctx, op, x, "destination_key_id")
+	id, err := d.key(ctx, op, x, destinationKey)
 	if err != nil {
 		return err
 	}
 	out, err := d.cfg.Core.ReEncrypt(ctx, kms.ReEncryptInput{
 		Source: source,
 		Destination: kms.EncryptInput{
-			KeyID: id, Algorithm: kms.EncryptionAlgorithm(x.Text("destination_encryption_algorithm")),
-			AAD: x.Text("destination_additional_authenticated_data"),
+			KeyID: id, Algorithm: kms.EncryptionAlgorithm(x.Text(destinationAlgorithm)),
+			AAD: x.Text(destinationAAD),
 		},
-		DataKeyBytes: int(x.Number("datakey_cipher_length")),
+		DataKeyBytes: int(x.Number(openedLength)),
 	})
 	if err != nil {
 		return err
@@ -111,17 +111,17 @@ func (d *Dialect) reEncrypt(ctx context.Context, op policy.Operation, x *dialect
 // createDataKey makes a data key of datakey_length bits, or as long as key_spec says, which counts for nothing beside it.
 func (d *Dialect) createDataKey(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
 	in := kms.DataKeyInput{
-		Bytes: defaultDataKey, Context: x.Pairs("encryption_context"), AAD: x.Text("additional_authenticated_data"),
+		Bytes: defaultDataKey, Context: x.Pairs(encryptionContext), AAD: x.Text(aad),
 		WithoutPlaintext: op == policy.OpCreateDataKeyNoText,
 	}
 	switch {
-	case x.Has("datakey_length"):
-		in.Bytes = int(x.Number("datakey_length") / 8)
-	case x.Has("key_spec"):
-		in.Bytes = dataKeySpecs[string(x.Text("key_spec"))]
+	case x.Has(dataKeyBits):
+		in.Bytes = int(x.Number(dataKeyBits) / 8)
+	case x.Has(dataKeySpec):
+		in.Bytes = dataKeySpecs[string(x.Text(dataKeySpec))]
 	}
 	var err error
-	if in.KeyID, err = d.key(ctx, op, x, "key_id"); err != nil {
+	if in.KeyID, err = d.key(ctx, op, x, namedKey); err != nil {
 		return err
 	}
 	out, err := d.cfg.Core.GenerateDataKey(ctx, in)
@@ -144,19 +144,19 @@ const defaultDataKey = 32
 // encryptDataKey encrypts a data key of the client's. What it sends is the key with its SHA-256 digest behind it; what is
 // encrypted is the key alone, so that it opens like one that create-datakey made.
 func (d *Dialect) encryptDataKey(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	plain, n := x.Text("plain_text"), int(x.Number("datakey_plain_length"))
+	plain, n := x.Bytes(plainKey), int(x.Number(plainLength))
 	if len(plain) != n+sha256.Size {
 		return refuse(codePlainMismatch, kms.CodeInvalidRequest, "plain_text", "must be datakey_plain_length bytes and their SHA-256 digest")
 	}
 	if digest := sha256.Sum256(plain[:n]); subtle.ConstantTimeCompare(digest[:], plain[n:]) != 1 {
 		return refuse(codePlainDigest, kms.CodeInvalidRequest, "plain_text", "digest does not match the data key")
 	}
-	id, err := d.key(ctx, op, x, "key_id")
+	id, err := d.key(ctx, op, x, namedKey)
 	if err != nil {
 		return err
 	}
 	out, err := d.cfg.Core.EncryptDataKey(ctx, kms.EncryptInput{
-		KeyID: id, Plaintext: plain[:n], Context: x.Pairs("encryption_context"), AAD: x.Text("additional_authenticated_data"),
+		KeyID: id, Plaintext: plain[:n], Context: x.Pairs(encryptionContext), AAD: x.Text(aad),
 	})
 	if err != nil {
 		return err
@@ -175,16 +175,16 @@ func appendLength(b []byte, n int) []byte {
 
 // decryptDataKey says of a wrong length that it is wrong before the HSM has to do anything: the length is no secret.
 func (d *Dialect) decryptDataKey(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	ciphertext, n := x.Text("cipher_text"), int(x.Number("datakey_cipher_length"))
+	ciphertext, n := x.Bytes(anyCipherText), int(x.Number(cipherLength))
 	if len(ciphertext) != n+kms.CiphertextOverhead {
 		return refuse(codeCipherMismatch, kms.CodeInvalidLength, "datakey_cipher_length", "is not the length of this data key")
 	}
-	id, err := d.key(ctx, op, x, "key_id")
+	id, err := d.key(ctx, op, x, namedKey)
 	if err != nil {
 		return err
 	}
 	out, err := d.cfg.Core.DecryptDataKey(ctx, kms.DecryptInput{
-		KeyID: &id, Ciphertext: ciphertext, Context: x.Pairs("encryption_context"), AAD: x.Text("additional_authenticated_data"),
+		KeyID: &id, Ciphertext: ciphertext, Context: x.Pairs(encryptionContext), AAD: x.Text(aad),
 	})
 	if err != nil {
 		return err
@@ -201,14 +201,14 @@ func (d *Dialect) decryptDataKey(ctx context.Context, op policy.Operation, x *di
 // createKeyPair makes a key pair of the client's own. Its halves come as the reference could not find documented: DER in
 // base64, SubjectPublicKeyInfo and PKCS #8, and the encrypted half in base64 too.
 func (d *Dialect) createKeyPair(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	id, err := d.key(ctx, op, x, "key_id")
+	id, err := d.key(ctx, op, x, namedKey)
 	if err != nil {
 		return err
 	}
-	name := string(x.Text("key_spec"))
+	name := string(x.Text(pairSpec))
 	in := kms.DataKeyPairInput{
-		KeyID: id, Spec: kms.KeySpec(name), AAD: x.Text("additional_authenticated_data"),
-		WithoutPlaintext: !x.Flag("with_plain_text", true),
+		KeyID: id, Spec: kms.KeySpec(name), AAD: x.Text(aad),
+		WithoutPlaintext: !x.Flag(withPlainText, true),
 	}
 	if curve, known := curves[name]; known {
 		in.Spec = curve
@@ -230,7 +230,7 @@ func (d *Dialect) createKeyPair(ctx context.Context, op policy.Operation, x *dia
 }
 
 func (d *Dialect) genRandom(ctx context.Context, _ policy.Operation, x *dialect.Exchange) error {
-	random, err := d.cfg.Core.Random(ctx, int(x.Number("random_data_length")/8))
+	random, err := d.cfg.Core.Random(ctx, int(x.Number(randomLength)/8))
 	if err != nil {
 		return err
 	}
@@ -241,13 +241,13 @@ func (d *Dialect) genRandom(ctx context.Context, _ policy.Operation, x *dialect.
 }
 
 func (d *Dialect) sign(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	id, err := d.key(ctx, op, x, "key_id")
+	id, err := d.key(ctx, op, x, namedKey)
 	if err != nil {
 		return err
 	}
 	out, err := d.cfg.Core.Sign(ctx, kms.SignInput{
-		KeyID: id, Algorithm: kms.SigningAlgorithm(x.Text("signing_algorithm")), Message: x.Text("message"),
-		Digest: string(x.Text("message_type")) != rawMessage,
+		KeyID: id, Algorithm: kms.SigningAlgorithm(x.Text(signingAlgorithm)), Message: x.Bytes(message),
+		Digest: string(x.Text(messageType)) != rawMessage,
 	})
 	if err != nil {
 		return err
@@ -258,13 +258,13 @@ func (d *Dialect) sign(ctx context.Context, op policy.Operation, x *dialect.Exch
 
 // verify answers with a string, unlike verify-mac.
 func (d *Dialect) verify(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	id, err := d.key(ctx, op, x, "key_id")
+	id, err := d.key(ctx, op, x, namedKey)
 	if err != nil {
 		return err
 	}
 	valid, err := d.cfg.Core.Verify(ctx, kms.VerifyInput{
-		KeyID: id, Algorithm: kms.SigningAlgorithm(x.Text("signing_algorithm")), Message: x.Text("message"),
-		Digest: string(x.Text("message_type")) != rawMessage, Signature: x.Text("signature"),
+		KeyID: id, Algorithm: kms.SigningAlgorithm(x.Text(signingAlgorithm)), Message: x.Bytes(message),
+		Digest: string(x.Text(messageType)) != rawMessage, Signature: x.Bytes(signatureField),
 	})
 	if err != nil {
 		return err
@@ -274,7 +274,7 @@ func (d *Dialect) verify(ctx context.Context, op policy.Operation, x *dialect.Ex
 }
 
 func (d *Dialect) getPublicKey(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	id, err := d.key(ctx, op, x, "key_id")
+	id, err := d.key(ctx, op, x, namedKey)
 	if err != nil {
 		return err
 	}
@@ -289,8 +289,8 @@ func (d *Dialect) getPublicKey(ctx context.Context, op policy.Operation, x *dial
 
 // mac reads what generate-mac and verify-mac have in common.
 func (d *Dialect) mac(ctx context.Context, op policy.Operation, x *dialect.Exchange) (kms.MACInput, error) {
-	id, err := d.key(ctx, op, x, "key_id")
-	return kms.MACInput{KeyID: id, Algorithm: kms.MACAlgorithm(x.Text("mac_algorithm")), Message: x.Text("message")}, err
+	id, err := d.key(ctx, op, x, namedKey)
+	return kms.MACInput{KeyID: id, Algorithm: kms.MACAlgorithm(x.Text(macAlgorithm)), Message: x.Bytes(message)}, err
 }
 
 // generateMAC answers in lower-case digits, where the operations on data keys have upper-case ones.
@@ -299,12 +299,12 @@ func (d *Dialect) generateMAC(ctx context.Context, op policy.Operation, x *diale
 	if err != nil {
 		return err
 	}
-	mac, err := d.cfg.Core.GenerateMAC(ctx, in)
+	sum, err := d.cfg.Core.GenerateMAC(ctx, in)
 	if err != nil {
 		return err
 	}
 	x.Out = appendText(appendKeyID(x.Out, in.KeyID), `,"mac_algorithm":`, string(in.Algorithm))
-	x.Out = append(hex.AppendEncode(append(x.Out, `,"mac":"`...), mac), `"}`...)
+	x.Out = append(hex.AppendEncode(append(x.Out, `,"mac":"`...), sum), `"}`...)
 	return nil
 }
 
@@ -313,7 +313,7 @@ func (d *Dialect) verifyMAC(ctx context.Context, op policy.Operation, x *dialect
 	if err != nil {
 		return err
 	}
-	valid, err := d.cfg.Core.VerifyMAC(ctx, in, x.Text("mac"))
+	valid, err := d.cfg.Core.VerifyMAC(ctx, in, x.Bytes(mac))
 	if err != nil {
 		return err
 	}
@@ -323,11 +323,11 @@ func (d *Dialect) verifyMAC(ctx context.Context, op policy.Operation, x *dialect
 }
 
 func (d *Dialect) deriveSharedSecret(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	id, err := d.key(ctx, op, x, "key_id")
+	id, err := d.key(ctx, op, x, namedKey)
 	if err != nil {
 		return err
 	}
-	secret, err := d.cfg.Core.DeriveSharedSecret(ctx, kms.DeriveInput{KeyID: id, PublicKey: x.Text("public_key")})
+	secret, err := d.cfg.Core.DeriveSharedSecret(ctx, kms.DeriveInput{KeyID: id, PublicKey: x.Bytes(peerKey)})
 	if err != nil {
 		return err
 	}

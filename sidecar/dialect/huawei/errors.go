@@ -257,6 +257,14 @@ func fieldError(err error) error {
 	}
 }
 
+// misread refuses a request whose handler has read a field that its route does not list.
+func misread(x *dialect.Exchange, err error) error {
+	if cause := x.Misread(); cause != nil {
+		return &refusal{answers[kms.CodeInternal], kms.Errorf(kms.CodeInternal, "internal error").Because(cause)}
+	}
+	return err
+}
+
 // panicked is the refusal of a request whose handling panicked. The log gets where, and no values but those of the
 // runtime's own errors, which are numbers: a request's content is none of the log's business.
 func panicked(p any) error {
@@ -294,7 +302,7 @@ func recorded(err error, record func(*kms.Error) error) error {
 }
 
 // answerTo returns the wire's form of an error. rt is nil where there was no route, x where there were no fields.
-func answerTo(rt *route, x *dialect.Exchange, err error) (answer, *kms.Error) {
+func answerTo(rt *dialect.Route, x *dialect.Exchange, err error) (answer, *kms.Error) {
 	var r *refusal
 	if errors.As(err, &r) {
 		return r.answer, r.core
@@ -315,14 +323,14 @@ func answerTo(rt *route, x *dialect.Exchange, err error) (answer, *kms.Error) {
 	return a, e
 }
 
-func (ex *exception) holds(rt *route, x *dialect.Exchange, e *kms.Error) bool {
-	return ex.code == e.Code && (ex.operation == "" || ex.operation == rt.operation) &&
+func (ex *exception) holds(rt *dialect.Route, x *dialect.Exchange, e *kms.Error) bool {
+	return ex.code == e.Code && (ex.operation == "" || ex.operation == rt.Operation) &&
 		(ex.field == "" || ex.field == e.Field) &&
-		(ex.algorithm == "" || strings.HasPrefix(string(x.Text(encryptionAlgorithm.Name)), ex.algorithm))
+		(ex.algorithm == "" || strings.HasPrefix(string(x.Text(encryptionAlgorithm)), ex.algorithm))
 }
 
 // fail writes an error: the gateway's in the gateway's flat form, the service's in its nested one.
-func (d *Dialect) fail(w http.ResponseWriter, x *dialect.Exchange, rt *route, err error) {
+func (d *Dialect) fail(w http.ResponseWriter, x *dialect.Exchange, rt *dialect.Route, err error) {
 	x.Restart()
 	a, e := answerTo(rt, x, err)
 	if e.RetryAfter > 0 {
@@ -348,16 +356,16 @@ func (d *Dialect) fail(w http.ResponseWriter, x *dialect.Exchange, rt *route, er
 
 // text is what a client reads: the field at fault, if there is one, by the name that the operation has for it, and what
 // is wrong. All bad ciphertexts are told the same.
-func text(rt *route, e *kms.Error) string {
+func text(rt *dialect.Route, e *kms.Error) string {
 	switch {
 	case e.Code == kms.CodeInvalidCiphertext:
 		return "cipher_text: is not valid"
 	case e.Field == "":
 		return e.Message
 	case rt != nil:
-		for i := range rt.fields {
-			if rt.fields[i].As == e.Field {
-				return rt.fields[i].Name + ": " + e.Message
+		for i := range rt.Fields {
+			if rt.Fields[i].As == e.Field {
+				return rt.Fields[i].Name + ": " + e.Message
 			}
 		}
 	}

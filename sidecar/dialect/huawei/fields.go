@@ -12,10 +12,10 @@ import (
 // nothing, a wrong value is KMS.0308.
 
 // sequence is a message's serial number, which has no meaning.
-var sequence = dialect.Field{Name: "sequence", Form: &uuidForm, Code: codeSequence}
+var sequence = &dialect.TextField{Name: "sequence", Form: &uuidForm, Code: codeSequence}
 
 // fields are an operation's own fields and the sequence.
-func fields(own ...dialect.Field) []dialect.Field { return append(own, sequence) }
+func fields(own ...dialect.AnyField) []dialect.Field { return dialect.Fields(append(own, sequence)...) }
 
 // The forms of texts.
 var (
@@ -31,7 +31,7 @@ const maxName = 1024
 // The fields that name keys. Operations that use a key or show it take any of its names, the others its id alone.
 var (
 	idOfKey  = keyField("key_id", idForm)
-	namedKey = keyField("key_id", nameForm)
+	namedKey = shapedAs(nameForm, idOfKey)
 	idInPath = placed(idOfKey, dialect.Path)
 
 	targetKey      = keyField("target_key_id", idForm)
@@ -39,53 +39,64 @@ var (
 	destinationKey = keyField("destination_key_id", nameForm)
 )
 
-func keyField(name string, form dialect.Form) dialect.Field {
-	return dialect.Field{
+func keyField(name string, form dialect.Form) *dialect.TextField {
+	return &dialect.TextField{
 		Name: name, Required: true, Low: 1, High: maxName, Form: &form, As: "key_id", Code: codeKeyID, Core: kms.CodeInvalidKeyID,
 	}
 }
 
-func optional(f dialect.Field) dialect.Field { f.Required = false; return f }
+func optional(f *dialect.TextField) *dialect.TextField {
+	return varied(f, func(f *dialect.TextField) { f.Required = false })
+}
 
-func placed(f dialect.Field, in dialect.Place) dialect.Field { f.In = in; return f }
+func placed(f *dialect.TextField, in dialect.Place) *dialect.TextField {
+	return varied(f, func(f *dialect.TextField) { f.In = in })
+}
 
-func named(f dialect.Field, name string) dialect.Field { f.Name = name; return f }
+func shapedAs(form dialect.Form, f *dialect.TextField) *dialect.TextField {
+	return varied(f, func(f *dialect.TextField) { f.Form = &form })
+}
+
+// varied returns a copy of a field that change has changed.
+func varied[F any](f *F, change func(*F)) *F {
+	c := *f
+	change(&c)
+	return &c
+}
 
 // The life cycle.
 var (
-	keyAlias = dialect.Field{Name: "key_alias", Required: true, As: "alias", Code: codeAlias, Core: kms.CodeInvalidAlias}
+	keyAlias = &dialect.TextField{Name: "key_alias", Required: true, As: "alias", Code: codeAlias, Core: kms.CodeInvalidAlias}
 
-	description    = dialect.Field{Name: "key_description", As: "description", Code: codeDescription, Core: kms.CodeInvalidDesc}
-	newDescription = dialect.Field{
-		Name: "key_description", Required: true, Empty: true, As: "description", Code: codeDescription, Core: kms.CodeInvalidDesc,
+	description    = &dialect.TextField{Name: "key_description", As: "description", Code: codeDescription, Core: kms.CodeInvalidDesc}
+	newDescription = varied(description, func(f *dialect.TextField) { f.Required, f.Empty = true, true })
+
+	keySpec     = &dialect.TextField{Name: "key_spec", Values: specNames, Code: codeSpec, Core: kms.CodeInvalidSpec}
+	keyUsage    = &dialect.TextField{Name: "key_usage", Values: usageNames, Code: codeParameter, Core: kms.CodeUnsupportedUsage}
+	origin      = &dialect.TextField{Name: "origin", Values: []string{string(kms.OriginKMS), string(kms.OriginExternal)}, Code: codeParameter}
+	pendingDays = &dialect.NumberField{
+		Name: "pending_days", Required: true, Low: 7, High: 1096, Code: codePendingDays, Core: kms.CodeInvalidWait,
 	}
-	enterpriseProject = dialect.Field{Name: "enterprise_project_id", Code: codeParameter}
-	pendingDays       = dialect.Field{
-		Name: "pending_days", Kind: dialect.Number, Required: true, Low: 7, High: 1096, Code: codePendingDays, Core: kms.CodeInvalidWait,
-	}
-	createKeyFields = fields(
-		keyAlias, description,
-		dialect.Field{Name: "key_spec", Values: specNames, Code: codeSpec, Core: kms.CodeInvalidSpec},
-		dialect.Field{Name: "key_usage", Values: usageNames, Code: codeParameter, Core: kms.CodeUnsupportedUsage},
-		dialect.Field{Name: "origin", Values: []string{string(kms.OriginKMS), string(kms.OriginExternal)}, Code: codeParameter},
-		enterpriseProject,
-		dialect.Field{Name: "keystore_id", Kind: dialect.Number, Values: []string{"0"}, Code: codeKeystore},
+	enterpriseProject = &dialect.TextField{Name: "enterprise_project_id", Code: codeParameter}
+	createKeyFields   = fields(
+		keyAlias, description, keySpec, keyUsage, origin, enterpriseProject,
+		&dialect.NumberField{Name: "keystore_id", Values: []string{"0"}, Code: codeKeystore},
 	)
-	listKeysFields = fields(
-		dialect.Field{Name: "key_spec", Values: append([]string{allSpecs}, specNames...), Code: codeSpec, Core: kms.CodeInvalidSpec},
-		limitField(dialect.Unbounded),
-		dialect.Field{Name: "marker", Kind: dialect.Number, Low: 0, High: dialect.Unbounded, Code: codeMarker, Core: kms.CodeInvalidMarker},
-		dialect.Field{Name: "key_state", Kind: dialect.Number, Low: 1, High: 5, Code: codeParameter},
-		enterpriseProject,
-	)
-	rotationInterval = dialect.Field{
-		Name: "rotation_interval", Kind: dialect.Number, Required: true, Low: 30, High: 365, Code: codeInterval,
+	listedSpec     = &dialect.TextField{Name: "key_spec", Values: append([]string{allSpecs}, specNames...), Code: codeSpec, Core: kms.CodeInvalidSpec}
+	marker         = &dialect.NumberField{Name: "marker", Low: 0, High: dialect.Unbounded, Code: codeMarker, Core: kms.CodeInvalidMarker}
+	keyState       = &dialect.NumberField{Name: "key_state", Low: 1, High: 5, Code: codeParameter}
+	limit          = &dialect.NumberField{Name: "limit", Low: 1, High: dialect.Unbounded, Code: codeLimit, Core: kms.CodeInvalidLimit}
+	listKeysFields = fields(listedSpec, limit, marker, keyState, enterpriseProject)
+
+	rotationInterval = &dialect.NumberField{
+		Name: "rotation_interval", Required: true, Low: 30, High: 365, Code: codeInterval,
 		Core: kms.CodeInvalidInterval,
 	}
 )
 
-func limitField(high int64) dialect.Field {
-	return dialect.Field{Name: "limit", Kind: dialect.Number, Low: 1, High: high, Code: codeLimit, Core: kms.CodeInvalidLimit}
+// limitTo is the limit with a page's length as its bound.
+func limitTo(high int64) *dialect.NumberField {
+	return varied(limit, func(f *dialect.NumberField) { f.High = high })
 }
 
 // maxContext bounds encryption_context, in bytes of its JSON; the core counts its characters.
@@ -94,12 +105,12 @@ const maxContext = 32 << 10
 // What a ciphertext is bound to. Old clients send encryption_context, some of them as a string of JSON; new ones send
 // additional_authenticated_data; both count.
 var (
-	encryptionContext = dialect.Field{Name: "encryption_context", Kind: dialect.Pairs, High: maxContext, As: "context", Code: codeContext}
-	aad               = dialect.Field{Name: "additional_authenticated_data", As: "aad", Code: codeParameter}
+	encryptionContext = &dialect.PairsField{Name: "encryption_context", High: maxContext, As: "context", Code: codeContext}
+	aad               = &dialect.TextField{Name: "additional_authenticated_data", As: "aad", Code: codeParameter}
 )
 
-// maxDataKey is the longest data key, in bytes; maxOpened is what decrypt-datakey opens: the private halves of key pairs
-// are longer.
+// maxDataKey is the longest data key, in bytes; maxOpened is the longest that decrypt-datakey decrypts: the private halves
+// of key pairs are longer.
 const (
 	maxDataKey = 1024
 	maxOpened  = 4096
@@ -107,44 +118,33 @@ const (
 
 // Data keys. The lengths of create-datakey are bits, those of the others are bytes of the plain key.
 var (
-	dataKeyFields = fields(
-		namedKey, encryptionContext, aad,
-		dialect.Field{
-			Name: "datakey_length", Kind: dialect.Number, Low: 8, High: 8 * maxDataKey, Step: 8, As: "length", Code: codeKeyLength,
-			StepCode: codeKeyMultiple, Core: kms.CodeInvalidLength,
-		},
-		dialect.Field{Name: "key_spec", Values: dataKeySpecNames, Code: codeKeyLengthSpec, Core: kms.CodeInvalidSpec},
-	)
-	encryptDataKeyFields = fields(
-		namedKey,
-		dialect.Field{
-			Name: "datakey_plain_length", Kind: dialect.Number, Required: true, Low: 1, High: maxDataKey, Code: codePlainLength,
-			Core: kms.CodeInvalidLength,
-		},
-		dialect.Field{Name: "plain_text", Kind: dialect.Hex, Required: true, As: "plaintext", Code: codePlainText},
-		encryptionContext, aad,
-	)
-	decryptDataKeyFields = fields(
-		namedKey,
-		dialect.Field{Name: "cipher_text", Kind: dialect.Blob, Required: true, Code: codeCipherText, Core: kms.CodeInvalidCiphertext},
-		dialect.Field{
-			Name: "datakey_cipher_length", Kind: dialect.Number, Required: true, Low: 1, High: maxOpened, Code: codeCipherLength,
-			Core: kms.CodeInvalidLength,
-		},
-		encryptionContext, aad,
-	)
-	rsaPairFields = keyPairFields(rsaPairSpecs)
-	ecPairFields  = keyPairFields(ecPairSpecs)
-)
+	dataKeyBits = &dialect.NumberField{
+		Name: "datakey_length", Low: 8, High: 8 * maxDataKey, Step: 8, As: "length", Code: codeKeyLength,
+		StepCode: codeKeyMultiple, Core: kms.CodeInvalidLength,
+	}
+	dataKeySpec   = &dialect.TextField{Name: "key_spec", Values: dataKeySpecNames, Code: codeKeyLengthSpec, Core: kms.CodeInvalidSpec}
+	dataKeyFields = fields(namedKey, encryptionContext, aad, dataKeyBits, dataKeySpec)
 
-func keyPairFields(specs []string) []dialect.Field {
-	return fields(
-		namedKey,
-		dialect.Field{Name: "key_spec", Required: true, Values: specs, Code: codeKeyLengthSpec, Core: kms.CodeInvalidSpec},
-		dialect.Field{Name: "with_plain_text", Kind: dialect.Flag, Code: codeParameter},
-		aad,
-	)
-}
+	plainLength = &dialect.NumberField{
+		Name: "datakey_plain_length", Required: true, Low: 1, High: maxDataKey, Code: codePlainLength,
+		Core: kms.CodeInvalidLength,
+	}
+	plainKey             = &dialect.BytesField{Name: "plain_text", Kind: dialect.Hex, Required: true, As: "plaintext", Code: codePlainText}
+	encryptDataKeyFields = fields(namedKey, plainLength, plainKey, encryptionContext, aad)
+
+	anyCipherText = &dialect.BytesField{Name: "cipher_text", Kind: dialect.Blob, Required: true, Code: codeCipherText, Core: kms.CodeInvalidCiphertext}
+	cipherLength  = &dialect.NumberField{
+		Name: "datakey_cipher_length", Required: true, Low: 1, High: maxOpened, Code: codeCipherLength,
+		Core: kms.CodeInvalidLength,
+	}
+	decryptDataKeyFields = fields(namedKey, anyCipherText, cipherLength, encryptionContext, aad)
+
+	pairSpec      = &dialect.TextField{Name: "key_spec", Required: true, Values: rsaPairSpecs, Code: codeKeyLengthSpec, Core: kms.CodeInvalidSpec}
+	ecPairSpec    = varied(pairSpec, func(f *dialect.TextField) { f.Values = ecPairSpecs })
+	withPlainText = &dialect.FlagField{Name: "with_plain_text", Code: codeParameter}
+	rsaPairFields = fields(namedKey, pairSpec, withPlainText, aad)
+	ecPairFields  = fields(namedKey, ecPairSpec, withPlainText, aad)
+)
 
 // Bounds of decrypt-data's cipher_text, in characters.
 const (
@@ -154,66 +154,59 @@ const (
 
 // Data, signatures, MACs, secrets and random bytes.
 var (
-	encryptionAlgorithm = dialect.Field{
-		Name: "encryption_algorithm", Values: encryptionAlgorithms, Code: codeParameter, Core: kms.CodeAlgorithmMismatch,
-	}
-	encryptDataFields = fields(
-		namedKey,
-		dialect.Field{Name: "plain_text", Required: true, As: "plaintext", Code: codePlainText},
-		encryptionContext, aad, encryptionAlgorithm,
-	)
-	decryptDataFields = fields(
-		dialect.Field{
-			Name: "cipher_text", Kind: dialect.Base64, Required: true, Low: minCipherText, High: maxCipherText, Form: &lineForm,
-			Code: codeCipherText, Core: kms.CodeInvalidCiphertext,
-		},
-		optional(namedKey), encryptionContext, aad, encryptionAlgorithm,
-	)
-	reEncryptFields = []dialect.Field{
-		{Name: "cipher_text", Kind: dialect.Blob, Required: true, Code: codeCipherText, Core: kms.CodeInvalidCiphertext},
-		sourceKey,
-		named(encryptionAlgorithm, "source_encryption_algorithm"),
-		named(aad, "source_additional_authenticated_data"),
-		destinationKey,
-		named(encryptionAlgorithm, "destination_encryption_algorithm"),
-		named(aad, "destination_additional_authenticated_data"),
-		{
-			Name: "datakey_cipher_length", Kind: dialect.Number, Low: 1, High: maxOpened, As: "data_key_bytes", Code: codeCipherLength,
-			Core: kms.CodeInvalidLength,
-		},
-	}
+	encryptionAlgorithm = algorithmField("encryption_algorithm")
+	plainText           = &dialect.TextField{Name: "plain_text", Required: true, As: "plaintext", Code: codePlainText}
+	encryptDataFields   = fields(namedKey, plainText, encryptionContext, aad, encryptionAlgorithm)
 
-	message    = dialect.Field{Name: "message", Kind: dialect.Base64, Required: true, Code: codeParameter}
-	signFields = fields(
-		namedKey,
-		dialect.Field{
-			Name: "signing_algorithm", Required: true, Values: signingAlgorithms, Code: codeAlgorithm, Core: kms.CodeAlgorithmMismatch,
-		},
-		message,
-		dialect.Field{Name: "message_type", Values: []string{digestMessage, rawMessage}, Code: codeParameter},
-	)
-	verifyFields = append(slices.Clone(signFields), dialect.Field{
-		Name: "signature", Kind: dialect.Base64, Required: true, Code: codeParameter,
-	})
+	cipherText = &dialect.BytesField{
+		Name: "cipher_text", Kind: dialect.Base64, Required: true, Low: minCipherText, High: maxCipherText, Form: &lineForm,
+		Code: codeCipherText, Core: kms.CodeInvalidCiphertext,
+	}
+	decryptDataFields = fields(cipherText, optional(namedKey), encryptionContext, aad, encryptionAlgorithm)
 
-	macFields = []dialect.Field{
-		namedKey,
-		{Name: "mac_algorithm", Required: true, Values: macAlgorithms, Code: codeParameter, Core: kms.CodeAlgorithmMismatch},
-		message,
+	sourceAlgorithm      = algorithmField("source_encryption_algorithm")
+	sourceAAD            = &dialect.TextField{Name: "source_additional_authenticated_data", As: "aad", Code: codeParameter}
+	destinationAlgorithm = algorithmField("destination_encryption_algorithm")
+	destinationAAD       = &dialect.TextField{Name: "destination_additional_authenticated_data", As: "aad", Code: codeParameter}
+	openedLength         = &dialect.NumberField{
+		Name: "datakey_cipher_length", Low: 1, High: maxOpened, As: "data_key_bytes", Code: codeCipherLength,
+		Core: kms.CodeInvalidLength,
 	}
-	verifyMACFields = append(slices.Clone(macFields), dialect.Field{
-		Name: "mac", Kind: dialect.Hex, Required: true, Code: codeParameter,
-	})
-	deriveFields = []dialect.Field{
-		namedKey,
-		{Name: "key_agreement_algorithm", Required: true, Values: []string{ecdh}, Code: codeParameter, Core: kms.CodeAlgorithmMismatch},
-		{Name: "public_key", Kind: dialect.Base64, Required: true, Code: codeParameter, Core: kms.CodeInvalidPublicKey},
+	reEncryptFields = dialect.Fields(
+		anyCipherText, sourceKey, sourceAlgorithm, sourceAAD, destinationKey, destinationAlgorithm, destinationAAD, openedLength,
+	)
+
+	message          = &dialect.BytesField{Name: "message", Kind: dialect.Base64, Required: true, Code: codeParameter}
+	signingAlgorithm = &dialect.TextField{
+		Name: "signing_algorithm", Required: true, Values: signingAlgorithms, Code: codeAlgorithm, Core: kms.CodeAlgorithmMismatch,
 	}
-	randomLength = dialect.Field{
-		Name: "random_data_length", Kind: dialect.Number, Required: true, Low: 8, High: 8192, Step: 8, As: "length",
+	messageType    = &dialect.TextField{Name: "message_type", Values: []string{digestMessage, rawMessage}, Code: codeParameter}
+	signatureField = &dialect.BytesField{Name: "signature", Kind: dialect.Base64, Required: true, Code: codeParameter}
+	signFields     = fields(namedKey, signingAlgorithm, message, messageType)
+	verifyFields   = append(slices.Clone(signFields), signatureField.Field())
+
+	macAlgorithm = &dialect.TextField{
+		Name: "mac_algorithm", Required: true, Values: macAlgorithms, Code: codeParameter, Core: kms.CodeAlgorithmMismatch,
+	}
+	mac             = &dialect.BytesField{Name: "mac", Kind: dialect.Hex, Required: true, Code: codeParameter}
+	macFields       = dialect.Fields(namedKey, macAlgorithm, message)
+	verifyMACFields = dialect.Fields(namedKey, macAlgorithm, message, mac)
+
+	agreementAlgorithm = &dialect.TextField{
+		Name: "key_agreement_algorithm", Required: true, Values: []string{ecdh}, Code: codeParameter, Core: kms.CodeAlgorithmMismatch,
+	}
+	peerKey      = &dialect.BytesField{Name: "public_key", Kind: dialect.Base64, Required: true, Code: codeParameter, Core: kms.CodeInvalidPublicKey}
+	deriveFields = dialect.Fields(namedKey, agreementAlgorithm, peerKey)
+
+	randomLength = &dialect.NumberField{
+		Name: "random_data_length", Required: true, Low: 8, High: 8192, Step: 8, As: "length",
 		Code: codeRandomLength, StepCode: codeRandomMultiple, Core: kms.CodeInvalidLength,
 	}
 )
+
+func algorithmField(name string) *dialect.TextField {
+	return &dialect.TextField{Name: name, Values: encryptionAlgorithms, Code: codeParameter, Core: kms.CodeAlgorithmMismatch}
+}
 
 // Bounds of import's fields, in characters: a block of RSA-2048 has 344, and 6144 is what the reference has for the others.
 // What it has not (wrapping_key_spec and longer blocks, only_last, repeat and check_value) is Keyside's own.
@@ -224,81 +217,71 @@ const (
 	maxImported = 6144
 )
 
-// lastExpiry is the end of the year 9999, in seconds.
-const lastExpiry = 253402300799
+// lastSecond is the end of the year 9999, in seconds since 1970.
+const lastSecond = 253402300799
 
 // The import of key material.
 var (
-	repeat                 = dialect.Field{Name: "repeat", Kind: dialect.Flag, Code: codeParameter}
-	importParametersFields = fields(
-		idOfKey,
-		dialect.Field{Name: "wrapping_algorithm", Required: true, Values: wrappingAlgorithms, Code: codeParameter},
-		dialect.Field{Name: "wrapping_key_spec", Values: rsaPairSpecs, Code: codeSpec, Core: kms.CodeInvalidSpec},
-		dialect.Field{Name: "only_last", Kind: dialect.Flag, Code: codeParameter},
-		repeat,
-	)
-	importFields = fields(
-		idOfKey,
-		dialect.Field{
-			Name: "import_token", Kind: dialect.Base64, Required: true, Low: minToken, High: maxImported, Form: &lineForm, Code: codeToken,
-			Core: kms.CodeImportTokenInvalid,
-		},
-		dialect.Field{
-			Name: "encrypted_key_material", Kind: dialect.Base64, Required: true, Low: minBlock, High: maxImported, Form: &lineForm,
-			As: "material", Code: codeUnwrap, Core: kms.CodeBadMaterial,
-		},
-		dialect.Field{
-			Name: "encrypted_privatekey", Kind: dialect.Base64, Low: minPrivate, High: maxImported, Form: &lineForm, As: "private_key",
-			Code: codePrivateKey, Core: kms.CodeInvalidPrivateKey,
-		},
-		dialect.Field{
-			Name: "expiration_time", Kind: dialect.Number, Low: 1, High: lastExpiry, Code: codeParameter, BoundCode: codeExpiry,
-		},
-		dialect.Field{Name: "check_value", Kind: dialect.Hex, Low: 16, High: 88, Code: codeParameter},
-		repeat,
-	)
+	repeat                 = &dialect.FlagField{Name: "repeat", Code: codeParameter}
+	wrappingAlgorithm      = &dialect.TextField{Name: "wrapping_algorithm", Required: true, Values: wrappingAlgorithms, Code: codeParameter}
+	wrappingSpec           = &dialect.TextField{Name: "wrapping_key_spec", Values: rsaPairSpecs, Code: codeSpec, Core: kms.CodeInvalidSpec}
+	onlyLast               = &dialect.FlagField{Name: "only_last", Code: codeParameter}
+	importParametersFields = fields(idOfKey, wrappingAlgorithm, wrappingSpec, onlyLast, repeat)
+
+	importToken = &dialect.BytesField{
+		Name: "import_token", Kind: dialect.Base64, Required: true, Low: minToken, High: maxImported, Form: &lineForm, Code: codeToken,
+		Core: kms.CodeImportTokenInvalid,
+	}
+	material = &dialect.BytesField{
+		Name: "encrypted_key_material", Kind: dialect.Base64, Required: true, Low: minBlock, High: maxImported, Form: &lineForm,
+		As: "material", Code: codeUnwrap, Core: kms.CodeBadMaterial,
+	}
+	privateKey = &dialect.BytesField{
+		Name: "encrypted_privatekey", Kind: dialect.Base64, Low: minPrivate, High: maxImported, Form: &lineForm, As: "private_key",
+		Code: codePrivateKey, Core: kms.CodeInvalidPrivateKey,
+	}
+	expirationTime = &dialect.NumberField{
+		Name: "expiration_time", Low: 1, High: lastSecond, Code: codeParameter, BoundCode: codeExpiry,
+	}
+	checkValue   = &dialect.BytesField{Name: "check_value", Kind: dialect.Hex, Low: 16, High: 88, Code: codeParameter}
+	importFields = fields(idOfKey, importToken, material, privateKey, expirationTime, checkValue, repeat)
 )
 
-// Tags. What a tag may look like and how many there may be is the core's to say.
+// Tags. The form and the number of tags are the core's to check.
 var (
-	tagKey   = dialect.Field{Name: "key", Required: true, Code: codeTagKey, Core: kms.CodeInvalidTagKey}
-	tagValue = dialect.Field{Name: "value", Code: codeTagValue, Core: kms.CodeInvalidTagValue}
-	tagItem  = []dialect.Field{tagKey, tagValue}
+	tagKey   = &dialect.TextField{Name: "key", Required: true, Code: codeTagKey, Core: kms.CodeInvalidTagKey}
+	tagValue = &dialect.TextField{Name: "value", Code: codeTagValue, Core: kms.CodeInvalidTagValue}
+	tagItem  = dialect.Fields(tagKey, tagValue)
 
 	tagInPath = placed(tagKey, dialect.Path)
-	oneTag    = dialect.Field{Name: "tag", Kind: dialect.Item, Required: true, Fields: tagItem, Code: codeTags}
-	someTags  = dialect.Field{
+	oneTag    = &dialect.ItemsField{Name: "tag", Kind: dialect.Item, Required: true, Fields: tagItem, Code: codeTags}
+	someTags  = &dialect.ItemsField{
 		Name: "tags", Kind: dialect.Items, Required: true, Low: 1, High: dialect.Unbounded, Fields: tagItem, Code: codeTags, BoundCode: codeNoTags,
 	}
-	tagAction      = dialect.Field{Name: "action", Required: true, Values: []string{createTags, deleteTags}, Code: codeAction}
-	findKeysFields = fields(
-		dialect.Field{Name: "action", Values: []string{filterKeys, countKeys}, Code: codeAction},
-		dialect.Field{Name: "tags", Kind: dialect.Items, Code: codeTags, Fields: []dialect.Field{
-			tagKey,
-			{Name: "values", Kind: dialect.Texts, Code: codeTagValue, Core: kms.CodeInvalidTagValue},
-		}},
-		dialect.Field{Name: "matches", Kind: dialect.Items, Low: 0, High: 1, Code: codeMatches, Fields: []dialect.Field{
-			{Name: "key", Required: true, Values: []string{"resource_name"}, Code: codeMatchKey},
-			{Name: "value", Code: codeMatchValue},
-		}},
-		limitField(1000),
-		dialect.Field{Name: "offset", Kind: dialect.Number, Low: 0, High: dialect.Unbounded, Code: codeOffset, Core: kms.CodeInvalidMarker},
-	)
+	tagAction = &dialect.TextField{Name: "action", Required: true, Values: []string{createTags, deleteTags}, Code: codeAction}
+
+	findAction = &dialect.TextField{Name: "action", Values: []string{filterKeys, countKeys}, Code: codeAction}
+	tagValues  = &dialect.TextsField{Name: "values", Code: codeTagValue, Core: kms.CodeInvalidTagValue}
+	wantedTags = &dialect.ItemsField{Name: "tags", Kind: dialect.Items, Code: codeTags, Fields: dialect.Fields(tagKey, tagValues)}
+	matchValue = &dialect.TextField{Name: "value", Code: codeMatchValue}
+	matches    = &dialect.ItemsField{Name: "matches", Kind: dialect.Items, Low: 0, High: 1, Code: codeMatches, Fields: dialect.Fields(
+		&dialect.TextField{Name: "key", Required: true, Values: []string{"resource_name"}, Code: codeMatchKey}, matchValue,
+	)}
+	offset         = &dialect.NumberField{Name: "offset", Low: 0, High: dialect.Unbounded, Code: codeOffset, Core: kms.CodeInvalidMarker}
+	findKeysFields = fields(findAction, wantedTags, matches, limitTo(1000), offset)
 )
 
 // Aliases.
 var (
-	alias       = dialect.Field{Name: "alias", Required: true, Code: codeAlias, Core: kms.CodeInvalidAlias}
-	someAliases = dialect.Field{
-		Name: "aliases", Kind: dialect.Texts, Required: true, Low: 1, High: dialect.Unbounded, Code: codeAlias, BoundCode: codeParameter,
+	alias       = &dialect.TextField{Name: "alias", Required: true, Code: codeAlias, Core: kms.CodeInvalidAlias}
+	someAliases = &dialect.TextsField{
+		Name: "aliases", Required: true, Low: 1, High: dialect.Unbounded, Code: codeAlias, BoundCode: codeParameter,
 		Core: kms.CodeInvalidAlias,
 	}
-	listAliasesFields = []dialect.Field{
-		optional(placed(idOfKey, dialect.Query)),
-		placed(limitField(1000), dialect.Query),
-		{Name: "marker", In: dialect.Query, Low: 1, High: maxName, Code: codeMarker, Core: kms.CodeInvalidMarker},
-		{Name: "User-Agent", In: dialect.Header},
-	}
+	aliasLimit        = varied(limitTo(1000), func(f *dialect.NumberField) { f.In = dialect.Query })
+	lastAlias         = &dialect.TextField{Name: "marker", In: dialect.Query, Low: 1, High: maxName, Code: codeMarker, Core: kms.CodeInvalidMarker}
+	userAgent         = &dialect.TextField{Name: "User-Agent", In: dialect.Header}
+	listAliasesFields = dialect.Fields(optional(placed(idOfKey, dialect.Query)), aliasLimit, lastAlias, userAgent)
 )
 
 // uuidShaped reports whether s is 8-4-4-4-12 letters and digits.

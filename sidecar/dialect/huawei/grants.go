@@ -22,38 +22,32 @@ const grantsPage = 100
 // The fields of grants. Operations are this cloud's nine and Keyside's own; which there are is the core's to say. The
 // constraints are Keyside's: this cloud has none, and its clients know nothing of them.
 var (
-	grantee = dialect.Field{
+	grantee = &dialect.TextField{
 		Name: "grantee_principal", Required: true, Low: 1, High: 64, As: "grantee", Code: codeGrantee, Core: kms.CodeInvalidGrantee,
 	}
+	granteeType       = &dialect.TextField{Name: "grantee_principal_type", Values: []string{granteeUser, granteeAccount}, Code: codeParameter}
+	operations        = &dialect.TextsField{Name: "operations", Required: true, Low: 1, High: dialect.Unbounded, Code: codeParameter}
+	grantName         = &dialect.TextField{Name: "name", Low: 1, High: 255, Code: codeParameter}
+	retiringPrincipal = &dialect.TextField{
+		Name: "retiring_principal", Low: 1, High: 64, As: "retiring", Code: codeGrantee, Core: kms.CodeInvalidGrantee,
+	}
+	contextEquals     = &dialect.PairsField{Name: "encryption_context_equals", High: maxContext, As: "context", Code: codeContext}
+	contextSubset     = &dialect.PairsField{Name: "encryption_context_subset", High: maxContext, Code: codeContext}
+	expiresAt         = &dialect.NumberField{Name: "expires_at", Low: 1, High: lastSecond, As: "expires", Code: codeParameter}
+	source            = &dialect.TextField{Name: "source", Low: 1, High: maxSource, Code: codeParameter}
 	createGrantFields = fields(
-		idOfKey, grantee,
-		dialect.Field{Name: "grantee_principal_type", Values: []string{granteeUser, granteeAccount}, Code: codeParameter},
-		dialect.Field{Name: "operations", Kind: dialect.Texts, Required: true, Low: 1, High: dialect.Unbounded, Code: codeParameter},
-		dialect.Field{Name: "name", Low: 1, High: 255, Code: codeParameter},
-		dialect.Field{
-			Name: "retiring_principal", Low: 1, High: 64, As: "retiring", Code: codeGrantee, Core: kms.CodeInvalidGrantee,
-		},
-		dialect.Field{Name: "encryption_context_equals", Kind: dialect.Pairs, High: maxContext, As: "context", Code: codeContext},
-		dialect.Field{Name: "encryption_context_subset", Kind: dialect.Pairs, High: maxContext, Code: codeContext},
-		dialect.Field{
-			Name: "expires_at", Kind: dialect.Number, Low: 1, High: maxSeconds, As: "expires", Code: codeParameter,
-		},
-		dialect.Field{Name: "source", Low: 1, High: maxSource, Code: codeParameter},
+		idOfKey, grantee, granteeType, operations, grantName, retiringPrincipal, contextEquals, contextSubset, expiresAt, source,
 	)
-	grantPage       = []dialect.Field{limitField(grantsPage), {Name: "marker", Kind: dialect.Number, Low: 0, High: dialect.Unbounded, Code: codeMarker, Core: kms.CodeInvalidMarker}}
-	listGrantFields = fields(append([]dialect.Field{idOfKey}, grantPage...)...)
-	retirableFields = fields(grantPage...)
-	oneGrantFields  = fields(idOfKey, dialect.Field{
-		Name: "grant_id", Required: true, Form: &grantForm, Code: codeGrantID, Core: kms.CodeGrantNotFound,
-	})
-	grantForm = dialect.Form{OK: isGrantID, Reason: "must be 64 hexadecimal digits"}
+	listGrantFields = fields(idOfKey, limitTo(grantsPage), marker)
+	retirableFields = fields(limitTo(grantsPage), marker)
+
+	grantID        = &dialect.TextField{Name: "grant_id", Required: true, Form: &grantForm, Code: codeGrantID, Core: kms.CodeGrantNotFound}
+	oneGrantFields = fields(idOfKey, grantID)
+	grantForm      = dialect.Form{OK: isGrantID, Reason: "must be 64 hexadecimal digits"}
 )
 
 // maxSource has room for one selector of each kind, the longest of which is a path.
 const maxSource = 5000
-
-// maxSeconds is the end of the year 9999, in seconds since 1970: later times have no place in records.
-const maxSeconds = 253402300799
 
 func isGrantID(text []byte) bool {
 	for _, c := range text {
@@ -66,26 +60,26 @@ func isGrantID(text []byte) bool {
 
 func (d *Dialect) createGrant(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
 	in := kms.CreateGrantInput{
-		Grantee: string(x.Text("grantee_principal")), Account: string(x.Text("grantee_principal_type")) == granteeAccount,
-		Name: string(x.Text("name")), Retiring: string(x.Text("retiring_principal")),
-		Constraints: policy.Constraints{Source: policy.Source(x.Text("source"))},
+		Grantee: string(x.Text(grantee)), Account: string(x.Text(granteeType)) == granteeAccount,
+		Name: string(x.Text(grantName)), Retiring: string(x.Text(retiringPrincipal)),
+		Constraints: policy.Constraints{Source: policy.Source(x.Text(source))},
 	}
-	for _, operation := range x.Texts("operations") {
+	for _, operation := range x.Texts(operations) {
 		in.Operations = append(in.Operations, policy.Operation(operation))
 	}
 	switch {
-	case x.Has("encryption_context_equals") && x.Has("encryption_context_subset"):
+	case x.Has(contextEquals) && x.Has(contextSubset):
 		return refuse(codeContext, kms.CodeInvalidRequest, "encryption_context_subset", "is not for a grant with encryption_context_equals")
-	case x.Has("encryption_context_equals"):
-		in.Constraints.Context, in.Constraints.Exact = x.Pairs("encryption_context_equals"), true
+	case x.Has(contextEquals):
+		in.Constraints.Context, in.Constraints.Exact = x.Pairs(contextEquals), true
 	default:
-		in.Constraints.Context = x.Pairs("encryption_context_subset")
+		in.Constraints.Context = x.Pairs(contextSubset)
 	}
-	if x.Has("expires_at") {
-		in.Constraints.Expires = time.Unix(x.Number("expires_at"), 0)
+	if x.Has(expiresAt) {
+		in.Constraints.Expires = time.Unix(x.Number(expiresAt), 0)
 	}
 	var err error
-	if in.KeyID, err = d.key(ctx, op, x, "key_id"); err != nil {
+	if in.KeyID, err = d.key(ctx, op, x, idOfKey); err != nil {
 		return err
 	}
 	g, err := d.cfg.Core.CreateGrant(ctx, in)
@@ -97,11 +91,11 @@ func (d *Dialect) createGrant(ctx context.Context, op policy.Operation, x *diale
 }
 
 func (d *Dialect) listGrants(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	id, err := d.key(ctx, op, x, "key_id")
+	id, err := d.key(ctx, op, x, idOfKey)
 	if err != nil {
 		return err
 	}
-	page, err := d.cfg.Core.ListGrants(ctx, id, int(x.Number("marker")), int(x.Number("limit")))
+	page, err := d.cfg.Core.ListGrants(ctx, id, int(x.Number(marker)), int(x.Number(limit)))
 	if err != nil {
 		return err
 	}
@@ -110,7 +104,7 @@ func (d *Dialect) listGrants(ctx context.Context, op policy.Operation, x *dialec
 }
 
 func (d *Dialect) listRetirableGrants(ctx context.Context, _ policy.Operation, x *dialect.Exchange) error {
-	page, err := d.cfg.Core.ListRetirableGrants(ctx, int(x.Number("marker")), int(x.Number("limit")))
+	page, err := d.cfg.Core.ListRetirableGrants(ctx, int(x.Number(marker)), int(x.Number(limit)))
 	if err != nil {
 		return err
 	}
@@ -129,11 +123,11 @@ func (d *Dialect) retireGrant(ctx context.Context, op policy.Operation, x *diale
 func (d *Dialect) onGrant(
 	ctx context.Context, op policy.Operation, x *dialect.Exchange, do func(context.Context, kms.KeyID, string) error,
 ) error {
-	id, err := d.key(ctx, op, x, "key_id")
+	id, err := d.key(ctx, op, x, idOfKey)
 	if err != nil {
 		return err
 	}
-	return do(ctx, id, lower(x.Text("grant_id")))
+	return do(ctx, id, lower(x.Text(grantID)))
 }
 
 // lower returns hexadecimal digits as grants have them.

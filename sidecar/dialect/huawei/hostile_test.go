@@ -85,17 +85,17 @@ func TestForeignCiphertext(t *testing.T) {
 func TestNobody(t *testing.T) {
 	s := newServer(t, os.Getuid()+1)
 	for _, rt := range routes {
-		path := address(strings.NewReplacer("{key_id}", "x", "{key}", "y").Replace(rt.path))
-		a := s.send(rt.method, path, `{"key_id":`)
+		path := address(strings.NewReplacer("{key_id}", "x", "{key}", "y").Replace(rt.Path))
+		a := s.send(rt.Method, path, `{"key_id":`)
 		if a.status != http.StatusForbidden || a.code() != "KMS.0307" {
-			t.Errorf("%s as another uid: %d %s", rt.operation, a.status, a.body)
+			t.Errorf("%s as another uid: %d %s", rt.Operation, a.status, a.body)
 		}
-		if rec, _ := s.audit.last(); rec.Operation != rt.operation || rec.Decision != "deny" || rec.Caller.UID != uint32(os.Getuid()) || rec.Caller.PID != int32(os.Getpid()) {
-			t.Errorf("%s as another uid is on record as %+v", rt.operation, rec)
+		if rec, _ := s.audit.last(); rec.Operation != rt.Operation || rec.Decision != "deny" || rec.Caller.UID != uint32(os.Getuid()) || rec.Caller.PID != int32(os.Getpid()) {
+			t.Errorf("%s as another uid is on record as %+v", rt.Operation, rec)
 		}
-		unknown := s.direct(context.Background(), rt.method, path, "{}")
+		unknown := s.direct(context.Background(), rt.Method, path, "{}")
 		if unknown.status != http.StatusUnauthorized || !strings.HasPrefix(string(unknown.body), `{"error_code":"APIGW.0301","error_msg":"`) {
-			t.Errorf("%s as nobody: %d %s", rt.operation, unknown.status, unknown.body)
+			t.Errorf("%s as nobody: %d %s", rt.Operation, unknown.status, unknown.body)
 		}
 	}
 }
@@ -247,8 +247,8 @@ func FuzzRequest(f *testing.F) {
 			f.Add(q.method, strings.TrimPrefix(q.path, address("")), []byte(q.body))
 		}
 		add(sample.right)
-		for j := range rt.fields {
-			fd := &rt.fields[j]
+		for j := range rt.Fields {
+			fd := &rt.Fields[j]
 			for _, code := range []string{fd.Code, fd.BoundCode, fd.StepCode} {
 				known[code] = true
 			}

@@ -167,3 +167,6 @@ func (s *server) create(alias, spec string) string {
 	s.t.Helper()
 	return s.post("create-key", `{"key_alias":"`+alias+`","key_spec":"`+spec+`"}`).field(s.t, "key_id")
 }
+
+// routes are those of every server.
+var routes = new(Dialect).routes()

@@ -12,13 +12,13 @@ import (
 
 // importParameters answers with the wrapping key in DER, not in PEM, and with seconds, where keys have milliseconds.
 func (d *Dialect) importParameters(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	id, err := d.key(ctx, op, x, "key_id")
+	id, err := d.key(ctx, op, x, idOfKey)
 	if err != nil {
 		return err
 	}
 	p, err := d.cfg.Core.GetImportParameters(ctx, kms.ImportParametersInput{
-		KeyID: id, Algorithm: kms.WrappingAlgorithm(x.Text("wrapping_algorithm")), WrappingSpec: kms.KeySpec(x.Text("wrapping_key_spec")),
-		OnlyLast: x.Flag("only_last", false), Repeat: x.Flag("repeat", false),
+		KeyID: id, Algorithm: kms.WrappingAlgorithm(x.Text(wrappingAlgorithm)), WrappingSpec: kms.KeySpec(x.Text(wrappingSpec)),
+		OnlyLast: x.Flag(onlyLast, false), Repeat: x.Flag(repeat, false),
 	})
 	if err != nil {
 		return err
@@ -37,11 +37,11 @@ func (d *Dialect) importParameters(ctx context.Context, op policy.Operation, x *
 func (d *Dialect) importMaterial(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
 	return d.onKey(ctx, op, x, func(ctx context.Context, id kms.KeyID) (*kms.Key, error) {
 		in := kms.ImportInput{
-			KeyID: id, Token: x.Text("import_token"), Material: x.Text("encrypted_key_material"), PrivateKey: x.Text("encrypted_privatekey"),
-			CheckValue: x.Text("check_value"), Repeat: x.Flag("repeat", false),
+			KeyID: id, Token: x.Bytes(importToken), Material: x.Bytes(material), PrivateKey: x.Bytes(privateKey),
+			CheckValue: x.Bytes(checkValue), Repeat: x.Flag(repeat, false),
 		}
-		if x.Has("expiration_time") {
-			in.ExpiresAt = time.Unix(x.Number("expiration_time"), 0)
+		if x.Has(expirationTime) {
+			in.ExpiresAt = time.Unix(x.Number(expirationTime), 0)
 		}
 		return d.cfg.Core.ImportKeyMaterial(ctx, in)
 	}, nothing)

@@ -129,12 +129,12 @@ func TestMatrix(t *testing.T) {
 	for i := range routes { // that are about a key
 		covered := slices.ContainsFunc(matrixOperations, func(op matrixOperation) bool {
 			p, _, _ := strings.Cut(op.path, "?")
-			match, err := path.Match(strings.NewReplacer("{key_id}", "*", "{key}", "*").Replace(routes[i].path), p)
-			return err == nil && match && op.method == routes[i].method
+			match, err := path.Match(strings.NewReplacer("{key_id}", "*", "{key}", "*").Replace(routes[i].Path), p)
+			return err == nil && match && op.method == routes[i].Method
 		})
 		aboutNone := []policy.Operation{policy.OpCreateKey, policy.OpListKeys, policy.OpGenRandom, policy.OpListTags, policy.OpFindKeys, policy.OpGetInstances, policy.OpGetQuotas, policy.OpListRetirableGrants}
-		if covered == slices.Contains(aboutNone, routes[i].operation) {
-			t.Errorf("%s %s is in the matrix: %v", routes[i].method, routes[i].path, covered)
+		if covered == slices.Contains(aboutNone, routes[i].Operation) {
+			t.Errorf("%s %s is in the matrix: %v", routes[i].Method, routes[i].Path, covered)
 		}
 	}
 }

@@ -19,9 +19,9 @@ func (d *Dialect) Own(
 		x := dialect.Begin()
 		defer x.End()
 		err := d.operate(name, op, r, x, func(ctx context.Context, call *kms.Call, _ *policy.Operation) error {
-			err := d.authenticate(ctx, call, controlBody, r, x)
+			err := d.authenticate(ctx, call, dialect.ControlBody, r, x)
 			if err == nil {
-				err = decodeError(x.Decode(r, controlBody))
+				err = decodeError(x.Decode(r, dialect.ControlBody))
 			}
 			if err == nil {
 				err = fieldError(x.ReadFields(fields, r, nil))
@@ -29,7 +29,7 @@ func (d *Dialect) Own(
 			if err == nil {
 				err = do(ctx, x)
 			}
-			return err
+			return misread(x, err)
 		})
 		if err != nil {
 			d.fail(w, x, nil, err)
@@ -55,14 +55,14 @@ const (
 )
 
 // regionName is the region that a client takes itself to be in.
-var regionName = dialect.Field{Name: "name", In: dialect.Query, Low: 1, High: 64, Code: codeParameter}
+var regionName = &dialect.TextField{Name: "name", In: dialect.Query, Low: 1, High: 64, Code: codeParameter}
 
 // LookUps returns the handlers of the look-ups by their paths; the method is GET.
 func (d *Dialect) LookUps() map[string]http.Handler {
 	return map[string]http.Handler{
-		projectsPath: d.lookUp(opListProjects, []dialect.Field{regionName}, func(x *dialect.Exchange) {
+		projectsPath: d.lookUp(opListProjects, dialect.Fields(regionName), func(x *dialect.Exchange) {
 			// The one project is in every region that is asked for: clients look for the one of their region's name.
-			region := x.Text(regionName.Name)
+			region := x.Text(regionName)
 			if region == nil {
 				region = []byte(d.cfg.Region)
 			}

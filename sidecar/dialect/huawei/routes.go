@@ -20,26 +20,6 @@ import (
 // Name is the dialect's name in audit records.
 const Name = "huawei"
 
-// handler translates one request into a call of the core, and the core's answer into x.Out.
-type handler func(d *Dialect, ctx context.Context, op policy.Operation, x *dialect.Exchange) error
-
-// route is one operation of the API.
-type route struct {
-	method    string
-	path      string // below base; {key_id} and {key} are variables
-	operation policy.Operation
-	handle    handler
-	bodyLimit int64 // bytes
-	status    int   // of a good answer; 200 without a body is sent with {} as its body
-	fields    []dialect.Field
-}
-
-// Body limits. A plaintext of 4096 bytes may take six times as much as JSON, and a context 8192 characters.
-const (
-	controlBody = 16 << 10
-	dataBody    = 64 << 10
-)
-
 const (
 	get  = http.MethodGet
 	post = http.MethodPost
@@ -53,84 +33,84 @@ const (
 	pathKMS     = "/kms/"
 )
 
-// routes is every operation that the dialect serves.
-var routes = []route{
-	{post, "create-key", policy.OpCreateKey, (*Dialect).createKey, controlBody, 200, createKeyFields},
-	{post, "describe-key", policy.OpDescribeKey, (*Dialect).describeKey, controlBody, 200, fields(namedKey)},
-	{post, "list-keys", policy.OpListKeys, (*Dialect).listKeys, controlBody, 200, listKeysFields},
-	{post, "enable-key", policy.OpEnableKey, (*Dialect).enableKey, controlBody, 200, fields(idOfKey)},
-	{post, "disable-key", policy.OpDisableKey, (*Dialect).disableKey, controlBody, 200, fields(idOfKey)},
-	{post, "schedule-key-deletion", policy.OpScheduleDeletion, (*Dialect).scheduleDeletion, controlBody, 200, fields(idOfKey, pendingDays)},
-	{post, "cancel-key-deletion", policy.OpCancelDeletion, (*Dialect).cancelDeletion, controlBody, 200, fields(idOfKey)},
-	{post, "update-key-alias", policy.OpUpdateAlias, (*Dialect).updateAlias, controlBody, 200, fields(idOfKey, keyAlias)},
-	{post, "update-key-description", policy.OpUpdateDescription, (*Dialect).updateDescription, controlBody, 200, fields(idOfKey, newDescription)},
+// routes returns every operation that the dialect serves.
+func (d *Dialect) routes() []dialect.Route {
+	return dialect.Routes(
+		dialect.Route{Path: "create-key", Operation: policy.OpCreateKey, Handle: d.createKey, Fields: createKeyFields},
+		dialect.Route{Path: "describe-key", Operation: policy.OpDescribeKey, Handle: d.describeKey, Fields: fields(namedKey)},
+		dialect.Route{Path: "list-keys", Operation: policy.OpListKeys, Handle: d.listKeys, Fields: listKeysFields},
+		dialect.Route{Path: "enable-key", Operation: policy.OpEnableKey, Handle: d.enableKey, Fields: fields(idOfKey)},
+		dialect.Route{Path: "disable-key", Operation: policy.OpDisableKey, Handle: d.disableKey, Fields: fields(idOfKey)},
+		dialect.Route{Path: "schedule-key-deletion", Operation: policy.OpScheduleDeletion, Handle: d.scheduleDeletion, Fields: fields(idOfKey, pendingDays)},
+		dialect.Route{Path: "cancel-key-deletion", Operation: policy.OpCancelDeletion, Handle: d.cancelDeletion, Fields: fields(idOfKey)},
+		dialect.Route{Path: "update-key-alias", Operation: policy.OpUpdateAlias, Handle: d.updateAlias, Fields: fields(idOfKey, keyAlias)},
+		dialect.Route{Path: "update-key-description", Operation: policy.OpUpdateDescription, Handle: d.updateDescription, Fields: fields(idOfKey, newDescription)},
 
-	{post, "create-datakey", policy.OpCreateDataKey, (*Dialect).createDataKey, dataBody, 200, dataKeyFields},
-	{post, "create-datakey-without-plaintext", policy.OpCreateDataKeyNoText, (*Dialect).createDataKey, dataBody, 200, dataKeyFields},
-	{post, "encrypt-datakey", policy.OpEncryptDataKey, (*Dialect).encryptDataKey, dataBody, 200, encryptDataKeyFields},
-	{post, "decrypt-datakey", policy.OpDecryptDataKey, (*Dialect).decryptDataKey, dataBody, 200, decryptDataKeyFields},
-	{post, "create-rsa-datakey-pair", policy.OpCreateRSAKeyPair, (*Dialect).createKeyPair, controlBody, 200, rsaPairFields},
-	{post, "create-ec-datakey-pair", policy.OpCreateECKeyPair, (*Dialect).createKeyPair, controlBody, 200, ecPairFields},
+		dialect.Route{Path: "create-datakey", Operation: policy.OpCreateDataKey, Handle: d.createDataKey, Body: dialect.DataBody, Fields: dataKeyFields},
+		dialect.Route{Path: "create-datakey-without-plaintext", Operation: policy.OpCreateDataKeyNoText, Handle: d.createDataKey, Body: dialect.DataBody, Fields: dataKeyFields},
+		dialect.Route{Path: "encrypt-datakey", Operation: policy.OpEncryptDataKey, Handle: d.encryptDataKey, Body: dialect.DataBody, Fields: encryptDataKeyFields},
+		dialect.Route{Path: "decrypt-datakey", Operation: policy.OpDecryptDataKey, Handle: d.decryptDataKey, Body: dialect.DataBody, Fields: decryptDataKeyFields},
+		dialect.Route{Path: "create-rsa-datakey-pair", Operation: policy.OpCreateRSAKeyPair, Handle: d.createKeyPair, Fields: rsaPairFields},
+		dialect.Route{Path: "create-ec-datakey-pair", Operation: policy.OpCreateECKeyPair, Handle: d.createKeyPair, Fields: ecPairFields},
 
-	{post, "encrypt-data", policy.OpEncryptData, (*Dialect).encryptData, dataBody, 200, encryptDataFields},
-	{post, "decrypt-data", policy.OpDecryptData, (*Dialect).decryptData, dataBody, 200, decryptDataFields},
-	{post, "re-encrypt", policy.OpReEncrypt, (*Dialect).reEncrypt, dataBody, 200, reEncryptFields},
-	{post, "sign", policy.OpSign, (*Dialect).sign, dataBody, 200, signFields},
-	{post, "verify", policy.OpVerify, (*Dialect).verify, dataBody, 200, verifyFields},
-	{post, "get-publickey", policy.OpGetPublicKey, (*Dialect).getPublicKey, controlBody, 200, fields(namedKey)},
-	{post, "generate-mac", policy.OpGenerateMAC, (*Dialect).generateMAC, dataBody, 200, macFields},
-	{post, "verify-mac", policy.OpVerifyMAC, (*Dialect).verifyMAC, dataBody, 200, verifyMACFields},
-	{post, "derive-shared-secret", policy.OpDeriveSharedSecret, (*Dialect).deriveSharedSecret, controlBody, 200, deriveFields},
-	{post, "gen-random", policy.OpGenRandom, (*Dialect).genRandom, controlBody, 200, fields(randomLength)},
+		dialect.Route{Path: "encrypt-data", Operation: policy.OpEncryptData, Handle: d.encryptData, Body: dialect.DataBody, Fields: encryptDataFields},
+		dialect.Route{Path: "decrypt-data", Operation: policy.OpDecryptData, Handle: d.decryptData, Body: dialect.DataBody, Fields: decryptDataFields},
+		dialect.Route{Path: "re-encrypt", Operation: policy.OpReEncrypt, Handle: d.reEncrypt, Body: dialect.DataBody, Fields: reEncryptFields},
+		dialect.Route{Path: "sign", Operation: policy.OpSign, Handle: d.sign, Body: dialect.DataBody, Fields: signFields},
+		dialect.Route{Path: "verify", Operation: policy.OpVerify, Handle: d.verify, Body: dialect.DataBody, Fields: verifyFields},
+		dialect.Route{Path: "get-publickey", Operation: policy.OpGetPublicKey, Handle: d.getPublicKey, Fields: fields(namedKey)},
+		dialect.Route{Path: "generate-mac", Operation: policy.OpGenerateMAC, Handle: d.generateMAC, Body: dialect.DataBody, Fields: macFields},
+		dialect.Route{Path: "verify-mac", Operation: policy.OpVerifyMAC, Handle: d.verifyMAC, Body: dialect.DataBody, Fields: verifyMACFields},
+		dialect.Route{Path: "derive-shared-secret", Operation: policy.OpDeriveSharedSecret, Handle: d.deriveSharedSecret, Fields: deriveFields},
+		dialect.Route{Path: "gen-random", Operation: policy.OpGenRandom, Handle: d.genRandom, Fields: fields(randomLength)},
 
-	{post, "get-parameters-for-import", policy.OpGetImportParameters, (*Dialect).importParameters, controlBody, 200, importParametersFields},
-	{post, "import-key-material", policy.OpImportMaterial, (*Dialect).importMaterial, dataBody, 200, importFields},
-	{post, "delete-imported-key-material", policy.OpDeleteMaterial, (*Dialect).deleteMaterial, controlBody, 200, fields(idOfKey)},
+		dialect.Route{Path: "get-parameters-for-import", Operation: policy.OpGetImportParameters, Handle: d.importParameters, Fields: importParametersFields},
+		dialect.Route{Path: "import-key-material", Operation: policy.OpImportMaterial, Handle: d.importMaterial, Body: dialect.DataBody, Fields: importFields},
+		dialect.Route{Path: "delete-imported-key-material", Operation: policy.OpDeleteMaterial, Handle: d.deleteMaterial, Fields: fields(idOfKey)},
 
-	{post, "enable-key-rotation", policy.OpEnableRotation, (*Dialect).enableRotation, controlBody, 200, fields(idOfKey)},
-	{post, "update-key-rotation-interval", policy.OpUpdateRotation, (*Dialect).updateRotation, controlBody, 200, fields(idOfKey, rotationInterval)},
-	{post, "disable-key-rotation", policy.OpDisableRotation, (*Dialect).disableRotation, controlBody, 200, fields(idOfKey)},
-	{post, "get-key-rotation-status", policy.OpGetRotation, (*Dialect).rotationStatus, controlBody, 200, fields(idOfKey)},
+		dialect.Route{Path: "enable-key-rotation", Operation: policy.OpEnableRotation, Handle: d.enableRotation, Fields: fields(idOfKey)},
+		dialect.Route{Path: "update-key-rotation-interval", Operation: policy.OpUpdateRotation, Handle: d.updateRotation, Fields: fields(idOfKey, rotationInterval)},
+		dialect.Route{Path: "disable-key-rotation", Operation: policy.OpDisableRotation, Handle: d.disableRotation, Fields: fields(idOfKey)},
+		dialect.Route{Path: "get-key-rotation-status", Operation: policy.OpGetRotation, Handle: d.rotationStatus, Fields: fields(idOfKey)},
 
-	{get, "{key_id}/tags", policy.OpListKeyTags, (*Dialect).keyTags, controlBody, 200, fields(idInPath)},
-	{post, "{key_id}/tags", policy.OpTagKey, (*Dialect).createTag, controlBody, 204, fields(idInPath, oneTag)},
-	{post, tagsAction, policy.OpTagKey, (*Dialect).changeTags, controlBody, 204, fields(idInPath, tagAction, someTags)},
-	{del, "{key_id}/tags/{key}", policy.OpUntagKey, (*Dialect).deleteTag, controlBody, 204, fields(idInPath, tagInPath)},
-	{get, "tags", policy.OpListTags, (*Dialect).projectTags, controlBody, 200, nil},
-	{post, "resource_instances/action", policy.OpFindKeys, (*Dialect).findKeys, dataBody, 200, findKeysFields},
+		dialect.Route{Method: get, Path: "{key_id}/tags", Operation: policy.OpListKeyTags, Handle: d.keyTags, Fields: fields(idInPath)},
+		dialect.Route{Path: "{key_id}/tags", Operation: policy.OpTagKey, Handle: d.createTag, Status: 204, Fields: fields(idInPath, oneTag)},
+		dialect.Route{Path: "{key_id}/tags/action", Operation: policy.OpTagKey, Handle: d.changeTags, Status: 204, Fields: fields(idInPath, tagAction, someTags), Asked: tagsAsked},
+		dialect.Route{Method: del, Path: "{key_id}/tags/{key}", Operation: policy.OpUntagKey, Handle: d.deleteTag, Status: 204, Fields: fields(idInPath, tagInPath)},
+		dialect.Route{Method: get, Path: "tags", Operation: policy.OpListTags, Handle: d.projectTags},
+		dialect.Route{Path: "resource_instances/action", Operation: policy.OpFindKeys, Handle: d.findKeys, Body: dialect.DataBody, Fields: findKeysFields},
 
-	{post, "aliases", policy.OpCreateAlias, (*Dialect).createAlias, controlBody, 201, fields(idOfKey, alias)},
-	{get, "aliases", policy.OpListAliases, (*Dialect).listAliases, controlBody, 200, listAliasesFields},
-	{del, "aliases", policy.OpDeleteAlias, (*Dialect).deleteAliases, dataBody, 204, fields(idOfKey, someAliases)},
-	{post, "alias/associate", policy.OpAssociateAlias, (*Dialect).associateAlias, controlBody, 200, fields(targetKey, alias)},
+		dialect.Route{Path: "aliases", Operation: policy.OpCreateAlias, Handle: d.createAlias, Status: 201, Fields: fields(idOfKey, alias)},
+		dialect.Route{Method: get, Path: "aliases", Operation: policy.OpListAliases, Handle: d.listAliases, Fields: listAliasesFields},
+		dialect.Route{Method: del, Path: "aliases", Operation: policy.OpDeleteAlias, Handle: d.deleteAliases, Body: dialect.DataBody, Status: 204, Fields: fields(idOfKey, someAliases)},
+		dialect.Route{Path: "alias/associate", Operation: policy.OpAssociateAlias, Handle: d.associateAlias, Fields: fields(targetKey, alias)},
 
-	{post, "create-grant", policy.OpCreateGrant, (*Dialect).createGrant, dataBody, 200, createGrantFields},
-	{post, "list-grants", policy.OpListGrants, (*Dialect).listGrants, controlBody, 200, listGrantFields},
-	{post, "list-retirable-grants", policy.OpListRetirableGrants, (*Dialect).listRetirableGrants, controlBody, 200, retirableFields},
-	{post, "revoke-grant", policy.OpRevokeGrant, (*Dialect).revokeGrant, controlBody, 200, oneGrantFields},
-	{post, "retire-grant", policy.OpRetireGrant, (*Dialect).retireGrant, controlBody, 200, oneGrantFields},
+		dialect.Route{Path: "create-grant", Operation: policy.OpCreateGrant, Handle: d.createGrant, Body: dialect.DataBody, Fields: createGrantFields},
+		dialect.Route{Path: "list-grants", Operation: policy.OpListGrants, Handle: d.listGrants, Fields: listGrantFields},
+		dialect.Route{Path: "list-retirable-grants", Operation: policy.OpListRetirableGrants, Handle: d.listRetirableGrants, Fields: retirableFields},
+		dialect.Route{Path: "revoke-grant", Operation: policy.OpRevokeGrant, Handle: d.revokeGrant, Fields: oneGrantFields},
+		dialect.Route{Path: "retire-grant", Operation: policy.OpRetireGrant, Handle: d.retireGrant, Fields: oneGrantFields},
 
-	{get, "user-instances", policy.OpGetInstances, (*Dialect).userInstances, controlBody, 200, nil},
-	{get, "user-quotas", policy.OpGetQuotas, (*Dialect).userQuotas, controlBody, 200, nil},
+		dialect.Route{Method: get, Path: "user-instances", Operation: policy.OpGetInstances, Handle: d.userInstances},
+		dialect.Route{Method: get, Path: "user-quotas", Operation: policy.OpGetQuotas, Handle: d.userQuotas},
+	)
 }
 
-// tagsAction is the one path where the body says which operation it is.
-const tagsAction = "{key_id}/tags/action"
-
-// asked is the operation that a request with these fields is for.
-func (rt *route) asked(x *dialect.Exchange) policy.Operation {
-	if rt.path == tagsAction && string(x.Text(tagAction.Name)) == deleteTags {
+// tagsAsked is the operation on the one path where the body says which it is.
+func tagsAsked(x *dialect.Exchange) policy.Operation {
+	if string(x.Text(tagAction)) == deleteTags {
 		return policy.OpUntagKey
 	}
-	return rt.operation
+	return policy.OpTagKey
 }
 
 // Served lists what the dialect serves, for documentation. Paths begin at the project, with those exceptions that begin
 // with a slash.
 func Served() []dialect.Served {
+	routes := new(Dialect).routes()
 	served := make([]dialect.Served, 0, len(routes)+2)
 	for i := range routes {
-		served = append(served, dialect.Served{Method: routes[i].method, Path: routes[i].path, Operation: routes[i].operation})
+		served = append(served, dialect.Served{Method: routes[i].Method, Path: routes[i].Path, Operation: routes[i].Operation})
 	}
 	return append(served,
 		dialect.Served{Method: get, Path: projectsPath, Operation: opListProjects},
@@ -165,7 +145,9 @@ type Dialect struct {
 
 // New returns the dialect.
 func New(cfg Config) *Dialect {
-	return &Dialect{cfg: cfg, table: newTable(), urn: "kms:" + cfg.Region + ":" + cfg.DomainID + ":alias:"}
+	d := &Dialect{cfg: cfg, urn: "kms:" + cfg.Region + ":" + cfg.DomainID + ":alias:"}
+	d.table = newTable(d.routes())
+	return d
 }
 
 func (d *Dialect) now() time.Time {
@@ -199,10 +181,10 @@ func (d *Dialect) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		d.fail(w, x, rt, err)
 		return
 	}
-	if rt.status == http.StatusOK && len(x.Out) == 0 {
+	if rt.Status == http.StatusOK && len(x.Out) == 0 {
 		x.Out = append(x.Out, "{}"...) // strict clients decode every answer that may have a body
 	}
-	x.Send(w, rt.status)
+	x.Send(w, rt.Status)
 }
 
 // NotFound answers a request that no dialect claims, as this cloud's gateway would.
@@ -219,23 +201,23 @@ func (d *Dialect) refuseUnserved(r *http.Request, x *dialect.Exchange, err error
 }
 
 // serve does one operation: who calls, for which project, with what fields; then the core.
-func (d *Dialect) serve(rt *route, project string, vars []dialect.Var, r *http.Request, x *dialect.Exchange) error {
-	return d.operate(Name, rt.operation, r, x, func(ctx context.Context, call *kms.Call, asked *policy.Operation) error {
-		err := d.authenticate(ctx, call, rt.bodyLimit, r, x)
+func (d *Dialect) serve(rt *dialect.Route, project string, vars []dialect.Var, r *http.Request, x *dialect.Exchange) error {
+	return d.operate(Name, rt.Operation, r, x, func(ctx context.Context, call *kms.Call, asked *policy.Operation) error {
+		err := d.authenticate(ctx, call, rt.Body, r, x)
 		if err == nil && project != d.cfg.ProjectID {
 			err = errProject
 		}
 		if err == nil {
-			err = decodeError(x.Decode(r, rt.bodyLimit))
+			err = decodeError(x.Decode(r, rt.Body))
 		}
 		if err == nil {
-			err = fieldError(x.ReadFields(rt.fields, r, vars))
-			*asked = rt.asked(x)
+			err = fieldError(x.ReadFields(rt.Fields, r, vars))
+			*asked = rt.OperationOf(x)
 		}
 		if err == nil {
-			err = rt.handle(d, ctx, *asked, x)
+			err = rt.Handle(ctx, *asked, x)
 		}
-		return err
+		return misread(x, err)
 	})
 }
 
@@ -250,6 +232,7 @@ func (d *Dialect) operate(
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), timeout)
 	defer cancel()
+	x.OnMisread(cancel)
 	if d.cfg.Recorder != nil {
 		var end func(kms.Code)
 		ctx, end = d.cfg.Recorder.Begin(ctx, r.Header.Get("Traceparent"), name, x.RequestID, op)
@@ -276,18 +259,18 @@ func outcome(err error) kms.Code {
 
 // table is the routes as requests look them up: by their path below the project, exactly. No pattern is tried per request.
 type table struct {
-	exact    map[string][]*route // paths without variables
-	variable map[string][]*route // paths as the table of routes has them
+	exact    map[string][]*dialect.Route // paths without variables
+	variable map[string][]*dialect.Route // paths as the table of routes has them
 }
 
-func newTable() table {
-	t := table{map[string][]*route{}, map[string][]*route{}}
+func newTable(routes []dialect.Route) table {
+	t := table{map[string][]*dialect.Route{}, map[string][]*dialect.Route{}}
 	for i := range routes {
 		rt := &routes[i]
-		if strings.Contains(rt.path, "{") {
-			t.variable[rt.path] = append(t.variable[rt.path], rt)
+		if strings.Contains(rt.Path, "{") {
+			t.variable[rt.Path] = append(t.variable[rt.Path], rt)
 		} else {
-			t.exact[rt.path] = append(t.exact[rt.path], rt)
+			t.exact[rt.Path] = append(t.exact[rt.Path], rt)
 		}
 	}
 	return t
@@ -295,7 +278,7 @@ func newTable() table {
 
 // find returns the route of a request, the project that its path names, and what the variables of the path stand for. A
 // slash that is percent-encoded separates nothing.
-func (t *table) find(r *http.Request) (rt *route, project string, vars []dialect.Var, err error) {
+func (t *table) find(r *http.Request) (rt *dialect.Route, project string, vars []dialect.Var, err error) {
 	path, encoded := r.URL.RawPath, true
 	if path == "" { // then none of the path's own slashes was encoded
 		path, encoded = r.URL.Path, false
@@ -311,7 +294,7 @@ func (t *table) find(r *http.Request) (rt *route, project string, vars []dialect
 		}
 	}
 	for _, rt := range candidates {
-		if rt.method == r.Method {
+		if rt.Method == r.Method {
 			return rt, project, vars, nil
 		}
 	}
@@ -319,7 +302,7 @@ func (t *table) find(r *http.Request) (rt *route, project string, vars []dialect
 }
 
 // match returns the routes whose path has variables and fits. A tag may be named "action", so both of its routes fit there.
-func (t *table) match(tail string, encoded bool) ([]*route, []dialect.Var, error) {
+func (t *table) match(tail string, encoded bool) ([]*dialect.Route, []dialect.Var, error) {
 	id, rest, found := strings.Cut(tail, "/")
 	if !found || id == "" {
 		return nil, nil, errNoRoute

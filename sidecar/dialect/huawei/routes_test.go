@@ -239,23 +239,23 @@ func TestTimeouts(t *testing.T) {
 	for _, configured := range []time.Duration{time.Second, 2 * KeyTimeout} {
 		d := New(Config{ProjectID: testProject, Timeout: configured})
 		for _, rt := range routes {
-			r, err := http.NewRequestWithContext(t.Context(), rt.method, "http://localhost", nil)
+			r, err := http.NewRequestWithContext(t.Context(), rt.Method, "http://localhost", nil)
 			if err != nil {
 				t.Fatal(err)
 			}
-			err = d.operate(rt.path, rt.operation, r, &dialect.Exchange{}, func(ctx context.Context, _ *kms.Call, _ *policy.Operation) error {
+			err = d.operate(rt.Path, rt.Operation, r, &dialect.Exchange{}, func(ctx context.Context, _ *kms.Call, _ *policy.Operation) error {
 				end, _ := ctx.Deadline()
 				want := configured
-				if slices.Contains([]string{"create-key", "create-rsa-datakey-pair", "get-parameters-for-import"}, rt.path) {
+				if slices.Contains([]string{"create-key", "create-rsa-datakey-pair", "get-parameters-for-import"}, rt.Path) {
 					want = max(configured, KeyTimeout)
 				}
 				if left := time.Until(end); left > want || left < want*9/10 {
-					t.Errorf("%s of %s has %s", rt.path, configured, left)
+					t.Errorf("%s of %s has %s", rt.Path, configured, left)
 				}
 				return nil
 			})
 			if err != nil {
-				t.Errorf("%s: %v", rt.path, err)
+				t.Errorf("%s: %v", rt.Path, err)
 			}
 		}
 	}

@@ -28,12 +28,12 @@ func address(path string) string { return pathRoot + testProject + pathKMS + pat
 
 // request renders an operation's fields where they belong. Values are JSON, and "" leaves a field out. What the operation
 // does not know goes into the body.
-func (s *server) request(rt *route, values map[string]string) query {
+func (s *server) request(rt *dialect.Route, values map[string]string) query {
 	s.t.Helper()
-	path, parameters := rt.path, url.Values{}
+	path, parameters := rt.Path, url.Values{}
 	var members []string
 	values = maps.Clone(values)
-	for _, f := range rt.fields {
+	for _, f := range rt.Fields {
 		v := values[f.Name]
 		delete(values, f.Name)
 		switch {
@@ -49,7 +49,7 @@ func (s *server) request(rt *route, values map[string]string) query {
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		members = append(members, quote(name)+":"+values[name])
 	}
-	q := query{method: rt.method, path: address(path)}
+	q := query{method: rt.Method, path: address(path)}
 	if len(members) > 0 {
 		q.body = "{" + strings.Join(members, ",") + "}"
 	}
@@ -86,9 +86,9 @@ func (m *sample) with(name, value string) map[string]string {
 }
 
 // members are the members of the body, as JSON.
-func (m *sample) members(rt *route) []string {
+func (m *sample) members(rt *dialect.Route) []string {
 	var out []string
-	for _, f := range rt.fields {
+	for _, f := range rt.Fields {
 		if v := m.right[f.Name]; v != "" && f.In == dialect.Body {
 			out = append(out, quote(f.Name)+":"+v)
 		}
@@ -180,17 +180,17 @@ const (
 )
 
 // of returns a sample for an operation, which has not been sent before.
-func (c *samples) of(rt *route) *sample {
+func (c *samples) of(rt *dialect.Route) *sample {
 	c.s.t.Helper()
 	m := &sample{right: map[string]string{"sequence": someUUID}, wrong: map[string][]wrong{
 		"sequence": all("KMS.0206", `"x"`, `"919c82d4-8046-4722-9094-35c3c6524cf"`, `"919c82d4-8046-4722-9094135c3c6524cff"`, `"919c82d4-8046-4722-9094-35c3c6524cé"`),
 	}}
 	c.fill(rt, m)
-	for i := range rt.fields {
-		c.common(rt, &rt.fields[i], m)
+	for i := range rt.Fields {
+		c.common(rt, &rt.Fields[i], m)
 	}
 	for name := range m.right { // what a shared part of fill says of fields that this operation has not
-		if !slices.ContainsFunc(rt.fields, func(f dialect.Field) bool { return f.Name == name }) {
+		if !slices.ContainsFunc(rt.Fields, func(f dialect.Field) bool { return f.Name == name }) {
 			delete(m.right, name)
 		}
 	}
@@ -206,14 +206,14 @@ var takeNames = []string{
 }
 
 // common adds what is the same for a field of several operations.
-func (c *samples) common(rt *route, f *dialect.Field, m *sample) {
+func (c *samples) common(rt *dialect.Route, f *dialect.Field, m *sample) {
 	missing := "KMS.0207"
-	if rt.path == "decrypt-data" || rt.path == "decrypt-datakey" || f.Name == "source_key_id" {
+	if rt.Path == "decrypt-data" || rt.Path == "decrypt-datakey" || f.Name == "source_key_id" {
 		missing = "KMS.2201" // a ciphertext of another key's, whether there is such a key or not
 	}
 	switch {
 	case f.As != "key_id":
-	case !slices.Contains(takeNames, rt.path):
+	case !slices.Contains(takeNames, rt.Path):
 		m.wrong[f.Name] = append(m.wrong[f.Name], all("KMS.0205", `"x"`, `"00000000-0000-4000-8000-00000000000g"`,
 			`"00000000-0000-4000-8000-0000000000000"`, `"00000000-0000-4000-8000-00000000000A"`, `"00000000-0000-4000-8000-00000000000"`,
 			`"00000000 0000-4000-8000-000000000000"`, `"{00000000-0000-4000-8000-000000000000}"`, `"alias/x"`, `"s/aes"`, `"{key_id}"`)...)
@@ -235,7 +235,7 @@ func (c *samples) common(rt *route, f *dialect.Field, m *sample) {
 }
 
 // fill says what is right for an operation, and what is wrong with a field for what it means.
-func (c *samples) fill(rt *route, m *sample) {
+func (c *samples) fill(rt *dialect.Route, m *sample) {
 	c.s.t.Helper()
 	set := func(pairs ...string) {
 		for i := 0; i < len(pairs); i += 2 {
@@ -243,7 +243,7 @@ func (c *samples) fill(rt *route, m *sample) {
 		}
 	}
 	set("key_id", c.aes, "encryption_context", `null`, "additional_authenticated_data", `""`)
-	switch rt.operation {
+	switch rt.Operation {
 	case policy.OpCreateKey:
 		set("key_alias", quote(c.fresh()), "key_description", `"text"`, "key_spec", `"AES_256"`, "key_usage", `"ENCRYPT_DECRYPT"`,
 			"origin", `"kms"`, "keystore_id", `"0"`, "enterprise_project_id", `"0"`)
@@ -295,14 +295,14 @@ func (c *samples) fill(rt *route, m *sample) {
 }
 
 // fillImport has, for imports, the parameters of a key that waits for its material.
-func (c *samples) fillImport(rt *route, m *sample, set func(pairs ...string)) {
+func (c *samples) fillImport(rt *dialect.Route, m *sample, set func(pairs ...string)) {
 	c.s.t.Helper()
-	key, body := c.imported(rt.operation == policy.OpDeleteMaterial)
+	key, body := c.imported(rt.Operation == policy.OpDeleteMaterial)
 	set("key_id", key, "wrapping_algorithm", `"RSAES_OAEP_SHA_1"`, "wrapping_key_spec", `"RSA_2048"`, "only_last", `"false"`, "repeat", `true`,
 		"import_token", body["import_token"], "encrypted_key_material", body["encrypted_key_material"], "expiration_time", `"1790000060"`)
 	m.wrong["wrapping_algorithm"] = all("KMS.0308", `"SM2_ENCRYPT"`, `"RSA_AES_KEY_WRAP_SHA_1"`)
 	m.wrong["key_id"] = append(all("KMS.0309", c.aes, c.rsa, c.mac), wrong{quote(c.s.external(c.fresh(), "HMAC_256")), "KMS.0341"})
-	if rt.operation == policy.OpDeleteMaterial {
+	if rt.Operation == policy.OpDeleteMaterial {
 		m.wrong["key_id"] = all("KMS.0309", c.aes, c.rsa, c.mac)
 	}
 	token, block := c.s.unquote(body["import_token"]), c.s.unquote(body["encrypted_key_material"])
@@ -340,9 +340,9 @@ func (c *samples) imported(done bool) (key string, body map[string]string) {
 	return key, body
 }
 
-func (c *samples) fillUse(rt *route, m *sample, set func(pairs ...string)) {
+func (c *samples) fillUse(rt *dialect.Route, m *sample, set func(pairs ...string)) {
 	c.s.t.Helper()
-	switch rt.operation {
+	switch rt.Operation {
 	case policy.OpEncryptData:
 		set("plain_text", `"x"`, "encryption_algorithm", `"SYMMETRIC_DEFAULT"`, "encryption_context", `{"a":"1"}`)
 		m.wrong["plain_text"] = all("KMS.2101", quote(strings.Repeat("a", 4097)), quote(strings.Repeat("é", 2049)))
@@ -421,7 +421,7 @@ func (c *samples) fillUse(rt *route, m *sample, set func(pairs ...string)) {
 	}
 }
 
-func (c *samples) fillTags(rt *route, m *sample, set func(pairs ...string)) {
+func (c *samples) fillTags(rt *dialect.Route, m *sample, set func(pairs ...string)) {
 	c.s.t.Helper()
 	set("key_id", c.key(`{key_id}/tags ,"tag":{"key":"k/1","value":"v"}`))
 	set("tag", `{"key":"k","value":"v"}`, "tags", `[{"key":"k","value":"v"},{"key":"l","value":null}]`, "action", `"create"`, "key", `"k/1"`)

@@ -17,17 +17,17 @@ func (d *Dialect) keyTags(ctx context.Context, op policy.Operation, x *dialect.E
 }
 
 func (d *Dialect) createTag(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	tags := tagsOf(x.Items("tag"))
+	tags := tagsOf(x.Items(oneTag))
 	set := func(ctx context.Context, id kms.KeyID) (*kms.Key, error) { return d.cfg.Core.SetTags(ctx, id, tags) }
 	return d.onKey(ctx, op, x, set, nothing)
 }
 
 // changeTags creates or deletes several tags. To delete one that is not there is no fault, and its value counts for nothing.
 func (d *Dialect) changeTags(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	tags := tagsOf(x.Items("tags"))
+	tags := tagsOf(x.Items(someTags))
 	change := func(ctx context.Context, id kms.KeyID) (*kms.Key, error) { return d.cfg.Core.SetTags(ctx, id, tags) }
 	kms.CallFrom(ctx).Trace = policy.TraceTagInBatch
-	if string(x.Text("action")) == deleteTags {
+	if string(x.Text(tagAction)) == deleteTags {
 		keys := make([]string, len(tags))
 		for i := range tags {
 			keys[i] = tags[i].Key
@@ -41,7 +41,7 @@ func (d *Dialect) changeTags(ctx context.Context, op policy.Operation, x *dialec
 }
 
 func (d *Dialect) deleteTag(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	keys := []string{string(x.Text("key"))}
+	keys := []string{string(x.Text(tagInPath))}
 	remove := func(ctx context.Context, id kms.KeyID) (*kms.Key, error) {
 		return d.cfg.Core.DeleteTags(ctx, id, keys, true)
 	}
@@ -52,7 +52,7 @@ func (d *Dialect) deleteTag(ctx context.Context, op policy.Operation, x *dialect
 func tagsOf(items []dialect.Values) []kms.Tag {
 	tags := make([]kms.Tag, len(items))
 	for i := range items {
-		tags[i] = kms.Tag{Key: string(items[i].Text("key")), Value: string(items[i].Text("value"))}
+		tags[i] = kms.Tag{Key: string(items[i].Text(tagKey)), Value: string(items[i].Text(tagValue))}
 	}
 	return tags
 }
@@ -77,20 +77,20 @@ func (d *Dialect) projectTags(ctx context.Context, _ policy.Operation, x *dialec
 // findKeys searches by tags and names. Tags are joined by "and", the values of one tag by "or".
 func (d *Dialect) findKeys(ctx context.Context, _ policy.Operation, x *dialect.Exchange) error {
 	in := kms.FindKeysInput{
-		Offset: int(x.Number("offset")), Limit: int(x.Number("limit")), CountOnly: string(x.Text("action")) == countKeys,
+		Offset: int(x.Number(offset)), Limit: int(x.Number(limit)), CountOnly: string(x.Text(findAction)) == countKeys,
 	}
-	if in.CountOnly && (x.Has("limit") || x.Has("offset")) {
+	if in.CountOnly && (x.Has(limit) || x.Has(offset)) {
 		return refuse(codeOffsetUnwelcome, kms.CodeInvalidRequest, "action", "count takes neither limit nor offset")
 	}
-	for _, t := range x.Items("tags") {
-		tag := kms.TagValues{Key: string(t.Text("key"))}
-		for _, v := range t.Texts("values") {
+	for _, t := range x.Items(wantedTags) {
+		tag := kms.TagValues{Key: string(t.Text(tagKey))}
+		for _, v := range t.Texts(tagValues) {
 			tag.Values = append(tag.Values, string(v))
 		}
 		in.Tags = append(in.Tags, tag)
 	}
-	for _, m := range x.Items("matches") {
-		in.Name = string(m.Text("value"))
+	for _, m := range x.Items(matches) {
+		in.Name = string(m.Text(matchValue))
 	}
 	page, err := d.cfg.Core.FindKeys(ctx, in)
 	if err != nil {
@@ -112,11 +112,11 @@ func (d *Dialect) findKeys(ctx context.Context, _ policy.Operation, x *dialect.E
 }
 
 func (d *Dialect) createAlias(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	id, err := d.key(ctx, op, x, "key_id")
+	id, err := d.key(ctx, op, x, idOfKey)
 	if err != nil {
 		return err
 	}
-	a, err := d.cfg.Core.CreateAlias(ctx, id, string(x.Text("alias")))
+	a, err := d.cfg.Core.CreateAlias(ctx, id, string(x.Text(alias)))
 	if err != nil {
 		return err
 	}
@@ -125,11 +125,11 @@ func (d *Dialect) createAlias(ctx context.Context, op policy.Operation, x *diale
 }
 
 func (d *Dialect) associateAlias(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	id, err := d.key(ctx, op, x, "target_key_id")
+	id, err := d.key(ctx, op, x, targetKey)
 	if err != nil {
 		return err
 	}
-	a, err := d.cfg.Core.AssociateAlias(ctx, string(x.Text("alias")), id)
+	a, err := d.cfg.Core.AssociateAlias(ctx, string(x.Text(alias)), id)
 	if err != nil {
 		return err
 	}
@@ -138,11 +138,11 @@ func (d *Dialect) associateAlias(ctx context.Context, op policy.Operation, x *di
 }
 
 func (d *Dialect) deleteAliases(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	id, err := d.key(ctx, op, x, "key_id")
+	id, err := d.key(ctx, op, x, idOfKey)
 	if err != nil {
 		return err
 	}
-	texts := x.Texts("aliases")
+	texts := x.Texts(someAliases)
 	names := make([]string, len(texts))
 	for i := range texts {
 		names[i] = string(texts[i])
@@ -155,9 +155,9 @@ func (d *Dialect) deleteAliases(ctx context.Context, op policy.Operation, x *dia
 const sdkAgent = "huaweicloud-usdk-"
 
 func (d *Dialect) listAliases(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	in := kms.ListAliasesInput{After: string(x.Text("marker")), Limit: int(x.Number("limit"))}
-	if x.Has("key_id") {
-		id, err := d.key(ctx, op, x, "key_id")
+	in := kms.ListAliasesInput{After: string(x.Text(lastAlias)), Limit: int(x.Number(limit))}
+	if x.Has(idOfKey) {
+		id, err := d.key(ctx, op, x, idOfKey)
 		if err != nil {
 			return err
 		}
@@ -167,7 +167,7 @@ func (d *Dialect) listAliases(ctx context.Context, op policy.Operation, x *diale
 	if err != nil {
 		return err
 	}
-	array := len(x.Text("User-Agent")) >= len(sdkAgent) && string(x.Text("User-Agent")[:len(sdkAgent)]) == sdkAgent
+	array := len(x.Text(userAgent)) >= len(sdkAgent) && string(x.Text(userAgent)[:len(sdkAgent)]) == sdkAgent
 	if array {
 		x.Out = append(x.Out, '[')
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 // key returns the id of the key that a field names. An absent optional field is the zero id.
-func (d *Dialect) key(ctx context.Context, op policy.Operation, x *dialect.Exchange, field string) (kms.KeyID, error) {
+func (d *Dialect) key(ctx context.Context, op policy.Operation, x *dialect.Exchange, field *dialect.TextField) (kms.KeyID, error) {
 	name := x.Text(field)
 	switch {
 	case name == nil:
@@ -41,11 +41,11 @@ func idOf(text []byte) (id kms.KeyID) {
 
 func (d *Dialect) createKey(ctx context.Context, _ policy.Operation, x *dialect.Exchange) error {
 	in := kms.CreateKeyInput{
-		Alias:       string(x.Text("key_alias")),
-		Description: string(x.Text("key_description")),
-		Spec:        kms.KeySpec(x.Text("key_spec")),
-		Usage:       kms.KeyUsage(x.Text("key_usage")),
-		Origin:      kms.Origin(x.Text("origin")),
+		Alias:       string(x.Text(keyAlias)),
+		Description: string(x.Text(description)),
+		Spec:        kms.KeySpec(x.Text(keySpec)),
+		Usage:       kms.KeyUsage(x.Text(keyUsage)),
+		Origin:      kms.Origin(x.Text(origin)),
 	}
 	if in.Spec == "" {
 		in.Spec = kms.AES256
@@ -72,7 +72,7 @@ func (d *Dialect) describeKey(ctx context.Context, op policy.Operation, x *diale
 func (d *Dialect) onKey(
 	ctx context.Context, op policy.Operation, x *dialect.Exchange, do func(context.Context, kms.KeyID) (*kms.Key, error), show func(*kms.Key),
 ) error {
-	id, err := d.key(ctx, op, x, "key_id")
+	id, err := d.key(ctx, op, x, idOfKey)
 	if err != nil {
 		return err
 	}
@@ -89,7 +89,7 @@ func nothing(*kms.Key) {}
 // listKeys lists AES_256 keys alone unless key_spec says otherwise, as this cloud does.
 func (d *Dialect) listKeys(ctx context.Context, _ policy.Operation, x *dialect.Exchange) error {
 	in := kms.ListKeysInput{
-		Spec: kms.KeySpec(x.Text("key_spec")), Limit: int(x.Number("limit")), Offset: int(x.Number("marker")),
+		Spec: kms.KeySpec(x.Text(listedSpec)), Limit: int(x.Number(limit)), Offset: int(x.Number(marker)),
 	}
 	switch in.Spec {
 	case "":
@@ -100,8 +100,8 @@ func (d *Dialect) listKeys(ctx context.Context, _ policy.Operation, x *dialect.E
 	if in.Limit >= fullPage {
 		in.Limit = 0
 	}
-	if x.Has("key_state") {
-		in.State = stateNumbered(strconv.FormatInt(x.Number("key_state"), 10))
+	if x.Has(keyState) {
+		in.State = stateNumbered(strconv.FormatInt(x.Number(keyState), 10))
 	}
 	page, err := d.cfg.Core.ListKeys(ctx, in)
 	if err != nil {
@@ -148,7 +148,7 @@ func appendFlatState(b []byte, key *kms.Key) []byte {
 }
 
 func (d *Dialect) scheduleDeletion(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	days := int(x.Number("pending_days"))
+	days := int(x.Number(pendingDays))
 	schedule := func(ctx context.Context, id kms.KeyID) (*kms.Key, error) {
 		return d.cfg.Core.ScheduleKeyDeletion(ctx, id, days)
 	}
@@ -160,7 +160,7 @@ func (d *Dialect) cancelDeletion(ctx context.Context, op policy.Operation, x *di
 }
 
 func (d *Dialect) updateAlias(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	alias := string(x.Text("key_alias"))
+	alias := string(x.Text(keyAlias))
 	update := func(ctx context.Context, id kms.KeyID) (*kms.Key, error) {
 		return d.cfg.Core.UpdateAlias(ctx, id, alias)
 	}
@@ -171,9 +171,9 @@ func (d *Dialect) updateAlias(ctx context.Context, op policy.Operation, x *diale
 }
 
 func (d *Dialect) updateDescription(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	description := string(x.Text("key_description"))
+	text := string(x.Text(newDescription))
 	update := func(ctx context.Context, id kms.KeyID) (*kms.Key, error) {
-		return d.cfg.Core.UpdateDescription(ctx, id, description)
+		return d.cfg.Core.UpdateDescription(ctx, id, text)
 	}
 	return d.onKey(ctx, op, x, update, func(key *kms.Key) {
 		x.Out = appendKeyID(append(x.Out, `{"key_info":`...), key.ID)
@@ -189,7 +189,7 @@ func (d *Dialect) enableRotation(ctx context.Context, op policy.Operation, x *di
 }
 
 func (d *Dialect) updateRotation(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	days := int(x.Number("rotation_interval"))
+	days := int(x.Number(rotationInterval))
 	update := func(ctx context.Context, id kms.KeyID) (*kms.Key, error) {
 		return d.cfg.Core.UpdateRotation(ctx, id, days)
 	}
