@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -58,7 +59,7 @@ func (o *output) publish() error {
 		return o.dropName()
 	}
 	if o.named == "" {
-		name := fmt.Sprintf("%s.tmp-%s", o.path, randomPIN()[:12])
+		name := fmt.Sprintf("%s.tmp-%s", o.path, rand.Text()[:12])
 		if err := o.link(name); err != nil {
 			return err
 		}

@@ -12,20 +12,24 @@ import (
 	client "github.com/keyside/keyside/sidecar/client/old"
 )
 
-// Words that verbs take and that shells complete.
-var (
-	keySpecs = []string{
-		"AES_256", "RSA_2048", "RSA_3072", "RSA_4096", "EC_P256", "EC_P384", "EC_P521", "SECP256K1", "HMAC_256", "HMAC_384", "HMAC_512",
-		"AES_128", "AES_192", // with --origin external alone
-	}
-	keyUsages  = []string{"ENCRYPT_DECRYPT", "SIGN_VERIFY", "GENERATE_VERIFY_MAC", "KEY_AGREEMENT"}
-	algorithms = []string{
-		"RSASSA_PSS_SHA_256", "RSASSA_PSS_SHA_384", "RSASSA_PSS_SHA_512",
-		"RSASSA_PKCS1_V1_5_SHA_256", "RSASSA_PKCS1_V1_5_SHA_384", "RSASSA_PKCS1_V1_5_SHA_512",
-		"ECDSA_SHA_256", "ECDSA_SHA_384", "ECDSA_SHA_512",
-	}
-	macAlgorithms = []string{"HMAC_SHA_256", "HMAC_SHA_384", "HMAC_SHA_512"}
-)
+// keySpecs are the values of --spec.
+var keySpecs = []string{
+	"AES_256", "RSA_2048", "RSA_3072", "RSA_4096", "EC_P256", "EC_P384", "EC_P521", "SECP256K1", "HMAC_256", "HMAC_384", "HMAC_512",
+	"AES_128", "AES_192", // with --origin external alone
+}
+
+// keyUsages are the values of --usage.
+var keyUsages = []string{"ENCRYPT_DECRYPT", "SIGN_VERIFY", "GENERATE_VERIFY_MAC", "KEY_AGREEMENT"}
+
+// algorithms are those of signatures.
+var algorithms = []string{
+	"RSASSA_PSS_SHA_256", "RSASSA_PSS_SHA_384", "RSASSA_PSS_SHA_512",
+	"RSASSA_PKCS1_V1_5_SHA_256", "RSASSA_PKCS1_V1_5_SHA_384", "RSASSA_PKCS1_V1_5_SHA_512",
+	"ECDSA_SHA_256", "ECDSA_SHA_384", "ECDSA_SHA_512",
+}
+
+// macAlgorithms are those of MACs.
+var macAlgorithms = []string{"HMAC_SHA_256", "HMAC_SHA_384", "HMAC_SHA_512"}
 
 // What completion may cost a person who types: so much time, and so many names.
 const (

@@ -37,7 +37,7 @@ func (y yesFlag) confirm(cmd *cobra.Command, q confirmation) error {
 	if _, err := fmt.Fprintf(cmd.ErrOrStderr(), "%s\nType %s to go on: ", q.text, q.word); err != nil {
 		return err
 	}
-	line, _ := bufio.NewReader(interruptible{cmd.Context(), in}).ReadString('\n') // what ends early is not the word
+	line, _ := bufio.NewReader(stdin(cmd)).ReadString('\n') // what ends early is not the word
 	if strings.TrimSpace(line) == q.word {
 		return nil
 	}

@@ -147,7 +147,7 @@ func (o *checkOptions) config() (config plugins.Config, cleanup func() error, er
 		}
 	}
 	if err := config.Validate(); err != nil {
-		return config, cleanup, errors.Join(&Error{ExitUsage, err}, cleanup())
+		return config, cleanup, errors.Join(failf(ExitUsage, "%w", err), cleanup())
 	}
 	return config, cleanup, nil
 }

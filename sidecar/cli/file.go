@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 
@@ -93,7 +92,7 @@ func fileDecrypt() *cobra.Command {
 			return f.Decrypt(dst, dataKey)
 		})
 		if errors.Is(err, envelope.ErrFormat) || errors.Is(err, envelope.ErrContent) {
-			return &Error{ExitBadData, fmt.Errorf("%s: %w", args[0], err)}
+			return failf(ExitBadData, "%s: %w", args[0], err)
 		}
 		return err
 	})
@@ -131,7 +130,7 @@ func transform(ctx context.Context, cmd *cobra.Command, in, out string, force bo
 // openInput opens the input; size is -1 where it is not known.
 func openInput(cmd *cobra.Command, path string) (src io.ReadCloser, size int64, err error) {
 	if path == "-" {
-		return io.NopCloser(interruptible{cmd.Context(), cmd.InOrStdin()}), -1, nil
+		return stdin(cmd), -1, nil
 	}
 	f, err := os.Open(path)
 	if err != nil {

@@ -145,7 +145,7 @@ func grantList() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return s.grants(ctx, cmd, func(ctx context.Context, marker string) (*client.GrantPage, error) {
+		return printGrants(s, ctx, cmd, func(ctx context.Context, marker string) (*client.GrantPage, error) {
 			return c.ListGrants(ctx, id, marker)
 		})
 	})
@@ -156,12 +156,12 @@ func grantRetirable() *cobra.Command {
 		Use: "retirable", Short: "the grants that you may retire, on all keys", Example: `  keyside grant retirable`,
 	}
 	return talks(cmd, func(ctx context.Context, c *client.Client, s *session, cmd *cobra.Command, _ []string) error {
-		return s.grants(ctx, cmd, c.ListRetirableGrants)
+		return printGrants(s, ctx, cmd, c.ListRetirableGrants)
 	})
 }
 
-// grants prints all pages of grants.
-func (s *session) grants(ctx context.Context, cmd *cobra.Command, list func(ctx context.Context, marker string) (*client.GrantPage, error)) error {
+// printGrants prints all pages of grants.
+func printGrants(s *session, ctx context.Context, cmd *cobra.Command, list func(ctx context.Context, marker string) (*client.GrantPage, error)) error {
 	views := []grantView{}
 	for marker := ""; ; {
 		page, err := once(ctx, s, func(ctx context.Context) (*client.GrantPage, error) { return list(ctx, marker) })

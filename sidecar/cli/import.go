@@ -120,24 +120,24 @@ import material does all steps at once. A key that is called like one of the ver
 		if req.KeyID, err = s.resolve(ctx, c, args[0]); err != nil {
 			return err
 		}
-		return s.importInto(ctx, cmd, c, req)
+		return importInto(s, ctx, cmd, c, req)
 	})
 }
 
 // importInto imports wrapped material and shows what became of the key.
-func (s *session) importInto(ctx context.Context, cmd *cobra.Command, c *client.Client, req client.ImportRequest) error {
+func importInto(s *session, ctx context.Context, cmd *cobra.Command, c *client.Client, req client.ImportRequest) error {
 	_, err := once(ctx, s, func(ctx context.Context) (struct{}, error) { return struct{}{}, c.ImportKeyMaterial(ctx, req) })
 	if err != nil {
 		return err
 	}
-	key, err := once(ctx, s, func(ctx context.Context) (*client.Key, error) { return c.DescribeKey(ctx, req.KeyID) })
+	imported, err := once(ctx, s, func(ctx context.Context) (*client.Key, error) { return c.DescribeKey(ctx, req.KeyID) })
 	if errors.Is(err, client.ErrDenied) { // who may import need not be allowed to look
-		key, err = &client.Key{ID: req.KeyID, State: client.Enabled}, nil
+		imported, err = &client.Key{ID: req.KeyID, State: client.Enabled}, nil
 	}
 	if err != nil {
 		return fmt.Errorf("the material is imported, but the key cannot be shown: %w", err)
 	}
-	v := viewOf(key)
+	v := viewOf(imported)
 	if s.json {
 		return printJSON(cmd.OutOrStdout(), v)
 	}

@@ -76,7 +76,7 @@ key (PKCS#8, PKCS#1 or SEC 1; PEM or DER).`,
 		}
 		defer clear(m.plain)
 		req.KeyID = key.ID
-		if err := s.wrapFor(ctx, cmd, c, &req, m, flags.wrappingFlags, p.onlyLast); err != nil {
+		if err := wrapFor(s, ctx, cmd, c, &req, m, flags.wrappingFlags, p.onlyLast); err != nil {
 			return err
 		}
 		// Kept before it is imported: a key must not be bound to material that nobody has.
@@ -88,7 +88,7 @@ key (PKCS#8, PKCS#1 or SEC 1; PEM or DER).`,
 		if req.Expires, err = parseExpiry(flags.expires, time.Now()); err != nil { // from now, not from before the wrapping
 			return err
 		}
-		if err = s.importInto(ctx, cmd, c, req); err != nil && flags.keep != "" {
+		if err = importInto(s, ctx, cmd, c, req); err != nil && flags.keep != "" {
 			return fmt.Errorf("%w; the material is in %s: --from %s imports that", explain(err), flags.keep, shellQuote(flags.keep))
 		}
 		return err
@@ -114,7 +114,7 @@ func (m *materialFlags) material(key *client.Key) (*material, error) {
 }
 
 // wrapFor gets a wrapping key and its token for an import, and wraps material under it.
-func (s *session) wrapFor(ctx context.Context, cmd *cobra.Command, c *client.Client, req *client.ImportRequest, m *material, w wrappingFlags, onlyLast bool) error {
+func wrapFor(s *session, ctx context.Context, cmd *cobra.Command, c *client.Client, req *client.ImportRequest, m *material, w wrappingFlags, onlyLast bool) error {
 	params, err := once(ctx, s, func(ctx context.Context) (*client.ImportParameters, error) {
 		return c.GetImportParameters(ctx, client.ImportParametersRequest{
 			KeyID: req.KeyID, Algorithm: w.algorithm, WrappingSpec: w.spec, OnlyLast: onlyLast, Repeat: req.Repeat,

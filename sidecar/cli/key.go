@@ -59,7 +59,7 @@ imported (keyside import) and can do nothing until then.`,
 		}
 		var untagged error
 		if len(tags) > 0 {
-			if untagged = s.tag(ctx, c, id, tags); untagged != nil {
+			if untagged = setTags(s, ctx, c, id, tags); untagged != nil {
 				untagged = fmt.Errorf("the key is made, but it has none of its tags: %w; set them with keyside key tag add", untagged)
 			}
 		}
@@ -141,7 +141,7 @@ func keyDescribe() *cobra.Command {
 			return err
 		}
 		v := viewOf(key)
-		if err := s.detail(ctx, c, &v); err != nil {
+		if err := detail(s, ctx, c, &v); err != nil {
 			return err
 		}
 		if s.json {
@@ -152,7 +152,7 @@ func keyDescribe() *cobra.Command {
 }
 
 // detail asks for what describe-key does not say. What the caller may not know is left out.
-func (s *session) detail(ctx context.Context, c *client.Client, v *keyView) error {
+func detail(s *session, ctx context.Context, c *client.Client, v *keyView) error {
 	rotation, err := once(ctx, s, func(ctx context.Context) (*client.Rotation, error) { return c.RotationStatus(ctx, v.ID) })
 	if err == nil {
 		v.Rotation = rotationOf(rotation)
@@ -166,7 +166,7 @@ func (s *session) detail(ctx context.Context, c *client.Client, v *keyView) erro
 		return err
 	}
 	aliases := []string{}
-	for a, err := range s.aliases(ctx, c, v.ID) {
+	for a, err := range allAliases(s, ctx, c, v.ID) {
 		if errors.Is(err, client.ErrDenied) {
 			return nil
 		}

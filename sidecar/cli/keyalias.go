@@ -39,7 +39,7 @@ func aliasCreate() *cobra.Command {
 		ValidArgsFunction: completeKeys(1),
 	}
 	return talks(cmd, func(ctx context.Context, c *client.Client, s *session, cmd *cobra.Command, args []string) error {
-		return s.pointAlias(ctx, cmd, c, args[0], func(ctx context.Context, id string) (*client.Alias, error) {
+		return pointAlias(s, ctx, cmd, c, args[0], func(ctx context.Context, id string) (*client.Alias, error) {
 			return c.CreateAlias(ctx, id, args[1])
 		})
 	})
@@ -56,14 +56,14 @@ key itself and stays readable.`,
 		ValidArgsFunction: completeAliasThenKey,
 	}
 	return talks(cmd, func(ctx context.Context, c *client.Client, s *session, cmd *cobra.Command, args []string) error {
-		return s.pointAlias(ctx, cmd, c, args[1], func(ctx context.Context, id string) (*client.Alias, error) {
+		return pointAlias(s, ctx, cmd, c, args[1], func(ctx context.Context, id string) (*client.Alias, error) {
 			return c.AssociateAlias(ctx, args[0], id)
 		})
 	})
 }
 
 // pointAlias makes an alias name a key, in whichever way point does it.
-func (s *session) pointAlias(ctx context.Context, cmd *cobra.Command, c *client.Client, key string, point func(context.Context, string) (*client.Alias, error)) error {
+func pointAlias(s *session, ctx context.Context, cmd *cobra.Command, c *client.Client, key string, point func(context.Context, string) (*client.Alias, error)) error {
 	id, err := s.resolve(ctx, c, key)
 	if err != nil {
 		return err
@@ -105,7 +105,7 @@ func aliasList() *cobra.Command {
 			}
 		}
 		views := []aliasView{}
-		for a, err := range s.aliases(ctx, c, id) {
+		for a, err := range allAliases(s, ctx, c, id) {
 			if err != nil {
 				return err
 			}
@@ -122,8 +122,8 @@ func aliasList() *cobra.Command {
 	})
 }
 
-// aliases yields the further aliases of a key, or of all keys, page by page.
-func (s *session) aliases(ctx context.Context, c *client.Client, id string) func(func(*client.Alias, error) bool) {
+// allAliases yields the further aliases of a key, or of all keys, page by page.
+func allAliases(s *session, ctx context.Context, c *client.Client, id string) func(func(*client.Alias, error) bool) {
 	return func(yield func(*client.Alias, error) bool) {
 		req := client.ListAliasesRequest{KeyID: id}
 		for {

@@ -62,16 +62,16 @@ func keyList() *cobra.Command {
 	completeFlag(cmd, "state", words(stateWords))
 	completeFlag(cmd, "type", []string{kindCustom, kindDefault})
 	return talks(cmd, func(ctx context.Context, c *client.Client, s *session, cmd *cobra.Command, _ []string) error {
-		return s.list(ctx, c, cmd, &f)
+		return list(s, ctx, c, cmd, &f)
 	})
 }
 
 // list prints the keys that a filter accepts.
-func (s *session) list(ctx context.Context, c *client.Client, cmd *cobra.Command, f *keyFilter) error {
+func list(s *session, ctx context.Context, c *client.Client, cmd *cobra.Command, f *keyFilter) error {
 	if err := f.check(); err != nil {
 		return err
 	}
-	views, err := s.views(ctx, c, f)
+	views, err := collect(s, ctx, c, f)
 	if err != nil {
 		return err
 	}
@@ -89,8 +89,8 @@ func (s *session) list(ctx context.Context, c *client.Client, cmd *cobra.Command
 	return table(cmd.OutOrStdout(), rows)
 }
 
-// views collects the keys that a filter accepts. The sidecar searches where it can: by tag and alias, or else by spec and state.
-func (s *session) views(ctx context.Context, c *client.Client, f *keyFilter) ([]keyView, error) {
+// collect collects the keys that a filter accepts. The sidecar searches where it can: by tag and alias, or else by spec and state.
+func collect(s *session, ctx context.Context, c *client.Client, f *keyFilter) ([]keyView, error) {
 	views := []keyView{}
 	if len(f.tags) > 0 || f.alias != "" {
 		tags, err := parseConditions(f.tags)
@@ -113,7 +113,7 @@ func (s *session) views(ctx context.Context, c *client.Client, f *keyFilter) ([]
 	if state := stateWords[f.state]; state != client.Unavailable { // list-keys knows no keys of that state
 		req.State = string(state)
 	}
-	for key, err := range s.keys(ctx, c, req) {
+	for key, err := range allKeys(s, ctx, c, req) {
 		if err != nil {
 			return nil, err
 		}

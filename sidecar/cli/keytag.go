@@ -78,8 +78,8 @@ func tagWords(tags []client.Tag) string {
 	return strings.Join(words, " ")
 }
 
-// tag gives a key tags, all or none.
-func (s *session) tag(ctx context.Context, c *client.Client, id string, tags []client.Tag) error {
+// setTags gives a key tags, all or none.
+func setTags(s *session, ctx context.Context, c *client.Client, id string, tags []client.Tag) error {
 	ctx, cancel := s.request(ctx)
 	defer cancel()
 	if len(tags) == 1 {
@@ -105,7 +105,7 @@ func tagAdd() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if err := s.tag(ctx, c, id, tags); err != nil {
+		if err := setTags(s, ctx, c, id, tags); err != nil {
 			return err
 		}
 		if s.json {
@@ -196,7 +196,7 @@ alternatives. key list --tag does the same beside its other filters.`,
 	cmd.Flags().BoolVar(&count, "count", false, "print how many there are")
 	return talks(cmd, func(ctx context.Context, c *client.Client, s *session, cmd *cobra.Command, args []string) error {
 		if f.tags = args; !count {
-			return s.list(ctx, c, cmd, &f)
+			return list(s, ctx, c, cmd, &f)
 		}
 		conditions, err := parseConditions(args)
 		if err != nil {

@@ -98,7 +98,7 @@ func macVerify() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return s.verdict(cmd, valid, "the MAC is not valid for this message and key")
+		return verdict(s, cmd, valid, "the MAC is not valid for this message and key")
 	})
 }
 
@@ -116,7 +116,7 @@ func readMAC(arg string) ([]byte, error) {
 }
 
 // verdict reports whether something verifies.
-func (s *session) verdict(cmd *cobra.Command, valid bool, otherwise string) error {
+func verdict(s *session, cmd *cobra.Command, valid bool, otherwise string) error {
 	if s.json {
 		if err := printJSON(cmd.OutOrStdout(), map[string]bool{"valid": valid}); err != nil {
 			return err

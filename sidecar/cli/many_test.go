@@ -55,12 +55,16 @@ func TestEach(t *testing.T) {
 	}
 }
 
-// TestInterrupt ends a verb that waits for its input, as Ctrl-C does.
-func TestInterrupt(t *testing.T) {
+// TestInterruptible reads to the end what nothing interrupts.
+func TestInterruptible(t *testing.T) {
 	got, err := io.ReadAll(interruptible{t.Context(), strings.NewReader("hello")})
 	if err != nil || string(got) != "hello" {
 		t.Errorf("undisturbed: %q, %v", got, err)
 	}
+}
+
+// TestInterrupt ends a verb that waits for its input, as Ctrl-C does.
+func TestInterrupt(t *testing.T) {
 	r, w := io.Pipe()
 	defer func() { _ = w.Close() }()
 	ctx, cancel := context.WithCancel(t.Context())

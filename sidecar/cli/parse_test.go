@@ -48,8 +48,8 @@ func TestParseConditions(t *testing.T) {
 	}
 }
 
-// TestCiphertextForms takes what is binary in each form that people have it in.
-func TestCiphertextForms(t *testing.T) {
+// TestDecodeBase64 takes what is binary in each form that people have it in.
+func TestDecodeBase64(t *testing.T) {
 	raw := string([]byte{0, 1, 0xfe, '\n', 0xff})
 	for in, want := range map[string]string{
 		"AAH+Cv8=\n": raw, " AAH+\nCv8= ": raw, raw: raw, "": "", "not base64!": "not base64!",
@@ -58,6 +58,11 @@ func TestCiphertextForms(t *testing.T) {
 			t.Errorf("%q: %q", in, got)
 		}
 	}
+}
+
+// TestCiphertextForms takes a ciphertext in each form that people have it in.
+func TestCiphertextForms(t *testing.T) {
+	raw := string([]byte{0, 1, 0xfe, '\n', 0xff})
 	for in, want := range map[string]string{"DEADbeef\n": "DEADbeef", "AAH+Cv8=\n": "AAH+Cv8=", raw: "AAH+Cv8="} {
 		if got := ciphertextText([]byte(in)); got != want {
 			t.Errorf("%q: %q", in, got)

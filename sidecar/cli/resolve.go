@@ -53,8 +53,8 @@ func (s *session) lookup(ctx context.Context, c *client.Client, name string) (*c
 	return key, err
 }
 
-// keys yields all keys of a listing, page by page.
-func (s *session) keys(ctx context.Context, c *client.Client, req client.ListKeysRequest) func(func(*client.Key, error) bool) {
+// allKeys yields all keys of a listing, page by page.
+func allKeys(s *session, ctx context.Context, c *client.Client, req client.ListKeysRequest) func(func(*client.Key, error) bool) {
 	return func(yield func(*client.Key, error) bool) {
 		for {
 			callCtx, cancel := s.request(ctx)

@@ -145,7 +145,7 @@ func verifyCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return s.verdict(cmd, valid, "the signature is not valid for this message and key")
+		return verdict(s, cmd, valid, "the signature is not valid for this message and key")
 	})
 }
 

@@ -36,9 +36,14 @@ func (i *inputFlags) open(cmd *cobra.Command) (io.ReadCloser, error) {
 		if isTerminal(cmd.InOrStdin()) {
 			cmd.PrintErrln("reading from the terminal; end with Ctrl-D")
 		}
-		return io.NopCloser(interruptible{cmd.Context(), cmd.InOrStdin()}), nil
+		return stdin(cmd), nil
 	}
 	return os.Open(i.file)
+}
+
+// stdin is standard input, whose reading ends when the verb is interrupted.
+func stdin(cmd *cobra.Command) io.ReadCloser {
+	return io.NopCloser(interruptible{cmd.Context(), cmd.InOrStdin()})
 }
 
 // interruptible ends a Read that waits for a person or a pipe when the verb is interrupted. What is read after that is
