@@ -21,6 +21,7 @@ import (
 	"github.com/keyside/keyside/plugins/soft"
 	"github.com/keyside/keyside/sidecar"
 	"github.com/keyside/keyside/sidecar/cli"
+	"github.com/keyside/keyside/sidecar/cli/verb"
 	"github.com/keyside/keyside/test/bench"
 )
 
@@ -34,7 +35,7 @@ func main() {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "keyside:", err)
 	}
-	os.Exit(cli.ExitCode(err))
+	os.Exit(verb.ExitCode(err))
 }
 
 // command is the tree of verbs; each folder contributes its own.
@@ -46,8 +47,8 @@ func command() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(cli.Commands()...)
-	root.AddCommand(hsmd.Command(), sidecar.Command(), driverCommand(), bench.Command(), &cobra.Command{
+	root.AddCommand(cli.Commands(driverProcesses()...)...)
+	root.AddCommand(hsmd.Command(), sidecar.Command(), bench.Command(), &cobra.Command{
 		Use: "version", Short: "print the version", RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := fmt.Fprintln(cmd.OutOrStdout(), root.Version)
 			return err
@@ -57,18 +58,17 @@ func command() *cobra.Command {
 	return root
 }
 
-// driverCommand adds to the verbs about drivers those that are driver processes. Nobody types them: package plugins
-// starts the running binary with them.
-func driverCommand() *cobra.Command {
-	group := cli.DriverCommand()
+// driverProcesses are the commands that are driver processes, and the one that makes their token. Users do not run them:
+// package plugins and keyside up start the running binary with them.
+func driverProcesses() []*cobra.Command {
+	commands := []*cobra.Command{initTokenCommand()}
 	for name, configure := range map[string]driver.Configurer{"pkcs11": pkcs11.Configure, "soft": soft.Configure} {
-		group.AddCommand(&cobra.Command{Use: name, Hidden: true, Run: func(*cobra.Command, []string) {
-			signal.Reset() // a driver process lives and dies by its host
+		commands = append(commands, &cobra.Command{Use: name, Hidden: true, Run: func(*cobra.Command, []string) {
+			signal.Reset() // a driver process ends with its host
 			driver.Serve(configure)
 		}})
 	}
-	group.AddCommand(initTokenCommand())
-	return group
+	return commands
 }
 
 // initTokenCommand initialises a token for keyside up, with both PINs on standard input, a line each.

@@ -1,0 +1,22 @@
+package access
+
+import (
+	"strings"
+	"testing"
+
+	client "github.com/keyside/keyside/sidecar/client/old"
+)
+
+// TestDecisionsReachNoTerminal shows a decision and an executable's name with control characters in every text of theirs.
+func TestDecisionsReachNoTerminal(t *testing.T) {
+	const evil = "\x1b]0;gotcha\a"
+	shown := verdictText(&client.Decision{
+		Reason: evil, Hints: []string{evil}, User: evil, Caller: &client.Caller{Exe: "/" + evil, Selectors: []string{"exe:/" + evil}},
+	})
+	if n := strings.Count(shown, "gotcha"); n < 5 {
+		t.Errorf("only %d are shown:\n%s", n, shown)
+	}
+	if strings.ContainsAny(shown, "\x1b\a") {
+		t.Errorf("control characters are shown: %q", shown)
+	}
+}

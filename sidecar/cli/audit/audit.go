@@ -1,0 +1,173 @@
+// Package audit has the verbs that query, export and verify the audit log.
+package audit
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyside/keyside/sidecar/cli/verb"
+	client "github.com/keyside/keyside/sidecar/client/old"
+)
+
+// Commands returns the verbs about the audit log.
+func Commands() []*cobra.Command { return []*cobra.Command{auditCommand()} }
+
+func auditCommand() *cobra.Command {
+	group := &cobra.Command{
+		Use: "audit", Short: "the record of every operation: look, export, verify",
+		Long: `The record of every operation, allowed or refused: look at it, export it, and verify that nobody changed it. Administrators and
+auditors may, and that they do is on record, too.`,
+	}
+	group.AddCommand(auditTail(), auditQuery(), auditExport(), auditVerify(), auditAcceptLoss())
+	return group
+}
+
+// auditFilter is the flags that select records.
+type auditFilter struct {
+	client.AuditQuery
+	key, since, until string
+}
+
+func (f *auditFilter) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.Principal, "principal", "", "`name` of who asked")
+	flags.StringVar(&f.key, "key", "", "`key` by id or alias, also as the source of a re-encryption")
+	flags.StringVar(&f.Operation, "operation", "", "`name` of the operation, or of its trace")
+	flags.StringVar(&f.Decision, "decision", "", "`allow` or deny")
+	flags.StringVar(&f.Outcome, "outcome", "", "ok, or the `code` of a failure")
+	flags.StringVar(&f.RequestID, "request", "", "`id` of the request, as answers and errors have it")
+	verb.CompleteKeyFlag(cmd, "key")
+	verb.CompleteFlag(cmd, "decision", []string{"allow", "deny"})
+}
+
+// query returns what the flags ask for.
+func (f *auditFilter) query(ctx context.Context, s *verb.Session, c *client.Client) (q client.AuditQuery, err error) {
+	q = f.AuditQuery
+	if f.key != "" {
+		if q.KeyID, err = s.Resolve(ctx, c, f.key); err != nil {
+			return q, err
+		}
+	}
+	now := time.Now()
+	if q.Since, err = parseMoment("--since", f.since, now); err != nil {
+		return q, err
+	}
+	q.Until, err = parseMoment("--until", f.until, now)
+	return q, err
+}
+
+// parseMoment reads a time, or how long ago it was; empty is the zero time.
+func parseMoment(flag, text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	for _, form := range []string{time.RFC3339, time.DateTime, time.DateOnly} {
+		if t, err := time.ParseInLocation(form, text, time.Local); err == nil {
+			return t, nil
+		}
+	}
+	d, err := verb.ParseDuration(text)
+	if err != nil {
+		return time.Time{}, verb.Failf(verb.ExitUsage, "%s %q is neither a time like 2030-12-31T00:00:00Z or 2030-12-31, nor how long ago like 24h or 90d", flag, text)
+	}
+	return now.Add(-d), nil
+}
+
+func auditTail() *cobra.Command {
+	var f auditFilter
+	cmd := &cobra.Command{
+		Use: "tail", Short: "show the last records, and new ones as they come",
+		Long:    `Show the last records, and new ones as they come, until Ctrl-C. That somebody looks is one record; what he sees makes none.`,
+		Example: `  timeout 1 keyside audit tail --decision deny || test $? = 124`,
+	}
+	f.add(cmd)
+	cmd.Flags().IntVarP(&f.Last, "last", "n", 10, "how many to begin with")
+	return verb.Talks(cmd, func(ctx context.Context, c *client.Client, s *verb.Session, cmd *cobra.Command, _ []string) error {
+		q, err := f.query(ctx, s, c)
+		if err != nil {
+			return err
+		}
+		q.Follow = true
+		err = c.QueryAudit(ctx, q, entryPrinter(cmd.OutOrStdout(), s.JSON))
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err == nil {
+			err = verb.Failf(verb.ExitUnavailable, "the sidecar has ended")
+		}
+		return err
+	})
+}
+
+func auditQuery() *cobra.Command {
+	var f auditFilter
+	cmd := &cobra.Command{
+		Use: "query", Short: "show the records that you select",
+		Long: `Show the records that you select, the oldest first: all that all flags together accept. --json prints one JSON value a line, the
+record as it is in the log with its number, file and line.`,
+		Example: `  keyside audit query --since 24h --decision deny
+  keyside audit query --key app --operation decryptData --last 100 --json`,
+	}
+	f.add(cmd)
+	cmd.Flags().StringVar(&f.since, "since", "", "`when` the first ones were: a time such as 2030-12-31T00:00:00Z, or how long ago, such as 24h or 90d")
+	cmd.Flags().StringVar(&f.until, "until", "", "`when` the last ones were")
+	cmd.Flags().IntVarP(&f.Last, "last", "n", 0, "of all that there are, only the last so many (default all)")
+	return verb.Talks(cmd, func(ctx context.Context, c *client.Client, s *verb.Session, cmd *cobra.Command, _ []string) error {
+		q, err := f.query(ctx, s, c)
+		if err != nil {
+			return err
+		}
+		return c.QueryAudit(ctx, q, entryPrinter(cmd.OutOrStdout(), s.JSON))
+	})
+}
+
+// auditRow is the columns of a record for people. Its widths fit the usual; a longer word moves the rest of its line.
+const auditRow = "%-24s  %8v  %-28s  %-16s  %-36s  %-18s  %s\n"
+
+// entryPrinter returns what prints records as they come, under a heading.
+func entryPrinter(w io.Writer, asJSON bool) func(*client.AuditEntry) error {
+	heading := !asJSON
+	return func(e *client.AuditEntry) error {
+		if asJSON {
+			_, err := fmt.Fprintf(w, `{"record":%d,"file":%q,"line":%d,"entry":%s}`+"\n", e.Record, e.File, e.Line, e.Entry)
+			return err
+		}
+		var r struct {
+			Time      time.Time `json:"time"`
+			Operation string    `json:"operation"`
+			Trace     string    `json:"trace"`
+			Principal string    `json:"principal"`
+			KeyID     string    `json:"key_id"`
+			Target    string    `json:"target"`
+			By        string    `json:"by"`
+			Outcome   string    `json:"outcome"`
+		}
+		if err := json.Unmarshal(e.Entry, &r); err != nil {
+			return fmt.Errorf("record %d: %w", e.Record, err)
+		}
+		if heading {
+			heading = false
+			if _, err := fmt.Fprintf(w, auditRow, "TIME", "RECORD", "OPERATION", "PRINCIPAL", "KEY OR TARGET", "OUTCOME", "BY"); err != nil {
+				return err
+			}
+		}
+		about := r.KeyID
+		if about == "" {
+			about = r.Target
+		}
+		name := r.Trace
+		if name == "" {
+			name = r.Operation // of a record from before there were traces
+		}
+		line := fmt.Sprintf(auditRow, r.Time.UTC().Format("2006-01-02T15:04:05.000Z"), e.Record, verb.Harmless(name), verb.Dash(verb.Harmless(r.Principal)),
+			verb.Dash(verb.Harmless(about)), verb.Harmless(r.Outcome), verb.Harmless(r.By))
+		_, err := io.WriteString(w, strings.TrimRight(line, " \n")+"\n")
+		return err
+	}
+}

@@ -1,0 +1,153 @@
+package imports
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/keyside/keyside/sidecar/cli/verb"
+)
+
+// guide writes the commands by which somebody wraps material for a key with openssl: a shell script as it stands.
+type guide struct {
+	verb.Profile
+	key, spec string // the key's id and spec
+	algorithm string
+	dir       string            // where all files are
+	written   map[string]string // names of the files that are there, by their form
+}
+
+// curveNames are openssl's.
+var curveNames = map[string]string{"EC_P256": "P-256", "EC_P384": "P-384", "EC_P521": "P-521", "SECP256K1": "secp256k1"}
+
+// paddings are openssl's words for how an algorithm makes RSA blocks. MGF1 has the hash of OAEP unless it is told of another.
+var paddings = map[string]string{
+	"RSAES_PKCS1_V1_5":         "-pkeyopt rsa_padding_mode:pkcs1",
+	"RSAES_OAEP_SHA_1":         "-pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:sha1",
+	"RSAES_OAEP_SHA_256":       "-pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:sha256",
+	"RSA_AES_KEY_WRAP_SHA_1":   "-pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:sha1",
+	"RSA_AES_KEY_WRAP_SHA_256": "-pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:sha256",
+}
+
+// Names that the guides give to files, where they agree on one.
+const (
+	plainFile   = "PlaintextKeyMaterial.bin"
+	wrappedFile = "EncryptedKeyMaterial.bin"
+	tempFile    = "TemporaryKey.bin"
+)
+
+// symmetric reports the specs of AES keys.
+func symmetric(spec string) bool { return strings.HasPrefix(spec, "AES_") }
+
+// privateFile is the file of a wrapped private key: the guide has RSA's.
+func privateFile(spec string) string {
+	if strings.HasPrefix(spec, "RSA_") {
+		return "out_rsa_private_key.der"
+	}
+	return "out_ec_private_key.der"
+}
+
+// enc reports whether the container is a file of openssl enc.
+func (g *guide) enc() bool { return g.OpensslEnc && keyWrap(g.algorithm) }
+
+// at is a file of the guide as a shell takes it.
+func (g *guide) at(name string) string { return verb.ShellQuote(filepath.Join(g.dir, name)) }
+
+// script returns the commands. Lines that begin with # are for the reader.
+func (g *guide) script() string {
+	lines := []string{"umask 077"}
+	handIn := fmt.Sprintf("keyside import %s --material %s --token %s", g.key, g.at(wrappedFile), g.at(g.written["token"]))
+	switch {
+	case symmetric(g.spec) && (!keyWrap(g.algorithm) || g.enc()):
+		lines = append(lines, g.makeMaterial()...)
+		lines = append(lines, g.block(plainFile, wrappedFile))
+	case !keyWrap(g.algorithm):
+		file := privateFile(g.spec)
+		lines = append(lines, g.makeMaterial()...)
+		lines = append(lines, g.container(file)...)
+		lines = append(lines, g.block(tempFile, wrappedFile))
+		handIn += " --private-key " + g.at(file)
+	default:
+		lines = append(lines, g.makeMaterial()...)
+		lines = append(lines, g.container("WrappedKey.bin")...)
+		lines = append(lines, g.block(tempFile, "WrappedTemporaryKey.bin"),
+			fmt.Sprintf("cat %s %s > %s", g.at("WrappedTemporaryKey.bin"), g.at("WrappedKey.bin"), g.at(wrappedFile)))
+	}
+	if g.Repeat {
+		handIn += " --repeat"
+	}
+	lines = append(lines, handIn, fmt.Sprintf("# Keep %s in your vault: material that is deleted or expires comes back from there alone. Then remove the rest of %s.",
+		g.at(g.source()), verb.ShellQuote(g.dir)))
+	return strings.Join(lines, "\n") + "\n"
+}
+
+// source is the file of what is imported.
+func (g *guide) source() string {
+	switch {
+	case symmetric(g.spec):
+		return plainFile
+	case g.enc():
+		return "private_key.pem"
+	}
+	return "private_key.der"
+}
+
+func (g *guide) makeMaterial() []string {
+	lines := []string{"# your material: a new one, unless you have the file", ""}
+	if symmetric(g.spec) {
+		lines[1] = fmt.Sprintf("openssl rand -out %s %d", g.at(plainFile), specBits(g.spec)/8)
+		return lines
+	}
+	kind := "-algorithm RSA -pkeyopt rsa_keygen_bits:" + strings.TrimPrefix(g.spec, "RSA_")
+	if curve := curveNames[g.spec]; curve != "" {
+		kind = "-algorithm EC -pkeyopt ec_paramgen_curve:" + curve
+	}
+	lines[1] = fmt.Sprintf("openssl genpkey %s -out %s", kind, g.at("private_key.pem"))
+	if g.source() == "private_key.der" {
+		lines = append(lines, fmt.Sprintf("openssl pkcs8 -topk8 -nocrypt -inform PEM -in %s -outform DER -out %s", g.at("private_key.pem"), g.at("private_key.der")))
+	}
+	return lines
+}
+
+// container wraps the source under a temporary key.
+func (g *guide) container(out string) []string {
+	if g.enc() {
+		return []string{
+			"# -pass reads its file up to the first zero byte or line end: the temporary key has none (OpenSSL 1.1.1 or later)",
+			"openssl rand 99 | tr -d '\\000\\n' | head -c 32 > " + g.at(tempFile),
+			fmt.Sprintf("openssl enc -aes-256-cbc -salt -in %s -out %s -pass file:%s -pbkdf2 -iter 10", g.at(g.source()), g.at(out), g.at(tempFile)),
+		}
+	}
+	return []string{
+		"# OpenSSL 3.0 or later. 1.1 has -id-aes256-wrap-pad only with a patch; and -K shows the temporary key in the list of processes.",
+		"# This makes the same files without openssl:",
+		fmt.Sprintf("#   keyside import wrap --from %s --wrapping-key %s --algorithm %s --out %s", g.at(g.source()), g.at(g.written[g.Command]), g.algorithm, verb.ShellQuote(g.dir)),
+		fmt.Sprintf("openssl rand -out %s 32", g.at(tempFile)),
+		fmt.Sprintf(`openssl enc -id-aes256-wrap-pad -K "$(od -An -v -tx1 %s | tr -d ' \n')" -iv A65959A6 -in %s -out %s`, g.at(tempFile), g.at(g.source()), g.at(out)),
+	}
+}
+
+// block encrypts a file with the wrapping key.
+func (g *guide) block(in, out string) string {
+	form := ""
+	if g.Command == "der" {
+		form = " -keyform der"
+	}
+	return fmt.Sprintf("openssl pkeyutl -in %s -inkey %s -out %s%s -pubin -encrypt %s", g.at(in), g.at(g.written[g.Command]), g.at(out), form, paddings[g.algorithm])
+}
+
+// readme is what the README that the cloud's console downloads says, and the commands.
+func (g *guide) readme(spec, expires, warning string) string {
+	text := fmt.Sprintf(`Key ID: %s
+Key spec: %s
+Wrapping algorithm: %s
+Wrapping key spec: %s
+Wrapping key: %s (DER), %s (base64), %s (PEM)
+Import token: %s
+Wrapping key and token expire: %s
+`, g.key, g.spec, g.algorithm, spec, g.written["der"], g.written["base64"], g.written["pem"], g.written["token"], expires)
+	if warning != "" {
+		text += "Warning: " + warning + "\n"
+	}
+	return text + "\nCommands that wrap material and import it:\n\n" + g.script()
+}

@@ -1,0 +1,147 @@
+package imports
+
+import (
+	"bytes"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/pem"
+	"io"
+	"os"
+
+	"github.com/keyside/keyside/plugins/driver"
+	container "github.com/keyside/keyside/plugins/material"
+	"github.com/keyside/keyside/sidecar/cli/verb"
+)
+
+// maxKeyFile is more than any key, wrapped or plain, has in any form, bytes.
+const maxKeyFile = 64 << 10
+
+// readKeyFile reads a file of keys.
+func readKeyFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	content, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(content) > maxKeyFile {
+		return nil, verb.Failf(verb.ExitUsage, "%s has more than %d bytes: it is not what belongs here", path, maxKeyFile)
+	}
+	return content, nil
+}
+
+// readWrapped reads a file that is binary, or the base64 of that.
+func readWrapped(path, flag string) ([]byte, error) {
+	if path == "" {
+		return nil, verb.Failf(verb.ExitUsage, "--%s is missing: name its file", flag)
+	}
+	content, err := readKeyFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if len(content) == 0 {
+		return nil, verb.Failf(verb.ExitUsage, "%s is empty", path)
+	}
+	return verb.DecodeBase64(content), nil
+}
+
+// material is a key of the user's own.
+type material struct {
+	plain []byte // the bytes of an AES key, or PKCS#8 DER of a private key; the owner clears it
+	spec  string // AES_256, RSA_2048, EC_P256, …
+}
+
+func (m *material) private() bool { return !symmetric(m.spec) }
+
+// aesSpecs and privateSpecs are what can be imported, as far as the forms of files go.
+var (
+	aesSpecs     = map[int]string{16: "AES_128", 24: "AES_192", 32: "AES_256"}
+	privateSpecs = map[string]driver.KeySpec{
+		"RSA_2048": driver.RSA2048, "RSA_3072": driver.RSA3072, "RSA_4096": driver.RSA4096,
+		"EC_P256": driver.ECP256, "EC_P384": driver.ECP384, "EC_P521": driver.ECP521, "SECP256K1": driver.Secp256k1,
+	}
+)
+
+// readMaterial reads a key from a file: an AES key as bytes, base64 or hex, a private key as PKCS#8, PKCS#1 or SEC 1 in PEM or
+// DER.
+func readMaterial(path string) (*material, error) {
+	content, err := readKeyFile(path)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(content)
+	if m := aesKey(content); m != nil {
+		return m, nil
+	}
+	der, locked := privateDER(content)
+	if locked {
+		return nil, verb.Failf(verb.ExitUsage, "%s is encrypted with a passphrase: openssl pkey -in %s -out plain.pem opens it", path, verb.ShellQuote(path))
+	}
+	defer clear(der)
+	for spec, s := range privateSpecs {
+		if plain, ok := container.ReadPrivateKey(s, der); ok {
+			return &material{plain, spec}, nil
+		}
+	}
+	return nil, verb.Failf(verb.ExitBadData, `%s is no key, or none that is safe: an AES key has 16, 24 or 32 bytes (raw, base64 or hex); a private key is RSA of
+2048, 3072 or 4096 bits with an exponent above 65536, or EC on P-256, P-384, P-521 or secp256k1 (PKCS#8, PKCS#1 or SEC 1; PEM or DER)`, path)
+}
+
+// privateDER returns the DER of the private key in a PEM file, or the file itself where that is no PEM. locked: it has a passphrase.
+func privateDER(content []byte) (der []byte, locked bool) {
+	for rest := content; ; {
+		block, after := pem.Decode(rest)
+		switch {
+		case block == nil:
+			return bytes.Clone(content), false
+		case block.Type == "EC PARAMETERS": // openssl ecparam -genkey writes them in front of the key
+			rest = after
+			continue
+		}
+		return block.Bytes, block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != ""
+	}
+}
+
+// aesKey returns an AES key from one of its forms, nil where it is none. That random bytes look like text of the right length
+// does not happen.
+func aesKey(content []byte) *material {
+	text := bytes.TrimSpace(content)
+	forms := [][]byte{content}
+	if b, err := base64.StdEncoding.DecodeString(string(text)); err == nil {
+		forms = [][]byte{b, content}
+	}
+	if b, err := hex.DecodeString(string(text)); err == nil {
+		forms = [][]byte{b}
+	}
+	for _, key := range forms {
+		if spec := aesSpecs[len(key)]; spec != "" {
+			return &material{bytes.Clone(key), spec}
+		}
+	}
+	return nil
+}
+
+// readWrappingKey reads a wrapping key: DER, the base64 of that, or PEM.
+func readWrappingKey(path string) (*rsa.PublicKey, error) {
+	content, err := readWrapped(path, "wrapping-key")
+	if err != nil {
+		return nil, err
+	}
+	if block, _ := pem.Decode(content); block != nil {
+		content = block.Bytes
+	}
+	return parseWrappingKey(content, path)
+}
+
+func parseWrappingKey(der []byte, whose string) (*rsa.PublicKey, error) {
+	public, err := x509.ParsePKIXPublicKey(der)
+	if key, ok := public.(*rsa.PublicKey); ok && err == nil {
+		return key, nil
+	}
+	return nil, verb.Failf(verb.ExitBadData, "%s is no RSA public key: give the wrapping key that keyside import parameters wrote", whose)
+}

@@ -1,0 +1,129 @@
+package imports
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha1"
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	container "github.com/keyside/keyside/plugins/material"
+	"github.com/keyside/keyside/sidecar/cli/verb"
+)
+
+// temporarySize is that of the AES key that stands between a wrapping key and what is longer than its blocks, bytes.
+const temporarySize = 32
+
+// wrapped is material as import takes it.
+type wrapped struct {
+	material   []byte
+	privateKey []byte // nil but for private keys under OAEP or PKCS #1 v1.5
+}
+
+// wrap wraps material. An AES key goes into an RSA block; a private key, and everything under RSA_AES_KEY_WRAP, under a
+// temporary key by AES key wrap with padding (RFC 5649), with the temporary key in the block: PKCS#11 calls the two in one
+// CKM_RSA_AES_KEY_WRAP.
+func wrap(under *rsa.PublicKey, algorithm string, m *material) (*wrapped, error) {
+	if !m.private() && !keyWrap(algorithm) {
+		block, err := rsaBlock(under, algorithm, m.plain)
+		return &wrapped{material: block}, err
+	}
+	temporary := make([]byte, temporarySize)
+	defer clear(temporary)
+	_, _ = rand.Read(temporary) // never fails
+	w, err := container.NewKeyWrap(temporary)
+	if err != nil {
+		return nil, err
+	}
+	inner, err := w.Wrap(m.plain)
+	if err != nil {
+		return nil, verb.Failf(verb.ExitUsage, "%w: it is too long for a key", err)
+	}
+	block, err := rsaBlock(under, algorithm, temporary)
+	if err != nil {
+		return nil, err
+	}
+	if keyWrap(algorithm) {
+		return &wrapped{material: append(block, inner...)}, nil
+	}
+	return &wrapped{material: block, privateKey: inner}, nil
+}
+
+// rsaBlock encrypts a key as the algorithm says.
+func rsaBlock(under *rsa.PublicKey, algorithm string, plain []byte) ([]byte, error) {
+	switch algorithm {
+	case "RSAES_PKCS1_V1_5":
+		//lint:ignore SA1019 some clouds' guides prefer it; what is dangerous about it is opening
+		return rsa.EncryptPKCS1v15(rand.Reader, under, plain)
+	case "RSAES_OAEP_SHA_1", "RSA_AES_KEY_WRAP_SHA_1":
+		return rsa.EncryptOAEP(sha1.New(), rand.Reader, under, plain, nil)
+	case "RSAES_OAEP_SHA_256", "RSA_AES_KEY_WRAP_SHA_256":
+		return rsa.EncryptOAEP(sha256.New(), rand.Reader, under, plain, nil)
+	}
+	return nil, fmt.Errorf("no algorithm %q", algorithm)
+}
+
+func importWrap() *cobra.Command {
+	var w wrappingFlags
+	var from, key, dir string
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "wrap --from FILE --wrapping-key FILE",
+		Short: "wrap a key of your own for its import, here and without openssl",
+		Long: `Wrap a key of your own for its import, on this machine: nothing is sent. The result is EncryptedKeyMaterial.bin and, for private
+keys under OAEP or PKCS1, out_rsa_private_key.der or out_ec_private_key.der. The key is an AES key (16, 24 or 32 bytes, raw, base64 or
+hex) or a private RSA or EC key (PKCS#8, PKCS#1 or SEC 1; PEM or DER, without a passphrase).`,
+		Example: `  keyside import wrap --from my-key.bin --wrapping-key own/WrappingPublicKey.pem --out wrapped
+  keyside import wrap --from my-key.pem --wrapping-key signer/WrappingPublicKey.b64 --algorithm RSA_AES_KEY_WRAP_SHA_256 --out wrapped-rsa`,
+		Args: cobra.NoArgs,
+	}
+	w.addAlgorithm(cmd)
+	f := cmd.Flags()
+	f.StringVar(&from, "from", "", "file with the key to import")
+	f.StringVar(&key, "wrapping-key", "", "file with the wrapping key: DER, base64 or PEM")
+	f.StringVar(&dir, "out", ".", "folder for the results; it is made if it is not there")
+	f.BoolVar(&force, "force", false, "replace the files")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if from == "" {
+			return verb.Failf(verb.ExitUsage, "--from is missing: name the file with the key to import")
+		}
+		if err := w.check(); err != nil {
+			return err
+		}
+		return verb.Explain(wrapFile(w.algorithm, from, key, dir, force))
+	}
+	return cmd
+}
+
+// wrapFile is import wrap.
+func wrapFile(algorithm, from, wrappingKey, dir string, force bool) error {
+	under, err := readWrappingKey(wrappingKey)
+	if err != nil {
+		return err
+	}
+	m, err := readMaterial(from)
+	if err != nil {
+		return err
+	}
+	defer clear(m.plain)
+	w, err := wrap(under, algorithm, m)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	paths := map[string]string{"material": filepath.Join(dir, wrappedFile)}
+	if w.privateKey != nil {
+		paths["private"] = filepath.Join(dir, privateFile(m.spec))
+	}
+	files, err := verb.CreateFiles(paths, force)
+	if err != nil {
+		return err
+	}
+	return files.Commit(map[string][]byte{"material": w.material, "private": w.privateKey})
+}

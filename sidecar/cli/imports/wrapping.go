@@ -1,0 +1,52 @@
+package imports
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyside/keyside/sidecar/cli/verb"
+)
+
+// Wrapping algorithms and the specs of wrapping keys.
+const defaultWrapping = "RSAES_OAEP_SHA_256"
+
+var (
+	wrappingAlgorithms = []string{
+		defaultWrapping, "RSA_AES_KEY_WRAP_SHA_256", "RSAES_OAEP_SHA_1", "RSA_AES_KEY_WRAP_SHA_1", "RSAES_PKCS1_V1_5",
+	}
+	wrappingSpecs = []string{"RSA_2048", "RSA_3072", "RSA_4096"}
+)
+
+// wrappingFlags say how material is wrapped.
+type wrappingFlags struct {
+	algorithm, spec string
+}
+
+func (w *wrappingFlags) add(cmd *cobra.Command) {
+	w.addAlgorithm(cmd)
+	cmd.Flags().StringVar(&w.spec, "wrapping-spec", wrappingSpecs[0], "of the wrapping key: "+strings.Join(wrappingSpecs, ", "))
+	verb.CompleteFlag(cmd, "wrapping-spec", wrappingSpecs)
+}
+
+func (w *wrappingFlags) addAlgorithm(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&w.algorithm, "algorithm", defaultWrapping, strings.Join(wrappingAlgorithms, ", ")+"; also written with hyphens")
+	verb.CompleteFlag(cmd, "algorithm", wrappingAlgorithms)
+}
+
+// check brings the algorithm's name into the one form that the API has: VNG Cloud writes RSA-AES-KEY-WRAP-SHA-256.
+func (w *wrappingFlags) check() error {
+	name := strings.ToUpper(strings.ReplaceAll(w.algorithm, "-", "_"))
+	if !slices.Contains(wrappingAlgorithms, name) {
+		return verb.Failf(verb.ExitUsage, "--algorithm %q is none of: %s", w.algorithm, strings.Join(wrappingAlgorithms, ", "))
+	}
+	w.algorithm = name
+	if w.spec != "" && !slices.Contains(wrappingSpecs, w.spec) {
+		return verb.Failf(verb.ExitUsage, "--wrapping-spec %q is none of: %s", w.spec, strings.Join(wrappingSpecs, ", "))
+	}
+	return nil
+}
+
+// keyWrap reports the algorithms under which one file holds all: a temporary key, and under it the material.
+func keyWrap(algorithm string) bool { return strings.HasPrefix(algorithm, "RSA_AES_KEY_WRAP") }

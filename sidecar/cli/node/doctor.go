@@ -1,0 +1,224 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyside/keyside/hsmd"
+	"github.com/keyside/keyside/plugins"
+	"github.com/keyside/keyside/sidecar"
+	"github.com/keyside/keyside/sidecar/cli/verb"
+)
+
+// Finding is one thing that doctor looked at.
+type Finding struct {
+	Check  string `json:"check"`
+	Status string `json:"status"` // ok, fail, or unknown where something above it must work first
+	Detail string `json:"detail"`
+	Fix    string `json:"fix,omitempty"` // what to do
+}
+
+// The statuses of a finding.
+const (
+	statusOK      = "ok"
+	statusFail    = "fail"
+	statusUnknown = "unknown"
+)
+
+// doctor looks for the reason why Keyside does not work. It changes nothing.
+type doctor struct {
+	dir, config, hsmdConfig, socket string
+	probe, json                     bool
+
+	findings []Finding
+	report   func(Finding)
+	sidecar  *sidecar.Config
+	hsmd     *hsmd.Config
+}
+
+func doctorCommand() *cobra.Command {
+	d := new(doctor)
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "find out why it does not work",
+		Long: `Look at everything that has to be right, from the configuration to one real operation, and say what to do about what is
+not. It works with nothing running and changes nothing. It ends with 1 when something is wrong.`,
+		Example: `  keyside doctor --dir .dev`,
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return d.run(cmd.Context(), cmd.OutOrStdout()) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&d.dir, "dir", "", "folder of keyside up (default: that of $KEYSIDE_SOCKET, else .dev, else /etc/keyside)")
+	f.StringVar(&d.config, "config", "", "sidecar.yaml, if not in that folder")
+	f.StringVar(&d.hsmdConfig, "hsmd-config", "", "hsmd.yaml, if not beside sidecar.yaml")
+	f.StringVar(&d.socket, "socket", "", "the sidecar's socket, if not as configured")
+	f.BoolVar(&d.probe, "probe", false, "where nothing runs: start the driver and log in to the token, once")
+	f.BoolVar(&d.json, "json", false, "print JSON for programs")
+	return cmd
+}
+
+func (d *doctor) run(ctx context.Context, w io.Writer) error {
+	d.report = func(Finding) {}
+	if !d.json {
+		d.report = func(f Finding) {
+			fmt.Fprintf(w, "%-8s %-16s %s\n", f.Status, f.Check, f.Detail)
+			if f.Fix != "" {
+				fmt.Fprintf(w, "%25s -> %s\n", "", f.Fix)
+			}
+		}
+	}
+	d.examine(ctx)
+	if d.json {
+		if err := verb.PrintJSON(w, d.findings); err != nil {
+			return err
+		}
+	}
+	for _, f := range d.findings {
+		if f.Status == statusFail {
+			return verb.Failf(verb.ExitFailure, "something is wrong: see the lines that say fail, the first one first")
+		}
+	}
+	return nil
+}
+
+// examine goes from what everything stands on to what stands on everything.
+func (d *doctor) examine(ctx context.Context) {
+	if !d.loadConfigs() {
+		return
+	}
+	for _, driver := range d.drivers() {
+		d.checkDriver(ctx, driver)
+	}
+	running := d.checkSidecar(ctx)
+	d.checkDatabase(running)
+	d.checkAudit(ctx, running)
+	if running {
+		d.checkHealth(ctx)
+	} else {
+		d.checkProbe(ctx)
+	}
+}
+
+func (d *doctor) add(f Finding) {
+	d.findings = append(d.findings, f)
+	d.report(f)
+}
+
+func (d *doctor) ok(check, format string, args ...any) {
+	d.add(Finding{Check: check, Status: statusOK, Detail: fmt.Sprintf(format, args...)})
+}
+
+func (d *doctor) fail(check, fix, format string, args ...any) {
+	d.add(Finding{Check: check, Status: statusFail, Detail: fmt.Sprintf(format, args...), Fix: fix})
+}
+
+func (d *doctor) unknown(check, fix, format string, args ...any) {
+	d.add(Finding{Check: check, Status: statusUnknown, Detail: fmt.Sprintf(format, args...), Fix: fix})
+}
+
+// folder returns where the configuration is looked for.
+func (d *doctor) folder() string {
+	switch {
+	case d.dir != "":
+		return d.dir
+	case os.Getenv("KEYSIDE_SOCKET") != "":
+		if dir := filepath.Dir(os.Getenv("KEYSIDE_SOCKET")); fileExists(filepath.Join(dir, "sidecar.yaml")) {
+			return dir
+		}
+	case fileExists(".dev/sidecar.yaml"):
+		return ".dev"
+	}
+	return "/etc/keyside"
+}
+
+func fileExists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// loadConfigs reads the configuration files; without a good one there is nothing else to look at.
+func (d *doctor) loadConfigs() bool {
+	path := d.config
+	if path == "" {
+		path = filepath.Join(d.folder(), "sidecar.yaml")
+	}
+	if !fileExists(path) {
+		d.fail("configuration", "set one up with keyside up --dir DIR, or name yours with --dir or --config", "there is no %s", path)
+		return false
+	}
+	config, err := sidecar.LoadConfig(path)
+	if err != nil {
+		d.fail("configuration", "correct the file; keyside check "+path+" checks it alone", "%s", oneLine(err))
+		return false
+	}
+	d.sidecar = &config
+	d.ok("configuration", "%s", path)
+	if config.HSM.Via == nil {
+		return true
+	}
+	if d.hsmdConfig == "" {
+		d.hsmdConfig = filepath.Join(filepath.Dir(path), "hsmd.yaml")
+	}
+	d.loadHSMD(config.HSM.Via.Socket)
+	return true
+}
+
+// loadHSMD reads hsmd's configuration, which may be another user's.
+func (d *doctor) loadHSMD(asked string) {
+	const check = "hsmd config"
+	path := d.hsmdConfig
+	if !fileExists(path) {
+		d.unknown(check, "name hsmd's configuration with --hsmd-config to have its drivers looked at", "there is no %s", path)
+		return
+	}
+	config, err := hsmd.LoadConfig(path)
+	switch {
+	case err != nil:
+		d.fail(check, "correct the file; keyside check "+path+" checks it alone", "%s", oneLine(err))
+	case config.Socket != asked:
+		d.fail(check, "make socket in hsmd.yaml and hsm.via.socket in sidecar.yaml the same", "hsmd serves %s and the sidecar asks %s", config.Socket, asked)
+	default:
+		d.ok(check, "%s", path)
+	}
+	if err == nil {
+		d.hsmd = &config
+	}
+}
+
+// drivers returns the drivers that the configuration loads, wherever it loads them.
+func (d *doctor) drivers() []plugins.Config {
+	if d.sidecar.HSM.Driver != nil {
+		return []plugins.Config{*d.sidecar.HSM.Driver}
+	}
+	if d.hsmd == nil {
+		return nil
+	}
+	var all []plugins.Config
+	for i := range d.hsmd.Drivers {
+		all = append(all, d.hsmd.Drivers[i].Config)
+	}
+	return all
+}
+
+// oneLine puts an error of several lines on one.
+func oneLine(err error) string {
+	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' }), "; ")
+}
+
+// checkTimeout bounds each look at something that might hang.
+const checkTimeout = 10 * time.Second
+
+func within(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, checkTimeout)
+}
+
+// isMissing reports whether an error means that nothing is there.
+func isMissing(err error) bool { return errors.Is(err, os.ErrNotExist) }

@@ -1,0 +1,320 @@
+package node
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/keyside/keyside/hsmd/peer"
+	"github.com/keyside/keyside/plugins"
+	"github.com/keyside/keyside/plugins/driver"
+	"github.com/keyside/keyside/sidecar"
+	"github.com/keyside/keyside/sidecar/audit"
+	"github.com/keyside/keyside/sidecar/cli/verb"
+	client "github.com/keyside/keyside/sidecar/client/old"
+)
+
+// checkDriver looks at what a driver needs before it is started: module, token store, PIN.
+func (d *doctor) checkDriver(ctx context.Context, c plugins.Config) {
+	var settings struct {
+		Module       string `yaml:"module"`
+		ModuleSHA256 string `yaml:"module_sha256"`
+		File         string `yaml:"file"`
+	}
+	if c.Settings.Kind != 0 {
+		_ = c.Settings.Decode(&settings) // the driver itself reads them strictly
+	}
+	switch c.Kind {
+	case plugins.KindPKCS11:
+		d.checkModule(settings.Module, settings.ModuleSHA256)
+		d.checkTokenStore(c.Env["SOFTHSM2_CONF"])
+	case plugins.KindSoft:
+		d.checkKeyFile(settings.File)
+	case plugins.KindExternal:
+		d.checkModule(c.Command, c.SHA256)
+	}
+	pin, err := c.Credential.Load(ctx)
+	clear(pin)
+	switch {
+	case err != nil && c.Credential.Systemd != "":
+		d.unknown("pin", "", "%s: %s; only the service itself can read it", c.Name, oneLine(err))
+	case err != nil:
+		d.fail("pin", "the file must hold the PIN and nothing else, and only its owner may read it: chmod 600", "%s: %s", c.Name, oneLine(err))
+	case len(pin) == 0:
+		d.fail("pin", "give the driver a credential: file, systemd or command", "%s: there is none", c.Name)
+	default:
+		d.ok("pin", "%s: readable by its owner alone", c.Name)
+	}
+}
+
+func (d *doctor) checkModule(path, want string) {
+	got, err := fileSHA256(path)
+	switch {
+	case isMissing(err):
+		d.fail("module", "install it (SoftHSM: apt-get install softhsm2), or correct its path", "there is no %s", path)
+	case err != nil:
+		d.fail("module", "make it readable", "%v", err)
+	case want != "" && !strings.EqualFold(got, want):
+		d.fail("module", "if you upgraded it yourself, put "+got+" in the configuration; if not, find out who changed it",
+			"%s is not the one that is pinned", path)
+	case want == "":
+		d.ok("module", "%s, not pinned (its sha256 is %s)", path, got)
+	default:
+		d.ok("module", "%s, as pinned", path)
+	}
+}
+
+// checkTokenStore looks at SoftHSM's folder of tokens.
+func (d *doctor) checkTokenStore(conf string) {
+	if conf == "" {
+		return
+	}
+	f, err := os.Open(conf)
+	if err != nil {
+		d.fail("token store", "SOFTHSM2_CONF of the driver's env must name SoftHSM's configuration", "%v", err)
+		return
+	}
+	defer func() { _ = f.Close() }()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		name, value, _ := strings.Cut(lines.Text(), "=")
+		if strings.TrimSpace(name) != "directories.tokendir" {
+			continue
+		}
+		dir := strings.TrimSpace(value)
+		tokens, err := os.ReadDir(dir)
+		switch {
+		case err != nil:
+			d.fail("token store", "restore the folder from a backup: the keys are in it", "%v", err)
+		case len(tokens) == 0:
+			d.fail("token store", "initialise a token with softhsm2-util --init-token, or let keyside up do it", "%s holds no token", dir)
+		default:
+			d.ok("token store", "%s holds %d token(s)", dir, len(tokens))
+		}
+		return
+	}
+	d.fail("token store", "add the line to SoftHSM's configuration", "%s has no directories.tokendir", conf)
+}
+
+func (d *doctor) checkKeyFile(path string) {
+	info, err := os.Stat(path)
+	switch {
+	case isMissing(err):
+		d.unknown("key file", "", "%s is not there yet; the driver makes it when it starts", path)
+	case err != nil:
+		d.fail("key file", "make it readable for the user that runs the driver", "%v", err)
+	case info.Mode().Perm()&0o077 != 0:
+		d.fail("key file", "chmod 600 "+path, "%s can be read by others (mode %04o)", path, info.Mode().Perm())
+	default:
+		d.ok("key file", "%s", path)
+	}
+}
+
+// checkSidecar looks at the sockets, and reports whether a sidecar answers.
+func (d *doctor) checkSidecar(ctx context.Context) bool {
+	if via := d.sidecar.HSM.Via; via != nil {
+		d.checkSocket(ctx, "hsmd socket", via.Socket, via.UID, "start hsmd: keyside hsmd --config hsmd.yaml, or keyside up")
+	}
+	if d.socket == "" {
+		d.socket = d.sidecar.Socket
+	}
+	running := d.checkSocket(ctx, "kms socket", d.socket, -1, "start the sidecar: keyside sidecar --config sidecar.yaml, or keyside up")
+	if uid := int64(os.Getuid()); running && uid != d.sidecar.Owner {
+		d.fail("caller", "run it as the owner, or change owner in sidecar.yaml", "you are uid %d and the owner is uid %d: every request of yours is refused", uid, d.sidecar.Owner)
+	} else {
+		d.ok("caller", "uid %d, owner is uid %d", uid, d.sidecar.Owner)
+	}
+	return running
+}
+
+// checkSocket connects to a socket and looks at who serves it; wantUID -1 accepts anybody.
+func (d *doctor) checkSocket(ctx context.Context, check, path string, wantUID int64, start string) bool {
+	ctx, cancel := within(ctx)
+	defer cancel()
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
+	switch {
+	case isMissing(err):
+		d.fail(check, start, "%s is not there: nothing runs", path)
+	case errors.Is(err, unix.ECONNREFUSED):
+		d.fail(check, start+"; it removes the old socket by itself", "%s is left over from a process that is gone", path)
+	case errors.Is(err, unix.EACCES):
+		d.fail(check, "join the socket's group, or change socket_mode and socket_group", "you may not connect to %s", path)
+	case err != nil:
+		d.fail(check, start, "%v", err)
+	}
+	if err != nil {
+		return false
+	}
+	defer func() { _ = conn.Close() }()
+	caller, err := peer.Creds(conn)
+	switch {
+	case err != nil || !caller.Known:
+		d.fail(check, "", "the kernel does not say who serves %s", path)
+		return false
+	case wantUID >= 0 && int64(caller.UID) != wantUID && caller.UID != 0:
+		d.fail(check, "correct hsm.via.uid, or find out who serves the socket", "%s is served by uid %d and not by uid %d", path, caller.UID, wantUID)
+		return false
+	}
+	d.ok(check, "%s, served by pid %d of uid %d", path, caller.PID, caller.UID)
+	return true
+}
+
+// checkDatabase looks at the folder and its lock, which the sidecar alone must hold.
+func (d *doctor) checkDatabase(running bool) {
+	dir := d.sidecar.Data
+	if d.checkWritable("database", dir) {
+		return
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		d.fail("database", "make it readable for the user that runs the sidecar", "%v", err)
+		return
+	}
+	defer func() { _ = f.Close() }()
+	locked := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil
+	switch {
+	case locked && !running:
+		pid, _ := os.ReadFile(filepath.Join(dir, "LOCK"))
+		d.fail("database", "stop that process, or give this sidecar a data folder of its own", "%s is in use by another process (pid %s)", dir, strings.TrimSpace(string(pid)))
+	case locked:
+		d.ok("database", "%s, in use by the sidecar", dir)
+	default:
+		d.ok("database", "%s", dir)
+	}
+}
+
+// checkAudit looks at the folder, and where nothing runs whether the log is what it was: a sidecar does not start on another.
+func (d *doctor) checkAudit(ctx context.Context, running bool) {
+	dir := d.sidecar.Audit.Dir
+	if d.checkWritable("audit", dir) {
+		return
+	}
+	if running || !fileExists(d.sidecar.Data) {
+		d.ok("audit", "%s", dir)
+		return
+	}
+	report, _, err := sidecar.AuditFiles{Audit: dir, Data: d.sidecar.Data}.Verify(ctx, nil)
+	switch {
+	case err != nil:
+		d.unknown("audit", "keyside audit verify looks further", "%s: %v", dir, err)
+	case !report.OK():
+		worst := report.Findings[slices.IndexFunc(report.Findings, func(f audit.Finding) bool { return f.Accepted == "" })]
+		d.fail("audit", "keyside audit verify --config SIDECAR.YAML says all; restore the files from where they were copied to, or see keyside audit "+
+			"accept-loss", "%s is not what it was: %s", dir, worst)
+	default:
+		d.ok("audit", "%s, records %d to %d verify", dir, report.First, report.Records)
+	}
+}
+
+// minFree is how little room on the disk is worth a warning, bytes.
+const minFree = 100 << 20
+
+// checkWritable looks whether a folder, or the one that it will be made in, is writable and has room. It reports whether
+// it said something.
+func (d *doctor) checkWritable(check, dir string) bool {
+	at := dir
+	if !fileExists(dir) {
+		at = filepath.Dir(dir)
+	}
+	if err := unix.Access(at, unix.W_OK|unix.X_OK); err != nil {
+		d.fail(check, "make it writable for the user that runs the sidecar; this was tried as uid "+fmt.Sprint(os.Getuid()), "%s: %v", at, err)
+		return true
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(at, &st); err == nil && st.Bavail*uint64(st.Bsize) < minFree {
+		d.fail(check, "make room: without it nothing is recorded and so nothing is done", "less than %d MiB are free for %s", minFree>>20, dir)
+		return true
+	}
+	if at != dir {
+		d.unknown(check, "", "%s is not there yet; the sidecar makes it when it starts", dir)
+		return true
+	}
+	return false
+}
+
+// checkHealth asks the running sidecar, whose answer includes a real operation of the HSM.
+func (d *doctor) checkHealth(ctx context.Context) {
+	ctx, cancel := within(ctx)
+	defer cancel()
+	c := client.New(d.socket)
+	defer c.Close()
+	health, err := c.Health(ctx)
+	if err != nil {
+		d.fail("health", "look at the sidecar's log", "%v", err)
+		return
+	}
+	for _, name := range []string{"store", "audit", "hsm"} {
+		if state := health.Checks[name]; state != statusOK {
+			d.fail("health "+name, "look at the log of the sidecar and, for the HSM, of hsmd; keyside hsm status shows the last error", "%s", state)
+		}
+	}
+	status, err := c.HSMStatus(ctx)
+	if err != nil {
+		d.unknown("hsm", "", "its status is for the owner: %s", oneLine(err))
+		return
+	}
+	for _, layer := range status.Layers {
+		for _, m := range layer.Members {
+			if m.State != "ready" {
+				d.fail("hsm", "look at the log of the process; it is started again by itself", "%s: %s is %s: %s", layer.Layer, m.Name, m.State, verb.Dash(m.LastError))
+			}
+		}
+	}
+	if health.OK() {
+		d.ok("canary", "tenant %s: the HSM has its keys and does real operations", health.Tenant)
+	}
+}
+
+// checkProbe starts the driver itself, where nothing runs and the operator allows the login.
+func (d *doctor) checkProbe(ctx context.Context) {
+	drivers := d.drivers()
+	if !d.probe || len(drivers) == 0 {
+		d.unknown("canary", "keyside doctor --probe starts the driver and logs in once to see", "nothing runs, so token and keys were not looked at")
+		return
+	}
+	for _, c := range drivers {
+		ctx, cancel := context.WithTimeout(ctx, startTimeout)
+		err := probeDriver(ctx, c, d.sidecar.Tenant)
+		cancel()
+		if err != nil {
+			d.fail("canary", probeFix(err), "%s: %s", c.Name, oneLine(err))
+		} else {
+			d.ok("canary", "%s: tenant %s has its keys and they work", c.Name, d.sidecar.Tenant)
+		}
+	}
+}
+
+func probeDriver(ctx context.Context, c plugins.Config, tenant string) error {
+	p, err := plugins.Start(ctx, c, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	_, err = p.DescribeTenant(ctx, &driver.DescribeTenantRequest{Tenant: tenant})
+	if err == nil {
+		err = p.Health(ctx, tenant)
+	}
+	return errors.Join(err, p.Close(ctx))
+}
+
+// probeFix says what to do about a driver's error.
+func probeFix(err error) string {
+	switch driver.CodeOf(err) {
+	case driver.PINIncorrect:
+		return "correct the PIN where the credential comes from; do not try again before, attempts are counted by the token"
+	case driver.PINLocked:
+		return "the token is locked: the security officer has to unlock it"
+	case driver.TenantUnknown:
+		return "make the tenant's keys: keyside root init --generate --config sidecar.yaml"
+	case driver.KeyUnavailable:
+		return "restore the token from its backup: one of the tenant's keys is gone"
+	}
+	return "see what the error says; the driver's log says more: keyside hsmd or keyside sidecar in the foreground"
+}

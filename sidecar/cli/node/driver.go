@@ -1,0 +1,153 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/keyside/keyside/plugins"
+	"github.com/keyside/keyside/plugins/drivertest"
+	"github.com/keyside/keyside/sidecar/cli/verb"
+)
+
+func driverCommand(processes []*cobra.Command) *cobra.Command {
+	group := &cobra.Command{Use: "driver", Short: "check a driver"}
+	group.AddCommand(append(processes, driverCheck())...)
+	return group
+}
+
+// checkOptions are the flags of driver check.
+type checkOptions struct {
+	command, sum, kind, settings, credential string
+	tenant, other                            string
+	env                                      map[string]string
+	json, verbose                            bool
+}
+
+func driverCheck() *cobra.Command {
+	o := checkOptions{}
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "run the conformance kit against a driver",
+		Long: `Run the conformance kit against a driver, as a process as hsmd would run it: a binary (--command), or one of the built-in
+drivers (--kind pkcs11, with the settings that hsmd.yaml would have; --kind soft needs nothing). The kit makes keys for
+its tenants on the token and leaves them there, so use a token for tests.`,
+		Example: `  keyside driver check --kind soft`,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return runDriverCheck(cmd.Context(), o, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.command, "command", "", "the driver's binary")
+	f.StringVar(&o.sum, "sha256", "", "its pinned checksum (default: the binary's own)")
+	f.StringVar(&o.kind, "kind", "", "soft or pkcs11: check a built-in driver")
+	f.StringVar(&o.settings, "settings", "", "YAML file with the driver's settings")
+	f.StringVar(&o.credential, "credential-file", "", "file with the PIN or passphrase, readable by you alone")
+	f.StringToStringVar(&o.env, "env", nil, "the driver's environment, name=value[,name=value]")
+	f.StringVar(&o.tenant, "tenant", "drivertest", "tenant to make keys for")
+	f.StringVar(&o.other, "other-tenant", "drivertest-other", "second tenant, to show that the two are apart; empty: leave that out")
+	f.BoolVar(&o.json, "json", false, "print JSON for programs")
+	f.BoolVar(&o.verbose, "verbose", false, "show the driver's log")
+	return cmd
+}
+
+func runDriverCheck(ctx context.Context, o checkOptions, stdout, stderr io.Writer) (err error) {
+	config, cleanup, err := o.config()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, cleanup()) }()
+	log := slog.New(slog.DiscardHandler)
+	if o.verbose {
+		log = slog.New(slog.NewTextHandler(stderr, nil))
+	}
+	process, err := plugins.Start(ctx, config, log)
+	if err != nil {
+		return fmt.Errorf("the driver does not start: %w; --verbose shows its log", err)
+	}
+	defer func() { _ = process.Close(context.WithoutCancel(ctx)) }()
+	kit := drivertest.Config{Driver: process, Tenant: o.tenant, OtherTenant: o.other, Drain: true}
+	if !o.json {
+		kit.Progress = func(c drivertest.Outcome) {
+			fmt.Fprintf(stdout, "%-4s  %-32s  %7s  %s\n", c.Status, c.Name, c.Took.Round(time.Millisecond), c.Detail)
+		}
+	}
+	report := drivertest.Check(ctx, kit)
+	if o.json {
+		if err := verb.PrintJSON(stdout, report); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintf(stdout, "\n%d passed, %d left out, %d failed\n", report.Count(drivertest.Pass), report.Count(drivertest.Skip), report.Count(drivertest.Fail))
+	}
+	if !report.Passed() {
+		return verb.Failf(verb.ExitBadData, "the driver does not keep the contract")
+	}
+	return nil
+}
+
+// config makes of the flags what hsmd.yaml would say. The soft driver gets a key file of its own when none is named.
+func (o *checkOptions) config() (config plugins.Config, cleanup func() error, err error) {
+	cleanup = func() error { return nil }
+	config = plugins.Config{Name: "checked", Kind: o.kind, Env: o.env}
+	switch {
+	case (o.command == "") == (o.kind == ""):
+		return config, cleanup, verb.Failf(verb.ExitUsage, "give either --command or --kind")
+	case o.command != "":
+		config.Kind = plugins.KindExternal
+		if config.Command, err = filepath.Abs(o.command); err != nil {
+			return config, cleanup, err
+		}
+		if config.SHA256 = strings.ToLower(o.sum); config.SHA256 == "" {
+			if config.SHA256, err = fileSHA256(config.Command); err != nil {
+				return config, cleanup, err
+			}
+		}
+	}
+	settings, credential := []byte(nil), o.credential
+	if o.settings != "" {
+		if settings, err = os.ReadFile(o.settings); err != nil {
+			return config, cleanup, err
+		}
+	} else if o.kind == plugins.KindSoft {
+		dir, err := os.MkdirTemp("", "keyside-check-")
+		if err != nil {
+			return config, cleanup, err
+		}
+		cleanup = func() error { return os.RemoveAll(dir) }
+		settings = []byte("file: " + filepath.Join(dir, "soft.keys"))
+		if credential == "" {
+			credential = filepath.Join(dir, "passphrase")
+			err = writeAtomic(credential, []byte(randomPIN()))
+		}
+		if err != nil {
+			return config, cleanup, errors.Join(err, cleanup())
+		}
+	}
+	if settings != nil {
+		var doc yaml.Node
+		if err := yaml.Unmarshal(settings, &doc); err != nil || len(doc.Content) == 0 {
+			return config, cleanup, errors.Join(verb.Failf(verb.ExitUsage, "%s is not YAML settings: %w", o.settings, err), cleanup())
+		}
+		config.Settings = *doc.Content[0]
+	}
+	if credential != "" {
+		if config.Credential.File, err = filepath.Abs(credential); err != nil {
+			return config, cleanup, errors.Join(err, cleanup())
+		}
+	}
+	if err := config.Validate(); err != nil {
+		return config, cleanup, errors.Join(verb.Failf(verb.ExitUsage, "%w", err), cleanup())
+	}
+	return config, cleanup, nil
+}

@@ -1,0 +1,63 @@
+package verb
+
+import (
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+
+	client "github.com/keyside/keyside/sidecar/client/old"
+)
+
+// TestEach reports on every key, and fails when one does.
+func TestEach(t *testing.T) {
+	refused, missing := &client.Error{Status: 400, Code: "KMS.1201"}, &client.Error{Status: 404, Code: "KMS.0207"}
+	for _, c := range []struct {
+		errs []error
+		want int
+	}{
+		{[]error{nil, nil}, ExitOK},
+		{[]error{refused}, ExitRefused},
+		{[]error{nil, refused}, ExitRefused},
+		{[]error{refused, nil, refused}, ExitRefused},
+		{[]error{refused, missing}, ExitFailure},
+	} {
+		for _, asJSON := range []bool{false, true} {
+			var keys []Named
+			for i := range c.errs {
+				keys = append(keys, Named{string(rune('a' + i)), &client.Key{ID: "id"}})
+			}
+			cmd := &cobra.Command{}
+			var stdout, stderr strings.Builder
+			cmd.SetOut(&stdout)
+			cmd.SetErr(&stderr)
+			i := 0
+			err := (&Session{JSON: asJSON}).each(cmd, keys, func(_ Named, r *Result) error {
+				r.State = "Enabled"
+				i++
+				return c.errs[i-1]
+			})
+			if ExitCode(err) != c.want {
+				t.Errorf("%v: %v", c.errs, err)
+			}
+			for j, e := range c.errs {
+				said := strings.Contains(stderr.String(), keys[j].name+": ")
+				if (e != nil && len(c.errs) > 1) != said {
+					t.Errorf("%v: standard error is %q", c.errs, stderr.String())
+				}
+			}
+			if asJSON && strings.Count(stdout.String(), `"key":`) != len(c.errs) {
+				t.Errorf("%v: %s", c.errs, stdout.String())
+			}
+		}
+	}
+}
+
+// TestInterruptible reads to the end what nothing interrupts.
+func TestInterruptible(t *testing.T) {
+	got, err := io.ReadAll(interruptible{t.Context(), strings.NewReader("hello")})
+	if err != nil || string(got) != "hello" {
+		t.Errorf("undisturbed: %q, %v", got, err)
+	}
+}
