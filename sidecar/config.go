@@ -4,10 +4,13 @@ package sidecar
 
 import (
 	"bytes"
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -17,38 +20,40 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/keyside/keyside/hsmd"
 	"github.com/keyside/keyside/hsmd/peer"
 	"github.com/keyside/keyside/hsmd/telemetry"
 	"github.com/keyside/keyside/plugins"
 	"github.com/keyside/keyside/plugins/driver"
 	"github.com/keyside/keyside/sidecar/audit"
+	"github.com/keyside/keyside/sidecar/edge"
 	"github.com/keyside/keyside/sidecar/kms"
 )
 
 // Config is a sidecar's configuration. deploy/sidecar.example.yaml documents every key.
 type Config struct {
-	Socket         string            `yaml:"socket"`
-	SocketMode     FileMode          `yaml:"socket_mode"`
-	SocketGroup    string            `yaml:"socket_group"`
-	Listen         string            `yaml:"listen"` // loopback address and port, or empty
-	TLS            TLSConfig         `yaml:"tls"`    // of listen
-	Connections    ConnectionsConfig `yaml:"connections"`
-	Data           string            `yaml:"data"`
-	Audit          AuditConfig       `yaml:"audit"`
-	Tenant         string            `yaml:"tenant"`
-	Owner          int64             `yaml:"owner"` // uid of the administrator
-	Principals     []Principal       `yaml:"principals"`
-	SignedOnSocket bool              `yaml:"signed_on_socket"` // whether access keys and tokens are good on the socket, too
-	Policy         PolicyConfig      `yaml:"policy"`
-	HSM            HSMConfig         `yaml:"hsm"`
-	Limits         kms.Limits        `yaml:"limits"`
-	Import         ImportConfig      `yaml:"import"`
-	RequestTimeout time.Duration     `yaml:"request_timeout"`
-	DrainTimeout   time.Duration     `yaml:"drain_timeout"`
-	Huawei         HuaweiConfig      `yaml:"huawei"`
-	Telemetry      telemetry.Config  `yaml:"telemetry"`
-	Procs          int               `yaml:"procs"`        // GOMAXPROCS; 0: as many as help
-	MemoryLimit    int               `yaml:"memory_limit"` // MiB at which the collector works harder
+	Socket         string                 `yaml:"socket"`
+	SocketMode     FileMode               `yaml:"socket_mode"`
+	SocketGroup    string                 `yaml:"socket_group"`
+	Listen         string                 `yaml:"listen"` // loopback address and port, or empty
+	TLS            edge.TLSConfig         `yaml:"tls"`    // of listen
+	Connections    edge.ConnectionsConfig `yaml:"connections"`
+	Data           string                 `yaml:"data"`
+	Audit          AuditConfig            `yaml:"audit"`
+	Tenant         string                 `yaml:"tenant"`
+	Owner          int64                  `yaml:"owner"` // uid of the administrator
+	Principals     []Principal            `yaml:"principals"`
+	SignedOnSocket bool                   `yaml:"signed_on_socket"` // whether access keys and tokens are good on the socket, too
+	Policy         PolicyConfig           `yaml:"policy"`
+	HSM            HSMConfig              `yaml:"hsm"`
+	Limits         kms.Limits             `yaml:"limits"`
+	Import         ImportConfig           `yaml:"import"`
+	RequestTimeout time.Duration          `yaml:"request_timeout"`
+	DrainTimeout   time.Duration          `yaml:"drain_timeout"`
+	Huawei         HuaweiConfig           `yaml:"huawei"`
+	Telemetry      telemetry.Config       `yaml:"telemetry"`
+	Procs          int                    `yaml:"procs"`        // GOMAXPROCS; 0: as many as help
+	MemoryLimit    int                    `yaml:"memory_limit"` // MiB at which the collector works harder
 
 	// Clock is what the process takes for the time, nil for the system's. No file sets it: it is for tests in which keys
 	// come due.
@@ -115,6 +120,22 @@ type HSMConfig struct {
 	Canary     time.Duration   `yaml:"canary"` // how often one real operation proves that the HSM works
 }
 
+// name is the driver's name.
+func (h *HSMConfig) name() string {
+	if h.Driver != nil {
+		return h.Driver.Name
+	}
+	return cmp.Or(h.Via.Name, "hsmd")
+}
+
+// Dial starts the driver process, or connects to hsmd.
+func (h *HSMConfig) Dial(ctx context.Context, log *slog.Logger) (hsmd.Backend, error) {
+	if h.Via != nil {
+		return hsmd.Dial(ctx, h.Via.Socket, h.Via.Name, int(h.Via.UID))
+	}
+	return plugins.Start(ctx, *h.Driver, log)
+}
+
 // Via is hsmd as the sidecar reaches it.
 type Via struct {
 	Socket string `yaml:"socket"`
@@ -156,7 +177,7 @@ const unset = -1
 func defaults() Config {
 	return Config{
 		SocketMode: 0o660, Audit: AuditConfig{Sync: true, FileSize: audit.DefaultMaxFileSize >> 20}, Owner: unset, SignedOnSocket: true, RequestTimeout: 10 * time.Second,
-		Connections:  ConnectionsConfig{Socket: defaultSocketConnections, Listen: defaultPortConnections},
+		Connections:  edge.DefaultConnections,
 		DrainTimeout: 15 * time.Second, HSM: HSMConfig{Canary: 5 * time.Second},
 		Huawei:      HuaweiConfig{Region: "local", ProjectID: "keyside", DomainID: "keyside"},
 		MemoryLimit: 64,
@@ -245,7 +266,7 @@ func (c *Config) Validate() error {
 	check(c.RequestTimeout > 0, "request_timeout", "must be positive")
 	check(c.DrainTimeout > 0, "drain_timeout", "must be positive")
 	for key, n := range map[string]int{"connections.socket": c.Connections.Socket, "connections.listen": c.Connections.Listen} {
-		check(n >= 1 && n <= maxConnections, key, "must be 1 to %d", maxConnections)
+		check(n >= 1 && n <= edge.MaxConnections, key, "must be 1 to %d", edge.MaxConnections)
 	}
 	check(c.Procs >= 0, "procs", "must not be negative")
 	check(c.MemoryLimit >= 16, "memory_limit", "must be 16 MiB or more")

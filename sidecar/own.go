@@ -15,6 +15,7 @@ import (
 	client "github.com/keyside/keyside/sidecar/client/old"
 	"github.com/keyside/keyside/sidecar/dialect"
 	"github.com/keyside/keyside/sidecar/dialect/huawei"
+	"github.com/keyside/keyside/sidecar/hsm"
 	"github.com/keyside/keyside/sidecar/kms"
 )
 
@@ -24,7 +25,7 @@ import (
 // was stolen there makes no new ones.
 type own struct {
 	core    *kms.Service
-	backend *backend
+	backend *hsm.Backend
 	users   *policy.Users
 	project string
 
@@ -174,7 +175,7 @@ func (o *own) hsmStatus(ctx context.Context, x *dialect.Exchange) error {
 	if err := o.core.Admit(ctx, policy.OpHSMStatus); err != nil {
 		return err
 	}
-	return appendJSON(x, o.backend.status(ctx))
+	return appendJSON(x, status(ctx, o.backend))
 }
 
 func appendJSON(x *dialect.Exchange, v any) error {

@@ -14,13 +14,15 @@ import (
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/keyside/keyside/hsmd"
 	"github.com/keyside/keyside/hsmd/telemetry"
-	"github.com/keyside/keyside/plugins/driver"
 	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/audit"
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 	"github.com/keyside/keyside/sidecar/dialect"
 	"github.com/keyside/keyside/sidecar/dialect/huawei"
+	"github.com/keyside/keyside/sidecar/edge"
+	"github.com/keyside/keyside/sidecar/hsm"
 	"github.com/keyside/keyside/sidecar/kms"
 	"github.com/keyside/keyside/sidecar/store"
 )
@@ -59,10 +61,10 @@ type process struct {
 
 	audit   *audit.Log
 	store   *store.Store
-	backend *backend
-	hsm     *hsm
+	backend *hsm.Backend
+	hsm     *hsm.HSM
 	core    *kms.Service
-	health  *health
+	health  *edge.Health
 
 	hangups chan os.Signal // SIGHUPs that came
 
@@ -135,22 +137,28 @@ func (p *process) openAudit(context.Context) error {
 }
 
 func (p *process) openHSM(ctx context.Context) error {
-	b, err := openBackend(&p.cfg, p.log)
+	h := &p.cfg.HSM
+	opts := hsm.Options{
+		Name: h.name(), Start: func(ctx context.Context) (hsmd.Backend, error) { return h.Dial(ctx, p.log) },
+		Tenant: p.cfg.Tenant, Data: p.cfg.Data, MakeTenant: h.Init, QueueDepth: h.QueueDepth, Telemetry: p.cfg.Telemetry.Enabled(), Logger: p.log,
+	}
+	if h.Via != nil {
+		opts.Via = h.Via.Socket
+	} else {
+		opts.Canary = h.Canary // hsmd checks its own drivers
+	}
+	b, err := hsm.Open(opts)
 	if err != nil {
 		return err
 	}
 	p.backend = b
-	p.closer(b.mux.Close)
-	keys, err := p.sealedKeys(ctx)
+	p.closer(b.Close)
+	sealed, err := p.sealedKeys(ctx)
 	if err != nil {
 		return err
 	}
-	description, err := b.ready(ctx, keys)
-	if err != nil {
-		return err
-	}
-	p.hsm = newHSM(b.mux, b.mux, description, p.cfg.Tenant, p.cfg.Telemetry.Enabled(), p.log)
-	return nil
+	p.hsm, err = b.Ready(ctx, sealed)
+	return err
 }
 
 // sealedKeys counts what in the database only the tenant's root keys can open.
@@ -170,14 +178,8 @@ func (p *process) sealedKeys(ctx context.Context) (int, error) {
 }
 
 // openCheckpoints has the audit log's checkpoints signed while the HSM is open.
-func (p *process) openCheckpoints(ctx context.Context) error {
-	tenant, err := retry(ctx, p.backend, func() (*driver.Tenant, error) {
-		return p.backend.mux.DescribeTenant(ctx, &driver.DescribeTenantRequest{Tenant: p.cfg.Tenant})
-	})
-	if err != nil {
-		return p.backend.explain(err)
-	}
-	if err := p.audit.SignCheckpoints(tenant.GetAuditPublicKey(), p.hsm.signAudit); err != nil {
+func (p *process) openCheckpoints(context.Context) error {
+	if err := p.audit.SignCheckpoints(p.hsm.AuditKey(), p.hsm.SignAudit); err != nil {
 		return fmt.Errorf("checkpoints of the audit log: %w", err)
 	}
 	p.closer(func(ctx context.Context) error {
@@ -209,13 +211,15 @@ func (p *process) openCore(ctx context.Context) (err error) {
 }
 
 func (p *process) openHealth(ctx context.Context) error {
-	p.health = newHealth(p.cfg.HSM.Canary, map[string]func(context.Context) error{
-		"store": p.store.Ready,
-		"audit": p.audit.Ready,
-		"hsm":   func(ctx context.Context) error { return p.backend.mux.Health(ctx, p.cfg.Tenant) },
-	}, p.log)
-	p.health.check(ctx)
-	p.closer(p.health.start())
+	var stop func(context.Context) error
+	p.health, stop = edge.StartHealth(ctx, edge.HealthOptions{
+		Interval: p.cfg.HSM.Canary, Logger: p.log,
+		Checks: map[string]func(context.Context) error{"store": p.store.Ready, "audit": p.audit.Ready, "hsm": p.backend.Health},
+		Answer: client.Health{Tenant: p.cfg.Tenant, Huawei: client.Huawei{
+			Region: p.cfg.Huawei.Region, ProjectID: p.cfg.Huawei.ProjectID, DomainID: p.cfg.Huawei.DomainID,
+		}},
+	})
+	p.closer(stop)
 	return nil
 }
 
@@ -263,9 +267,7 @@ func (p *process) handler() (http.Handler, error) {
 	for path, h := range cloud.LookUps() {
 		router.Handle(http.MethodGet, path, h)
 	}
-	router.Handle(http.MethodGet, client.HealthPath, &healthRoute{health: p.health, tenant: p.cfg.Tenant, huawei: client.Huawei{
-		Region: p.cfg.Huawei.Region, ProjectID: p.cfg.Huawei.ProjectID, DomainID: p.cfg.Huawei.DomainID,
-	}})
+	router.Handle(http.MethodGet, client.HealthPath, p.health)
 	p.draining, p.drain = context.WithCancel(context.Background())
 	(&own{
 		core: p.core, backend: p.backend, users: users, project: p.cfg.Huawei.ProjectID, audit: p.audit, log: p.log, draining: p.draining,

@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,6 +24,7 @@ import (
 	"github.com/keyside/keyside/plugins/driver"
 	"github.com/keyside/keyside/plugins/soft"
 	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/edge"
 )
 
 // TestMain lets the test binary be the driver process that plugins starts for kind soft.
@@ -468,52 +472,50 @@ func TestLoopback(t *testing.T) {
 	}
 }
 
-// TestHealthFollows turns to 503 when a check fails, and back, and when nobody has checked for too long.
-func TestHealthFollows(t *testing.T) {
-	var mu sync.Mutex
-	var broken error
-	h := newHealth(time.Hour, map[string]func(context.Context) error{
-		"a": func(context.Context) error { return nil },
-		"b": func(context.Context) error {
-			mu.Lock()
-			defer mu.Unlock()
-			return broken
-		},
-	}, slog.New(slog.DiscardHandler))
-	ask := func() (int, string) {
-		w := &answer{header: http.Header{}}
-		(&healthRoute{health: h, tenant: "t"}).ServeHTTP(w, nil)
-		return w.status, w.body.String()
-	}
-	expect := func(status int, text string) {
-		t.Helper()
-		if s, b := ask(); s != status || !strings.Contains(b, text) {
-			t.Errorf("%d %s, want %d with %s", s, b, status, text)
+// TestLoopbackTLS holds the port with TLS to the same guard and the same need for credentials as without.
+func TestLoopbackTLS(t *testing.T) {
+	n := newNode(t)
+	n.cfg.Listen = freePort(t)
+	n.cfg.TLS = edge.TLSConfig{Certificate: filepath.Join(n.dir, "crt"), Key: filepath.Join(n.dir, "key")}
+	other := httptest.NewTLSServer(http.NotFoundHandler()) // whose certificate is for 127.0.0.1, too
+	defer other.Close()
+	pair := other.TLS.Certificates[0]
+	key := must(x509.MarshalPKCS8PrivateKey(pair.PrivateKey))
+	for path, block := range map[string]*pem.Block{
+		n.cfg.TLS.Certificate: {Type: "CERTIFICATE", Bytes: pair.Certificate[0]}, n.cfg.TLS.Key: {Type: "PRIVATE KEY", Bytes: key},
+	} {
+		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
 		}
 	}
-	h.check(t.Context())
-	expect(200, `"b":"ok"`)
-	broken = errors.New("secret cause")
-	h.check(t.Context())
-	expect(503, `"b":"unavailable"`)
-	broken = nil
-	h.check(t.Context())
-	expect(200, `"status":"ok"`)
-	r := *h.last.Load()
-	r.until = time.Now().Add(-time.Second)
-	h.last.Store(&r)
-	expect(503, `"status":"unavailable"`) // nobody has looked for too long
+	c, _ := n.run()
+	token := must(c.CreateToken(t.Context(), "", 0)).Token
+	for _, want := range []struct {
+		host, origin, token string
+		status              int
+	}{
+		{"", "", token, 200}, {"", "", "", 401}, {"evil.example.com", "", token, 403}, {"", "https://evil.example.com", token, 403},
+	} {
+		req, err := http.NewRequest(http.MethodPost, "https://"+n.cfg.Listen+"/v1.0/keyside/kms/list-keys", strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = want.host
+		for name, value := range map[string]string{"Origin": want.origin, "X-Auth-Token": want.token} {
+			if value != "" {
+				req.Header.Set(name, value)
+			}
+		}
+		res, err := other.Client().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		if res.StatusCode != want.status {
+			t.Errorf("%+v: %d", want, res.StatusCode)
+		}
+	}
 }
-
-type answer struct {
-	header http.Header
-	status int
-	body   bytes.Buffer
-}
-
-func (a *answer) Header() http.Header         { return a.header }
-func (a *answer) WriteHeader(status int)      { a.status = status }
-func (a *answer) Write(b []byte) (int, error) { return a.body.Write(b) }
 
 // TestUnserved: a request of a web page, and one for what nothing serves, is refused and on record.
 func TestUnserved(t *testing.T) {

@@ -5,19 +5,18 @@ import (
 
 	"github.com/keyside/keyside/plugins/driver"
 	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/hsm"
 )
 
 // status collects what each layer knows from memory.
-func (b *backend) status(ctx context.Context) *client.HSMStatus {
-	out := &client.HSMStatus{Driver: b.name(), Layers: []client.Members{layer(ctx, "sidecar", b.mux)}}
-	if d, err := b.mux.Describe(ctx); err == nil {
+func status(ctx context.Context, b *hsm.Backend) *client.HSMStatus {
+	out := &client.HSMStatus{Driver: b.Name(), Via: b.Via()}
+	layers := b.Layers()
+	if d, err := layers[0].Driver.Describe(ctx); err == nil {
 		out.Vendor = d.GetVendor()
 	}
-	if b.cfg.HSM.Via != nil {
-		out.Via = b.cfg.HSM.Via.Socket
-		if current := b.current.Load(); current != nil {
-			out.Layers = append(out.Layers, layer(ctx, "hsmd", *current))
-		}
+	for _, l := range layers {
+		out.Layers = append(out.Layers, layer(ctx, l.Name, l.Driver))
 	}
 	return out
 }

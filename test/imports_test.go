@@ -48,6 +48,9 @@ var mayImport = []importRule{
 		"github.com/decred/dcrd/dcrec/secp256k1/v4/..."}},
 	{"sidecar/dialect", []string{module + "/sidecar/kms", module + "/policy", "github.com/gorilla/mux", "github.com/google/uuid",
 		"github.com/go-json-experiment/json/..."}},
+	{"sidecar/edge", []string{module + "/hsmd/peer", module + "/sidecar/client", module + "/sidecar/dialect", "github.com/go-json-experiment/json", "golang.org/x/sys/..."}},
+	{"sidecar/hsm", []string{module + "/hsmd", module + "/hsmd/telemetry", module + "/plugins/driver",
+		module + "/sidecar/kms", "go.opentelemetry.io/otel/trace"}},
 	{"sidecar/dialect/huawei", []string{module + "/sidecar/dialect", module + "/sidecar/kms", module + "/policy"}},
 }
 
@@ -59,6 +62,10 @@ var never = [][2]string{
 	{"sidecar/kms", "plugins/..."},
 	{"sidecar/dialect/...", "plugins/..."},
 	{"sidecar/dialect/...", "sidecar/store"},
+	{"sidecar/edge", "sidecar/store"},
+	{"sidecar/edge", "plugins/..."},
+	{"sidecar/hsm", "sidecar/dialect/..."},
+	{"sidecar/hsm", "sidecar/store"},
 	{"sidecar/client", "sidecar/store"},
 	{"sidecar/client", "plugins/..."},
 }

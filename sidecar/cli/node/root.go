@@ -9,8 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/keyside/keyside/hsmd"
-	"github.com/keyside/keyside/plugins"
 	"github.com/keyside/keyside/plugins/driver"
 	"github.com/keyside/keyside/sidecar"
 	"github.com/keyside/keyside/sidecar/cli/verb"
@@ -48,7 +46,7 @@ database has keys: those were sealed under the old root, so restore the token in
 func initRoot(ctx context.Context, c *sidecar.Config, stdout, stderr io.Writer) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	backend, err := openBackend(ctx, c, slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	backend, err := c.HSM.Dial(ctx, slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	if err != nil {
 		return verb.Failf(verb.ExitUnavailable, "the HSM does not open: %w; keyside doctor looks further", err)
 	}
@@ -59,12 +57,4 @@ func initRoot(ctx context.Context, c *sidecar.Config, stdout, stderr io.Writer) 
 	}
 	_, err = fmt.Fprintf(stdout, "tenant %s has root %d, a mac key and an audit key\n", tenant.GetName(), tenant.GetRoots())
 	return err
-}
-
-// openBackend opens what the sidecar would put below itself.
-func openBackend(ctx context.Context, c *sidecar.Config, log *slog.Logger) (hsmd.Backend, error) {
-	if via := c.HSM.Via; via != nil {
-		return hsmd.Dial(ctx, via.Socket, via.Name, int(via.UID))
-	}
-	return plugins.Start(ctx, *c.HSM.Driver, log)
 }

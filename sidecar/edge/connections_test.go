@@ -1,23 +1,21 @@
-package sidecar
+package edge
 
 import (
 	"bufio"
+	"log/slog"
 	"net"
 	"net/http"
-	"strings"
 	"testing"
 	"time"
-
-	client "github.com/keyside/keyside/sidecar/client/old"
 )
 
 // TestConnections opens more connections to the port than it takes: the others wait, the socket is none the worse, and those
 // that wait are served when one ends.
 func TestConnections(t *testing.T) {
-	n := newNode(t)
-	n.cfg.Listen = freePort(t)
-	n.cfg.Connections = ConnectionsConfig{Socket: 3, Listen: 2}
-	_, stop := n.run()
+	log := make(logLines, 100)
+	opts, stop := serve(t, Options{
+		Listen: freePort(t), Connections: ConnectionsConfig{Socket: 3, Listen: 2}, Logger: slog.New(slog.NewTextHandler(log, nil)),
+	})
 	dial := func(network, address string) net.Conn {
 		t.Helper()
 		conn, err := net.Dial(network, address)
@@ -39,24 +37,22 @@ func TestConnections(t *testing.T) {
 		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		return err == nil && resp.StatusCode == http.StatusOK
 	}
-	first, second := dial("tcp", n.cfg.Listen), dial("tcp", n.cfg.Listen)
+	first, second := dial("tcp", opts.Listen), dial("tcp", opts.Listen)
 	for _, conn := range []net.Conn{first, second} {
 		if ask(conn); !answered(conn, 20*time.Second) {
 			t.Error("a connection within the bound is not served")
 		}
 	}
-	third := dial("tcp", n.cfg.Listen)
+	third := dial("tcp", opts.Listen)
 	if ask(third); answered(third, 100*time.Millisecond) {
 		t.Error("a connection over the bound is served")
 	}
-	c := client.New(n.cfg.Socket)
-	defer c.Close()
 	for range 10 { // each closed again
-		other := client.New(n.cfg.Socket)
-		if _, err := other.CountKeys(t.Context()); err != nil {
-			t.Errorf("the socket: %v", err)
+		other := dial("unix", opts.Socket)
+		if ask(other); !answered(other, 20*time.Second) {
+			t.Error("a connection to the socket is not served")
 		}
-		other.Close()
+		_ = other.Close()
 	}
 	_ = first.Close()
 	if !answered(third, 20*time.Second) {
@@ -65,7 +61,7 @@ func TestConnections(t *testing.T) {
 	if err := stop(); err != nil {
 		t.Error(err)
 	}
-	if !strings.Contains(n.log.String(), "no more connections are accepted") {
+	if !log.have("connection limit reached") {
 		t.Error("the log does not say so")
 	}
 }

@@ -1,4 +1,4 @@
-package sidecar
+package edge
 
 import (
 	"crypto/tls"

@@ -1,4 +1,4 @@
-package sidecar
+package hsm
 
 import (
 	"bytes"
@@ -68,7 +68,7 @@ func TestHSMTranslates(t *testing.T) {
 	var log bytes.Buffer
 	s := &scripted{result: &driver.Result{Iv: []byte("iv"), Data: []byte("data"), Plaintext: []byte("plain")}}
 	h := newHSM(s, s, &driver.Description{Name: "d", Keys: []*driver.Capability{{Spec: driver.AES256, Usage: driver.EncryptDecrypt}}},
-		"acme", false, slog.New(slog.NewTextHandler(&log, nil)))
+		&driver.Tenant{Name: "acme"}, false, slog.New(slog.NewTextHandler(&log, nil)))
 	ref := kms.KeyRef{ID: kms.KeyID{1}, Version: 3, Spec: kms.AES256, Usage: kms.EncryptDecrypt, Sealed: []byte("sealed")}
 	plain, iv, data, err := h.DataKey(t.Context(), ref, 32, []byte("aad"))
 	want := &driver.Op{
@@ -122,7 +122,7 @@ func TestHSMByAlgorithm(t *testing.T) {
 		{Spec: driver.HMAC384, Usage: driver.GenerateVerifyMAC, Algorithms: []driver.Algorithm{driver.HMACSHA384}},
 	}
 	s := &scripted{result: &driver.Result{Data: []byte("answer")}}
-	h := newHSM(s, s, &driver.Description{Name: "d", Keys: keys}, "acme", false, slog.New(slog.DiscardHandler))
+	h := newHSM(s, s, &driver.Description{Name: "d", Keys: keys}, &driver.Tenant{Name: "acme"}, false, slog.New(slog.DiscardHandler))
 	ref := func(spec kms.KeySpec, usage kms.KeyUsage) kms.KeyRef {
 		return kms.KeyRef{ID: kms.KeyID{1}, Version: 1, Spec: spec, Usage: usage, Sealed: []byte("sealed")}
 	}
@@ -191,7 +191,7 @@ func (d *destroyed) DestroyKey(_ context.Context, req *driver.DestroyKeyRequest)
 
 func TestHSMDestroysKeys(t *testing.T) {
 	d := new(destroyed)
-	h := newHSM(d, nil, &driver.Description{}, "acme", false, slog.New(slog.DiscardHandler))
+	h := newHSM(d, nil, &driver.Description{}, &driver.Tenant{Name: "acme"}, false, slog.New(slog.DiscardHandler))
 	ref := kms.KeyRef{ID: kms.KeyID{1}, Version: 2, Spec: kms.AES256, Usage: kms.EncryptDecrypt, Sealed: []byte("sealed")}
 	want := &driver.DestroyKeyRequest{Tenant: "acme", Sealed: []byte("sealed"), Key: identity(&ref)}
 	if err := h.DestroyKey(t.Context(), ref); err != nil || !proto.Equal(d.req, want) {
@@ -233,7 +233,7 @@ func TestHSMImports(t *testing.T) {
 	h := newHSM(i, nil, &driver.Description{
 		ImportAlgorithms: []driver.Algorithm{driver.PKCS1v15, driver.OAEPSHA1, driver.OAEPSHA256, driver.RSAAESKeyWrapSHA1, driver.RSAAESKeyWrapSHA256},
 		WrappingSpecs:    []driver.KeySpec{driver.RSA2048, driver.RSA4096},
-	}, "acme", false, slog.New(slog.DiscardHandler))
+	}, &driver.Tenant{Name: "acme"}, false, slog.New(slog.DiscardHandler))
 	if can := h.Imports(); len(can.Algorithms) != 5 || len(can.Specs) != 2 {
 		t.Errorf("it can import by %v", can)
 	}

@@ -1,0 +1,47 @@
+package edge
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/keyside/keyside/hsmd/peer"
+)
+
+// listen opens the Unix socket and, if configured, the loopback port.
+func listen(opts *Options) ([]*limited, error) {
+	ln, err := peer.Listen(opts.Socket, opts.SocketMode, opts.SocketGroup)
+	if err != nil {
+		return nil, err
+	}
+	socket := limit(peer.Watch(ln), opts.Connections.Socket, opts.Logger)
+	if opts.Listen == "" {
+		return []*limited{socket}, nil
+	}
+	port, err := listenPort(opts)
+	if err != nil {
+		return nil, errors.Join(err, ln.Close())
+	}
+	return []*limited{socket, limit(port, opts.Connections.Listen, opts.Logger)}, nil
+}
+
+// listenPort opens the loopback port, with TLS if a certificate is configured.
+func listenPort(opts *Options) (net.Listener, error) {
+	var secure *tls.Config
+	if opts.TLS.Enabled() {
+		c, err := openCertificates(opts.TLS, opts.Logger)
+		if err != nil {
+			return nil, err
+		}
+		secure = c.config()
+	}
+	port, err := net.Listen("tcp", opts.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	if secure != nil {
+		port = tls.NewListener(port, secure)
+	}
+	return port, nil
+}
