@@ -3,7 +3,6 @@ package test
 import (
 	"flag"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
@@ -15,7 +14,7 @@ import (
 	"github.com/keyside/keyside/sidecar/dialect/huawei"
 )
 
-var update = flag.Bool("update", false, "write the README's table of operations anew")
+var update = flag.Bool("update", false, "write the generated parts of the pages")
 
 // dialects are the columns of the table of operations.
 var dialects = []struct {
@@ -31,32 +30,9 @@ var verbs = map[policy.Operation]string{
 	policy.OpDeleteCredential: "credential delete", policy.OpCreateToken: "credential token", policy.OpCanI: "can-i", policy.OpCanIForOthers: "can-i",
 }
 
-const (
-	tableBegin = "<!-- operations: written by \"go test ./test -run TestCoverage -update\" -->\n"
-	tableEnd   = "<!-- end -->\n"
-)
-
-// TestCoverage holds the README's table of operations to the routes of the dialects.
+// TestCoverage checks that docs/operations.md lists the routes of the dialects.
 func TestCoverage(t *testing.T) {
-	text, err := os.ReadFile("../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	head, rest, ok := strings.Cut(string(text), tableBegin)
-	_, tail, end := strings.Cut(rest, tableEnd)
-	if !ok || !end {
-		t.Fatal("the README has no markers for the table of operations")
-	}
-	want := head + tableBegin + operationsTable(t) + tableEnd + tail
-	switch {
-	case want == string(text):
-	case *update:
-		if err := os.WriteFile("../README.md", []byte(want), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	default:
-		t.Error("the README's table of operations is stale: go test ./test -run TestCoverage -update")
-	}
+	generated(t, "../docs/operations.md", "operations", "TestCoverage", operationsTable(t))
 }
 
 // operationsTable renders which operation each dialect serves, and where. What none does is a matter of the command line

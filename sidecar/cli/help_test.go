@@ -43,42 +43,6 @@ func TestHelp(t *testing.T) {
 	})
 }
 
-// command finds the commands that the README names.
-var command = regexp.MustCompile("`keyside ([^`]+)`")
-
-// TestFlows holds that every command in the README's table of the console's flows is there, with its flags and so many
-// arguments.
-func TestFlows(t *testing.T) {
-	text, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, section, found := strings.Cut(string(text), "\n## From the console\n")
-	section, _, _ = strings.Cut(section, "\n## ")
-	if !found {
-		t.Fatal("README has no section of flows")
-	}
-	seen := map[string]bool{}
-	for _, m := range command.FindAllStringSubmatch(section, -1) {
-		cmd, rest, err := tree().Find(strings.Fields(strings.ReplaceAll(m[1], "...", "")))
-		if err == nil {
-			err = cmd.ParseFlags(rest)
-		}
-		if err == nil {
-			err = cmd.ValidateArgs(cmd.Flags().Args())
-		}
-		if err != nil || cmd.Example == "" {
-			t.Errorf("keyside %s is no verb, or not so: %v", m[1], err)
-		}
-		seen[cmd.CommandPath()] = true
-	}
-	verbs(tree(), func(c *cobra.Command) {
-		if path := c.CommandPath(); strings.HasPrefix(path, "keyside key ") && !seen[path] {
-			t.Errorf("%s stands for no flow in the README's table", path)
-		}
-	})
-}
-
 // TestTimeouts holds that a verb that may have an RSA key made waits longer than the sidecar does, so that it hears why not.
 func TestTimeouts(t *testing.T) {
 	patient := []string{"keyside key create", "keyside datakey pair", "keyside import parameters", "keyside import material"}
