@@ -2,8 +2,6 @@ package cli
 
 import (
 	"io"
-	"os"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
