@@ -147,11 +147,14 @@ var returnValues = map[uint]returnValue{
 	0x80000000: {"CKR_VENDOR_DEFINED", doubtful},
 }
 
-func knownReturnValue(name string) bool {
+// isReturnValue reports whether a name is the standard's, or "CKR_0x" and 8 upper-case digits for a vendor's own code.
+func isReturnValue(name string) bool {
 	for _, c := range returnValues {
 		if c.name == name {
 			return true
 		}
 	}
-	return false
+	var code uint
+	_, err := fmt.Sscanf(name, "CKR_0x%08X", &code)
+	return err == nil && (&callError{rv: code}).name() == name
 }

@@ -102,19 +102,6 @@ func TestImplicitRejection(t *testing.T) {
 	}
 }
 
-func TestEveryProfileResolves(t *testing.T) {
-	for _, name := range Profiles() {
-		p, err := loadProfile(name)
-		if err != nil {
-			t.Errorf("%s: %v", name, err)
-			continue
-		}
-		if p.Name != name || len(p.keys) == 0 || p.Limits.Data == 0 || p.Workers.Fast == 0 || p.Workers.Slow == 0 {
-			t.Errorf("%s is incomplete", name)
-		}
-	}
-}
-
 func TestModuleFileIsChecked(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "module.so")
 	if err := os.WriteFile(path, []byte("not a module"), 0o600); err != nil {

@@ -116,8 +116,8 @@ func called(err error, function string) error {
 	return err
 }
 
-// checkModule opens the module's file, refuses one that somebody but root and this user may change, and compares its
-// checksum with the pin.
+// checkModule opens the module's file. It refuses a file that users other than root and this user can change, and one whose
+// checksum is not the pinned one.
 func checkModule(path, pin string) (*os.File, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -129,6 +129,8 @@ func checkModule(path, pin string) (*os.File, error) {
 	return file, nil
 }
 
+// checkFile returns an error unless file is a regular file of root or this user that others cannot write, with the pinned
+// SHA-256 if pin is not empty.
 func checkFile(file *os.File, pin string) error {
 	info, err := file.Stat()
 	if err != nil {
@@ -139,9 +141,9 @@ func checkFile(file *os.File, pin string) error {
 	case !ok || !info.Mode().IsRegular():
 		return errors.New("not a regular file")
 	case stat.Uid != 0 && int(stat.Uid) != os.Geteuid():
-		return fmt.Errorf("belongs to uid %d, not to root", stat.Uid)
+		return fmt.Errorf("belongs to uid %d: it must belong to root or to this user", stat.Uid)
 	case info.Mode().Perm()&0o022 != 0:
-		return fmt.Errorf("writable by others (mode %04o)", info.Mode().Perm())
+		return fmt.Errorf("writable by others (mode %04o): chmod go-w", info.Mode().Perm())
 	case pin == "":
 		return nil
 	}
