@@ -15,11 +15,11 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 	"go.opentelemetry.io/otel/trace"
-	"golang.org/x/sys/unix"
 
 	"github.com/keyside/keyside/hsmd/peer"
 	"github.com/keyside/keyside/hsmd/telemetry"
 	"github.com/keyside/keyside/plugins"
+	"github.com/keyside/keyside/plugins/procattr"
 )
 
 // Command is `keyside hsmd`.
@@ -37,8 +37,7 @@ func Command() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			// PINs pass through this process; a core dump or a debugger would show them.
-			if err := errors.Join(unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0), unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})); err != nil {
+			if err := procattr.ForbidDumps(); err != nil { // PINs pass through this process
 				return fmt.Errorf("forbid core dumps: %w", err)
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
@@ -58,8 +57,8 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 		return err
 	}
 	runtime.GOMAXPROCS(cfg.Procs)
-	if err := ScheduleAsBatch(); err != nil {
-		log.Warn("batch scheduling is not to be had", "error", err)
+	if err := procattr.ScheduleAsBatch(); err != nil {
+		log.Warn("cannot set batch scheduling", "error", err)
 	}
 	stopTelemetry, err := telemetry.Setup(ctx, cfg.Telemetry, "hsmd", log)
 	if err != nil {

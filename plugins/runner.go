@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/keyside/keyside/plugins/procattr"
 )
 
 // runner runs a driver's binary for go-plugin, which gives it the environment of the handshake. It differs from
@@ -43,7 +45,7 @@ var spawner = sync.OnceValue(func() chan<- func() {
 	work := make(chan func())
 	go func() {
 		runtime.LockOSThread()
-		_ = CoarseTimers() // without it a driver costs more and works as well
+		_ = procattr.CoarseTimers() // without it a driver costs more and works as well
 		for fn := range work {
 			fn()
 		}

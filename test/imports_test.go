@@ -42,8 +42,9 @@ var mayImport = []importRule{
 	{"policy", []string{"github.com/cedar-policy/cedar-go/..."}},
 	{"sidecar/kms", []string{module + "/policy", "go.opentelemetry.io/otel/...", "github.com/google/uuid",
 		"github.com/decred/dcrd/dcrec/secp256k1/v4/..."}},
-	{"plugins/driver", []string{module + "/plugins/driverv1", "github.com/hashicorp/go-plugin/...", "github.com/hashicorp/go-hclog",
-		"google.golang.org/grpc/...", "google.golang.org/protobuf/...", "golang.org/x/sys/..."}},
+	{"plugins/procattr", []string{"golang.org/x/sys/unix"}},
+	{"plugins/driver", []string{module + "/plugins/driverv1", module + "/plugins/procattr", "github.com/hashicorp/go-plugin/...", "github.com/hashicorp/go-hclog",
+		"google.golang.org/grpc/...", "google.golang.org/protobuf/..."}},
 	{"plugins/material", []string{module + "/plugins/driver", "golang.org/x/crypto/cryptobyte/...",
 		"github.com/decred/dcrd/dcrec/secp256k1/v4/..."}},
 	{"sidecar/dialect", []string{module + "/sidecar/kms", module + "/policy", "github.com/gorilla/mux", "github.com/google/uuid",
@@ -58,7 +59,9 @@ var mayImport = []importRule{
 var never = [][2]string{
 	{"hsmd/...", "sidecar/..."},
 	{"plugins/...", "sidecar/..."},
-	{"plugins/...", "hsmd"},
+	{"plugins/...", "hsmd/..."},
+	{"hsmd/peer", "hsmd"}, // both daemons stand on these two
+	{"hsmd/telemetry", "hsmd"},
 	{"sidecar/kms", "plugins/..."},
 	{"sidecar/dialect/...", "plugins/..."},
 	{"sidecar/dialect/...", "sidecar/store"},

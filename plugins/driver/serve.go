@@ -12,10 +12,10 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	goplugin "github.com/hashicorp/go-plugin"
-	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 
 	"github.com/keyside/keyside/plugins/driverv1"
+	"github.com/keyside/keyside/plugins/procattr"
 )
 
 // Handshake is what host and driver process agree on before anything else. The cookie keeps a person who starts a driver
@@ -32,9 +32,7 @@ const PluginName = "driver"
 // takes standard output for the handshake, and runs the operations of the execute stream on the workers that the
 // driver's Description asks for.
 func Serve(configure Configurer) {
-	// A core dump or a debugger would show key material and the PIN.
-	_ = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
-	_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
+	_ = procattr.ForbidDumps() // key material and the PIN are in this process
 	p := &process{configurer: configure}
 	go exitWithParent(os.Getppid())
 	goplugin.Serve(&goplugin.ServeConfig{

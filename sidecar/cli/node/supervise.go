@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/keyside/keyside/plugins"
+	"github.com/keyside/keyside/plugins/procattr"
 )
 
 const (
@@ -44,7 +44,7 @@ func (c *child) start(ctx context.Context) {
 		// The kernel sends the parent-death signal when the *thread* that started the child ends, so this goroutine keeps
 		// its thread and the thread does nothing else.
 		runtime.LockOSThread()
-		if err := plugins.CoarseTimers(); err != nil {
+		if err := procattr.CoarseTimers(); err != nil {
 			c.log.Warn("coarse timers are not to be had", "error", err)
 		}
 		c.err = c.keep(ctx)
