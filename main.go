@@ -16,11 +16,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/keyside/keyside/hsmd"
+	"github.com/keyside/keyside/plugins"
 	"github.com/keyside/keyside/plugins/driver"
 	"github.com/keyside/keyside/plugins/pkcs11"
 	"github.com/keyside/keyside/plugins/soft"
 	"github.com/keyside/keyside/sidecar"
 	"github.com/keyside/keyside/sidecar/cli"
+	"github.com/keyside/keyside/sidecar/cli/node"
 	"github.com/keyside/keyside/sidecar/cli/verb"
 	"github.com/keyside/keyside/test/bench"
 )
@@ -47,7 +49,7 @@ func command() *cobra.Command {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.AddCommand(cli.Commands(driverProcesses()...)...)
+	root.AddCommand(cli.Commands(node.SettingsChecks{plugins.KindPKCS11: pkcs11.CheckSettings, plugins.KindSoft: soft.CheckSettings}, driverProcesses()...)...)
 	root.AddCommand(hsmd.Command(), sidecar.Command(), bench.Command(), &cobra.Command{
 		Use: "version", Short: "print the version", RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := fmt.Fprintln(cmd.OutOrStdout(), root.Version)
@@ -62,7 +64,7 @@ func command() *cobra.Command {
 // package plugins and keyside up start the running binary with them.
 func driverProcesses() []*cobra.Command {
 	commands := []*cobra.Command{initTokenCommand()}
-	for name, configure := range map[string]driver.Configurer{"pkcs11": pkcs11.Configure, "soft": soft.Configure} {
+	for name, configure := range map[string]driver.Configurer{plugins.KindPKCS11: pkcs11.Configure, plugins.KindSoft: soft.Configure} {
 		commands = append(commands, &cobra.Command{Use: name, Hidden: true, Run: func(*cobra.Command, []string) {
 			signal.Reset() // a driver process ends with its host
 			driver.Serve(configure)

@@ -133,8 +133,8 @@ func validName(s string) bool {
 	return strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
 }
 
-// settings returns the driver's section as the YAML that Configure carries.
-func (c *Config) settings() ([]byte, error) {
+// SettingsText returns the driver's section as YAML, as a driver gets it; nil if there is none.
+func (c *Config) SettingsText() ([]byte, error) {
 	if c.Settings.Kind == 0 {
 		return nil, nil
 	}

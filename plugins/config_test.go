@@ -47,7 +47,7 @@ func TestConfigFaultsNameTheirKey(t *testing.T) {
 			if err != nil {
 				t.Errorf("the good one: %v", err)
 			}
-			if b, err := cfg.settings(); err != nil || string(b) != "{module: /m.so}\n" {
+			if b, err := cfg.SettingsText(); err != nil || string(b) != "{module: /m.so}\n" {
 				t.Errorf("settings %q, %v", b, err)
 			}
 			continue

@@ -56,7 +56,7 @@ func Start(ctx context.Context, cfg Config, log *slog.Logger) (*Process, error) 
 		return nil, driver.Errorf(driver.InvalidArgument, "driver %s: %w", cfg.Name, err)
 	}
 	defer func() { _ = bin.close() }()
-	settings, err := cfg.settings()
+	settings, err := cfg.SettingsText()
 	if err != nil {
 		return nil, driver.Errorf(driver.InvalidArgument, "driver %s: settings: %w", cfg.Name, err)
 	}

@@ -77,7 +77,7 @@ func operationsTable(t *testing.T) string {
 // hasVerb reports whether the command line has a verb.
 func hasVerb(verb string) bool {
 	root := &cobra.Command{Use: "keyside"}
-	root.AddCommand(cli.Commands()...)
+	root.AddCommand(cli.Commands(nil)...)
 	cmd, args, err := root.Find(strings.Fields(verb))
 	return err == nil && len(args) == 0 && cmd != root
 }

@@ -149,7 +149,7 @@ func generated(t *testing.T, page, part, test, want string) {
 // commandTree returns the command line as the program has it, without the hidden verbs.
 func commandTree() *cobra.Command {
 	root := &cobra.Command{Use: "keyside", SilenceErrors: true, SilenceUsage: true}
-	root.AddCommand(cli.Commands()...)
+	root.AddCommand(cli.Commands(nil)...)
 	root.AddCommand(hsmd.Command(), sidecar.Command(), bench.Command(), &cobra.Command{Use: "version", Run: func(*cobra.Command, []string) {}})
 	cli.Prepare(root)
 	root.InitDefaultCompletionCmd()

@@ -25,7 +25,7 @@ func cmdHelpExamples(ts *testscript.TestScript, neg bool, _ []string) {
 			run(sub)
 		}
 	}
-	for _, c := range cli.Commands() {
+	for _, c := range cli.Commands(nil) {
 		run(c)
 	}
 }

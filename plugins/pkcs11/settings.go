@@ -100,6 +100,12 @@ func ParseSettings(text []byte) (*Settings, *Profile, error) {
 	return s, p, nil
 }
 
+// CheckSettings returns what is wrong with the driver's section or with the profile that it names.
+func CheckSettings(text []byte) error {
+	_, _, err := ParseSettings(text)
+	return err
+}
+
 func orDefault[T comparable](v *T, fallback T) {
 	var zero T
 	if *v == zero {

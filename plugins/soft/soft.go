@@ -66,6 +66,12 @@ func Configure(ctx context.Context, raw, passphrase []byte) (driver.Driver, erro
 	return start(ctx, s, passphrase)
 }
 
+// CheckSettings returns what is wrong with the driver's section of the configuration.
+func CheckSettings(raw []byte) error {
+	_, err := parseSettings(raw)
+	return err
+}
+
 func start(ctx context.Context, s settings, passphrase []byte) (driver.Driver, error) {
 	if len(passphrase) == 0 {
 		return nil, driver.Errorf(driver.InvalidArgument, "passphrase missing: give the soft driver a credential")

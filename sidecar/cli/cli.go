@@ -19,7 +19,9 @@ import (
 	"github.com/keyside/keyside/sidecar/cli/node"
 )
 
-// Commands returns all verbs. The driver command also gets the hidden commands that driver processes run.
-func Commands(driverProcesses ...*cobra.Command) []*cobra.Command {
-	return slices.Concat(key.Commands(), crypto.Commands(), imports.Commands(), access.Commands(), audit.Commands(), node.Commands(driverProcesses))
+// Commands returns all verbs. check validates the settings of built-in drivers. The driver command also gets the hidden commands
+// that driver processes run.
+func Commands(check node.SettingsChecks, driverProcesses ...*cobra.Command) []*cobra.Command {
+	return slices.Concat(key.Commands(), crypto.Commands(), imports.Commands(), access.Commands(), audit.Commands(),
+		node.Commands(check, driverProcesses))
 }

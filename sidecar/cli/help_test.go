@@ -15,7 +15,7 @@ import (
 // tree is the commands as a program has them.
 func tree() *cobra.Command {
 	root := &cobra.Command{Use: "keyside", SilenceErrors: true, SilenceUsage: true}
-	root.AddCommand(Commands()...)
+	root.AddCommand(Commands(nil)...)
 	root.SetOut(io.Discard)
 	root.SetErr(io.Discard)
 	Prepare(root)

@@ -10,11 +10,15 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/keyside/keyside/hsmd"
+	"github.com/keyside/keyside/plugins"
 	"github.com/keyside/keyside/sidecar"
 	"github.com/keyside/keyside/sidecar/cli/verb"
 )
 
-func checkCommand() *cobra.Command {
+// SettingsChecks returns, by a built-in driver's kind, what is wrong with the driver's section of a configuration.
+type SettingsChecks map[string]func(settings []byte) error
+
+func checkCommand(check SettingsChecks) *cobra.Command {
 	return &cobra.Command{
 		Use:     "check FILE...",
 		Short:   "validate configuration files, of a sidecar or of hsmd",
@@ -22,7 +26,7 @@ func checkCommand() *cobra.Command {
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			for _, path := range args {
-				kind, err := checkFile(path)
+				kind, err := check.file(path)
 				if err != nil {
 					return verb.Failf(verb.ExitUsage, "%w", err)
 				}
@@ -33,8 +37,8 @@ func checkCommand() *cobra.Command {
 	}
 }
 
-// checkFile validates a file as what its keys say it is: only hsmd's has tenants or drivers.
-func checkFile(path string) (kind string, err error) {
+// file validates a file as what its keys say it is: only hsmd's has tenants or drivers.
+func (c SettingsChecks) file(path string) (kind string, err error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return "", err
@@ -44,9 +48,31 @@ func checkFile(path string) (kind string, err error) {
 		return "", fmt.Errorf("%s is not YAML with keys at the top: %w", path, err)
 	}
 	if slices.ContainsFunc([]string{"tenants", "drivers"}, func(key string) bool { _, ok := keys[key]; return ok }) {
-		_, err = hsmd.LoadConfig(path)
+		config, err := hsmd.LoadConfig(path)
+		for i := 0; err == nil && i < len(config.Drivers); i++ {
+			err = c.settings(&config.Drivers[i].Config, fmt.Sprintf("%s: drivers[%d]", path, i))
+		}
 		return "hsmd", err
 	}
-	_, err = sidecar.LoadConfig(path)
+	config, err := sidecar.LoadConfig(path)
+	if err == nil && config.HSM.Driver != nil {
+		err = c.settings(config.HSM.Driver, path+": hsm.driver")
+	}
 	return "a sidecar", err
+}
+
+// settings validates the settings of a driver. Those of an external driver are its own.
+func (c SettingsChecks) settings(d *plugins.Config, at string) error {
+	check := c[d.Kind]
+	if check == nil {
+		return nil
+	}
+	text, err := d.SettingsText()
+	if err == nil {
+		err = check(text)
+	}
+	if err != nil {
+		return fmt.Errorf("%s.settings: %w", at, err)
+	}
+	return nil
 }

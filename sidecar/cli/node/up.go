@@ -24,9 +24,10 @@ import (
 	client "github.com/keyside/keyside/sidecar/client/old"
 )
 
-// Commands returns the verbs about a node. The driver command also gets the hidden commands that driver processes run.
-func Commands(processes []*cobra.Command) []*cobra.Command {
-	return []*cobra.Command{upCommand(), rootCommand(), hsmCommand(), checkCommand(), doctorCommand(), driverCommand(processes)}
+// Commands returns the verbs about a node. check validates the settings of built-in drivers. The driver command also gets the
+// hidden commands that driver processes run.
+func Commands(check SettingsChecks, processes []*cobra.Command) []*cobra.Command {
+	return []*cobra.Command{upCommand(), rootCommand(), hsmCommand(), checkCommand(check), doctorCommand(), driverCommand(processes)}
 }
 
 // startTimeout is how long up waits for its processes; a token on a slow disk takes seconds to open.

@@ -23,7 +23,7 @@ func TestConfigsOfUp(t *testing.T) {
 					if err := dir.writeConfig(file, text, values); err != nil {
 						t.Fatal(err)
 					}
-					if _, err := checkFile(dir.path(file)); err != nil {
+					if _, err := (SettingsChecks{}).file(dir.path(file)); err != nil {
 						t.Errorf("%s %s direct %v: %v", name, driver, direct, err)
 					}
 				}
@@ -53,7 +53,7 @@ func TestAdaptConfig(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := checkFile(dir.path("sidecar.yaml")); err != nil {
+		if _, err := (SettingsChecks{}).file(dir.path("sidecar.yaml")); err != nil {
 			t.Fatal(err)
 		}
 		return got
