@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 )
 
 // TestAuditRoutes reads the audit log of a running sidecar, and holds that what is read is on record once for each reader, that
@@ -19,12 +19,12 @@ func TestAuditRoutes(t *testing.T) {
 	n := newNode(t)
 	c, stop := n.run()
 	ctx := t.Context()
-	key := must(c.CreateKey(ctx, client.CreateKeyRequest{Alias: "a"}))
+	key := must(c.CreateKey(ctx, client.CreateKeyRequest{Alias: "a"})).ID
 
 	var seen []string
 	followed, first := make(chan error, 1), make(chan struct{})
 	go func() {
-		followed <- c.QueryAudit(ctx, client.AuditQuery{KeyID: key, Follow: true}, func(e *client.AuditEntry) error {
+		followed <- c.ReadAuditLog(ctx, client.AuditQuery{KeyID: key, Follow: true}, func(e *client.AuditEntry) error {
 			if seen = append(seen, string(e.Entry)); len(seen) == 1 {
 				close(first)
 			}
@@ -34,19 +34,19 @@ func TestAuditRoutes(t *testing.T) {
 	<-first
 	must(c.DescribeKey(ctx, key))
 	stopped := errors.New("enough")
-	err := c.QueryAudit(ctx, client.AuditQuery{}, func(e *client.AuditEntry) error { return stopped })
+	err := c.ReadAuditLog(ctx, client.AuditQuery{}, func(e *client.AuditEntry) error { return stopped })
 	if !errors.Is(err, stopped) {
 		t.Errorf("a reader who has enough: %v", err)
 	}
-	report := must(c.VerifyAudit(ctx, ""))
+	report := must(c.VerifyAuditLog(ctx, ""))
 	if !report.OK() || report.Records < 5 || len(report.Keys) != 1 {
 		t.Errorf("report %+v", report)
 	}
-	if r := must(c.VerifyAudit(ctx, report.Keys[0])); !r.OK() {
+	if r := must(c.VerifyAuditLog(ctx, report.Keys[0])); !r.OK() {
 		t.Errorf("under its own key: %+v", r)
 	}
 	size := 0
-	if err := c.ExportAudit(ctx, func(r io.Reader) error {
+	if err := c.ExportAuditLog(ctx, func(r io.Reader) error {
 		b, err := io.ReadAll(r)
 		size = len(b)
 		return err
@@ -85,7 +85,7 @@ func TestAuditReaderLosesHisRight(t *testing.T) {
 	caller := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", n.cfg.Socket)
 	}}}
-	req := must(http.NewRequestWithContext(ctx, http.MethodPost, "http://localhost"+client.AuditQueryPath, strings.NewReader(`{"follow":true}`)))
+	req := must(http.NewRequestWithContext(ctx, http.MethodPost, "http://localhost"+client.BasePath+"read-audit-log", strings.NewReader(`{"follow":true}`)))
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("X-Auth-Token", token.Token)
 	res := must(caller.Do(req))
@@ -96,7 +96,7 @@ func TestAuditReaderLosesHisRight(t *testing.T) {
 	if err := c.DeleteCredential(ctx, made.AccessKey); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.QueryAudit(ctx, client.AuditQuery{}, func(*client.AuditEntry) error { return io.ErrUnexpectedEOF }); !errors.Is(err, client.ErrCutOff) ||
+	if err := c.ReadAuditLog(ctx, client.AuditQuery{}, func(*client.AuditEntry) error { return io.ErrUnexpectedEOF }); !errors.Is(err, client.ErrCutOff) ||
 		!strings.Contains(err.Error(), "request ") {
 		t.Errorf("an answer that is cut off is %v", err)
 	}
@@ -126,24 +126,24 @@ func TestAuditRequests(t *testing.T) {
 	caller := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", n.cfg.Socket)
 	}}}
-	for _, c := range []struct{ path, body, field string }{
-		{client.AuditQueryPath, `{"since":"yesterday"}`, "since"}, {client.AuditQueryPath, `{"until":1}`, "until"},
-		{client.AuditQueryPath, `{"decision":"maybe"}`, "decision"}, {client.AuditQueryPath, `{"last":-1}`, "last"},
-		{client.AuditQueryPath, `{"last":100001}`, "last"}, {client.AuditQueryPath, `{"follow":"often"}`, "follow"},
-		{client.AuditQueryPath, `{"key_id":"app"}`, "key_id"}, {client.AuditQueryPath, `{"principal":"` + strings.Repeat("p", 65) + `"}`, "principal"},
-		{client.AuditVerifyPath, `{"key":"a+b+c"}`, "key"}, {client.AuditQueryPath, `[]`, ""}, {client.AuditExportPath, `nonsense`, ""},
+	for _, c := range []struct{ operation, body, field string }{
+		{"read-audit-log", `{"since":"yesterday"}`, "since"}, {"read-audit-log", `{"until":1}`, "until"},
+		{"read-audit-log", `{"decision":"maybe"}`, "decision"}, {"read-audit-log", `{"last":-1}`, "last"},
+		{"read-audit-log", `{"last":100001}`, "last"}, {"read-audit-log", `{"follow":"often"}`, "follow"},
+		{"read-audit-log", `{"key_id":"app"}`, "key_id"}, {"read-audit-log", `{"principal":"` + strings.Repeat("p", 65) + `"}`, "principal"},
+		{"verify-audit-log", `{"verifier_key":"a+b+c"}`, "verifier_key"}, {"read-audit-log", `[]`, ""}, {"export-audit-log", `nonsense`, ""},
 	} {
-		res, err := caller.Post("http://localhost"+c.path, "application/json", strings.NewReader(c.body))
+		res, err := caller.Post("http://localhost"+client.BasePath+c.operation, "application/json", strings.NewReader(c.body))
 		if err != nil {
 			t.Fatal(err)
 		}
 		answer, _ := io.ReadAll(res.Body)
 		_ = res.Body.Close()
 		if res.StatusCode != http.StatusBadRequest || !strings.Contains(string(answer), c.field) {
-			t.Errorf("%s %s: %d %s", c.path, c.body, res.StatusCode, answer)
+			t.Errorf("%s %s: %d %s", c.operation, c.body, res.StatusCode, answer)
 		}
 		if id := res.Header.Get("X-Request-Id"); id == "" || strings.Count(n.audit(), id) != 1 {
-			t.Errorf("%s %s is on record %d times", c.path, c.body, strings.Count(n.audit(), id))
+			t.Errorf("%s %s is on record %d times", c.operation, c.body, strings.Count(n.audit(), id))
 		}
 	}
 }

@@ -1,10 +1,10 @@
 package sidecar
 
 import (
-	"strings"
+	"bytes"
 	"testing"
 
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 )
 
 // BenchmarkEncrypt goes from the client through socket, dialect, core, audit, Mux and driver process and back. Everything
@@ -12,10 +12,10 @@ import (
 func BenchmarkEncrypt(b *testing.B) {
 	n := newNode(b)
 	c, _ := n.run()
-	key := must(c.CreateKey(b.Context(), client.CreateKeyRequest{Alias: "bench"}))
+	key := must(c.CreateKey(b.Context(), client.CreateKeyRequest{Alias: "bench"})).ID
 	for name, size := range map[string]int{"32": 32, "4096": 4096} {
 		b.Run(name, func(b *testing.B) {
-			req := client.EncryptRequest{KeyID: key, Plaintext: strings.Repeat("a", size)}
+			req := client.EncryptRequest{KeyID: key, Plaintext: bytes.Repeat([]byte("a"), size)}
 			b.SetParallelism(16)
 			b.ReportAllocs()
 			b.RunParallel(func(pb *testing.PB) {

@@ -9,13 +9,12 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/pem"
 	"errors"
 	"reflect"
 	"strings"
 	"testing"
 
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 )
 
 // TestManagement goes through client, socket, dialect, core, database and back with what changes keys and finds them.
@@ -23,26 +22,26 @@ func TestManagement(t *testing.T) {
 	n := newNode(t)
 	c, stop := n.run()
 	ctx := t.Context()
-	one := must(c.CreateKey(ctx, client.CreateKeyRequest{Alias: "one"}))
-	two := must(c.CreateKey(ctx, client.CreateKeyRequest{Alias: "two"}))
+	one := must(c.CreateKey(ctx, client.CreateKeyRequest{Alias: "one"})).ID
+	two := must(c.CreateKey(ctx, client.CreateKeyRequest{Alias: "two"})).ID
 	for what, err := range map[string]error{
-		"tag":      c.CreateTag(ctx, one, client.Tag{Key: "team", Value: "shop"}),
-		"tags":     c.CreateTags(ctx, one, []client.Tag{{Key: "team", Value: "bank"}, {Key: "stage"}}),
-		"describe": c.UpdateKeyDescription(ctx, one, "for tests"),
-		"rename":   c.UpdateKeyAlias(ctx, one, "uno"),
-		"rotate":   errors.Join(c.EnableKeyRotation(ctx, one), c.UpdateKeyRotationInterval(ctx, one, 30)),
+		"tag":      c.TagKey(ctx, one, client.Tag{Key: "team", Value: "shop"}),
+		"tags":     c.TagKey(ctx, one, client.Tag{Key: "team", Value: "bank"}, client.Tag{Key: "stage"}),
+		"describe": c.SetKeyDescription(ctx, one, "for tests"),
+		"rename":   c.RenameKey(ctx, one, "uno"),
+		"rotate":   errors.Join(c.EnableKeyRotation(ctx, one, 0), c.SetKeyRotationInterval(ctx, one, 30)),
 	} {
 		if err != nil {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
 	alias := must(c.CreateAlias(ctx, one, "alias/live"))
-	moved := must(c.AssociateAlias(ctx, "alias/live", two))
+	moved := must(c.MoveAlias(ctx, "alias/live", two))
 	if alias.KeyID != one || moved.KeyID != two || moved.Created != alias.Created {
 		t.Errorf("alias %+v moved %+v", alias, moved)
 	}
-	if state := must(c.ScheduleKeyDeletion(ctx, two, 7)); state != client.PendingDeletion {
-		t.Errorf("state %s", state)
+	if status := must(c.ScheduleKeyDeletion(ctx, two, 7)); status.State != client.PendingDeletion || status.Deletion.IsZero() {
+		t.Errorf("status %+v", status)
 	}
 	if err := stop(); err != nil {
 		t.Fatal(err)
@@ -50,40 +49,39 @@ func TestManagement(t *testing.T) {
 
 	c, stop = n.run()
 	tags := []client.Tag{{Key: "stage"}, {Key: "team", Value: "bank"}}
-	search := client.FindKeysRequest{Tags: []client.TagValues{{Key: "team", Values: []string{"shop", "bank"}}}, Alias: "UN", Limit: 5}
+	search := client.FindKeysRequest{Tags: []client.TagValues{{Key: "team", Values: []string{"shop", "bank"}}}, Alias: "UN", Page: client.Page{Limit: 5}}
 	found := must(c.FindKeys(ctx, search))
-	if found.Total != 1 || found.Keys[0].Key.ID != one || found.Keys[0].Key.Description != "for tests" || !reflect.DeepEqual(found.Keys[0].Tags, tags) {
+	if found.Total != 1 || found.Keys[0].ID != one || found.Keys[0].Description != "for tests" || !reflect.DeepEqual(found.Keys[0].Tags, tags) {
 		t.Errorf("found %+v", found)
 	}
-	if got := must(c.KeyTags(ctx, one)); must(c.CountFoundKeys(ctx, search)) != 1 || !reflect.DeepEqual(got, tags) {
+	search.CountOnly = true
+	if got := must(c.ListKeyTags(ctx, one)); must(c.FindKeys(ctx, search)).Total != 1 || !reflect.DeepEqual(got, tags) {
 		t.Errorf("tags %v", got)
 	}
-	if got := must(c.RotationStatus(ctx, one)); *got != (client.Rotation{Enabled: true, Interval: 30}) {
+	if got := must(c.GetKeyRotation(ctx, one)); !got.Enabled || got.Interval != 30 || got.Next.IsZero() || !got.Last.IsZero() {
 		t.Errorf("rotation %+v", got)
 	}
 	if got := must(c.ListTags(ctx)); len(got) != 2 || got[1].Values[0] != "bank" {
 		t.Errorf("all tags %v", got)
 	}
-	if err := errors.Join(c.DeleteTag(ctx, one, "stage"), c.DeleteTags(ctx, one, tags), c.DisableKeyRotation(ctx, one)); err != nil {
+	if err := errors.Join(c.UntagKey(ctx, client.UntagKeyRequest{KeyID: one, TagKeys: []string{"stage"}}),
+		c.UntagKey(ctx, client.UntagKeyRequest{KeyID: one, TagKeys: []string{"stage", "team"}, IgnoreMissing: true}), c.DisableKeyRotation(ctx, one)); err != nil {
 		t.Error(err)
 	}
-	if err := c.DeleteTag(ctx, one, "stage"); !errors.Is(err, client.ErrTagNotFound) {
+	if err := c.UntagKey(ctx, client.UntagKeyRequest{KeyID: one, TagKeys: []string{"stage"}}); err == nil || !strings.Contains(err.Error(), "no such tag") {
 		t.Errorf("a tag that is gone: %v", err)
 	}
-	if key := must(c.DescribeKey(ctx, "alias/live")); key.ID != two || key.Deletion.Time().IsZero() {
+	if key := must(c.DescribeKey(ctx, "alias/live")); key.ID != two || key.Deletion.IsZero() {
 		t.Errorf("by its alias %+v", key)
 	}
-	if state := must(c.CancelKeyDeletion(ctx, two)); state != client.Disabled {
-		t.Errorf("state %s", state)
+	if status := must(c.CancelKeyDeletion(ctx, two)); status.State != client.Disabled || !status.Deletion.IsZero() {
+		t.Errorf("status %+v", status)
 	}
 	if err := c.DeleteAliases(ctx, two, []string{"alias/live"}); err != nil || len(must(c.ListAliases(ctx, client.ListAliasesRequest{})).Aliases) != 0 {
 		t.Errorf("aliases: %v", err)
 	}
-	if quotas := must(c.Quotas(ctx)); quotas[0] != (client.Quota{Kind: "CMK", Used: 2, Limit: 100}) || must(c.CountKeys(ctx)) != 2 {
+	if quotas := must(c.GetQuotas(ctx)); quotas.Keys != (client.Quota{Used: 2, Limit: 100}) || must(c.CountKeys(ctx)) != 2 {
 		t.Errorf("quotas %+v", quotas)
-	}
-	if versions := must(c.Versions(ctx)); len(versions) != 1 || *must(c.Version(ctx, versions[0].ID)) != versions[0] {
-		t.Errorf("versions %+v", versions)
 	}
 	if err := stop(); err != nil {
 		t.Error(err)
@@ -96,13 +94,13 @@ func TestAsymmetricAndMACs(t *testing.T) {
 	n := newNode(t)
 	c, stop := n.run()
 	ctx := t.Context()
-	aes := must(c.CreateKey(ctx, client.CreateKeyRequest{Alias: "aes"}))
-	mailbox := must(c.CreateKey(ctx, client.CreateKeyRequest{Alias: "mailbox", Spec: "RSA_2048", Usage: "ENCRYPT_DECRYPT"}))
-	macs := must(c.CreateKey(ctx, client.CreateKeyRequest{Alias: "macs", Spec: "HMAC_256"}))
-	agreement := must(c.CreateKey(ctx, client.CreateKeyRequest{Alias: "agreement", Spec: "EC_P256", Usage: "KEY_AGREEMENT"}))
+	aes := must(c.CreateKey(ctx, client.CreateKeyRequest{Alias: "aes"})).ID
+	mailbox := must(c.CreateKey(ctx, client.CreateKeyRequest{Alias: "mailbox", Spec: "RSA_2048", Usage: "ENCRYPT_DECRYPT"})).ID
+	macs := must(c.CreateKey(ctx, client.CreateKeyRequest{Alias: "macs", Spec: "HMAC_256"})).ID
+	agreement := must(c.CreateKey(ctx, client.CreateKeyRequest{Alias: "agreement", Spec: "EC_P256", Usage: "KEY_AGREEMENT"})).ID
 
-	public := must(x509.ParsePKIXPublicKey(decodePEM(must(c.PublicKey(ctx, mailbox))))).(*rsa.PublicKey)
-	letter := base64.StdEncoding.EncodeToString(must(rsa.EncryptOAEP(sha256.New(), rand.Reader, public, []byte("a secret letter"), nil)))
+	public := must(x509.ParsePKIXPublicKey(must(c.GetPublicKey(ctx, mailbox)).DER)).(*rsa.PublicKey)
+	letter := must(rsa.EncryptOAEP(sha256.New(), rand.Reader, public, []byte("a secret letter"), nil))
 	opened := must(c.Decrypt(ctx, client.DecryptRequest{KeyID: mailbox, Algorithm: client.RSAOAEPSHA256, Ciphertext: letter}))
 	moved := must(c.ReEncrypt(ctx, client.ReEncryptRequest{Ciphertext: letter, SourceKeyID: mailbox, SourceAlgorithm: client.RSAOAEPSHA256, DestinationKeyID: aes}))
 	again := must(c.Decrypt(ctx, client.DecryptRequest{Ciphertext: moved.Ciphertext}))
@@ -121,16 +119,16 @@ func TestAsymmetricAndMACs(t *testing.T) {
 
 	peer := must(ecdh.P256().GenerateKey(rand.Reader))
 	secret := must(c.DeriveSharedSecret(ctx, agreement, must(x509.MarshalPKIXPublicKey(peer.PublicKey()))))
-	ours := must(x509.ParsePKIXPublicKey(decodePEM(must(c.PublicKey(ctx, agreement))))).(interface {
+	ours := must(x509.ParsePKIXPublicKey(must(c.GetPublicKey(ctx, agreement)).DER)).(interface {
 		ECDH() (*ecdh.PublicKey, error)
 	})
 	if want := must(peer.ECDH(must(ours.ECDH()))); !bytes.Equal(secret, want) {
 		t.Errorf("derived %x, want %x", secret, want)
 	}
 
-	pair := must(c.CreateDataKeyPair(ctx, client.DataKeyPairRequest{KeyID: aes, Spec: "ECC_NIST_P256", AAD: "bound"}))
-	open := client.DecryptDataKeyRequest{KeyID: aes, Ciphertext: pair.Ciphertext, Bytes: len(pair.PrivateKey), Bound: client.Bound{AAD: "bound"}}
-	if got := must(c.DecryptDataKey(ctx, open)); !bytes.Equal(got, pair.PrivateKey) {
+	pair := must(c.GenerateDataKeyPair(ctx, client.DataKeyPairRequest{KeyID: aes, Spec: "EC_P256", Bound: client.Bound{AAD: []byte("bound")}}))
+	open := client.DecryptDataKeyRequest{KeyID: aes, Ciphertext: pair.Ciphertext, Bound: client.Bound{AAD: []byte("bound")}}
+	if got := must(c.DecryptDataKey(ctx, open)).Plaintext; !bytes.Equal(got, pair.PrivateKey) {
 		t.Error("the sealed private key is another")
 	}
 	private := must(x509.ParsePKCS8PrivateKey(pair.PrivateKey)).(interface {
@@ -150,9 +148,4 @@ func TestAsymmetricAndMACs(t *testing.T) {
 			}
 		}
 	}
-}
-
-func decodePEM(text string) []byte {
-	block, _ := pem.Decode([]byte(text))
-	return block.Bytes
 }

@@ -175,7 +175,7 @@ func (o *own) hsmStatus(ctx context.Context, x *dialect.Exchange) error {
 	if err := o.core.Admit(ctx, policy.OpHSMStatus); err != nil {
 		return err
 	}
-	return appendJSON(x, status(ctx, o.backend))
+	return appendJSON(x, o.backend.Status(ctx))
 }
 
 func appendJSON(x *dialect.Exchange, v any) error {

@@ -1,6 +1,7 @@
 package sidecar
 
 import (
+	"errors"
 	"maps"
 	"net/http"
 	"regexp"
@@ -8,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 )
 
 // TestCredentials makes, lists and deletes access keys and tokens over the socket, and finds no secret where it does not
@@ -18,13 +19,13 @@ func TestCredentials(t *testing.T) {
 	c, stop := n.run()
 	ctx := t.Context()
 	made := must(c.CreateCredential(ctx, "terraform", client.RoleAdministrator))
-	if !regexp.MustCompile(`^[A-Za-z0-9]{40}$`).MatchString(made.SecretKey) || made.ProjectID != n.cfg.Huawei.ProjectID {
+	if !regexp.MustCompile(`^[A-Za-z0-9]{40}$`).MatchString(made.SecretKey) {
 		t.Errorf("made %+v", made)
 	}
 	obs := must(c.CreateCredential(ctx, "obs", client.RoleService+"obs"))
 	must(c.CreateCredential(ctx, "guest", client.RoleNone))
 	for _, role := range []string{"root", "service:", "service:OBS", "Administrator", "administrator "} {
-		if _, err := c.CreateCredential(ctx, "x", role); err == nil || !strings.Contains(err.Error(), "KMS.0308") {
+		if _, err := c.CreateCredential(ctx, "x", role); !errors.Is(err, client.ErrInvalidRequest) {
 			t.Errorf("role %q: %v", role, err)
 		}
 	}
@@ -37,7 +38,7 @@ func TestCredentials(t *testing.T) {
 	}
 	roles := map[string]string{} // two may have been made in the same millisecond, so their order is not looked at
 	for _, listed := range must(c.ListCredentials(ctx)) {
-		roles[listed.User] = listed.Role + listed.SecretKey
+		roles[listed.User] = listed.Role
 	}
 	if want := (map[string]string{"terraform": client.RoleAdministrator, "obs": "service:obs", "guest": client.RoleNone}); !maps.Equal(roles, want) {
 		t.Errorf("listed %v, want %v", roles, want)
@@ -45,7 +46,7 @@ func TestCredentials(t *testing.T) {
 	if err := c.DeleteCredential(ctx, obs.AccessKey); err != nil {
 		t.Error(err)
 	}
-	if err := c.DeleteCredential(ctx, obs.AccessKey); err == nil || !strings.Contains(err.Error(), client.ErrNotFound.Code) {
+	if err := c.DeleteCredential(ctx, obs.AccessKey); !errors.Is(err, client.ErrNotFound) {
 		t.Errorf("deleted twice: %v", err)
 	}
 	if err := stop(); err != nil {
@@ -69,14 +70,13 @@ func TestManagementIsOnTheSocket(t *testing.T) {
 	n.cfg.Listen = freePort(t)
 	c, _ := n.run()
 	token := must(c.CreateToken(t.Context(), "", 0))
-	for _, at := range []struct{ method, path, body string }{
-		{http.MethodPost, client.CredentialsPath, `{"user":"a","role":"administrator"}`}, {http.MethodGet, client.CredentialsPath, ""},
-		{http.MethodDelete, client.CredentialsPath + "?access_key=AAAAAAAAAAAAAAAAAAAA", ""},
-		{http.MethodPost, client.TokensPath, "{}"}, {http.MethodGet, client.HSMStatusPath, ""},
-		{http.MethodPost, client.AuditQueryPath, "{}"}, {http.MethodPost, client.AuditVerifyPath, "{}"}, {http.MethodPost, client.AuditExportPath, ""},
+	for _, at := range []struct{ operation, body string }{
+		{"create-credential", `{"user":"a","role":"administrator"}`}, {"list-credentials", ""},
+		{"delete-credential", `{"access_key":"AAAAAAAAAAAAAAAAAAAA"}`}, {"create-token", "{}"}, {"get-hsm-status", ""},
+		{"read-audit-log", "{}"}, {"verify-audit-log", "{}"}, {"export-audit-log", ""},
 	} {
 		for value, want := range map[string]int{token.Token: http.StatusForbidden, "": http.StatusUnauthorized} {
-			req, err := http.NewRequest(at.method, "http://"+n.cfg.Listen+at.path, strings.NewReader(at.body))
+			req, err := http.NewRequest(http.MethodPost, "http://"+n.cfg.Listen+client.BasePath+at.operation, strings.NewReader(at.body))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -89,7 +89,7 @@ func TestManagementIsOnTheSocket(t *testing.T) {
 			}
 			_ = res.Body.Close()
 			if res.StatusCode != want {
-				t.Errorf("%s %s with token %t: %d", at.method, at.path, value != "", res.StatusCode)
+				t.Errorf("%s with token %t: %d", at.operation, value != "", res.StatusCode)
 			}
 		}
 	}

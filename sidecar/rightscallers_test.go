@@ -2,7 +2,7 @@ package sidecar
 
 import (
 	"github.com/keyside/keyside/policy"
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 )
 
 // rightsCaller is a kind of caller: a column of policy/testdata/rights.txt.
@@ -127,15 +127,4 @@ var rightsRequests = map[policy.Operation][]rightsRequest{
 	policy.OpGetQuotas:    {{"GET user-quotas", "", ""}},
 	"list-projects":       {{"GET /v3/projects", "", ""}},
 	"list-domains":        {{"GET /v3/auth/domains", "", ""}},
-
-	policy.OpCanI:             {{"POST " + client.CanIPath, `{"operation":"list-keys"}`, ""}},
-	policy.OpCanIForOthers:    {{"POST " + client.CanIPath, `{"operation":"list-keys","as":"key-user"}`, ""}, {"POST " + client.CanIPath, `{"operation":"describe-key","key":"$aes","as":"key-user"}`, ""}},
-	policy.OpCreateCredential: {{"POST " + client.CredentialsPath, `{"user":"$fresh","role":"none"}`, ""}},
-	policy.OpListCredentials:  {{"GET " + client.CredentialsPath, "", ""}},
-	policy.OpDeleteCredential: {{"DELETE " + client.CredentialsPath + "?access_key=$accesskey", "", ""}},
-	policy.OpCreateToken:      {{"POST " + client.TokensPath, `{"ttl_seconds":60}`, ""}},
-	policy.OpHSMStatus:        {{"GET " + client.HSMStatusPath, "", ""}},
-	policy.OpReadAudit: {
-		{"POST " + client.AuditQueryPath, `{"last":1}`, ""}, {"POST " + client.AuditVerifyPath, `{}`, ""}, {"POST " + client.AuditExportPath, `{}`, ""},
-	},
 }

@@ -12,6 +12,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"net/http"
@@ -22,7 +23,7 @@ import (
 	"time"
 
 	"github.com/keyside/keyside/policy"
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 	"github.com/keyside/keyside/sidecar/dialect"
 	"github.com/keyside/keyside/sidecar/kms"
 )
@@ -34,7 +35,7 @@ type rightsWorld struct {
 	clock       *rightsClock
 	process     *process
 	handler     http.Handler
-	credentials map[string]*client.Credential
+	credentials map[string]*client.NewCredential
 	tokens      map[string]string
 	expected    map[string]expectedRecord // by request id
 
@@ -58,7 +59,7 @@ func (c *rightsClock) Now() time.Time { return c.now }
 func newRightsWorld(t *testing.T) *rightsWorld {
 	n := newNode(t)
 	w := &rightsWorld{
-		T: t, clock: &rightsClock{now: time.Now()}, credentials: map[string]*client.Credential{}, tokens: map[string]string{},
+		T: t, clock: &rightsClock{now: time.Now()}, credentials: map[string]*client.NewCredential{}, tokens: map[string]string{},
 		expected: map[string]expectedRecord{},
 	}
 	n.cfg.Owner, n.cfg.Principals, n.cfg.Clock = 1, rightsPrincipals, w.clock
@@ -79,13 +80,13 @@ func newRightsWorld(t *testing.T) *rightsWorld {
 	})
 	w.handler = must(w.process.handler())
 	for user, role := range rightsUsers {
-		made := new(client.Credential)
-		w.owner(http.MethodPost, client.CredentialsPath, fmt.Sprintf(`{"user":%q,"role":%q}`, user, role), made)
+		made := new(client.NewCredential)
+		w.owner(http.MethodPost, client.BasePath+"create-credential", fmt.Sprintf(`{"user":%q,"role":%q}`, user, role), made)
 		token := new(client.Token)
-		w.owner(http.MethodPost, client.TokensPath, fmt.Sprintf(`{"user":%q,"ttl_seconds":86400}`, user), token)
+		w.owner(http.MethodPost, client.BasePath+"create-token", fmt.Sprintf(`{"user":%q,"ttl":86400}`, user), token)
 		w.credentials[user], w.tokens[user] = made, token.Token
 	}
-	w.owner(http.MethodDelete, client.CredentialsPath+"?access_key="+w.credentials["key-deleted"].AccessKey, "", nil)
+	w.owner(http.MethodPost, client.BasePath+"delete-credential", fmt.Sprintf(`{"access_key":%q}`, w.credentials["key-deleted"].AccessKey), nil)
 	return w
 }
 
@@ -194,6 +195,12 @@ func (w *rightsWorld) make(name string) string {
 		return w.field(owner, "create-datakey", `{"key_id":"$aes","datakey_length":"512"}`, "cipher_text")
 	case name == "signature":
 		return w.field(owner, "sign", `{"key_id":"$ec","message":"QUJD","message_type":"RAW","signing_algorithm":"ECDSA_SHA_256"}`, "signature")
+	case name == "blob64":
+		return w.field(owner, client.BasePath+"generate-data-key", `{"key_id":"$aes","length":64}`, "ciphertext")
+	case name == "mac64":
+		return w.field(owner, client.BasePath+"generate-mac", `{"key_id":"$hmac","message":"QUJD","mac_algorithm":"HMAC_SHA_256"}`, "mac")
+	case name == "wrapped":
+		return strings.Replace(w.material(), "encrypted_key_material", "material", 1)
 	case name == "mac":
 		return w.field(owner, "generate-mac", `{"key_id":"$hmac","message":"QUJD","mac_algorithm":"HMAC_SHA_256"}`, "mac")
 	case name == "peer":
@@ -201,9 +208,9 @@ func (w *rightsWorld) make(name string) string {
 	case name == "material":
 		return w.material()
 	case name == "accesskey":
-		made := new(client.Credential)
+		made := new(client.NewCredential)
 		w.fresh++
-		w.owner(http.MethodPost, client.CredentialsPath, fmt.Sprintf(`{"user":"to-delete-%d","role":"none"}`, w.fresh), made)
+		w.owner(http.MethodPost, client.BasePath+"create-credential", fmt.Sprintf(`{"user":"to-delete-%d","role":"none"}`, w.fresh), made)
 		return made.AccessKey
 	}
 	w.Fatalf("unknown word $%s", name)
@@ -267,7 +274,8 @@ func (w *rightsWorld) material() string {
 
 // pemBody is what is between the lines of a PEM block, in one line.
 func pemBody(text string) []byte {
-	return base64.StdEncoding.AppendEncode(nil, decodePEM(text))
+	block, _ := pem.Decode([]byte(text))
+	return base64.StdEncoding.AppendEncode(nil, block.Bytes)
 }
 
 // grant returns the grant that a caller would retire or revoke: its own, or one of somebody else.

@@ -21,6 +21,7 @@ import (
 	"github.com/keyside/keyside/sidecar/client"
 	"github.com/keyside/keyside/sidecar/dialect"
 	"github.com/keyside/keyside/sidecar/dialect/huawei"
+	"github.com/keyside/keyside/sidecar/dialect/keyside"
 	"github.com/keyside/keyside/sidecar/edge"
 	"github.com/keyside/keyside/sidecar/hsm"
 	"github.com/keyside/keyside/sidecar/kms"
@@ -269,6 +270,9 @@ func (p *process) handler() (http.Handler, error) {
 	}
 	router.Handle(http.MethodGet, client.HealthPath, p.health)
 	p.draining, p.drain = context.WithCancel(context.Background())
+	keyside.New(keyside.Config{
+		Core: p.core, Users: users, Audit: p.audit, HSMStatus: p.backend.Status, Logger: p.log, Draining: p.draining,
+	}).Handlers(router, cloud)
 	(&own{
 		core: p.core, backend: p.backend, users: users, project: p.cfg.Huawei.ProjectID, audit: p.audit, log: p.log, draining: p.draining,
 		verifier: make(chan struct{}, 1),

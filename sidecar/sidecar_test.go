@@ -23,7 +23,7 @@ import (
 
 	"github.com/keyside/keyside/plugins/driver"
 	"github.com/keyside/keyside/plugins/soft"
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 	"github.com/keyside/keyside/sidecar/edge"
 )
 
@@ -200,13 +200,13 @@ func TestEveryOperation(t *testing.T) {
 	n := newNode(t)
 	c, stop := n.run()
 	ctx := t.Context()
-	aes := must(c.CreateKey(ctx, client.CreateKeyRequest{Alias: "aes", Description: "for tests"}))
-	ec := must(c.CreateKey(ctx, client.CreateKeyRequest{Alias: "ec", Spec: "EC_P256"}))
-	bound := client.Bound{Context: map[string]string{"app": "test"}, AAD: "row 7"}
-	text := must(c.Encrypt(ctx, client.EncryptRequest{KeyID: aes, Plaintext: "héllo", Bound: bound}))
-	dataKey := must(c.CreateDataKey(ctx, client.DataKeyRequest{KeyID: aes, Bytes: 32, Bound: bound}))
-	blind := must(c.CreateDataKeyWithoutPlaintext(ctx, client.DataKeyRequest{KeyID: aes, Bytes: 16}))
-	own := must(c.EncryptDataKey(ctx, client.EncryptDataKeyRequest{KeyID: aes, Plaintext: []byte("my own key")}))
+	aes := must(c.CreateKey(ctx, client.CreateKeyRequest{Alias: "aes", Description: "for tests"})).ID
+	ec := must(c.CreateKey(ctx, client.CreateKeyRequest{Alias: "ec", Spec: "EC_P256"})).ID
+	bound := client.Bound{Context: map[string]string{"app": "test"}, AAD: []byte("row 7")}
+	text := must(c.Encrypt(ctx, client.EncryptRequest{KeyID: aes, Plaintext: []byte("héllo"), Bound: bound})).Ciphertext
+	dataKey := must(c.GenerateDataKey(ctx, client.DataKeyRequest{KeyID: aes, Length: 32, Bound: bound}))
+	blind := must(c.GenerateDataKeyWithoutPlaintext(ctx, client.DataKeyRequest{KeyID: aes, Length: 16}))
+	own := must(c.EncryptDataKey(ctx, client.EncryptDataKeyRequest{KeyID: aes, Plaintext: []byte("my own key")})).Ciphertext
 	digest := sha256.Sum256([]byte("message"))
 	sign := client.SignRequest{KeyID: ec, Algorithm: "ECDSA_SHA_256", Message: []byte("message")}
 	signature := must(c.Sign(ctx, sign))
@@ -221,16 +221,16 @@ func TestEveryOperation(t *testing.T) {
 	if _, err := c.Decrypt(ctx, client.DecryptRequest{Ciphertext: text}); !errors.Is(err, client.ErrInvalidCiphertext) {
 		t.Errorf("decrypted without its context: %v", err)
 	}
-	open := client.DecryptDataKeyRequest{KeyID: aes, Ciphertext: dataKey.Ciphertext, Bytes: 32, Bound: bound}
-	if got := must(c.DecryptDataKey(ctx, open)); !bytes.Equal(got, dataKey.Plaintext) || len(got) != 32 {
+	open := client.DecryptDataKeyRequest{KeyID: aes, Ciphertext: dataKey.Ciphertext, Bound: bound}
+	if got := must(c.DecryptDataKey(ctx, open)).Plaintext; !bytes.Equal(got, dataKey.Plaintext) || len(got) != 32 {
 		t.Errorf("data key %x is not %x", got, dataKey.Plaintext)
 	}
-	open = client.DecryptDataKeyRequest{KeyID: aes, Ciphertext: blind.Ciphertext, Bytes: 16}
-	if got := must(c.DecryptDataKey(ctx, open)); len(got) != 16 || blind.Plaintext != nil {
-		t.Errorf("data key without plaintext: %x, %x", got, blind.Plaintext)
+	open = client.DecryptDataKeyRequest{KeyID: aes, Ciphertext: blind.Ciphertext}
+	if got := must(c.DecryptDataKey(ctx, open)).Plaintext; len(got) != 16 {
+		t.Errorf("data key without plaintext: %x", got)
 	}
-	open = client.DecryptDataKeyRequest{KeyID: aes, Ciphertext: own, Bytes: 10}
-	if got := must(c.DecryptDataKey(ctx, open)); string(got) != "my own key" {
+	open = client.DecryptDataKeyRequest{KeyID: aes, Ciphertext: own}
+	if got := must(c.DecryptDataKey(ctx, open)).Plaintext; string(got) != "my own key" {
 		t.Errorf("own data key: %q", got)
 	}
 	sign.Message, sign.Digest = digest[:], true
@@ -240,31 +240,31 @@ func TestEveryOperation(t *testing.T) {
 	if signature[len(signature)-1] ^= 1; must(c.Verify(ctx, sign, signature)) {
 		t.Error("a changed signature verifies")
 	}
-	if pem := must(c.PublicKey(ctx, ec)); !strings.HasPrefix(pem, "-----BEGIN PUBLIC KEY-----\r\n") {
-		t.Errorf("public key %q", pem)
+	if key := must(c.GetPublicKey(ctx, ec)); key.Spec != "EC_P256" || len(key.DER) != 91 {
+		t.Errorf("public key %+v", key)
 	}
-	if got := must(c.Random(ctx, 100)); len(got) != 100 {
+	if got := must(c.GenerateRandom(ctx, 100)); len(got) != 100 {
 		t.Errorf("%d random bytes", len(got))
 	}
 	if _, err := c.DisableKey(ctx, aes); err != nil {
 		t.Error(err)
 	}
-	if _, err := c.Encrypt(ctx, client.EncryptRequest{KeyID: aes, Plaintext: "x"}); !errors.Is(err, client.ErrKeyDisabled) {
+	if _, err := c.Encrypt(ctx, client.EncryptRequest{KeyID: aes, Plaintext: []byte("x")}); !errors.Is(err, client.ErrKeyDisabled) {
 		t.Errorf("encrypt with a disabled key: %v", err)
 	}
 	key := must(c.DescribeKey(ctx, aes))
-	if key.State != client.Disabled || key.Description != "for tests" || key.Protection != "driver" || time.Since(key.Created.Time()) > time.Hour {
+	if key.State != client.Disabled || key.Description != "for tests" || key.Protection != "driver" || time.Since(key.Created) > time.Hour {
 		t.Errorf("described as %+v", key)
 	}
 	if _, err := c.EnableKey(ctx, aes); err != nil {
 		t.Error(err)
 	}
-	page := must(c.ListKeys(ctx, client.ListKeysRequest{Limit: 1}))
-	next := must(c.ListKeys(ctx, client.ListKeysRequest{Limit: 1, Marker: page.Next}))
-	if page.Total != 2 || len(page.Keys) != 1 || len(next.Keys) != 1 || next.Keys[0].ID != ec || next.Next != "" {
+	page := must(c.ListKeys(ctx, client.ListKeysRequest{Page: client.Page{Limit: 1}}))
+	next := must(c.ListKeys(ctx, client.ListKeysRequest{Page: client.Page{Limit: 1, Marker: page.NextMarker}}))
+	if page.Total != 2 || len(page.Keys) != 1 || len(next.Keys) != 1 || next.Keys[0].ID != ec || next.NextMarker != "" {
 		t.Errorf("pages %+v, %+v", page, next)
 	}
-	status := must(c.HSMStatus(ctx))
+	status := must(c.GetHSMStatus(ctx))
 	if status.Driver != "soft" || len(status.Layers) != 1 || status.Layers[0].Members[0].State != "ready" || status.Layers[0].Members[0].PID == 0 {
 		t.Errorf("status %+v", status)
 	}

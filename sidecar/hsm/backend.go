@@ -80,27 +80,6 @@ func (b *Backend) Close(ctx context.Context) error { return b.mux.Close(ctx) }
 // Health does one real operation with the tenant's keys.
 func (b *Backend) Health(ctx context.Context) error { return b.mux.Health(ctx, b.opts.Tenant) }
 
-// Name is the driver's name.
-func (b *Backend) Name() string { return b.opts.Name }
-
-// Via is the socket of the hsmd that runs the driver, or empty.
-func (b *Backend) Via() string { return b.opts.Via }
-
-// Layer is a process that multiplexes drivers, and the driver that it is for the process above it.
-type Layer struct {
-	Name   string // sidecar or hsmd
-	Driver driver.Driver
-}
-
-// Layers returns the layers below the core, the nearest first.
-func (b *Backend) Layers() []Layer {
-	layers := []Layer{{"sidecar", b.mux}}
-	if current := b.current.Load(); b.opts.Via != "" && current != nil {
-		layers = append(layers, Layer{"hsmd", *current})
-	}
-	return layers
-}
-
 // start starts the member for the Mux, which calls it again whenever the member has ended.
 func (b *Backend) start(ctx context.Context) (hsmd.Backend, error) {
 	member, err := b.opts.Start(ctx)

@@ -15,13 +15,23 @@ import (
 func (d *Dialect) Own(
 	name string, op policy.Operation, fields []dialect.Field, do func(context.Context, *dialect.Exchange) error,
 ) http.Handler {
+	return d.OwnIn(name, op, dialect.ControlBody, fields, do, func(w http.ResponseWriter, x *dialect.Exchange, err error) {
+		d.fail(w, x, nil, err)
+	})
+}
+
+// OwnIn is Own for longer bodies and with errors in another dialect's words.
+func (d *Dialect) OwnIn(
+	name string, op policy.Operation, body int64, fields []dialect.Field, do func(context.Context, *dialect.Exchange) error,
+	fail func(http.ResponseWriter, *dialect.Exchange, error),
+) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		x := dialect.Begin()
 		defer x.End()
 		err := d.operate(name, op, r, x, func(ctx context.Context, call *kms.Call, _ *policy.Operation) error {
-			err := d.authenticate(ctx, call, dialect.ControlBody, r, x)
+			err := d.authenticate(ctx, call, body, r, x)
 			if err == nil {
-				err = decodeError(x.Decode(r, dialect.ControlBody))
+				err = decodeError(x.Decode(r, body))
 			}
 			if err == nil {
 				err = fieldError(x.ReadFields(fields, r, nil))
@@ -32,7 +42,7 @@ func (d *Dialect) Own(
 			return misread(x, err)
 		})
 		if err != nil {
-			d.fail(w, x, nil, err)
+			fail(w, x, err)
 			return
 		}
 		if x.Stream != nil {

@@ -1,27 +1,25 @@
-package sidecar
+package hsm
 
 import (
 	"context"
 
 	"github.com/keyside/keyside/plugins/driver"
-	client "github.com/keyside/keyside/sidecar/client/old"
-	"github.com/keyside/keyside/sidecar/hsm"
+	"github.com/keyside/keyside/sidecar/client"
 )
 
-// status collects what each layer knows from memory.
-func status(ctx context.Context, b *hsm.Backend) *client.HSMStatus {
-	out := &client.HSMStatus{Driver: b.Name(), Via: b.Via()}
-	layers := b.Layers()
-	if d, err := layers[0].Driver.Describe(ctx); err == nil {
+// Status returns what each layer has in memory, as the native API shows it.
+func (b *Backend) Status(ctx context.Context) *client.HSMStatus {
+	out := &client.HSMStatus{Driver: b.opts.Name, Via: b.opts.Via, Layers: []client.Members{layer(ctx, "sidecar", b.mux)}}
+	if d, err := b.mux.Describe(ctx); err == nil {
 		out.Vendor = d.GetVendor()
 	}
-	for _, l := range layers {
-		out.Layers = append(out.Layers, layer(ctx, l.Name, l.Driver))
+	if current := b.current.Load(); b.opts.Via != "" && current != nil {
+		out.Layers = append(out.Layers, layer(ctx, "hsmd", *current))
 	}
 	return out
 }
 
-// layer is one process's view of what is below it.
+// layer returns the members of one process.
 func layer(ctx context.Context, name string, d driver.Driver) client.Members {
 	out := client.Members{Layer: name, Members: []client.Member{}}
 	members, err := d.Status(ctx)
