@@ -73,7 +73,7 @@ func driverProcesses() []*cobra.Command {
 	return commands
 }
 
-// initTokenCommand initialises a token for keyside up, with both PINs on standard input, a line each.
+// initTokenCommand initializes a token for keyside up, with both PINs on standard input, a line each.
 func initTokenCommand() *cobra.Command {
 	var module, label string
 	cmd := &cobra.Command{Use: "init-token", Hidden: true, RunE: func(cmd *cobra.Command, _ []string) error {
