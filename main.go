@@ -21,10 +21,10 @@ import (
 	"github.com/keyside/keyside/plugins/pkcs11"
 	"github.com/keyside/keyside/plugins/soft"
 	"github.com/keyside/keyside/sidecar"
+	"github.com/keyside/keyside/sidecar/bench"
 	"github.com/keyside/keyside/sidecar/cli"
 	"github.com/keyside/keyside/sidecar/cli/node"
 	"github.com/keyside/keyside/sidecar/cli/verb"
-	"github.com/keyside/keyside/test/bench"
 )
 
 // version is stamped by the Makefile; a plain go build takes it from the module.

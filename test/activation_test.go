@@ -17,8 +17,8 @@ import (
 
 	"github.com/keyside/keyside/hsmd"
 	"github.com/keyside/keyside/sidecar"
+	"github.com/keyside/keyside/sidecar/bench/node"
 	client "github.com/keyside/keyside/sidecar/client/old"
-	"github.com/keyside/keyside/test/node"
 )
 
 // TestSocketActivation runs both daemons as the units of deploy/ do: systemd has the sockets, one for metrics among them,

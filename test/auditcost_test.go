@@ -16,9 +16,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyside/keyside/sidecar/bench/node"
 	client "github.com/keyside/keyside/sidecar/client/old"
 	"github.com/keyside/keyside/sidecar/kms"
-	"github.com/keyside/keyside/test/node"
 )
 
 // unauditedVariable, where it is set, makes the sidecar of the test binary keep no records: the baseline of what they cost.

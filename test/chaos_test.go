@@ -17,8 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyside/keyside/sidecar/bench/node"
 	client "github.com/keyside/keyside/sidecar/client/old"
-	"github.com/keyside/keyside/test/node"
 )
 
 // TestChaosDriverKilledUnderLoad kills the driver process again and again while 16 clients encrypt and decrypt. No

@@ -10,7 +10,7 @@ import (
 
 	"github.com/keyside/keyside/hsmd"
 	"github.com/keyside/keyside/plugins/drivertest"
-	"github.com/keyside/keyside/test/node"
+	"github.com/keyside/keyside/sidecar/bench/node"
 )
 
 // TestConformanceOfProcesses runs the kit as a driver's author would, with `keyside driver check`, against the built-in

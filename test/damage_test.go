@@ -19,8 +19,8 @@ import (
 	"github.com/dgraph-io/badger/v4"
 	"golang.org/x/sys/unix"
 
+	"github.com/keyside/keyside/sidecar/bench/node"
 	client "github.com/keyside/keyside/sidecar/client/old"
-	"github.com/keyside/keyside/test/node"
 )
 
 // ordinary is a uid without any rights of its own, as which a node runs here: to root no file is read-only.

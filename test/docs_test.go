@@ -14,8 +14,8 @@ import (
 
 	"github.com/keyside/keyside/hsmd"
 	"github.com/keyside/keyside/sidecar"
+	"github.com/keyside/keyside/sidecar/bench"
 	"github.com/keyside/keyside/sidecar/cli"
-	"github.com/keyside/keyside/test/bench"
 )
 
 // pages returns the Markdown files of the repository, by their paths below it.

@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyside/keyside/sidecar/bench/node"
 	client "github.com/keyside/keyside/sidecar/client/old"
-	"github.com/keyside/keyside/test/node"
 )
 
 // specsToGo are the keys of the test by alias.

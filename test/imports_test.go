@@ -29,12 +29,12 @@ var importers = []importRule{
 	{"github.com/transparency-dev/merkle/...", []string{"sidecar/audit"}},
 	{"golang.org/x/mod/...", []string{"sidecar/audit"}},
 	{"github.com/decred/dcrd/dcrec/secp256k1/v4/...", []string{"sidecar/kms", "plugins/material", "plugins/pkcs11", "plugins/drivertest"}},
-	{"github.com/spf13/cobra", []string{"", "hsmd", "sidecar", "sidecar/cli/...", "test/bench"}},
+	{"github.com/spf13/cobra", []string{"", "hsmd", "sidecar", "sidecar/cli/...", "sidecar/bench"}},
 	{module + "/sidecar/cli/...", []string{"", "sidecar/cli/...", "test/..."}},
 	{module + "/sidecar/store", []string{"sidecar", "test/..."}},
 	{module + "/plugins/material", []string{"plugins/pkcs11", "plugins/soft", "sidecar/cli/imports", "test/..."}},
-	{module + "/plugins/pkcs11", []string{"", "test/..."}},
-	{module + "/plugins/soft", []string{"", "test/..."}},
+	{module + "/plugins/pkcs11", []string{"", "sidecar/bench", "test/..."}},
+	{module + "/plugins/soft", []string{"", "sidecar/bench", "test/..."}},
 }
 
 // mayImport: what is named here imports nothing outside the standard library but this (and itself).

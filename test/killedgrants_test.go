@@ -10,8 +10,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/keyside/keyside/sidecar/bench/node"
 	client "github.com/keyside/keyside/sidecar/client/old"
-	"github.com/keyside/keyside/test/node"
 )
 
 // The grants that are made: to these users, each with one of these operations.

@@ -12,8 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/keyside/keyside/sidecar/bench/node"
 	client "github.com/keyside/keyside/sidecar/client/old"
-	"github.com/keyside/keyside/test/node"
 )
 
 // offered is what a node on SoftHSM makes keys of, each with the check of what it does against openssl. The specs and

@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/keyside/keyside/test/node"
+	"github.com/keyside/keyside/sidecar/bench/node"
 )
 
 // TestPoliciesReloaded starts a node with a faulty policy, which it refuses, and sends a running one good and faulty ones: those

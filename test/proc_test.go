@@ -5,7 +5,7 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/keyside/keyside/test/node"
+	"github.com/keyside/keyside/sidecar/bench/node"
 )
 
 // look returns the processes below up and what they are, and remembers them.

@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/keyside/keyside/test/node"
+	"github.com/keyside/keyside/sidecar/bench/node"
 )
 
 // TestSoakFile encrypts and decrypts a file of 1 GiB: what comes back is what went in, and neither takes memory that

@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyside/keyside/sidecar/bench/node"
 	client "github.com/keyside/keyside/sidecar/client/old"
-	"github.com/keyside/keyside/test/node"
 )
 
 // TestSoakManyKeys makes 20,000 keys and reports, as their number grows, what describe, encrypt with a hot key and

@@ -15,10 +15,10 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/keyside/keyside/sidecar/bench/node"
 	client "github.com/keyside/keyside/sidecar/client/old"
 	"github.com/keyside/keyside/sidecar/kms"
 	"github.com/keyside/keyside/sidecar/store"
-	"github.com/keyside/keyside/test/node"
 )
 
 // fill puts keys into the database of a stopped node. Their sealed bytes open nothing, which lists do not notice.

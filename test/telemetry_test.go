@@ -21,8 +21,8 @@ import (
 	metrics "go.opentelemetry.io/proto/otlp/metrics/v1"
 
 	"github.com/keyside/keyside/hsmd/telemetry"
+	"github.com/keyside/keyside/sidecar/bench/node"
 	client "github.com/keyside/keyside/sidecar/client/old"
-	"github.com/keyside/keyside/test/node"
 )
 
 // The two daemons as telemetry names them.

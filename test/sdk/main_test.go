@@ -15,8 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyside/keyside/sidecar/bench/node"
 	client "github.com/keyside/keyside/sidecar/client/old"
-	"github.com/keyside/keyside/test/node"
 )
 
 // deadline bounds the start and the end of the node.

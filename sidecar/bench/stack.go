@@ -14,7 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/keyside/keyside/test/node"
+	"github.com/keyside/keyside/sidecar/bench/node"
 )
 
 // kmsURL is where the Huawei dialect of a node of `keyside up` serves, under the default project id. The host is of no

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/keyside/keyside/test/node"
+	"github.com/keyside/keyside/sidecar/bench/node"
 )
 
 // Cell is one measured combination, as --json prints it.

@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
 
-	"github.com/keyside/keyside/test/node"
+	"github.com/keyside/keyside/sidecar/bench/node"
 )
 
 // The paths that are compared.
