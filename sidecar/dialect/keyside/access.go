@@ -42,12 +42,12 @@ func (d *Dialect) listGrants(ctx context.Context, op policy.Operation, x *dialec
 	if err != nil {
 		return err
 	}
-	page, err := d.cfg.Core.ListGrants(ctx, id, int(x.Number(marker)), int(x.Number(anyLimit)))
+	page, err := d.cfg.Core.ListGrants(ctx, id, offset(x), int(x.Number(anyLimit)))
 	return answerWith(x, err, page, grantPage)
 }
 
 func (d *Dialect) listRetirableGrants(ctx context.Context, _ policy.Operation, x *dialect.Exchange) error {
-	page, err := d.cfg.Core.ListRetirableGrants(ctx, int(x.Number(marker)), int(x.Number(anyLimit)))
+	page, err := d.cfg.Core.ListRetirableGrants(ctx, offset(x), int(x.Number(anyLimit)))
 	return answerWith(x, err, page, grantPage)
 }
 

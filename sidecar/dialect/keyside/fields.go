@@ -1,6 +1,7 @@
 package keyside
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/keyside/keyside/policy"
@@ -15,6 +16,10 @@ import (
 var (
 	keyForm = dialect.Form{OK: isKeyName, Reason: "must be the id or an alias of a key"}
 
+	offsetForm = dialect.Form{
+		OK:     func(text []byte) bool { n, err := strconv.Atoi(string(text)); return err == nil && n >= 0 },
+		Reason: "must be the next_marker of a page",
+	}
 	timeForm = dialect.Form{
 		OK:     func(text []byte) bool { _, err := time.Parse(time.RFC3339Nano, string(text)); return err == nil },
 		Reason: "must be an RFC 3339 time such as 2030-12-31T00:00:00Z",
@@ -83,10 +88,10 @@ var (
 	newInterval    = varied(interval, func(f *dialect.NumberField) { f.Required = true })
 )
 
-// Pages. Markers of aliases are names, all others are offsets; callers take both as they come.
+// Pages. A marker is what the page before had as next_marker: the name of an alias, or an offset.
 var (
-	marker     = &dialect.NumberField{Name: "marker", High: dialect.Unbounded}
-	afterAlias = &dialect.TextField{Name: "marker", Low: 1, High: maxName}
+	marker       = &dialect.TextField{Name: "marker", Low: 1, High: maxName}
+	offsetMarker = varied(marker, func(f *dialect.TextField) { f.Form = &offsetForm })
 )
 
 func limit(high int64) *dialect.NumberField {

@@ -38,13 +38,19 @@ func (d *Dialect) describeKey(ctx context.Context, op policy.Operation, x *diale
 func (d *Dialect) listKeys(ctx context.Context, _ policy.Operation, x *dialect.Exchange) error {
 	page, err := d.cfg.Core.ListKeys(ctx, kms.ListKeysInput{
 		Spec: kms.KeySpec(x.Text(keySpec)), State: kms.KeyState(x.Text(state)),
-		Limit: int(x.Number(anyLimit)), Offset: int(x.Number(marker)),
+		Limit: int(x.Number(anyLimit)), Offset: offset(x),
 	})
 	return answerWith(x, err, page, func(p *kms.KeyPage) client.KeyPage { return keyPage(p, keyOf) })
 }
 
 func keyPage(p *kms.KeyPage, show func(*kms.Key) client.Key) client.KeyPage {
 	return client.KeyPage{Keys: each(p.Keys, show), Total: p.Total, NextMarker: markerOf(p.Next)}
+}
+
+// offset returns the offset in a marker whose form is checked, 0 where it is absent.
+func offset(x *dialect.Exchange) int {
+	n, _ := strconv.Atoi(string(x.Text(offsetMarker)))
+	return n
 }
 
 // markerOf returns the marker of a page that begins at an offset, "" for 0, after the last page.

@@ -46,6 +46,7 @@ func New(cfg Config) *Dialect { return &Dialect{cfg: cfg, verifying: make(chan s
 
 // Handlers registers the operations with a router. cloud authenticates.
 func (d *Dialect) Handlers(router *dialect.Router, cloud *huawei.Dialect) {
+	router.Handle(http.MethodGet, client.BasePath+"openapi.json", http.HandlerFunc(serveDocument))
 	for i := range table {
 		rt := dialect.Routes(table[i].route(d))[0]
 		router.Handle(http.MethodPost, client.BasePath+rt.Path, cloud.OwnIn(Name, rt.Operation, rt.Body, rt.Fields,

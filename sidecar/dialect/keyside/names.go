@@ -36,7 +36,7 @@ func (d *Dialect) deleteAliases(ctx context.Context, op policy.Operation, x *dia
 }
 
 func (d *Dialect) listAliases(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	in := kms.ListAliasesInput{After: string(x.Text(afterAlias)), Limit: int(x.Number(anyLimit))}
+	in := kms.ListAliasesInput{After: string(x.Text(marker)), Limit: int(x.Number(anyLimit))}
 	if x.Has(keyID) {
 		id, err := d.key(ctx, op, x, keyID)
 		if err != nil {
@@ -91,7 +91,7 @@ func (d *Dialect) listTags(ctx context.Context, _ policy.Operation, x *dialect.E
 // findKeys searches by tags and by a part of the alias. A key must have all of the tags, with any of the values of each.
 func (d *Dialect) findKeys(ctx context.Context, _ policy.Operation, x *dialect.Exchange) error {
 	in := kms.FindKeysInput{
-		Name: string(x.Text(aliasPart)), Offset: int(x.Number(marker)), Limit: int(x.Number(anyLimit)), CountOnly: x.Flag(countOnly, false),
+		Name: string(x.Text(aliasPart)), Offset: offset(x), Limit: int(x.Number(anyLimit)), CountOnly: x.Flag(countOnly, false),
 	}
 	for _, t := range x.Items(searchedTags) {
 		in.Tags = append(in.Tags, kms.TagValues{Key: string(t.Text(tagKey)), Values: texts(t.Texts(tagValues))})
