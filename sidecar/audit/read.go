@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
+
+	"github.com/keyside/keyside/policy"
 )
 
 // Query selects records. A zero field selects every one.
@@ -16,9 +18,9 @@ type Query struct {
 	Since, Until time.Time // of the record's own time
 	Principal    string
 	Key          string // id, also of the key that a re-encryption decrypted with
-	Operation    string // by its name, or by that of its trace
+	Operation    string // its neutral, stored or trace name
 	Decision     string
-	Outcome      string
+	Outcome      string // "ok", "begun", a code, or the former name of one
 	RequestID    string
 	Last         int  // no more than so many, the last ones; 0: all
 	Follow       bool // wait for those that are yet to come; Last is then of those that are there
@@ -67,8 +69,8 @@ func (q *Query) accepts(line []byte) bool {
 		return want == ""
 	}
 	return !r.Time.Before(q.Since) && (q.Until.IsZero() || r.Time.Before(q.Until)) && is(q.Principal, r.Principal) &&
-		is(q.Key, r.KeyID, r.SourceKeyID) && is(q.Operation, r.Operation, r.Trace) && is(q.Decision, r.Decision) &&
-		is(q.Outcome, r.Outcome) && is(q.RequestID, r.RequestID)
+		is(q.Key, r.KeyID, r.SourceKeyID) && is(q.Operation, r.Operation, r.Trace, policy.Operation(r.Operation).Name()) && is(q.Decision, r.Decision) &&
+		(is(q.Outcome, r.Outcome, string(formerCodes[r.Outcome])) || string(formerCodes[q.Outcome]) == r.Outcome) && is(q.RequestID, r.RequestID)
 }
 
 // Read calls fn with the records that a query selects, in their order. With Follow it ends with ctx, without an error.

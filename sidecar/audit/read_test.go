@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -79,6 +80,7 @@ func TestQuery(t *testing.T) {
 		"source":    {Query{Key: sample("").SourceKeyID}, func(i int) bool { return true }},
 		"operation": {Query{Operation: "sign"}, func(i int) bool { return i%5 == 2 }},
 		"trace":     {Query{Operation: "encryptData"}, func(i int) bool { return i%5 != 2 }},
+		"neutral":   {Query{Operation: "encrypt"}, func(i int) bool { return i%5 != 2 }},
 		"decision":  {Query{Decision: "deny"}, func(i int) bool { return i%4 == 1 }},
 		"outcome":   {Query{Outcome: "DENIED", Operation: "sign"}, func(i int) bool { return i%4 == 1 && i%5 == 2 }},
 		"request":   {Query{RequestID: "r17"}, func(i int) bool { return i == 17 }},
@@ -101,6 +103,29 @@ func TestQuery(t *testing.T) {
 	}
 	if got := ids(t, l, Query{}); len(got) != 41 || got[0] != "" {
 		t.Errorf("all are %v", got)
+	}
+}
+
+// TestFormerCodes holds that a query for a code finds the records that have its former names, and the other way round.
+func TestFormerCodes(t *testing.T) {
+	for _, c := range []struct {
+		asked, recorded string
+		found           bool
+	}{
+		{"KeyPendingDeletion", "KeyPendingDelete", true}, {"KeyPendingDelete", "KeyPendingDeletion", true},
+		{"KeyPendingDeletion", "AlreadyPending", true}, {"KeyPendingDelete", "AlreadyPending", false},
+		{"KeyPendingDelete", "KeyPendingDelete", true}, {"KeyPendingDeletion", "KeyPendingDeletion", true},
+		{"Denied", "Denied", true}, {"Denied", "ok", false}, {"ok", "Deadline", false}, {"x", "ok", false},
+	} {
+		q := Query{Outcome: c.asked}
+		if got := q.accepts(fmt.Appendf(nil, `{"outcome":%q}`, c.recorded)); got != c.found {
+			t.Errorf("a query for %s finds %s: %t", c.asked, c.recorded, got)
+		}
+	}
+	for former, code := range formerCodes {
+		if slices.Contains(kms.Codes, kms.Code(former)) || !slices.Contains(kms.Codes, code) {
+			t.Errorf("%s is listed as a former name of %s", former, code)
+		}
 	}
 }
 

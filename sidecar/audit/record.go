@@ -33,6 +33,7 @@ func appendRecord(b []byte, r *kms.AuditRecord) []byte {
 	b = appendOptional(b, `,"by":`, r.By)
 	b = appendOptional(b, `,"missing_permission":`, string(r.Missing))
 	b = appendText(b, `,"outcome":`, r.Outcome)
+	b = appendOptional(b, `,"reason":`, string(r.Reason))
 	b = append(b, `,"latency_us":`...)
 	b = strconv.AppendInt(b, r.Latency, 10)
 	b = appendOptional(b, `,"warning":`, r.Warning)

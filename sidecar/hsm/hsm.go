@@ -182,7 +182,7 @@ func (h *HSM) DestroyKey(ctx context.Context, key kms.KeyRef) error {
 // the core knows of.
 func (h *HSM) with(ctx context.Context, op driver.OpKind, key *kms.KeyRef, alg driver.Algorithm, data []byte) ([]byte, error) {
 	if !slices.Contains(h.makes[kindOf(key.Spec, key.Usage)], alg) {
-		return nil, kms.Errorf(kms.CodeUnsupportedSpec, "this HSM cannot do it: driver %s has no %s for %s keys", h.name, alg, key.Spec)
+		return nil, kms.Errorf(kms.CodeUnsupported, "this HSM cannot do it: driver %s has no %s for %s keys", h.name, alg, key.Spec)
 	}
 	res, err := h.do(ctx, &driver.Op{Kind: op, Key: identity(key), Sealed: key.Sealed, Algorithm: alg, Data: data})
 	return res.GetData(), err

@@ -98,7 +98,7 @@ func TestHSMTranslates(t *testing.T) {
 	cancel()
 	s.err = nil
 	s.result = nil
-	if _, err := h.Decrypt(ctx, ref, nil, nil, nil); err != nil && kms.AsError(err).Code != kms.CodeDeadline {
+	if _, err := h.Decrypt(ctx, ref, nil, nil, nil); err != nil && kms.AsError(err).Code != kms.CodeDeadlineExceeded {
 		t.Errorf("a context that ended became %v", err)
 	}
 	if ok, missing := h.Supports(kms.ECP256, kms.SignVerify); ok || missing != "driver d has no EC_P256 keys for SIGN_VERIFY" {
@@ -160,7 +160,7 @@ func TestHSMByAlgorithm(t *testing.T) {
 		s.op = nil
 		out, err := c.do()
 		if c.kind == 0 {
-			if kms.AsError(err).Code != kms.CodeUnsupportedSpec || !strings.Contains(err.Error(), "driver d has no") || s.op != nil {
+			if kms.AsError(err).Code != kms.CodeUnsupported || !strings.Contains(err.Error(), "driver d has no") || s.op != nil {
 				t.Errorf("%s, which is not announced: %v, asked for %v", name, err, s.op)
 			}
 			continue
@@ -257,7 +257,7 @@ func TestHSMImports(t *testing.T) {
 	}
 	i.err = &driver.Error{Code: driver.BadMaterial, CKR: "CKR_WRAPPED_KEY_INVALID", Function: "C_UnwrapKey", Message: "padding"}
 	_, err = h.ImportKey(t.Context(), ref, material)
-	if e := kms.AsError(err); e.Code != kms.CodeBadMaterial || strings.Contains(e.Error(), "padding") || strings.Contains(e.Error(), "CKR") {
+	if e := kms.AsError(err); e.Code != kms.CodeInvalidKeyMaterial || strings.Contains(e.Error(), "padding") || strings.Contains(e.Error(), "CKR") {
 		t.Errorf("bad material became %v", err)
 	}
 }

@@ -52,7 +52,7 @@ func (s *Service) DeleteAliases(ctx context.Context, id KeyID, names []string) e
 		r.keyID = &id
 		names = slices.Compact(slices.Sorted(slices.Values(names)))
 		if most := max(DefaultLimits.Aliases, r.limits.Aliases); len(names) == 0 || len(names) > most {
-			return struct{}{}, Errorf(CodeInvalidRequest, "1 to %d aliases must be given", most).In("aliases")
+			return struct{}{}, Invalid("aliases", ReasonOutOfRange, "1 to %d aliases must be given", most)
 		}
 		for _, name := range names {
 			if err := DefaultLimits.checkAlias(name); err != nil { // one made under a higher limit must go, too
@@ -117,7 +117,7 @@ func (s *Service) ListAliases(ctx context.Context, in ListAliasesInput) (*AliasP
 			in.Limit = defaultAliases
 		}
 		if in.Limit < 0 || in.Limit > maxAliases {
-			return nil, Errorf(CodeInvalidLimit, "limit must be 1 to %d", maxAliases).In("limit")
+			return nil, Invalid("limit", ReasonOutOfRange, "limit must be 1 to %d", maxAliases)
 		}
 		if in.KeyID != nil {
 			r.keyID = in.KeyID

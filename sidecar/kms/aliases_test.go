@@ -20,9 +20,9 @@ func TestAliases(t *testing.T) {
 		name string
 		want kms.Code
 	}{
-		{"alias/one", "ok"}, {"two", "ok"}, {"alias/one", kms.CodeAliasExists}, {"", kms.CodeInvalidAlias},
-		{"with space", kms.CodeInvalidAlias}, {strings.Repeat("a", 256), kms.CodeInvalidAlias},
-		{"alias/x/default", kms.CodeInvalidAlias}, {"a", "ok"}, {"four", kms.CodeQuotaExceeded},
+		{"alias/one", "ok"}, {"two", "ok"}, {"alias/one", kms.CodeAlreadyExists}, {"", invalidAlias},
+		{"with space", invalidAlias}, {strings.Repeat("a", 256), invalidAlias},
+		{"alias/x/default", invalidAlias}, {"a", "ok"}, {"four", kms.CodeQuotaExceeded},
 	} {
 		before := w.clock.Now()
 		alias, err := w.CreateAlias(admin, a, c.name)
@@ -45,7 +45,7 @@ func TestAliases(t *testing.T) {
 		names []string
 		want  kms.Code
 	}{
-		{a, nil, kms.CodeInvalidRequest}, {a, []string{"alias/one", "two"}, kms.CodeNotFound}, {a, []string{"a b"}, kms.CodeInvalidAlias},
+		{a, nil, kms.CodeInvalidRequest}, {a, []string{"alias/one", "two"}, kms.CodeNotFound}, {a, []string{"a b"}, invalidAlias},
 		{a, slices.Repeat([]string{"alias/one", "a"}, 40), "ok"}, {a, []string{"a"}, kms.CodeNotFound}, {b, []string{"two"}, "ok"},
 	} {
 		wantCode(t, w.DeleteAliases(admin, c.id, c.names), c.want)
@@ -96,7 +96,7 @@ func TestListAliases(t *testing.T) {
 		in   kms.ListAliasesInput
 		want kms.Code
 	}{
-		{kms.ListAliasesInput{Limit: -1}, kms.CodeInvalidLimit}, {kms.ListAliasesInput{Limit: 1001}, kms.CodeInvalidLimit},
+		{kms.ListAliasesInput{Limit: -1}, invalidLimit}, {kms.ListAliasesInput{Limit: 1001}, invalidLimit},
 		{kms.ListAliasesInput{Limit: 1000}, "ok"}, {kms.ListAliasesInput{KeyID: new(kms.KeyID)}, kms.CodeNotFound},
 	} {
 		_, err := w.ListAliases(admin, c.in)
@@ -192,11 +192,10 @@ func TestDefaultKey(t *testing.T) {
 		switch {
 		case w.changes(key.ID)[op] != nil && op != policy.OpGetRotation && op != policy.OpListKeyTags,
 			op == policy.OpEnableKey, op == policy.OpDisableKey, w.onGrants(key.ID)[op] != nil && op != policy.OpListGrants:
-			want = kms.CodeDefaultKey
-		case op == policy.OpSign, op == policy.OpVerify, op == policy.OpGetPublicKey, op == policy.OpDeriveSharedSecret:
-			want = kms.CodeSymmetricKey
-		case op == policy.OpGenerateMAC, op == policy.OpVerifyMAC:
-			want = kms.CodeNotMACKey
+			want = kms.CodeServiceKey
+		case op == policy.OpSign, op == policy.OpVerify, op == policy.OpGetPublicKey, op == policy.OpDeriveSharedSecret,
+			op == policy.OpGenerateMAC, op == policy.OpVerifyMAC:
+			want = isSymmetric
 		}
 		wantCode(t, do(admin), want)
 	}

@@ -36,11 +36,11 @@ func CallFrom(ctx context.Context) *Call {
 	return call
 }
 
-// ParseKeyID reads the one text form of a key id, a lower-case UUID with hyphens. Anything else is CodeInvalidKeyID.
+// ParseKeyID reads the one text form of a key id, a lower-case UUID with hyphens. Anything else is CodeInvalidRequest.
 func ParseKeyID(s string) (KeyID, error) {
 	id, err := uuid.Parse(s)
 	if err != nil || id.String() != s {
-		return KeyID{}, Errorf(CodeInvalidKeyID, "key id must be a lower-case UUID").In("key_id")
+		return KeyID{}, Invalid("key_id", ReasonMalformed, "key id must be a lower-case UUID")
 	}
 	return id, nil
 }

@@ -74,17 +74,20 @@ func (s *Service) askedFor(ctx context.Context, r *request, in CanIInput, op pol
 	}
 	switch {
 	case !slices.Contains(policy.Operations, in.Operation):
-		return nil, Errorf(CodeInvalidRequest, "unknown operation").In("operation")
+		return nil, Invalid("operation", ReasonUnknown, "unknown operation")
 	case in.Operation.AboutKey() && in.Key == "":
-		return nil, Errorf(CodeInvalidRequest, "operation is about a key: say which").In("key")
+		return nil, Invalid("key", ReasonMissing, "operation is about a key: say which")
 	}
 	asked := &policy.Request{
 		Operation: in.Operation, Principal: r.call.Principal, Caller: r.call.Caller, Context: in.Context,
 	}
 	if op == policy.OpCanIForOthers {
-		who, err := s.principalNamed(ctx, in.As)
-		if err != nil {
+		who, known, err := s.principalNamed(ctx, in.As)
+		switch {
+		case err != nil:
 			return nil, err
+		case !known:
+			return nil, Invalid("as", ReasonUnknown, "no principal has this name")
 		}
 		asked.Principal, asked.Caller = who, policy.Caller{}
 	}

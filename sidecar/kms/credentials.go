@@ -34,7 +34,7 @@ var (
 // CheckUser says what is wrong with the name of a user, which records show.
 func CheckUser(name string) error {
 	if !userForm.MatchString(name) {
-		return Errorf(CodeInvalidRequest, "user must be 1 to 64 letters, digits and any of . _ @ -, the first a letter or digit").In("user")
+		return Invalid("user", ReasonMalformed, "user must be 1 to 64 letters, digits and any of . _ @ -, the first a letter or digit")
 	}
 	return nil
 }
@@ -42,7 +42,7 @@ func CheckUser(name string) error {
 // CheckService says what is wrong with the name of a cloud service, whose default master key is called NAME/default.
 func CheckService(name string) error {
 	if !serviceForm.MatchString(name) {
-		return Errorf(CodeInvalidRequest, "service must be 1 to 32 of a-z, 0-9 and -, the first a letter").In("service")
+		return Invalid("service", ReasonMalformed, "service must be 1 to 32 of a-z, 0-9 and -, the first a letter")
 	}
 	return nil
 }
@@ -86,8 +86,8 @@ func (s *Service) checkNamesake(in CreateCredentialInput) error {
 	if !ok || known.Role == in.Role && known.Service == in.Service && cmp.Or(known.Account, s.account) == s.account {
 		return nil
 	}
-	return Errorf(CodeInvalidRequest, "the configuration has a principal of this name with another role or account: give the access key "+
-		"to another user, or the principal's own role").In("user")
+	return Invalid("user", ReasonConflict, "the configuration has a principal of this name with another role or account: give the access key "+
+		"to another user, or the principal's own role")
 }
 
 // CreateCredential makes an access key. To give a principal of the configuration one of its own, its role must be given. No token does that.
@@ -131,13 +131,13 @@ func (in CreateCredentialInput) check() error {
 		return err
 	}
 	if !slices.Contains(policy.Roles, in.Role) {
-		return Errorf(CodeInvalidRequest, "unknown role").In("role")
+		return Invalid("role", ReasonUnknown, "unknown role")
 	}
 	if in.Service == "" {
 		return nil
 	}
 	if in.Role != policy.None {
-		return Errorf(CodeInvalidRequest, "a service has no other role").In("service")
+		return Invalid("service", ReasonConflict, "a service has no other role")
 	}
 	return CheckService(in.Service)
 }
@@ -224,7 +224,7 @@ func (s *Service) CreateToken(ctx context.Context, in CreateTokenInput) (*NewTok
 			in.TTL = defaultTokenTime
 		}
 		if in.TTL < time.Second || in.TTL > maxTokenTime {
-			return nil, Errorf(CodeInvalidRequest, "a token lives a second to %s", maxTokenTime).In("ttl")
+			return nil, Invalid("ttl", ReasonOutOfRange, "a token lives a second to %s", maxTokenTime)
 		}
 		if err := s.identities.ready(); err != nil {
 			return nil, err
@@ -236,7 +236,7 @@ func (s *Service) CreateToken(ctx context.Context, in CreateTokenInput) (*NewTok
 		}
 		r.target = who.Name
 		if cmp.Or(who.Account, s.account) != s.account { // which the token's record has no place for: it would have the grants of ours
-			return nil, Errorf(CodeInvalidRequest, "a token belongs to account %s, and its user does not", s.account).In("user")
+			return nil, Invalid("user", ReasonConflict, "a token belongs to account %s, and its user does not", s.account)
 		}
 		var random [tokenSize]byte
 		rand.Read(random[:]) // never fails
@@ -287,7 +287,7 @@ func (s *Service) rightsOf(ctx context.Context, r *request, user string) (policy
 			return policy.Principal{}, err
 		}
 		if found.Name != "" && found != c.principal() {
-			return policy.Principal{}, Errorf(CodeInvalidRequest, "access keys of this user have different roles").In("user")
+			return policy.Principal{}, Invalid("user", ReasonConflict, "access keys of this user have different roles")
 		}
 		found = c.principal()
 	}

@@ -333,7 +333,7 @@ func (s *Service) opener(ctx context.Context, r *request, h header) (*Key, *KeyV
 		return nil, nil, err
 	}
 	if version == nil || key.expired(s.clock) {
-		return nil, nil, refusal(CodeKeyPendingImport)
+		return nil, nil, errPendingImport
 	}
 	r.version = version
 	return key, version, nil

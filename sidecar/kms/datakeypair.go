@@ -53,7 +53,7 @@ func (s *Service) GenerateDataKeyPair(ctx context.Context, in DataKeyPairInput) 
 	return run(ctx, s, op, func(ctx context.Context, r *request) (*DataKeyPairOutput, error) {
 		r.keyID = &in.KeyID
 		if moduli[in.Spec] == 0 && curves[in.Spec] == nil { // Go makes no others
-			return nil, Errorf(CodeInvalidSpec, "there are no key pairs of this spec").In("key_spec")
+			return nil, Invalid("key_spec", ReasonUnknown, "there are no key pairs of this spec")
 		}
 		under := EncryptInput{KeyID: in.KeyID, Context: in.Context, AAD: in.AAD}
 		key, err := s.encrypter(ctx, r, under)

@@ -63,5 +63,5 @@ func checkPeer(spec KeySpec, der []byte) ([]byte, error) {
 			return append(bytes.Clone(secp256k1Header), public.SerializeUncompressed()...), nil
 		}
 	}
-	return nil, Errorf(CodeInvalidPublicKey, "public key is none of a %s key", spec).In("public_key").Because(err)
+	return nil, Invalid("public_key", ReasonMalformed, "public key is none of a %s key", spec).Because(err)
 }

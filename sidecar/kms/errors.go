@@ -7,103 +7,96 @@ import (
 	"time"
 )
 
-// Code is the closed list of reasons for which the core refuses or fails. Each dialect maps each code, and a test proves
-// its map total.
+// Code is what kind of refusal or failure an error of the core is. The list is closed: each dialect maps each code, and a
+// test proves its map total.
 type Code string
 
 // The codes.
 const (
-	CodeInvalidRequest     Code = "InvalidRequest"     // Field says which one; not one of the more exact codes below
-	CodeInvalidKeyID       Code = "InvalidKeyID"       // not the form of a key id
-	CodeInvalidAlias       Code = "InvalidAlias"       // key name malformed or reserved
-	CodeInvalidDesc        Code = "InvalidDesc"        // description too long
-	CodeInvalidSpec        Code = "InvalidSpec"        // key spec unknown
-	CodeInvalidLimit       Code = "InvalidLimit"       // page size out of range
-	CodeInvalidMarker      Code = "InvalidMarker"      // page marker malformed
-	CodeInvalidLength      Code = "InvalidLength"      // of random bytes or of a data key: out of range or not whole bytes
-	CodeUnsupportedSpec    Code = "UnsupportedSpec"    // known, but this HSM cannot do it; Message names the capability
-	CodeUnsupportedUsage   Code = "UnsupportedUsage"   // usage does not go with the spec
-	CodeAliasExists        Code = "AliasExists"        // another key of the tenant has this name
-	CodeQuotaExceeded      Code = "QuotaExceeded"      // as many keys as the limit allows
-	CodeNotFound           Code = "NotFound"           // no such key, or none that this principal may know of
-	CodeDenied             Code = "Denied"             // no grant and no policy allows it
-	CodeKeyDisabled        Code = "KeyDisabled"        // key is Disabled
-	CodeKeyPendingDelete   Code = "KeyPendingDelete"   // key is PendingDeletion
-	CodeKeyPendingImport   Code = "KeyPendingImport"   // key is PendingImport
-	CodeKeyUnavailable     Code = "KeyUnavailable"     // the HSM does not find or does not accept the key now
-	CodeKeyExhausted       Code = "KeyExhausted"       // the key's version has encrypted as many messages as is safe
-	CodeNotDisabled        Code = "NotDisabled"        // enable: key is not Disabled
-	CodeNotEnabled         Code = "NotEnabled"         // disable: key is not Enabled
-	CodeSymmetricKey       Code = "SymmetricKey"       // operation needs an asymmetric key
-	CodeAsymmetricKey      Code = "AsymmetricKey"      // operation needs a symmetric key
-	CodeMACKey             Code = "MACKey"             // operation is not for HMAC keys
-	CodeUsageIsEncrypt     Code = "UsageIsEncrypt"     // key may only encrypt and decrypt
-	CodeUsageIsSign        Code = "UsageIsSign"        // key may only sign and verify
-	CodeAlgorithmMismatch  Code = "AlgorithmMismatch"  // algorithm is not for this key
-	CodeDigestLength       Code = "DigestLength"       // digest is not as long as the algorithm's hash
-	CodeDataTooLong        Code = "DataTooLong"        // plaintext or message above the limit
-	CodeInvalidCiphertext  Code = "InvalidCiphertext"  // malformed, of another key or purpose, or context differs: one answer for all
-	CodeDefaultKey         Code = "DefaultKey"         // not allowed on a default master key
-	CodeInvalidWait        Code = "InvalidWait"        // days until a deletion out of range
-	CodeAlreadyPending     Code = "AlreadyPending"     // schedule deletion: key is PendingDeletion already
-	CodeNotPending         Code = "NotPending"         // cancel deletion: key is not PendingDeletion
-	CodeExternalKey        Code = "ExternalKey"        // rotation: material was imported
-	CodeInvalidInterval    Code = "InvalidInterval"    // rotation interval out of range
-	CodeRotationEnabled    Code = "RotationEnabled"    // rotation is on already
-	CodeRotationDisabled   Code = "RotationDisabled"   // rotation is not on
-	CodeInvalidTagKey      Code = "InvalidTagKey"      // characters of a tag's key
-	CodeInvalidTagValue    Code = "InvalidTagValue"    // characters of a tag's value
-	CodeTagKeyLength       Code = "TagKeyLength"       // tag's key too long or empty
-	CodeTagValueLength     Code = "TagValueLength"     // tag's value too long
-	CodeTooManyTags        Code = "TooManyTags"        // more tags on a key, or in a request, than the limit
-	CodeTagNotFound        Code = "TagNotFound"        // key has no such tag
-	CodeEllipticKey        Code = "EllipticKey"        // elliptic keys do not encrypt
-	CodeUsageIsAgreement   Code = "UsageIsAgreement"   // key may only derive shared secrets
-	CodeNotMACKey          Code = "NotMACKey"          // operation needs an HMAC key
-	CodeNotAgreementKey    Code = "NotAgreementKey"    // operation needs a key for key agreement
-	CodeInvalidPublicKey   Code = "InvalidPublicKey"   // peer's public key: not one, or of another curve
-	CodeOnlyCreateGrant    Code = "OnlyCreateGrant"    // grant: the right to make grants may not be its only one
-	CodeInvalidGrantee     Code = "InvalidGrantee"     // grant: nobody of that name is known here
-	CodeTooManyGrants      Code = "TooManyGrants"      // grant: key has as many as the limit allows
-	CodeGrantNotFound      Code = "GrantNotFound"      // key has no such grant
-	CodeUnauthenticated    Code = "Unauthenticated"    // no signature or token, or one that does not verify
-	CodeTokenExpired       Code = "TokenExpired"       // token's time is over
-	CodeNotExternal        Code = "NotExternal"        // import: the key's material was made here
-	CodeNotPendingImport   Code = "NotPendingImport"   // import: key is not PendingImport
-	CodeBadMaterial        Code = "BadMaterial"        // import: material does not open, or is no key of the spec: one answer for all
-	CodeMaterialDiffers    Code = "MaterialDiffers"    // import: not the material that the key is bound to, or not what the check value says
-	CodeMaterialExpiry     Code = "MaterialExpiry"     // import: expiry is not in the future
-	CodeImportTokenInvalid Code = "ImportTokenInvalid" // import: token malformed or not authentic
-	CodeImportTokenExpired Code = "ImportTokenExpired" // import: token's time is over, or a later token ended it
-	CodeImportTokenOther   Code = "ImportTokenOther"   // import: token is another key's
-	CodeNoPrivateKey       Code = "NoPrivateKey"       // import: asymmetric key without the encrypted private key
-	CodeInvalidPrivateKey  Code = "InvalidPrivateKey"  // import: encrypted private key has not the form of one
-	CodeNoMaterial         Code = "NoMaterial"         // delete material: key is neither Enabled nor Disabled
-	CodePrivateMaterial    Code = "PrivateMaterial"    // delete material: that of asymmetric keys stays
-	CodeBusy               Code = "Busy"               // shed; RetryAfter says when to come back
-	CodeDeadline           Code = "Deadline"           // the request's time ended
-	CodeInternal           Code = "Internal"           // cause in the log only
+	CodeInvalidRequest        Code = "InvalidRequest"        // Field is malformed, missing or out of range
+	CodeUnsupported           Code = "Unsupported"           // known, but this HSM or this build cannot do it
+	CodeAlreadyExists         Code = "AlreadyExists"         // another key or alias has the name
+	CodeQuotaExceeded         Code = "QuotaExceeded"         // as many as the limit allows; Field: tags or grants of a key, if not keys
+	CodeNotFound              Code = "NotFound"              // the key, or what Field names, does not exist
+	CodeDenied                Code = "Denied"                // no role, grant or policy allows it, or a policy forbids it
+	CodeUnauthenticated       Code = "Unauthenticated"       // no signature or token, or an invalid one
+	CodeTokenExpired          Code = "TokenExpired"          // token has expired
+	CodeKeyDisabled           Code = "KeyDisabled"           // key is Disabled
+	CodeKeyPendingDeletion    Code = "KeyPendingDeletion"    // key is PendingDeletion
+	CodeKeyPendingImport      Code = "KeyPendingImport"      // key is PendingImport
+	CodeKeyUnavailable        Code = "KeyUnavailable"        // the HSM does not find or does not accept the key now
+	CodeKeyExhausted          Code = "KeyExhausted"          // the key version has encrypted as many messages as is safe
+	CodeKeyNotDisabled        Code = "KeyNotDisabled"        // enable: key is not Disabled
+	CodeKeyNotEnabled         Code = "KeyNotEnabled"         // disable: key is not Enabled
+	CodeKeyNotPendingDeletion Code = "KeyNotPendingDeletion" // cancel deletion: key is not PendingDeletion
+	CodeKeyNotPendingImport   Code = "KeyNotPendingImport"   // import: key is not PendingImport
+	CodeInvalidKeyUsage       Code = "InvalidKeyUsage"       // operation does not take such a key; Reason says what the key is
+	CodeInvalidAlgorithm      Code = "InvalidAlgorithm"      // algorithm does not match the key spec
+	CodeServiceKey            Code = "ServiceKey"            // a service's default key cannot be changed
+	CodeInvalidOrigin         Code = "InvalidOrigin"         // operation does not take keys of this origin; Reason says which
+	CodeRotationEnabled       Code = "RotationEnabled"       // rotation is already enabled
+	CodeRotationDisabled      Code = "RotationDisabled"      // rotation is not enabled
+	CodeInvalidCiphertext     Code = "InvalidCiphertext"     // malformed, of another key or purpose, or another context: one answer for all
+	CodeInvalidKeyMaterial    Code = "InvalidKeyMaterial"    // import: material does not open, or is no key of the spec: one answer for all
+	CodeKeyMaterialMismatch   Code = "KeyMaterialMismatch"   // import: not the material of the first import, or not that of the check value
+	CodeKeyMaterialMissing    Code = "KeyMaterialMissing"    // delete material: key is neither Enabled nor Disabled
+	CodeKeyMaterialPermanent  Code = "KeyMaterialPermanent"  // delete material: that of asymmetric keys stays
+	CodeInvalidImportToken    Code = "InvalidImportToken"    // import: token malformed, not authentic, or another key's
+	CodeImportTokenExpired    Code = "ImportTokenExpired"    // import: token has expired, or a later token replaced it
+	CodeInvalidGrant          Code = "InvalidGrant"          // grant: grantee unknown, or nothing but the right to make grants
+	CodeBusy                  Code = "Busy"                  // shed; RetryAfter says when to come back
+	CodeDeadlineExceeded      Code = "DeadlineExceeded"      // the request's time ended
+	CodeInternal              Code = "Internal"              // cause in the log only
 )
 
 // Codes lists every code, for the tests that prove a map total.
 var Codes = []Code{
-	CodeInvalidRequest, CodeInvalidKeyID, CodeInvalidAlias, CodeInvalidDesc, CodeInvalidSpec, CodeInvalidLimit,
-	CodeInvalidMarker, CodeInvalidLength, CodeUnsupportedSpec, CodeUnsupportedUsage, CodeAliasExists, CodeQuotaExceeded,
-	CodeNotFound, CodeDenied, CodeKeyDisabled, CodeKeyPendingDelete, CodeKeyPendingImport, CodeKeyUnavailable,
-	CodeKeyExhausted, CodeNotDisabled, CodeNotEnabled, CodeSymmetricKey, CodeAsymmetricKey, CodeMACKey, CodeUsageIsEncrypt, CodeUsageIsSign,
-	CodeAlgorithmMismatch, CodeDigestLength, CodeDataTooLong, CodeInvalidCiphertext, CodeDefaultKey, CodeInvalidWait,
-	CodeAlreadyPending, CodeNotPending, CodeExternalKey, CodeInvalidInterval, CodeRotationEnabled, CodeRotationDisabled,
-	CodeInvalidTagKey, CodeInvalidTagValue, CodeTagKeyLength, CodeTagValueLength, CodeTooManyTags, CodeTagNotFound,
-	CodeOnlyCreateGrant, CodeInvalidGrantee, CodeTooManyGrants, CodeGrantNotFound,
-	CodeEllipticKey, CodeUsageIsAgreement, CodeNotMACKey, CodeNotAgreementKey, CodeInvalidPublicKey, CodeUnauthenticated, CodeTokenExpired,
-	CodeNotExternal, CodeNotPendingImport, CodeBadMaterial, CodeMaterialDiffers, CodeMaterialExpiry, CodeImportTokenInvalid, CodeImportTokenExpired, CodeImportTokenOther, CodeNoPrivateKey, CodeInvalidPrivateKey, CodeNoMaterial, CodePrivateMaterial,
-	CodeBusy, CodeDeadline, CodeInternal,
+	CodeInvalidRequest, CodeUnsupported, CodeAlreadyExists, CodeQuotaExceeded, CodeNotFound, CodeDenied, CodeUnauthenticated,
+	CodeTokenExpired, CodeKeyDisabled, CodeKeyPendingDeletion, CodeKeyPendingImport, CodeKeyUnavailable, CodeKeyExhausted,
+	CodeKeyNotDisabled, CodeKeyNotEnabled, CodeKeyNotPendingDeletion, CodeKeyNotPendingImport, CodeInvalidKeyUsage,
+	CodeInvalidAlgorithm, CodeServiceKey, CodeInvalidOrigin, CodeRotationEnabled, CodeRotationDisabled, CodeInvalidCiphertext,
+	CodeInvalidKeyMaterial, CodeKeyMaterialMismatch, CodeKeyMaterialMissing, CodeKeyMaterialPermanent, CodeInvalidImportToken,
+	CodeImportTokenExpired, CodeInvalidGrant, CodeBusy, CodeDeadlineExceeded, CodeInternal,
 }
+
+// Reason says more exactly than a Code what is wrong, in one word. The list is closed.
+type Reason string
+
+// The reasons.
+const (
+	ReasonMissing    Reason = "missing"      // not given, or empty
+	ReasonMalformed  Reason = "malformed"    // not of the form of such a value
+	ReasonUnknown    Reason = "unknown"      // of the right form, but no such thing exists
+	ReasonReserved   Reason = "reserved"     // a name that only the service itself gives
+	ReasonLength     Reason = "length"       // too long, or too short
+	ReasonDigest     Reason = "digest"       // not as long as a digest of the algorithm
+	ReasonOutOfRange Reason = "out_of_range" // a number below or above its limits
+	ReasonTooMany    Reason = "too_many"     // more elements than the limit
+	ReasonPast       Reason = "past"         // a time that must be in the future
+	ReasonConflict   Reason = "conflict"     // contradicts another field, or what exists
+
+	// What a key is, with CodeInvalidKeyUsage.
+	ReasonSymmetric      Reason = "symmetric"
+	ReasonAsymmetric     Reason = "asymmetric"
+	ReasonElliptic       Reason = "elliptic"
+	ReasonMAC            Reason = "mac"
+	ReasonEncryptDecrypt Reason = "encrypt_decrypt"
+	ReasonSignVerify     Reason = "sign_verify"
+	ReasonKeyAgreement   Reason = "key_agreement"
+
+	// Where a key's material comes from, with CodeInvalidOrigin.
+	ReasonExternal  Reason = "external"
+	ReasonGenerated Reason = "generated"
+
+	ReasonOtherKey        Reason = "other_key"         // an import token is another key's
+	ReasonCreateGrantOnly Reason = "create_grant_only" // a grant's only operation would be create-grant
+)
 
 // Error is a refusal or failure of the core. Message is fit for a client; the cause is for the log only.
 type Error struct {
 	Code       Code
-	Field      string // canonical name of the field at fault, where one is
+	Field      string // name of the field at fault in the native API, where one is
+	Reason     Reason // what is wrong, where Code alone does not say it
 	Message    string
 	RetryAfter time.Duration // with CodeBusy
 	cause      error
@@ -118,6 +111,17 @@ func Errorf(code Code, format string, args ...any) *Error {
 func (e *Error) Because(cause error) *Error {
 	c := *e
 	c.cause = cause
+	return &c
+}
+
+// Invalid makes an Error with CodeInvalidRequest for a field of a request.
+func Invalid(field string, reason Reason, format string, args ...any) *Error {
+	return &Error{Code: CodeInvalidRequest, Field: field, Reason: reason, Message: fmt.Sprintf(format, args...)}
+}
+
+func (e *Error) with(reason Reason) *Error {
+	c := *e
+	c.Reason = reason
 	return &c
 }
 
@@ -138,7 +142,7 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.cause }
 
-// AsError returns err as an *Error. A context that ended becomes CodeDeadline, and what else is no *Error becomes
+// AsError returns err as an *Error. A context that ended becomes CodeDeadlineExceeded, and what else is no *Error becomes
 // CodeInternal, both with err as the cause.
 func AsError(err error) *Error {
 	var e *Error
@@ -146,7 +150,7 @@ func AsError(err error) *Error {
 		return e
 	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-		return &Error{Code: CodeDeadline, Message: "the request's time ended", cause: err}
+		return &Error{Code: CodeDeadlineExceeded, Message: "the request's time ended", cause: err}
 	}
 	return &Error{Code: CodeInternal, Message: "internal error", cause: err}
 }

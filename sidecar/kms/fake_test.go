@@ -21,6 +21,7 @@ import (
 	"errors"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -287,7 +288,7 @@ func (h *fakeHSM) ImportKey(_ context.Context, ref kms.KeyRef, m kms.WrappedMate
 	if err != nil {
 		return nil, err
 	}
-	bad := kms.Errorf(kms.CodeBadMaterial, "the HSM's own words")
+	bad := kms.Errorf(kms.CodeInvalidKeyMaterial, "the HSM's own words")
 	block := m.Material[:min(len(m.Material), 256)]
 	var opened []byte
 	switch m.Algorithm {
@@ -587,7 +588,47 @@ func callAs(p policy.Principal) context.Context {
 	})
 }
 
-// codeOf returns the code of an error of the service, "ok" for none.
+// The errors of the service in full, as [codeOf] has them; a short one stands for all that begin so.
+const (
+	invalidKeyID       kms.Code = "InvalidRequest/key_id/malformed"
+	invalidAlias       kms.Code = "InvalidRequest/alias"
+	invalidDescription kms.Code = "InvalidRequest/description"
+	invalidSpec        kms.Code = "InvalidRequest/key_spec/unknown"
+	invalidLimit       kms.Code = "InvalidRequest/limit/out_of_range"
+	invalidMarker      kms.Code = "InvalidRequest/marker/out_of_range"
+	invalidLength      kms.Code = "InvalidRequest/length/out_of_range"
+	invalidUsage       kms.Code = "InvalidRequest/key_usage/conflict"
+	isSymmetric        kms.Code = "InvalidKeyUsage/symmetric"
+	isAsymmetric       kms.Code = "InvalidKeyUsage/asymmetric"
+	isMAC              kms.Code = "InvalidKeyUsage/mac"
+	isSigning          kms.Code = "InvalidKeyUsage/sign_verify"
+	isElliptic         kms.Code = "InvalidKeyUsage/elliptic"
+	notDigest          kms.Code = "InvalidRequest/message/digest"
+	tooLong            kms.Code = "InvalidRequest/plaintext/length"
+	invalidWait        kms.Code = "InvalidRequest/pending_days/out_of_range"
+	isExternal         kms.Code = "InvalidOrigin/external"
+	isGenerated        kms.Code = "InvalidOrigin/generated"
+	invalidInterval    kms.Code = "InvalidRequest/rotation_interval/out_of_range"
+	invalidTagKey      kms.Code = "InvalidRequest/key/malformed"
+	invalidTagValue    kms.Code = "InvalidRequest/value/malformed"
+	tagKeyLength       kms.Code = "InvalidRequest/key/length"
+	tagValueLength     kms.Code = "InvalidRequest/value/length"
+	tooManyTags        kms.Code = "QuotaExceeded/tags"
+	tagNotFound        kms.Code = "NotFound/tags"
+	invalidPublicKey   kms.Code = "InvalidRequest/public_key/malformed"
+	onlyCreateGrant    kms.Code = "InvalidGrant/operations/create_grant_only"
+	unknownGrantee     kms.Code = "InvalidGrant/grantee/unknown"
+	tooManyGrants      kms.Code = "QuotaExceeded/grants"
+	grantNotFound      kms.Code = "NotFound/grant_id"
+	badMaterial        kms.Code = "InvalidKeyMaterial/material"
+	expiryPast         kms.Code = "InvalidRequest/expiration_time/past"
+	badToken           kms.Code = "InvalidImportToken/import_token/malformed"
+	otherToken         kms.Code = "InvalidImportToken/import_token/other_key"
+	noPrivateKey       kms.Code = "InvalidKeyMaterial/private_key/missing"
+	badPrivateKey      kms.Code = "InvalidKeyMaterial/private_key/malformed"
+)
+
+// codeOf returns the code of an error of the service with its field and reason, "ok" for none.
 func codeOf(err error) kms.Code {
 	if err == nil {
 		return "ok"
@@ -596,12 +637,33 @@ func codeOf(err error) kms.Code {
 	if !errors.As(err, &e) {
 		return kms.Code("not a kms.Error: " + err.Error())
 	}
-	return e.Code
+	full := string(e.Code)
+	for _, more := range []string{e.Field, string(e.Reason)} {
+		if more != "" {
+			full += "/" + more
+		}
+	}
+	return kms.Code(full)
+}
+
+// is reports whether an error has the code, and the field and the reason if want has them.
+func is(err error, want kms.Code) bool {
+	got := codeOf(err)
+	return got == want || strings.HasPrefix(string(got), string(want)+"/")
+}
+
+// recorded reports whether a record has the outcome and the reason of an error of the service, nil for none.
+func recorded(rec *kms.AuditRecord, err error) bool {
+	if err == nil {
+		return rec.Outcome == "ok" && rec.Reason == ""
+	}
+	e := kms.AsError(err)
+	return rec.Outcome == string(e.Code) && rec.Reason == e.Reason
 }
 
 func wantCode(t testing.TB, err error, want kms.Code) {
 	t.Helper()
-	if got := codeOf(err); got != want {
-		t.Fatalf("error %v has code %s, want %s", err, got, want)
+	if !is(err, want) {
+		t.Fatalf("error %v is %s, want %s", err, codeOf(err), want)
 	}
 }

@@ -112,12 +112,12 @@ func (m *grantModel) create() {
 	case !m.may(user, unit, policy.OpCreateGrant, ""), len(n.ops) > 1 && !m.mayGrant(user, unit, n):
 		want = kms.CodeDenied
 	case len(n.ops) == 1 && n.ops[0] == policy.OpCreateGrant:
-		want = kms.CodeOnlyCreateGrant
+		want = onlyCreateGrant
 	case !m.mayGrant(user, unit, n):
 		want = kms.CodeDenied
 	}
 	g, err := m.w.CreateGrant(fromUnit(modelUsers[user], unit), input)
-	if codeOf(err) != want {
+	if !is(err, want) {
 		m.t.Fatalf("%s grants %+v: %v, want %s", user, n, err, want)
 	}
 	if err != nil {
@@ -149,7 +149,7 @@ func (m *grantModel) remove() {
 		want = "ok"
 		m.grants = slices.Delete(slices.Clone(m.grants), at, at+1)
 	}
-	if err := do(fromUnit(modelUsers[user], unit), m.key, g.id); codeOf(err) != want {
+	if err := do(fromUnit(modelUsers[user], unit), m.key, g.id); !is(err, want) {
 		m.t.Fatalf("%s takes %+v away: %v, want %s", user, g, err, want)
 	}
 }
@@ -191,7 +191,7 @@ func (m *grantModel) checkUser(user, unit string) {
 			input.Context = map[string]string{"a": context}
 		}
 		_, err := m.w.Encrypt(ctx, input)
-		if got := err == nil; got != m.may(user, unit, policy.OpEncryptData, context) || err != nil && codeOf(err) != kms.CodeDenied {
+		if got := err == nil; got != m.may(user, unit, policy.OpEncryptData, context) || err != nil && !is(err, kms.CodeDenied) {
 			m.t.Fatalf("%s in %s encrypts with context %q: %v; grants %+v", user, unit, context, err, m.grants)
 		}
 	}

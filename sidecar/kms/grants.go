@@ -49,26 +49,26 @@ func (in *CreateGrantInput) check(ctx context.Context, s *Service, r *request) e
 	in.Operations = slices.Compact(in.Operations)
 	source, err := policy.ParseSource(string(in.Constraints.Source))
 	if err != nil {
-		return Errorf(CodeInvalidRequest, "%s", err).In("source")
+		return Invalid("source", ReasonMalformed, "%s", err)
 	}
 	in.Constraints.Source = source
 	draft := policy.Grant{Operations: in.Operations, Constraints: in.Constraints}
 	switch expires := in.Constraints.Expires; {
 	case in.Name != "" && !grantName.MatchString(in.Name):
-		return Errorf(CodeInvalidRequest, "name must be 1 to 255 letters, digits and any of : / _ -").In("name")
+		return Invalid("name", ReasonMalformed, "name must be 1 to 255 letters, digits and any of : / _ -")
 	case len(in.Operations) == 1 && in.Operations[0] == policy.OpCreateGrant:
-		return Errorf(CodeOnlyCreateGrant, "a grant needs more than the right to make grants").In("operations")
+		return Errorf(CodeInvalidGrant, "a grant needs more than the right to make grants").In("operations").with(ReasonCreateGrantOnly)
 	case draft.Check() != nil:
-		return Errorf(CodeInvalidRequest, "%s", draft.Check().Error()).In("operations")
+		return Invalid("operations", ReasonMalformed, "%s", draft.Check().Error())
 	case !expires.IsZero() && !expires.After(r.start):
-		return Errorf(CodeInvalidRequest, "expiry is not in the future").In("expires")
+		return Invalid("expires", ReasonPast, "expiry is not in the future")
 	}
 	if err := r.limits.checkBound(in.Constraints.Context, nil); err != nil {
 		return err
 	}
 	if in.Account {
 		if in.Grantee != s.account && !slices.Contains(s.accounts, in.Grantee) {
-			return Errorf(CodeInvalidGrantee, "no such account").In("grantee")
+			return Errorf(CodeInvalidGrant, "no such account").In("grantee").with(ReasonUnknown)
 		}
 	} else if err := s.checkKnown(ctx, in.Grantee, "grantee"); err != nil {
 		return err
@@ -80,33 +80,32 @@ func (in *CreateGrantInput) check(ctx context.Context, s *Service, r *request) e
 }
 
 func (s *Service) checkKnown(ctx context.Context, name, field string) error {
-	_, err := s.principalNamed(ctx, name)
-	if err != nil && AsError(err).Code == CodeInvalidGrantee {
-		return AsError(err).In(field)
+	_, known, err := s.principalNamed(ctx, name)
+	if err == nil && !known {
+		return Errorf(CodeInvalidGrant, "no principal has this name").In(field).with(ReasonUnknown)
 	}
 	return err
 }
 
-// principalNamed returns the principal of a name, from the configuration or by its access keys: CodeInvalidGrantee where
-// there is none.
-func (s *Service) principalNamed(ctx context.Context, name string) (policy.Principal, error) {
+// principalNamed returns the principal with a name, from the configuration or by its access keys, and whether there is one.
+func (s *Service) principalNamed(ctx context.Context, name string) (p policy.Principal, known bool, err error) {
 	if s.principals != nil {
 		if p, ok := s.principals(name); ok {
-			return p, nil
+			return p, true, nil
 		}
 	}
 	if s.identities.store != nil && CheckUser(name) == nil {
 		credentials, err := s.identities.store.ListCredentials(ctx)
 		if err != nil {
-			return policy.Principal{}, err
+			return policy.Principal{}, false, err
 		}
 		for _, c := range credentials {
 			if c.User == name {
-				return c.principal(), nil
+				return c.principal(), true, nil
 			}
 		}
 	}
-	return policy.Principal{}, Errorf(CodeInvalidGrantee, "nobody of this name is known here")
+	return policy.Principal{}, false, nil
 }
 
 // CreateGrant allows somebody something on a key. Who may make grants by a role or a policy may grant everything that can
@@ -191,7 +190,7 @@ func (s *Service) placeGrant(r *request, key *Key, grants []*policy.Grant, g *po
 		return grants[i], nil
 	}
 	if len(r.makeRoom(grants)) >= r.limits.Grants {
-		return nil, Errorf(CodeTooManyGrants, "the limit of %d grants of a key is reached", r.limits.Grants)
+		return nil, Errorf(CodeQuotaExceeded, "the limit of %d grants of a key is reached", r.limits.Grants).In("grants")
 	}
 	if n := len(grants); n > 0 && !g.CreatedAt.After(grants[n-1].CreatedAt) { // so that their order is that of creation
 		g.CreatedAt = grants[n-1].CreatedAt.Add(time.Millisecond)
@@ -288,7 +287,7 @@ func (s *Service) removeGrant(ctx context.Context, op policy.Operation, id KeyID
 				return nil, err
 			}
 			if at < 0 {
-				return nil, Errorf(CodeGrantNotFound, "key has no such grant").In("grant_id")
+				return nil, Errorf(CodeNotFound, "key has no such grant").In("grant_id")
 			}
 			return slices.Delete(slices.Clone(grants), at, at+1), nil
 		})
@@ -333,9 +332,9 @@ func (s *Service) ListRetirableGrants(ctx context.Context, offset, limit int) (*
 func checkPage(offset, limit int) (int, error) {
 	switch limit = cmp.Or(limit, maxGrants); {
 	case limit < 0 || limit > maxGrants:
-		return 0, Errorf(CodeInvalidLimit, "limit must be 1 to %d", maxGrants).In("limit")
+		return 0, Invalid("limit", ReasonOutOfRange, "limit must be 1 to %d", maxGrants)
 	case offset < 0:
-		return 0, Errorf(CodeInvalidMarker, "marker must not be negative").In("marker")
+		return 0, Invalid("marker", ReasonOutOfRange, "marker must not be negative")
 	}
 	return limit, nil
 }

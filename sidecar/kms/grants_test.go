@@ -51,7 +51,7 @@ func TestEveryGrant(t *testing.T) {
 	far := w.create(t, kms.CreateKeyInput{Alias: "far"})
 	data, dataKey := w.ciphertexts(t, aes)
 	farData, farKey := w.ciphertexts(t, far)
-	allowed := func(err error) bool { return codeOf(err) != kms.CodeDenied }
+	allowed := func(err error) bool { return !is(err, kms.CodeDenied) }
 	for _, op := range policy.Operations {
 		if !op.Grantable() {
 			_, err := w.CreateGrant(admin, kms.CreateGrantInput{KeyID: aes.ID, Grantee: "app", Operations: ops(op)})
@@ -164,7 +164,7 @@ func TestReEncryptRights(t *testing.T) {
 			_, err := w.ReEncrypt(app, kms.ReEncryptInput{
 				Source: kms.DecryptInput{Ciphertext: []byte(ciphertext)}, Destination: kms.EncryptInput{KeyID: to.ID},
 			})
-			if codeOf(err) != code {
+			if !is(err, code) {
 				t.Errorf("from %v to %v: %v, want %s", c.from, c.to, err, code)
 			}
 			if rec := w.audit.last(t); want && rec.By != "grant "+a.ID+", grant "+b.ID {
@@ -219,7 +219,7 @@ func TestConstraints(t *testing.T) {
 		if c.allowed {
 			want = "ok"
 		}
-		if codeOf(err) != want {
+		if !is(err, want) {
 			t.Errorf("%s: %v, want %s", name, err, want)
 		}
 		if name == "later" {
@@ -282,7 +282,7 @@ func TestDelegation(t *testing.T) {
 		if c.ok {
 			want = "ok"
 		}
-		if codeOf(err) != want {
+		if !is(err, want) {
 			t.Errorf("%s: %v, want %s", name, err, want)
 		}
 		if err == nil && (g.Parent != parent.ID || g.Issuer != "app") {
@@ -334,7 +334,7 @@ func TestRetire(t *testing.T) {
 			if c.may[who] || who == "owner" {
 				want = "ok"
 			}
-			if err := w.RetireGrant(ctx, key.ID, g.ID); codeOf(err) != want {
+			if err := w.RetireGrant(ctx, key.ID, g.ID); !is(err, want) {
 				t.Errorf("%s: %s retires it: %v, want %s", name, who, err, want)
 			}
 			if want != "ok" {
@@ -342,12 +342,12 @@ func TestRetire(t *testing.T) {
 			}
 		}
 	}
-	wantCode(t, w.RetireGrant(admin, key.ID, strings.Repeat("0", 64)), kms.CodeGrantNotFound)
+	wantCode(t, w.RetireGrant(admin, key.ID, strings.Repeat("0", 64)), grantNotFound)
 	wantCode(t, w.RetireGrant(app, key.ID, strings.Repeat("0", 64)), kms.CodeDenied)
 	wantCode(t, w.RetireGrant(app, uuid.New(), strings.Repeat("0", 64)), kms.CodeDenied)
 	far := w.create(t, kms.CreateKeyInput{Alias: "far"})
 	g := w.grant(t, admin, kms.CreateGrantInput{KeyID: key.ID, Grantee: "app", Operations: ops(policy.OpEncryptData)})
-	wantCode(t, w.RevokeGrant(admin, far.ID, g.ID), kms.CodeGrantNotFound)
+	wantCode(t, w.RevokeGrant(admin, far.ID, g.ID), grantNotFound)
 }
 
 // TestGrantLimits holds how many grants a key can have, that those which have expired make room, and which input is refused.
@@ -363,20 +363,20 @@ func TestGrantLimits(t *testing.T) {
 	named.Name = "once"
 	first := w.grant(t, admin, named)
 	_, err := w.CreateGrant(admin, in) // without a name the same again is another grant
-	wantCode(t, err, kms.CodeTooManyGrants)
+	wantCode(t, err, tooManyGrants)
 	if again := w.grant(t, admin, named); again.ID != first.ID {
 		t.Errorf("a grant with a name was made twice: %s and %s", first.ID, again.ID)
 	}
 	named.Operations = ops(policy.OpDecryptData)
 	_, err = w.CreateGrant(admin, named) // the name alone does not make it the same
-	wantCode(t, err, kms.CodeTooManyGrants)
+	wantCode(t, err, tooManyGrants)
 	w.clock.advance(time.Minute)
 	if page, err := w.ListGrants(admin, key.ID, 0, 0); err != nil || page.Total != 3 {
 		t.Errorf("an expired grant is not listed: %+v, %v", page, err)
 	}
 	w.grant(t, admin, in)
 	_, err = w.CreateGrant(admin, in)
-	wantCode(t, err, kms.CodeTooManyGrants)
+	wantCode(t, err, tooManyGrants)
 	if usage, err := w.Quotas(admin); err != nil || usage.MaxGrants != 3 || usage.Grants != 3 {
 		t.Errorf("quotas are %+v, %v", usage, err)
 	}
@@ -392,12 +392,12 @@ func TestGrantLimits(t *testing.T) {
 	}{
 		{func(in *kms.CreateGrantInput) { in.Operations = nil }, kms.CodeInvalidRequest},
 		{func(in *kms.CreateGrantInput) { in.Operations = ops("fly") }, kms.CodeInvalidRequest},
-		{func(in *kms.CreateGrantInput) { in.Operations = ops(policy.OpCreateGrant) }, kms.CodeOnlyCreateGrant},
-		{func(in *kms.CreateGrantInput) { in.Operations = ops(policy.OpCreateGrant, policy.OpCreateGrant) }, kms.CodeOnlyCreateGrant},
-		{func(in *kms.CreateGrantInput) { in.Grantee = "nobody" }, kms.CodeInvalidGrantee},
-		{func(in *kms.CreateGrantInput) { in.Grantee = "" }, kms.CodeInvalidGrantee},
-		{func(in *kms.CreateGrantInput) { in.Grantee, in.Account = "another", true }, kms.CodeInvalidGrantee},
-		{func(in *kms.CreateGrantInput) { in.Retiring = "nobody" }, kms.CodeInvalidGrantee},
+		{func(in *kms.CreateGrantInput) { in.Operations = ops(policy.OpCreateGrant) }, onlyCreateGrant},
+		{func(in *kms.CreateGrantInput) { in.Operations = ops(policy.OpCreateGrant, policy.OpCreateGrant) }, onlyCreateGrant},
+		{func(in *kms.CreateGrantInput) { in.Grantee = "nobody" }, unknownGrantee},
+		{func(in *kms.CreateGrantInput) { in.Grantee = "" }, unknownGrantee},
+		{func(in *kms.CreateGrantInput) { in.Grantee, in.Account = "another", true }, unknownGrantee},
+		{func(in *kms.CreateGrantInput) { in.Retiring = "nobody" }, "InvalidGrant/retiring/unknown"},
 		{func(in *kms.CreateGrantInput) { in.Name = "a b" }, kms.CodeInvalidRequest},
 		{func(in *kms.CreateGrantInput) { in.KeyID = uuid.New() }, kms.CodeNotFound},
 	} {
@@ -450,18 +450,18 @@ func TestStatesRefuseAlike(t *testing.T) {
 	}
 	w.grant(t, admin, kms.CreateGrantInput{KeyID: key.ID, Grantee: "app", Operations: ops(policy.OpEncryptData)})
 	for state, want := range map[kms.KeyState]kms.Code{
-		kms.Enabled: "ok", kms.Disabled: kms.CodeKeyDisabled, kms.PendingDeletion: kms.CodeKeyPendingDelete, kms.PendingImport: kms.CodeKeyPendingImport,
+		kms.Enabled: "ok", kms.Disabled: kms.CodeKeyDisabled, kms.PendingDeletion: kms.CodeKeyPendingDeletion, kms.PendingImport: kms.CodeKeyPendingImport,
 	} {
 		w.set(key.ID, func(k *kms.Key) { k.State = state })
 		for name, ctx := range map[string]context.Context{"app": app, "owner": admin} {
-			if err := encrypt(ctx); codeOf(err) != want {
+			if err := encrypt(ctx); !is(err, want) {
 				t.Errorf("%s uses a key that is %s: %v, want %s", name, state, err, want)
 			}
 		}
 		if err := encrypt(other); fmt.Sprint(err) != fmt.Sprint(unknown(other)) {
 			t.Errorf("who has no right learns that the key is %s: %v", state, err)
 		}
-		if err := unknown(app); codeOf(err) != kms.CodeDenied {
+		if err := unknown(app); !is(err, kms.CodeDenied) {
 			t.Errorf("a grantee of another key learns that there is no such key: %v", err)
 		}
 	}
@@ -554,7 +554,7 @@ func TestCanI(t *testing.T) {
 		{admin, kms.CanIInput{Operation: "fly"}, kms.CodeInvalidRequest},
 		{admin, kms.CanIInput{Operation: policy.OpRotateKey, Key: "k"}, kms.CodeInvalidRequest},
 		{admin, kms.CanIInput{Operation: policy.OpSign}, kms.CodeInvalidRequest},
-		{admin, kms.CanIInput{Operation: policy.OpSign, Key: "k", As: "nobody"}, kms.CodeInvalidGrantee},
+		{admin, kms.CanIInput{Operation: policy.OpSign, Key: "k", As: "nobody"}, "InvalidRequest/as/unknown"},
 		{callAs(policy.Principal{Name: "a", Role: policy.Auditor}), kms.CanIInput{Operation: policy.OpSign, Key: "k", As: "app"}, "ok"},
 	} {
 		_, err := w.CanI(c.ctx, c.in)

@@ -40,8 +40,8 @@ var privateKeys = sync.OnceValue(func() (keys [2][]byte) {
 // importable is the code of an operation on a key that is to get material.
 func (k *modelKey) importable(repeat bool) kms.Code {
 	there := k.state == kms.Enabled || k.state == kms.Disabled
-	return first(k.own(), unless(k.external, kms.CodeNotExternal),
-		unless(k.state == kms.PendingImport || repeat && there, kms.CodeNotPendingImport), unless(k.spec != kms.HMAC256, kms.CodeMACKey))
+	return first(k.own(), unless(k.external, isGenerated),
+		unless(k.state == kms.PendingImport || repeat && there, kms.CodeKeyNotPendingImport), unless(k.spec != kms.HMAC256, isMAC))
 }
 
 func (m *model) parameters(rt *rapid.T) { m.parametersFor(rt, m.pick(rt)) }
@@ -100,8 +100,8 @@ func (m *model) importMaterial(rt *rapid.T) {
 	}
 	_, err := m.w.ImportKeyMaterial(admin, in)
 	if !m.expect(rt, err, first(k.importable(in.Repeat), unless(m.w.clock.Now().Before(t.p.ExpiresAt), kms.CodeImportTokenExpired),
-		unless(k == t.key, kms.CodeImportTokenOther), unless(!t.ended, kms.CodeImportTokenExpired), unless(which != 0, kms.CodeBadMaterial),
-		unless(days >= 0, kms.CodeMaterialExpiry), unless(k.material == 0 || k.material == which, kms.CodeMaterialDiffers))) {
+		unless(k == t.key, otherToken), unless(!t.ended, kms.CodeImportTokenExpired), unless(which != 0, badMaterial),
+		unless(days >= 0, expiryPast), unless(k.material == 0 || k.material == which, kms.CodeKeyMaterialMismatch))) {
 		m.w.clock.advance(time.Minute) // so that the key has its tries again
 		return
 	}
@@ -114,9 +114,9 @@ func (m *model) importMaterial(rt *rapid.T) {
 func (m *model) deleteMaterial(rt *rapid.T) {
 	k := m.pick(rt)
 	_, err := m.w.DeleteImportedKeyMaterial(admin, k.id)
-	if m.expect(rt, err, first(k.own(), unless(k.external, kms.CodeNotExternal),
-		unless(k.state == kms.Enabled || k.state == kms.Disabled, kms.CodeNoMaterial), unless(k.spec != kms.HMAC256, kms.CodeMACKey),
-		unless(k.spec == kms.AES256, kms.CodePrivateMaterial))) {
+	if m.expect(rt, err, first(k.own(), unless(k.external, isGenerated),
+		unless(k.state == kms.Enabled || k.state == kms.Disabled, kms.CodeKeyMaterialMissing), unless(k.spec != kms.HMAC256, isMAC),
+		unless(k.spec == kms.AES256, kms.CodeKeyMaterialPermanent))) {
 		m.done++ // that it would be, too
 		k.lose()
 	}

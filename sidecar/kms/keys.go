@@ -85,7 +85,7 @@ func (s *Service) draft(r *request, in CreateKeyInput) (*Key, error) {
 		return nil, err
 	}
 	if in.Origin != OriginKMS && in.Origin != OriginExternal {
-		return nil, Errorf(CodeInvalidRequest, "origin must be %s or %s", OriginKMS, OriginExternal).In("origin")
+		return nil, Invalid("origin", ReasonUnknown, "origin must be %s or %s", OriginKMS, OriginExternal)
 	}
 	id, err := uuid.NewRandom()
 	if err != nil {
@@ -102,16 +102,16 @@ func (s *Service) checkSpec(spec KeySpec, usage KeyUsage) (KeyUsage, error) {
 	possible, known := usages[spec]
 	switch {
 	case !known:
-		return "", Errorf(CodeInvalidSpec, "unknown key spec").In("key_spec")
+		return "", Invalid("key_spec", ReasonUnknown, "unknown key spec")
 	case len(possible) == 0:
-		return "", Errorf(CodeUnsupportedSpec, "key spec %s is not supported", spec).In("key_spec")
+		return "", Errorf(CodeUnsupported, "key spec %s is not supported", spec).In("key_spec")
 	case usage == "":
 		usage = possible[0].usage
 	case kindOf(spec, usage) == 0:
-		return "", Errorf(CodeUnsupportedUsage, "key usage does not go with key spec %s", spec).In("key_usage")
+		return "", Invalid("key_usage", ReasonConflict, "key usage does not go with key spec %s", spec)
 	}
 	if ok, missing := s.hsm.Supports(spec, usage); !ok {
-		return "", Errorf(CodeUnsupportedSpec, "this HSM cannot make %s keys: %s", spec, missing).In("key_spec")
+		return "", Errorf(CodeUnsupported, "this HSM cannot make %s keys: %s", spec, missing).In("key_spec")
 	}
 	return usage, nil
 }
@@ -182,10 +182,10 @@ func (s *Service) ListKeys(ctx context.Context, in ListKeysInput) (*KeyPage, err
 			in.Limit = r.limits.Page
 		}
 		if in.Limit < 0 || in.Limit > r.limits.Page {
-			return nil, Errorf(CodeInvalidLimit, "limit must be 1 to %d", r.limits.Page).In("limit")
+			return nil, Invalid("limit", ReasonOutOfRange, "limit must be 1 to %d", r.limits.Page)
 		}
 		if in.Offset < 0 {
-			return nil, Errorf(CodeInvalidMarker, "marker must not be negative").In("marker")
+			return nil, Invalid("marker", ReasonOutOfRange, "marker must not be negative")
 		}
 		keys, total, err := s.store.ListKeys(ctx, KeyFilter{Spec: in.Spec, State: in.State}, in.Offset, in.Limit)
 		if err != nil {

@@ -62,7 +62,7 @@ func (s *Service) DisableKey(ctx context.Context, id KeyID) (*Key, error) {
 func (s *Service) ScheduleKeyDeletion(ctx context.Context, id KeyID, wait int) (*Key, error) {
 	return s.change(ctx, policy.OpScheduleDeletion, id, func(*request) error {
 		if wait < minWait || wait > maxWait {
-			return Errorf(CodeInvalidWait, "days until the deletion must be %d to %d", minWait, maxWait).In("pending_days")
+			return Invalid("pending_days", ReasonOutOfRange, "days until the deletion must be %d to %d", minWait, maxWait)
 		}
 		return nil
 	}, func(_ *request, key *Key) error {

@@ -14,7 +14,7 @@ func TestDeletion(t *testing.T) {
 	id := w.create(t, kms.CreateKeyInput{}).ID
 	for _, days := range []int{-1, 0, 6, 1097} {
 		_, err := w.ScheduleKeyDeletion(admin, id, days)
-		wantCode(t, err, kms.CodeInvalidWait)
+		wantCode(t, err, invalidWait)
 	}
 	for name, c := range map[string]struct {
 		in    kms.CreateKeyInput
@@ -45,16 +45,16 @@ func TestDeletion(t *testing.T) {
 				t.Errorf("key is %s and will be destroyed in %s", key.State, wait)
 			}
 			_, err = w.ScheduleKeyDeletion(admin, id, 7)
-			wantCode(t, err, kms.CodeAlreadyPending)
+			wantCode(t, err, kms.CodeKeyPendingDeletion)
 			_, err = w.UpdateAlias(admin, id, "other")
-			wantCode(t, err, kms.CodeKeyPendingDelete)
+			wantCode(t, err, kms.CodeKeyPendingDeletion)
 			key, err = w.CancelKeyDeletion(admin, id)
 			wantCode(t, err, "ok")
 			if key.State != c.after || !key.DeletionAt.IsZero() {
 				t.Errorf("cancelled, it is %s and its time %s", key.State, key.DeletionAt)
 			}
 			_, err = w.CancelKeyDeletion(admin, id)
-			wantCode(t, err, kms.CodeNotPending)
+			wantCode(t, err, kms.CodeKeyNotPendingDeletion)
 		})
 	}
 }
@@ -64,8 +64,8 @@ func TestRename(t *testing.T) {
 	w := newWorld(t, kms.Limits{})
 	key, other := w.create(t, kms.CreateKeyInput{Alias: "key"}), w.create(t, kms.CreateKeyInput{Alias: "other"})
 	for alias, want := range map[string]kms.Code{
-		"": kms.CodeInvalidAlias, "a b": kms.CodeInvalidAlias, strings.Repeat("a", 256): kms.CodeInvalidAlias,
-		"obs/default": kms.CodeInvalidAlias, "other": kms.CodeAliasExists, "key": "ok",
+		"": invalidAlias, "a b": invalidAlias, strings.Repeat("a", 256): invalidAlias,
+		"obs/default": invalidAlias, "other": kms.CodeAlreadyExists, "key": "ok",
 	} {
 		_, err := w.UpdateAlias(admin, key.ID, alias)
 		wantCode(t, err, want)
@@ -78,7 +78,7 @@ func TestRename(t *testing.T) {
 	_, err = w.UpdateAlias(admin, other.ID, "key") // free again
 	wantCode(t, err, "ok")
 	for text, want := range map[string]kms.Code{
-		"": "ok", strings.Repeat("ü", 255): "ok", strings.Repeat("ü", 256): kms.CodeInvalidDesc, "\xff": kms.CodeInvalidDesc,
+		"": "ok", strings.Repeat("ü", 255): "ok", strings.Repeat("ü", 256): invalidDescription, "\xff": invalidDescription,
 	} {
 		described, err := w.UpdateDescription(admin, key.ID, text)
 		wantCode(t, err, want)

@@ -58,18 +58,18 @@ const reservedAlias = "/default"
 func (l Limits) checkAlias(alias string) error {
 	switch {
 	case len(alias) > l.Alias:
-		return Errorf(CodeInvalidAlias, "alias has more than %d characters", l.Alias).In("alias")
+		return Invalid("alias", ReasonLength, "alias has more than %d characters", l.Alias)
 	case !aliasForm.MatchString(alias):
-		return Errorf(CodeInvalidAlias, "alias must be letters, digits and any of : / _ -").In("alias")
+		return Invalid("alias", ReasonMalformed, "alias must be letters, digits and any of : / _ -")
 	case strings.HasSuffix(strings.ToLower(alias), reservedAlias):
-		return Errorf(CodeInvalidAlias, "names ending in %s are reserved for default keys", reservedAlias).In("alias")
+		return Invalid("alias", ReasonReserved, "names ending in %s are reserved for default keys", reservedAlias)
 	}
 	return nil
 }
 
 func (l Limits) checkDescription(text string) error {
 	if !utf8.ValidString(text) || utf8.RuneCountInString(text) > l.Description {
-		return Errorf(CodeInvalidDesc, "description must be text of at most %d characters", l.Description).In("description")
+		return Invalid("description", ReasonMalformed, "description must be text of at most %d characters", l.Description)
 	}
 	return nil
 }
@@ -78,9 +78,9 @@ func (l Limits) checkDescription(text string) error {
 func (l Limits) checkPlaintext(p []byte) error {
 	switch {
 	case len(p) == 0:
-		return Errorf(CodeInvalidRequest, "plaintext is empty").In("plaintext")
+		return Invalid("plaintext", ReasonMissing, "plaintext is empty")
 	case len(p) > l.Data:
-		return Errorf(CodeDataTooLong, "plaintext has more than %d bytes", l.Data).In("plaintext")
+		return Invalid("plaintext", ReasonLength, "plaintext has more than %d bytes", l.Data)
 	}
 	return nil
 }
@@ -89,9 +89,9 @@ func (l Limits) checkPlaintext(p []byte) error {
 func (l Limits) checkMessage(m []byte) error {
 	switch {
 	case len(m) == 0:
-		return Errorf(CodeInvalidRequest, "message is empty").In("message")
+		return Invalid("message", ReasonMissing, "message is empty")
 	case len(m) > l.Message:
-		return Errorf(CodeDataTooLong, "message has more than %d bytes", l.Message).In("message")
+		return Invalid("message", ReasonLength, "message has more than %d bytes", l.Message)
 	}
 	return nil
 }
@@ -108,17 +108,17 @@ func (l Limits) plaintext(p Purpose) int {
 // checkBound checks what a ciphertext is bound to: the encryption context and the additional authenticated data.
 func (l Limits) checkBound(context map[string]string, aad []byte) error {
 	if len(aad) > l.AAD {
-		return Errorf(CodeInvalidRequest, "additional authenticated data has more than %d bytes", l.AAD).In("aad")
+		return Invalid("aad", ReasonLength, "additional authenticated data has more than %d bytes", l.AAD)
 	}
 	chars := 0
 	for name, value := range context {
 		if name == "" || !utf8.ValidString(name) || !utf8.ValidString(value) {
-			return Errorf(CodeInvalidRequest, "encryption context must have names and be valid text").In("context")
+			return Invalid("context", ReasonMalformed, "encryption context must have names and be valid text")
 		}
 		chars += utf8.RuneCountInString(name) + utf8.RuneCountInString(value)
 	}
 	if chars > l.Context {
-		return Errorf(CodeInvalidRequest, "encryption context has more than %d characters", l.Context).In("context")
+		return Invalid("context", ReasonLength, "encryption context has more than %d characters", l.Context)
 	}
 	return nil
 }
@@ -126,7 +126,7 @@ func (l Limits) checkBound(context map[string]string, aad []byte) error {
 // checkLength checks the length of a data key or of random bytes.
 func checkLength(n, limit int, field string) error {
 	if n < 1 || n > limit {
-		return Errorf(CodeInvalidLength, "length must be 1 to %d bytes", limit).In(field)
+		return Invalid(field, ReasonOutOfRange, "length must be 1 to %d bytes", limit)
 	}
 	return nil
 }

@@ -41,7 +41,7 @@ func TestLimitsOfTheCall(t *testing.T) {
 		alias      string
 		own, other kms.Code
 	}{
-		{strings.Repeat("a", 6), kms.CodeInvalidAlias, "ok"},
+		{strings.Repeat("a", 6), invalidAlias, "ok"},
 		{"b", "ok", kms.CodeQuotaExceeded},
 	} {
 		_, err := w.CreateKey(ctx, kms.CreateKeyInput{Alias: c.alias})

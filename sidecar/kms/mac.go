@@ -49,7 +49,7 @@ func (s *Service) mac(ctx context.Context, r *request, in MACInput) ([]byte, err
 		return nil, err
 	}
 	if macs[key.Spec] != in.Algorithm {
-		return nil, refusal(CodeAlgorithmMismatch).In("mac_algorithm")
+		return nil, errAlgorithm.In("mac_algorithm")
 	}
 	mac, err := s.hsm.MAC(ctx, key.Ref(r.version), in.Algorithm, in.Message)
 	if err != nil {

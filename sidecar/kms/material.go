@@ -117,13 +117,13 @@ func (s *Service) checkWrap(alg WrappingAlgorithm, spec KeySpec) error {
 	can := s.hsm.Imports()
 	switch {
 	case wraps[alg].number == 0:
-		return Errorf(CodeInvalidRequest, "unknown wrapping algorithm").In("wrapping_algorithm")
+		return Invalid("wrapping_algorithm", ReasonUnknown, "unknown wrapping algorithm")
 	case !slices.Contains(can.Algorithms, alg):
-		return Errorf(CodeUnsupportedSpec, "this HSM cannot import with %s", alg).In("wrapping_algorithm")
+		return Errorf(CodeUnsupported, "this HSM cannot import with %s", alg).In("wrapping_algorithm")
 	case moduli[spec] == 0:
-		return Errorf(CodeInvalidSpec, "wrapping keys are RSA keys").In("wrapping_key_spec")
+		return Invalid("wrapping_key_spec", ReasonUnknown, "wrapping keys are RSA keys")
 	case !slices.Contains(can.Specs, spec):
-		return Errorf(CodeUnsupportedSpec, "this HSM has no %s wrapping keys", spec).In("wrapping_key_spec")
+		return Errorf(CodeUnsupported, "this HSM has no %s wrapping keys", spec).In("wrapping_key_spec")
 	}
 	return nil
 }
@@ -155,11 +155,11 @@ func checkWrapped(spec KeySpec, token *importToken, in ImportInput) error {
 	asymmetric := algorithms[spec] != nil
 	switch n := len(in.PrivateKey); {
 	case n > 0 && (whole || !asymmetric):
-		return Errorf(CodeInvalidRequest, "encrypted private key is for asymmetric keys, without RSA_AES_KEY_WRAP").In("private_key")
+		return Invalid("private_key", ReasonConflict, "encrypted private key is for asymmetric keys, without RSA_AES_KEY_WRAP")
 	case n == 0 && asymmetric && (!whole || len(in.Material) == modulus):
-		return Errorf(CodeNoPrivateKey, "an asymmetric key needs its encrypted private key").In("private_key")
+		return Errorf(CodeInvalidKeyMaterial, "an asymmetric key needs its encrypted private key").In("private_key").with(ReasonMissing)
 	case n > 0 && (n < minPrivateKey || n > maxWrapped || n%8 != 0):
-		return Errorf(CodeInvalidPrivateKey, "not the form of a private key under RFC 5649").In("private_key")
+		return Errorf(CodeInvalidKeyMaterial, "not the form of a private key under RFC 5649").In("private_key").with(ReasonMalformed)
 	}
 	if n := len(in.Material); n < modulus || n > modulus+maxWrapped || (n > modulus && !whole) {
 		return badMaterial()
@@ -169,13 +169,13 @@ func checkWrapped(spec KeySpec, token *importToken, in ImportInput) error {
 		own = sha256.Size
 	}
 	if n := len(in.CheckValue); n != 0 && n != shownCheckValue && n != own {
-		return Errorf(CodeInvalidRequest, "check value must have %d or %d bytes", shownCheckValue, own).In("check_value")
+		return Invalid("check_value", ReasonLength, "check value must have %d or %d bytes", shownCheckValue, own)
 	}
 	return nil
 }
 
 func badMaterial() *Error {
-	return Errorf(CodeBadMaterial, "material does not open, or is no key of this spec").In("material")
+	return Errorf(CodeInvalidKeyMaterial, "material does not open, or is no key of this spec").In("material")
 }
 
 // importUnder does an import whose token is good.
@@ -187,7 +187,7 @@ func (s *Service) importUnder(ctx context.Context, r *request, key *Key, token *
 	}
 	changed, err := s.importMaterial(ctx, r, key, token, in)
 	if err != nil {
-		if code := AsError(err).Code; code == CodeBadMaterial || code == CodeMaterialDiffers {
+		if code := AsError(err).Code; code == CodeInvalidKeyMaterial || code == CodeKeyMaterialMismatch {
 			return nil, err
 		}
 	}
@@ -201,7 +201,7 @@ func (s *Service) importMaterial(ctx context.Context, r *request, key *Key, toke
 		WrappingKey: token.pair.Ref(), Algorithm: token.algorithm, Material: in.Material, PrivateKey: in.PrivateKey,
 	})
 	if err != nil {
-		if AsError(err).Code == CodeBadMaterial {
+		if AsError(err).Code == CodeInvalidKeyMaterial {
 			return nil, badMaterial().Because(err) // in the same words, whoever found out
 		}
 		return nil, err
@@ -251,7 +251,7 @@ func (s *Service) checkSaid(ctx context.Context, ref KeyRef, made *SealedKey, sa
 		same = err == nil
 	}
 	if !same {
-		return Errorf(CodeMaterialDiffers, "material is not what the check value says").In("check_value")
+		return Errorf(CodeKeyMaterialMismatch, "material is not what the check value says").In("check_value")
 	}
 	return nil
 }
@@ -277,10 +277,10 @@ func (s *Service) bind(key *Key, made *SealedKey, in ImportInput) error {
 		return err
 	}
 	if !in.ExpiresAt.IsZero() && !in.ExpiresAt.After(now) {
-		return Errorf(CodeMaterialExpiry, "expiry is not in the future").In("expiration_time")
+		return Invalid("expiration_time", ReasonPast, "expiry is not in the future")
 	}
 	if key.CheckValue != nil && subtle.ConstantTimeCompare(key.CheckValue, made.CheckValue) != 1 {
-		return Errorf(CodeMaterialDiffers, "material is not that of the key's first import").In("material")
+		return Errorf(CodeKeyMaterialMismatch, "material is not that of the key's first import").In("material")
 	}
 	key.MaterialExpiresAt = in.ExpiresAt.UTC().Truncate(time.Millisecond)
 	if key.Current() != nil {

@@ -103,9 +103,9 @@ func TestImport(t *testing.T) {
 		}
 		w.opens(t, w.encrypt(t, id))
 		_, err = w.ImportKeyMaterial(admin, in(p, ours))
-		wantCode(t, err, kms.CodeNotPendingImport)
+		wantCode(t, err, kms.CodeKeyNotPendingImport)
 		_, err = w.EnableRotation(admin, id, 30)
-		wantCode(t, err, kms.CodeExternalKey)
+		wantCode(t, err, isExternal)
 	}
 }
 
@@ -127,14 +127,14 @@ func TestImportOfPrivateKey(t *testing.T) {
 		private []byte
 		want    kms.Code
 	}{
-		{nil, kms.CodeNoPrivateKey}, {make([]byte, 16), kms.CodeInvalidPrivateKey}, {der[1:], kms.CodeInvalidPrivateKey},
-		{make([]byte, 4104), kms.CodeInvalidPrivateKey}, {make([]byte, 136), kms.CodeBadMaterial}, {der, "ok"},
+		{nil, noPrivateKey}, {make([]byte, 16), badPrivateKey}, {der[1:], badPrivateKey},
+		{make([]byte, 4104), badPrivateKey}, {make([]byte, 136), badMaterial}, {der, "ok"},
 	} {
 		i.PrivateKey = c.private
 		if c.want == "ok" {
 			i.CheckValue = make([]byte, 32)
 			_, err := w.ImportKeyMaterial(admin, i)
-			wantCode(t, err, kms.CodeMaterialDiffers)
+			wantCode(t, err, kms.CodeKeyMaterialMismatch)
 			public, _ := x509.MarshalPKIXPublicKey(&private.PublicKey)
 			sum := sha256.Sum256(public)
 			i.CheckValue = sum[:]
@@ -152,12 +152,12 @@ func TestImportOfPrivateKey(t *testing.T) {
 		t.Error("the signature is not the importer's")
 	}
 	_, err = w.DeleteImportedKeyMaterial(admin, id)
-	wantCode(t, err, kms.CodePrivateMaterial)
+	wantCode(t, err, kms.CodeKeyMaterialPermanent)
 	w.stored(t, id)
 
 	whole := in(w.parameters(t, w.external(t, "whole", kms.ECP256), kms.WrapRSAAESSHA256), ours)
 	_, err = w.ImportKeyMaterial(admin, whole)
-	wantCode(t, err, kms.CodeNoPrivateKey)
+	wantCode(t, err, noPrivateKey)
 	whole.PrivateKey = der
 	_, err = w.ImportKeyMaterial(admin, whole)
 	wantCode(t, err, kms.CodeInvalidRequest)
@@ -176,10 +176,10 @@ func TestImportRules(t *testing.T) {
 		takes, takeAgain string
 		deletes          string
 	}{
-		{kms.AES256, kms.OriginExternal, "NotPendingImport NotPendingImport ok NotPendingImport", "ok ok ok NotPendingImport", "ok ok NoMaterial NoMaterial"},
-		{kms.ECP256, kms.OriginExternal, "NotPendingImport NotPendingImport ok NotPendingImport", "ok ok ok NotPendingImport", "PrivateMaterial PrivateMaterial NoMaterial NoMaterial"},
-		{kms.HMAC256, kms.OriginExternal, "NotPendingImport NotPendingImport MACKey NotPendingImport", "MACKey MACKey MACKey NotPendingImport", "MACKey MACKey NoMaterial NoMaterial"},
-		{kms.AES256, kms.OriginKMS, "NotExternal NotExternal NotExternal NotExternal", "NotExternal NotExternal NotExternal NotExternal", "NotExternal NotExternal NotExternal NotExternal"},
+		{kms.AES256, kms.OriginExternal, "KeyNotPendingImport KeyNotPendingImport ok KeyNotPendingImport", "ok ok ok KeyNotPendingImport", "ok ok KeyMaterialMissing KeyMaterialMissing"},
+		{kms.ECP256, kms.OriginExternal, "KeyNotPendingImport KeyNotPendingImport ok KeyNotPendingImport", "ok ok ok KeyNotPendingImport", "KeyMaterialPermanent KeyMaterialPermanent KeyMaterialMissing KeyMaterialMissing"},
+		{kms.HMAC256, kms.OriginExternal, "KeyNotPendingImport KeyNotPendingImport InvalidKeyUsage/mac KeyNotPendingImport", "InvalidKeyUsage/mac InvalidKeyUsage/mac InvalidKeyUsage/mac KeyNotPendingImport", "InvalidKeyUsage/mac InvalidKeyUsage/mac KeyMaterialMissing KeyMaterialMissing"},
+		{kms.AES256, kms.OriginKMS, "InvalidOrigin/generated InvalidOrigin/generated InvalidOrigin/generated InvalidOrigin/generated", "InvalidOrigin/generated InvalidOrigin/generated InvalidOrigin/generated InvalidOrigin/generated", "InvalidOrigin/generated InvalidOrigin/generated InvalidOrigin/generated InvalidOrigin/generated"},
 	} {
 		w := newWorld(t, kms.Limits{})
 		id := w.create(t, kms.CreateKeyInput{Alias: "key", Spec: c.spec, Origin: c.origin}).ID
@@ -190,7 +190,7 @@ func TestImportRules(t *testing.T) {
 				token := kms.ImportInput{KeyID: id, Token: []byte("token")}
 				refused := func(code kms.Code) kms.Code { // by the token, where the key takes part
 					if code == "ok" {
-						return kms.CodeImportTokenInvalid
+						return badToken
 					}
 					return code
 				}
@@ -212,15 +212,15 @@ func TestImportRules(t *testing.T) {
 	w := newWorld(t, kms.Limits{})
 	id := w.defaultKey(t, "obs")
 	_, err := w.GetImportParameters(admin, kms.ImportParametersInput{KeyID: id, Algorithm: kms.WrapOAEPSHA256})
-	wantCode(t, err, kms.CodeDefaultKey)
+	wantCode(t, err, kms.CodeServiceKey)
 	external := w.external(t, "key", kms.AES256)
 	for _, c := range []struct {
 		alg  kms.WrappingAlgorithm
 		spec kms.KeySpec
 		want kms.Code
 	}{
-		{"SM2_ENCRYPT", "", kms.CodeInvalidRequest}, {"", "", kms.CodeInvalidRequest}, {kms.WrapRSAAESSHA1, "", kms.CodeUnsupportedSpec},
-		{kms.WrapOAEPSHA256, kms.RSA3072, kms.CodeUnsupportedSpec}, {kms.WrapOAEPSHA256, kms.AES256, kms.CodeInvalidSpec},
+		{"SM2_ENCRYPT", "", kms.CodeInvalidRequest}, {"", "", kms.CodeInvalidRequest}, {kms.WrapRSAAESSHA1, "", kms.CodeUnsupported},
+		{kms.WrapOAEPSHA256, kms.RSA3072, kms.CodeUnsupported}, {kms.WrapOAEPSHA256, kms.AES256, "InvalidRequest/wrapping_key_spec/unknown"},
 		{kms.WrapOAEPSHA256, kms.RSA2048, "ok"},
 	} {
 		_, err := w.GetImportParameters(admin, kms.ImportParametersInput{KeyID: external, Algorithm: c.alg, WrappingSpec: c.spec})
@@ -253,7 +253,7 @@ func TestTheSameMaterialForEver(t *testing.T) {
 		wantCode(t, err, kms.CodeKeyPendingImport)
 		_, err = w.Encrypt(admin, kms.EncryptInput{KeyID: id, Plaintext: []byte("x")})
 		wantCode(t, err, kms.CodeKeyPendingImport)
-		wantCode(t, w.imports(t, id, theirs, time.Time{}), kms.CodeMaterialDiffers)
+		wantCode(t, w.imports(t, id, theirs, time.Time{}), kms.CodeKeyMaterialMismatch)
 	}
 	_, err := w.DeleteImportedKeyMaterial(admin, id)
 	wantCode(t, err, "ok")
@@ -295,7 +295,7 @@ func TestTheSameMaterialForEver(t *testing.T) {
 	i = in(w.parameters(t, id, kms.WrapOAEPSHA256), theirs)
 	i.Repeat = true
 	_, err = w.ImportKeyMaterial(admin, i)
-	wantCode(t, err, kms.CodeMaterialDiffers)
+	wantCode(t, err, kms.CodeKeyMaterialMismatch)
 }
 
 // TestExpiry holds when material can expire, in which states, and what else is due meanwhile.
@@ -303,7 +303,7 @@ func TestExpiry(t *testing.T) {
 	w := newWorld(t, kms.Limits{})
 	id := w.external(t, "key", kms.AES256)
 	for _, late := range []time.Duration{-time.Hour, 0} {
-		wantCode(t, w.imports(t, id, ours, w.clock.Now().Add(late)), kms.CodeMaterialExpiry)
+		wantCode(t, w.imports(t, id, ours, w.clock.Now().Add(late)), expiryPast)
 	}
 	if key := w.stored(t, id); key.State != kms.PendingImport || key.CheckValue != nil {
 		t.Errorf("refused, the key is %+v", key)
@@ -386,7 +386,7 @@ func TestClientsCheckValue(t *testing.T) {
 		want  kms.Code
 	}{
 		{shown[:7], kms.CodeInvalidRequest}, {make([]byte, 32), kms.CodeInvalidRequest}, {make([]byte, 43), kms.CodeInvalidRequest},
-		{shown, kms.CodeMaterialDiffers}, {make([]byte, 44), kms.CodeMaterialDiffers}, {proof(i.KeyID, ours), kms.CodeMaterialDiffers},
+		{shown, kms.CodeKeyMaterialMismatch}, {make([]byte, 44), kms.CodeKeyMaterialMismatch}, {proof(i.KeyID, ours), kms.CodeKeyMaterialMismatch},
 	} {
 		i.CheckValue = c.value
 		_, err := w.ImportKeyMaterial(admin, i)

@@ -178,7 +178,7 @@ func TestReservationKeepsNobody(t *testing.T) {
 	<-slow.asked
 	ctx, cancel := context.WithTimeout(admin, 10*time.Millisecond)
 	defer cancel()
-	wantCode(t, encrypt(ctx), kms.CodeDeadline)
+	wantCode(t, encrypt(ctx), kms.CodeDeadlineExceeded)
 	close(slow.let)
 	wantCode(t, <-first, "ok")
 	wantCode(t, encrypt(admin), "ok")

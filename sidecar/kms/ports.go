@@ -47,7 +47,7 @@ type HSM interface {
 	// MakeWrappingKey generates an RSA key pair for imports; ref.Usage is Unwrap. Nothing lasting stays in the HSM.
 	MakeWrappingKey(ctx context.Context, ref KeyRef) (*SealedKey, error)
 	// ImportKey opens material and seals it as the key that ref names. Whatever is wrong with the material is
-	// CodeBadMaterial. Nothing lasting stays in the HSM.
+	// CodeInvalidKeyMaterial. Nothing lasting stays in the HSM.
 	ImportKey(ctx context.Context, ref KeyRef, m WrappedMaterial) (*SealedKey, error)
 	// TenantMAC returns the MAC of data under the tenant's own key, 32 bytes.
 	TenantMAC(ctx context.Context, data []byte) ([]byte, error)
@@ -87,12 +87,12 @@ type Store interface {
 	// CheckNew says whether CreateKey would refuse a new key of that alias now. Only CreateKey's own answer counts; this
 	// one spares the HSM a key pair that has no future.
 	CheckNew(ctx context.Context, alias string, quota int) error
-	// CreateKey stores a new key if its id and its alias are free (CodeAliasExists) and fewer than quota keys exist
+	// CreateKey stores a new key if its id and its alias are free (CodeAlreadyExists) and fewer than quota keys exist
 	// (CodeQuotaExceeded), all in one transaction. Default keys neither count nor are counted.
 	CreateKey(ctx context.Context, key *Key, quota int) error
 	// UpdateKey runs change on a copy of the key inside one transaction and stores the result; an error of change
 	// leaves everything as it was and is returned. change must not touch what the copy's slices point to: it replaces
-	// them. A new Alias must be free (CodeAliasExists). Versions may be added; the material of versions that are no
+	// them. A new Alias must be free (CodeAlreadyExists). Versions may be added; the material of versions that are no
 	// longer there, or that became empty, is destroyed as DestroyKeys does it before UpdateKey returns.
 	UpdateKey(ctx context.Context, id KeyID, change func(*Key) error) (*Key, error)
 	// DestroyKeys removes the keys among ids that doomed still accepts, with all that belongs to them (versions, message
@@ -117,7 +117,7 @@ type Store interface {
 	// Alias returns the alias of that name (CodeNotFound).
 	Alias(ctx context.Context, name string) (*Alias, error)
 	// CreateAlias stores a new alias of a key that is there (CodeNotFound) and has fewer than limit aliases
-	// (CodeQuotaExceeded), if its name is free (CodeAliasExists).
+	// (CodeQuotaExceeded), if its name is free (CodeAlreadyExists).
 	CreateAlias(ctx context.Context, alias Alias, limit int) error
 	// MoveAlias makes an alias (CodeNotFound) one of another key (CodeNotFound) that has fewer than limit.
 	MoveAlias(ctx context.Context, name string, target KeyID, at time.Time, limit int) (*Alias, error)
@@ -250,6 +250,7 @@ type AuditRecord struct {
 	By        string           `json:"by,omitempty"`                 // the role, grant or policy that decided; several are joined by ", "
 	Missing   policy.Operation `json:"missing_permission,omitempty"` // that a refused caller would need
 	Outcome   string           `json:"outcome"`                      // "ok", the core's code, or "begun" before what cannot be taken back
+	Reason    Reason           `json:"reason,omitempty"`             // of the error
 	Latency   int64            `json:"latency_us"`                   // microseconds
 	Warning   string           `json:"warning,omitempty"`            // something an auditor should look at
 	Protect   Protection       `json:"protection,omitempty"`

@@ -125,13 +125,13 @@ func (m *model) encrypt(rt *rapid.T) {
 	if want == "ok" && k.spec != kms.AES256 {
 		switch {
 		case k.spec == kms.HMAC256:
-			want = kms.CodeMACKey
+			want = isMAC
 		case c.isDataKey:
-			want = kms.CodeAsymmetricKey
+			want = isAsymmetric
 		case k.spec == kms.ECP256:
-			want = kms.CodeEllipticKey
+			want = isElliptic
 		default:
-			want = kms.CodeUsageIsSign
+			want = isSigning
 		}
 	}
 	do := m.w.Encrypt
@@ -219,9 +219,9 @@ func (m *model) sign(rt *rapid.T) {
 	if want == "ok" {
 		switch k.spec {
 		case kms.AES256:
-			want = kms.CodeSymmetricKey
+			want = isSymmetric
 		case kms.HMAC256:
-			want = kms.CodeMACKey
+			want = isMAC
 		}
 	}
 	in := kms.SignInput{KeyID: k.id, Algorithm: kms.ECDSASHA256, Message: message}

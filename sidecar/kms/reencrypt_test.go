@@ -124,24 +124,24 @@ func TestReEncryptRefusals(t *testing.T) {
 		"disabled source":     {ofDisabled, to(two.ID), 0, kms.CodeKeyDisabled, false},
 		"disabled dest":       {good, to(off.ID), 0, kms.CodeKeyDisabled, false},
 		"unknown dest":        {good, to(uuid.New()), 0, kms.CodeNotFound, false},
-		"signing dest":        {good, to(signer.ID), 0, kms.CodeEllipticKey, false},
-		"mismatched dest":     {good, to(block.ID), 0, kms.CodeAlgorithmMismatch, false},
-		"mismatched reverse":  {good, kms.EncryptInput{KeyID: two.ID, Algorithm: kms.RSAOAEPSHA256}, 0, kms.CodeAlgorithmMismatch, false},
+		"signing dest":        {good, to(signer.ID), 0, isElliptic, false},
+		"mismatched dest":     {good, to(block.ID), 0, kms.CodeInvalidAlgorithm, false},
+		"mismatched reverse":  {good, kms.EncryptInput{KeyID: two.ID, Algorithm: kms.RSAOAEPSHA256}, 0, kms.CodeInvalidAlgorithm, false},
 		"context under rsa":   {good, kms.EncryptInput{KeyID: block.ID, Algorithm: kms.RSAOAEPSHA256, AAD: []byte("x")}, 0, kms.CodeInvalidRequest, false},
 		"aad too long":        {good, kms.EncryptInput{KeyID: two.ID, AAD: make([]byte, 129)}, 0, kms.CodeInvalidRequest, false},
-		"too long for rsa":    {long, toRSA, 0, kms.CodeDataTooLong, true},
+		"too long for rsa":    {long, toRSA, 0, tooLong, true},
 		"data key's length":   {ofRSA, to(two.ID), 5, kms.CodeInvalidCiphertext, true},
-		"data key below zero": {ofRSA, to(two.ID), -1, kms.CodeInvalidLength, false},
-		"data key too long":   {ofRSA, to(two.ID), 1025, kms.CodeInvalidLength, false},
+		"data key below zero": {ofRSA, to(two.ID), -1, "InvalidRequest/data_key_bytes/out_of_range", false},
+		"data key too long":   {ofRSA, to(two.ID), 1025, "InvalidRequest/data_key_bytes/out_of_range", false},
 	} {
 		opened := false
 		w.hsm.hook = func(a *answer) { opened = opened || strings.HasPrefix(a.op, "decrypt") }
 		got, err := w.ReEncrypt(admin, kms.ReEncryptInput{Source: c.source, Destination: c.dest, DataKeyBytes: c.bytes})
 		w.hsm.hook = nil
-		if codeOf(err) != c.want || got != nil || opened != c.opens {
+		if !is(err, c.want) || got != nil || opened != c.opens {
 			t.Errorf("%s: %v, want %s; decrypted: %t", name, err, c.want, opened)
 		}
-		if rec := w.audit.last(t); rec.KeyID != c.dest.KeyID.String() || rec.Outcome != string(c.want) {
+		if rec := w.audit.last(t); rec.KeyID != c.dest.KeyID.String() || !recorded(&rec, err) {
 			t.Errorf("%s: audited as %+v", name, rec)
 		}
 	}

@@ -22,7 +22,7 @@ func (s *Service) EnableRotation(ctx context.Context, id KeyID, interval int) (*
 	}
 	return s.plan(ctx, policy.OpEnableRotation, id, interval, func(p *Rotation) error {
 		if p.Enabled {
-			return refusal(CodeRotationEnabled)
+			return errRotationEnabled
 		}
 		p.Enabled, p.Interval, p.Next = true, interval, s.now().Add(days(interval))
 		return nil
@@ -33,7 +33,7 @@ func (s *Service) EnableRotation(ctx context.Context, id KeyID, interval int) (*
 func (s *Service) UpdateRotation(ctx context.Context, id KeyID, interval int) (*Key, error) {
 	return s.plan(ctx, policy.OpUpdateRotation, id, interval, func(p *Rotation) error {
 		if !p.Enabled {
-			return refusal(CodeRotationDisabled)
+			return errRotationDisabled
 		}
 		p.Interval, p.Next = interval, s.now().Add(days(interval))
 		return nil
@@ -44,7 +44,7 @@ func (s *Service) UpdateRotation(ctx context.Context, id KeyID, interval int) (*
 func (s *Service) DisableRotation(ctx context.Context, id KeyID) (*Key, error) {
 	return s.plan(ctx, policy.OpDisableRotation, id, minInterval, func(p *Rotation) error {
 		if !p.Enabled {
-			return refusal(CodeRotationDisabled)
+			return errRotationDisabled
 		}
 		p.Enabled, p.Next = false, time.Time{}
 		return nil
@@ -130,13 +130,12 @@ func (s *Service) plan(
 ) (*Key, error) {
 	return s.change(ctx, op, id, func(*request) error {
 		if interval < minInterval || interval > maxInterval {
-			return Errorf(CodeInvalidInterval, "rotation interval must be %d to %d days", minInterval, maxInterval).
-				In("rotation_interval")
+			return Invalid("rotation_interval", ReasonOutOfRange, "rotation interval must be %d to %d days", minInterval, maxInterval)
 		}
 		return nil
 	}, func(_ *request, key *Key) error {
 		if key.Origin != OriginKMS {
-			return refusal(CodeExternalKey)
+			return errImported
 		}
 		if err := checkKind(op, key.Spec, key.Usage); err != nil {
 			return err

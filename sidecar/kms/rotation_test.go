@@ -18,12 +18,12 @@ func TestRotationPlan(t *testing.T) {
 	}
 	for _, interval := range []int{-1, 1, 29, 366} {
 		_, err := w.EnableRotation(admin, id, interval)
-		wantCode(t, err, kms.CodeInvalidInterval)
+		wantCode(t, err, invalidInterval)
 		_, err = w.UpdateRotation(admin, id, interval)
-		wantCode(t, err, kms.CodeInvalidInterval)
+		wantCode(t, err, invalidInterval)
 	}
 	_, err := w.UpdateRotation(admin, id, 0)
-	wantCode(t, err, kms.CodeInvalidInterval)
+	wantCode(t, err, invalidInterval)
 	if got := next(w.EnableRotation(admin, id, 0)); got != day(365) {
 		t.Errorf("by default the first rotation is in %s", got)
 	}
@@ -55,13 +55,13 @@ func TestRotationOfOtherKeys(t *testing.T) {
 		k.Versions, k.State = []kms.KeyVersion{{Number: 1, Sealed: []byte("x")}}, kms.Enabled
 	})
 	for id, want := range map[kms.KeyID]kms.Code{
-		empty.ID:    kms.CodeExternalKey,
-		imported.ID: kms.CodeExternalKey,
-		w.create(t, kms.CreateKeyInput{Spec: kms.RSA2048}).ID:                                         kms.CodeAsymmetricKey,
-		w.create(t, kms.CreateKeyInput{Alias: "d", Spec: kms.RSA2048, Usage: kms.EncryptDecrypt}).ID:  kms.CodeAsymmetricKey,
-		w.create(t, kms.CreateKeyInput{Alias: "agree", Spec: kms.ECP256, Usage: kms.KeyAgreement}).ID: kms.CodeAsymmetricKey,
-		w.create(t, kms.CreateKeyInput{Alias: "mac", Spec: kms.HMAC256}).ID:                           kms.CodeMACKey,
-		w.defaultKey(t, "obs"): kms.CodeDefaultKey,
+		empty.ID:    isExternal,
+		imported.ID: isExternal,
+		w.create(t, kms.CreateKeyInput{Spec: kms.RSA2048}).ID:                                         isAsymmetric,
+		w.create(t, kms.CreateKeyInput{Alias: "d", Spec: kms.RSA2048, Usage: kms.EncryptDecrypt}).ID:  isAsymmetric,
+		w.create(t, kms.CreateKeyInput{Alias: "agree", Spec: kms.ECP256, Usage: kms.KeyAgreement}).ID: isAsymmetric,
+		w.create(t, kms.CreateKeyInput{Alias: "mac", Spec: kms.HMAC256}).ID:                           isMAC,
+		w.defaultKey(t, "obs"): kms.CodeServiceKey,
 	} {
 		_, err := w.EnableRotation(admin, id, 0)
 		wantCode(t, err, want)

@@ -28,7 +28,7 @@ func mostRSA(spec KeySpec, alg EncryptionAlgorithm) int {
 // encryptRSA encrypts with the public half of a key.
 func (s *Service) encryptRSA(ctx context.Context, key *Key, version *KeyVersion, alg EncryptionAlgorithm, plaintext []byte) ([]byte, error) {
 	if most := mostRSA(key.Spec, alg); len(plaintext) > most {
-		return nil, Errorf(CodeDataTooLong, "plaintext has more than the %d bytes that a key of this spec encrypts", most).In("plaintext")
+		return nil, Invalid("plaintext", ReasonLength, "plaintext has more than the %d bytes that a key of this spec encrypts", most)
 	}
 	parsed, err := parsePublicKey(key.Spec, version.PublicKey)
 	if err != nil {
@@ -82,7 +82,7 @@ func (s *Service) prove(
 		return err
 	}
 	if subtle.ConstantTimeCompare(opened, secret) != 1 {
-		return refusal(CodeKeyUnavailable).Because(errors.New("the stored public key is not that of the key in the HSM"))
+		return errUnavailable.Because(errors.New("the stored public key is not that of the key in the HSM"))
 	}
 	s.proven.Store(this, nil)
 	return nil
@@ -91,7 +91,7 @@ func (s *Service) prove(
 // locateBlock finds the key of an RSA block, which the caller has to name.
 func (s *Service) locateBlock(ctx context.Context, r *request, in DecryptInput) (*locked, error) {
 	if in.KeyID == nil {
-		return nil, Errorf(CodeInvalidRequest, "an RSA ciphertext does not say which key opens it").In("key_id")
+		return nil, Invalid("key_id", ReasonMissing, "an RSA ciphertext does not say which key opens it")
 	}
 	key, err := s.use(ctx, r, *in.KeyID)
 	if err != nil {

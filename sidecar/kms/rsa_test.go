@@ -37,7 +37,7 @@ func TestRSAEncryption(t *testing.T) {
 			}
 		}
 		_, err := w.Encrypt(admin, kms.EncryptInput{KeyID: key.ID, Algorithm: alg, Plaintext: make([]byte, most+1)})
-		wantCode(t, err, kms.CodeDataTooLong)
+		wantCode(t, err, tooLong)
 	}
 	if n := w.store.reserved(t, key.ID, 1); n != 0 {
 		t.Errorf("%d messages are counted, although blocks have no IV", n)
@@ -94,17 +94,17 @@ func TestRSARefusals(t *testing.T) {
 		code  kms.Code
 		field string
 	}{
-		"no algorithm":    {kms.EncryptInput{KeyID: key.ID}, kms.CodeAlgorithmMismatch, "encryption_algorithm"},
-		"symmetric":       {kms.EncryptInput{KeyID: key.ID, Algorithm: kms.SymmetricDefault}, kms.CodeAlgorithmMismatch, "encryption_algorithm"},
-		"unknown":         {kms.EncryptInput{KeyID: key.ID, Algorithm: "SM2_ENCRYPT"}, kms.CodeAlgorithmMismatch, "encryption_algorithm"},
-		"rsa with aes":    {kms.EncryptInput{KeyID: aes.ID, Algorithm: kms.RSAOAEPSHA256}, kms.CodeAlgorithmMismatch, "encryption_algorithm"},
-		"unknown and aes": {kms.EncryptInput{KeyID: aes.ID, Algorithm: "SM2_ENCRYPT"}, kms.CodeAlgorithmMismatch, "encryption_algorithm"},
+		"no algorithm":    {kms.EncryptInput{KeyID: key.ID}, kms.CodeInvalidAlgorithm, "encryption_algorithm"},
+		"symmetric":       {kms.EncryptInput{KeyID: key.ID, Algorithm: kms.SymmetricDefault}, kms.CodeInvalidAlgorithm, "encryption_algorithm"},
+		"unknown":         {kms.EncryptInput{KeyID: key.ID, Algorithm: "SM2_ENCRYPT"}, kms.CodeInvalidAlgorithm, "encryption_algorithm"},
+		"rsa with aes":    {kms.EncryptInput{KeyID: aes.ID, Algorithm: kms.RSAOAEPSHA256}, kms.CodeInvalidAlgorithm, "encryption_algorithm"},
+		"unknown and aes": {kms.EncryptInput{KeyID: aes.ID, Algorithm: "SM2_ENCRYPT"}, kms.CodeInvalidAlgorithm, "encryption_algorithm"},
 		"context":         {kms.EncryptInput{KeyID: key.ID, Algorithm: kms.RSAOAEPSHA256, Context: bound}, kms.CodeInvalidRequest, "context"},
 		"aad":             {kms.EncryptInput{KeyID: key.ID, Algorithm: kms.RSAOAEPSHA256, AAD: []byte("a")}, kms.CodeInvalidRequest, "aad"},
-		"signing key":     {kms.EncryptInput{KeyID: signer.ID, Algorithm: kms.RSAOAEPSHA256}, kms.CodeUsageIsSign, ""},
+		"signing key":     {kms.EncryptInput{KeyID: signer.ID, Algorithm: kms.RSAOAEPSHA256}, isSigning, ""},
 	} {
 		c.in.Plaintext = []byte("x")
-		if _, err := w.Encrypt(admin, c.in); codeOf(err) != c.code || fieldOf(err) != c.field {
+		if _, err := w.Encrypt(admin, c.in); !is(err, c.code) || fieldOf(err) != c.field {
 			t.Errorf("encrypt: %s: %v in %q, want %s in %q", name, err, fieldOf(err), c.code, c.field)
 		}
 	}
@@ -117,10 +117,10 @@ func TestRSARefusals(t *testing.T) {
 		"good":              {kms.DecryptInput{Algorithm: sha256Alg, KeyID: &key.ID, Ciphertext: block}, "ok", ""},
 		"no key":            {kms.DecryptInput{Algorithm: sha256Alg, Ciphertext: block}, kms.CodeInvalidRequest, "key_id"},
 		"unknown key":       {kms.DecryptInput{Algorithm: sha256Alg, KeyID: &unknown, Ciphertext: block}, kms.CodeNotFound, ""},
-		"signing key":       {kms.DecryptInput{Algorithm: sha256Alg, KeyID: &signer.ID, Ciphertext: block}, kms.CodeUsageIsSign, ""},
-		"rsa with aes":      {kms.DecryptInput{Algorithm: sha256Alg, KeyID: &aes.ID, Ciphertext: block}, kms.CodeAlgorithmMismatch, "encryption_algorithm"},
-		"no algorithm":      {kms.DecryptInput{KeyID: &key.ID, Ciphertext: block}, kms.CodeAlgorithmMismatch, "encryption_algorithm"},
-		"unknown algorithm": {kms.DecryptInput{Algorithm: "SM2_ENCRYPT", KeyID: &key.ID, Ciphertext: block}, kms.CodeAlgorithmMismatch, "encryption_algorithm"},
+		"signing key":       {kms.DecryptInput{Algorithm: sha256Alg, KeyID: &signer.ID, Ciphertext: block}, isSigning, ""},
+		"rsa with aes":      {kms.DecryptInput{Algorithm: sha256Alg, KeyID: &aes.ID, Ciphertext: block}, kms.CodeInvalidAlgorithm, "encryption_algorithm"},
+		"no algorithm":      {kms.DecryptInput{KeyID: &key.ID, Ciphertext: block}, kms.CodeInvalidAlgorithm, "encryption_algorithm"},
+		"unknown algorithm": {kms.DecryptInput{Algorithm: "SM2_ENCRYPT", KeyID: &key.ID, Ciphertext: block}, kms.CodeInvalidAlgorithm, "encryption_algorithm"},
 		"block for nobody":  {kms.DecryptInput{Ciphertext: block}, kms.CodeInvalidCiphertext, "ciphertext"},
 		"block for aes":     {kms.DecryptInput{KeyID: &aes.ID, Ciphertext: block}, kms.CodeInvalidCiphertext, "ciphertext"},
 		"block for unknown": {kms.DecryptInput{KeyID: &unknown, Ciphertext: block}, kms.CodeInvalidCiphertext, "ciphertext"},
@@ -134,7 +134,7 @@ func TestRSARefusals(t *testing.T) {
 		"aad":               {kms.DecryptInput{Algorithm: sha256Alg, KeyID: &key.ID, Ciphertext: block, AAD: []byte("a")}, kms.CodeInvalidRequest, "aad"},
 	} {
 		got, err := w.Decrypt(admin, c.in)
-		if codeOf(err) != c.code || err != nil && fieldOf(err) != c.field {
+		if !is(err, c.code) || err != nil && fieldOf(err) != c.field {
 			t.Errorf("decrypt: %s: %v, want %s in %q", name, err, c.code, c.field)
 		}
 		if err != nil && got != nil {
@@ -142,7 +142,7 @@ func TestRSARefusals(t *testing.T) {
 		}
 	}
 	_, err = w.DecryptDataKey(admin, kms.DecryptInput{Algorithm: sha256Alg, KeyID: &key.ID, Ciphertext: block})
-	wantCode(t, err, kms.CodeAsymmetricKey)
+	wantCode(t, err, isAsymmetric)
 }
 
 // TestRSASecretsAreWiped holds that a block's plaintext whose answer is withheld does not stay in memory.

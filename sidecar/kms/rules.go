@@ -7,125 +7,163 @@ import (
 	"github.com/keyside/keyside/policy"
 )
 
-// What may be done with which key is data: tables that a test reads whole. An operation, state, spec or algorithm
-// that a table does not have is refused. They follow the user guide: chapter 2.4 for states, table 2-2 for specs and
+// Which operation a key takes part in is data: tables that a test reads whole. An operation, state, spec or algorithm
+// without an entry is refused. They follow the Huawei KMS user guide: chapter 2.4 for states, table 2-2 for specs and
 // usages, 2.6 for tags, table 2-12 for rotation, and its constraints on default master keys.
 
-// allowed is the table entry that refuses nothing.
-const allowed Code = ""
+// stateRule has an entry for every state: nil where a key in that state takes part, else the refusal.
+type stateRule map[KeyState]*Error
 
-// forUse is the row of the operations that use a key's material.
-var forUse = map[KeyState]Code{
-	Enabled: allowed, Disabled: CodeKeyDisabled, PendingImport: CodeKeyPendingImport,
-	PendingDeletion: CodeKeyPendingDelete, Unavailable: CodeKeyUnavailable,
+// kindRule has an entry for every kind of key: nil where such a key takes part, else the refusal.
+type kindRule map[kind]*Error
+
+// rule says which keys take part in an operation.
+type rule struct {
+	states stateRule
+	kinds  kindRule
 }
 
-// The rows of the operations that do not use a key's material.
+// operations has a row for every operation that is about a key. Only policy knows which of them change the key, which
+// default keys refuse.
+var operations = map[policy.Operation]rule{
+	policy.OpDescribeKey: {inAnyState, ofAnyKind},
+	policy.OpGetRotation: {inAnyState, ofAnyKind},
+	policy.OpListKeyTags: {inAnyState, ofAnyKind},
+
+	policy.OpEnableKey: {stateRule{
+		Enabled: errNotDisabled, Disabled: nil, PendingImport: errNotDisabled, PendingDeletion: errNotDisabled, Unavailable: errNotDisabled,
+	}, ofAnyKind},
+	policy.OpDisableKey: {stateRule{
+		Enabled: nil, Disabled: errNotEnabled, PendingImport: errNotEnabled, PendingDeletion: errNotEnabled, Unavailable: nil,
+	}, ofAnyKind},
+	policy.OpScheduleDeletion: {toDescribe, ofAnyKind},
+	policy.OpCancelDeletion: {stateRule{
+		Enabled: errNotPendingDeletion, Disabled: errNotPendingDeletion, PendingImport: errNotPendingDeletion, PendingDeletion: nil,
+		Unavailable: errNotPendingDeletion,
+	}, ofAnyKind},
+
+	policy.OpCreateGrant: {toUse, ofAnyKind},
+	policy.OpListGrants:  {inAnyState, ofAnyKind},
+	policy.OpRevokeGrant: {inAnyState, ofAnyKind},
+	policy.OpRetireGrant: {inAnyState, ofAnyKind},
+
+	policy.OpUpdateAlias:       {toDescribe, ofAnyKind},
+	policy.OpUpdateDescription: {toDescribe, ofAnyKind},
+	policy.OpTagKey:            {toDescribe, ofAnyKind},
+	policy.OpUntagKey:          {toDescribe, ofAnyKind},
+	policy.OpCreateAlias:       {toDescribe, ofAnyKind},
+	policy.OpDeleteAlias:       {toDescribe, ofAnyKind},
+	policy.OpAssociateAlias:    {toDescribe, ofAnyKind},
+
+	policy.OpEnableRotation:  {toSchedule, ofSymmetric},
+	policy.OpUpdateRotation:  {toSchedule, ofSymmetric},
+	policy.OpDisableRotation: {toSchedule, ofSymmetric},
+
+	policy.OpGetImportParameters: {toImport, ofImported},
+	policy.OpImportMaterial:      {toImport, ofImported},
+	policy.OpDeleteMaterial: {stateRule{
+		Enabled: nil, Disabled: nil, PendingImport: errNoMaterial, PendingDeletion: errNoMaterial, Unavailable: nil,
+	}, kindRule{
+		symmetricKey: nil, decryptingKey: errPermanent, signingKey: errPermanent, ellipticKey: errPermanent, agreementKey: errPermanent,
+		macKey: errIsMAC,
+	}},
+
+	policy.OpEncryptData:         {toUse, ofEncrypting},
+	policy.OpDecryptData:         {toUse, ofEncrypting},
+	policy.OpReEncrypt:           {toUse, ofEncrypting},
+	policy.OpCreateDataKey:       {toUse, ofSymmetric},
+	policy.OpCreateDataKeyNoText: {toUse, ofSymmetric},
+	policy.OpCreateRSAKeyPair:    {toUse, ofSymmetric},
+	policy.OpCreateECKeyPair:     {toUse, ofSymmetric},
+	policy.OpEncryptDataKey:      {toUse, ofSymmetric},
+	policy.OpDecryptDataKey:      {toUse, ofSymmetric},
+	policy.OpSign:                {toUse, ofSigning},
+	policy.OpVerify:              {toUse, ofSigning},
+	policy.OpGetPublicKey: {toUse, kindRule{
+		symmetricKey: errIsSymmetric, decryptingKey: nil, signingKey: nil, ellipticKey: nil, agreementKey: nil, macKey: errIsMAC,
+	}},
+	policy.OpGenerateMAC: {toUse, ofMAC},
+	policy.OpVerifyMAC:   {toUse, ofMAC},
+	policy.OpDeriveSharedSecret: {toUse, kindRule{
+		symmetricKey: errIsSymmetric, decryptingKey: errNotAgreement.with(ReasonEncryptDecrypt), signingKey: errNotAgreement.with(ReasonSignVerify),
+		ellipticKey: errNotAgreement.with(ReasonSignVerify), agreementKey: nil, macKey: errIsMAC,
+	}},
+}
+
+// The states of keys that take part.
 var (
-	forReading = map[KeyState]Code{
-		Enabled: allowed, Disabled: allowed, PendingImport: allowed, PendingDeletion: allowed, Unavailable: allowed,
+	toUse = stateRule{
+		Enabled: nil, Disabled: errDisabled, PendingImport: errPendingImport, PendingDeletion: errPendingDeletion, Unavailable: errUnavailable,
 	}
-	// forDescribing is for what people write on a key: name, description, tags, aliases.
-	forDescribing = map[KeyState]Code{
-		Enabled: allowed, Disabled: allowed, PendingImport: allowed, PendingDeletion: CodeKeyPendingDelete, Unavailable: allowed,
+	inAnyState = stateRule{Enabled: nil, Disabled: nil, PendingImport: nil, PendingDeletion: nil, Unavailable: nil}
+	// toDescribe is for changes of names, descriptions and tags, and for scheduling a deletion.
+	toDescribe = stateRule{Enabled: nil, Disabled: nil, PendingImport: nil, PendingDeletion: errPendingDeletion, Unavailable: nil}
+	// toSchedule is for changes of the rotation schedule. Only external keys are in PendingImport, and they are not rotated.
+	toSchedule = stateRule{
+		Enabled: nil, Disabled: errDisabled, PendingImport: errImported, PendingDeletion: errPendingDeletion, Unavailable: nil,
 	}
-	// forPlanning is for changes of a rotation's plan, which is made for keys in use. Only an external key waits for an
-	// import, and none of those is rotated.
-	forPlanning = map[KeyState]Code{
-		Enabled: allowed, Disabled: CodeKeyDisabled, PendingImport: CodeExternalKey,
-		PendingDeletion: CodeKeyPendingDelete, Unavailable: allowed,
-	}
-	forImport = map[KeyState]Code{
-		Enabled: CodeNotPendingImport, Disabled: CodeNotPendingImport, PendingImport: allowed,
-		PendingDeletion: CodeNotPendingImport, Unavailable: CodeNotPendingImport,
+	toImport = stateRule{
+		Enabled: errNotPendingImport, Disabled: errNotPendingImport, PendingImport: nil, PendingDeletion: errNotPendingImport,
+		Unavailable: errNotPendingImport,
 	}
 )
 
-// states says which operation goes with a key in which state, or why it does not.
-var states = map[policy.Operation]map[KeyState]Code{
-	policy.OpDescribeKey: forReading,
-	policy.OpGetRotation: forReading,
-	policy.OpListKeyTags: forReading,
+// The kinds of keys that take part.
+var (
+	ofAnyKind    = kindRule{symmetricKey: nil, decryptingKey: nil, signingKey: nil, ellipticKey: nil, agreementKey: nil, macKey: nil}
+	ofEncrypting = kindRule{
+		symmetricKey: nil, decryptingKey: nil, signingKey: errIsSigning, ellipticKey: errIsElliptic, agreementKey: errIsAgreement,
+		macKey: errIsMAC,
+	}
+	// ofSymmetric is for data keys and for rotation.
+	ofSymmetric = kindRule{
+		symmetricKey: nil, decryptingKey: errIsAsymmetric, signingKey: errIsAsymmetric, ellipticKey: errIsAsymmetric,
+		agreementKey: errIsAsymmetric, macKey: errIsMAC,
+	}
+	ofSigning = kindRule{
+		symmetricKey: errIsSymmetric, decryptingKey: errIsDecrypting, signingKey: nil, ellipticKey: nil, agreementKey: errIsAgreement,
+		macKey: errIsMAC,
+	}
+	// ofImported leaves HMAC keys out (import guide, "Constraints").
+	ofImported = kindRule{
+		symmetricKey: nil, decryptingKey: nil, signingKey: nil, ellipticKey: nil, agreementKey: nil, macKey: errIsMAC,
+	}
+	ofMAC = kindRule{
+		symmetricKey: errNotMAC.with(ReasonSymmetric), decryptingKey: errNotMAC.with(ReasonEncryptDecrypt),
+		signingKey: errNotMAC.with(ReasonSignVerify), ellipticKey: errNotMAC.with(ReasonSignVerify),
+		agreementKey: errNotMAC.with(ReasonKeyAgreement), macKey: nil,
+	}
+)
 
-	policy.OpEnableKey: {
-		Enabled: CodeNotDisabled, Disabled: allowed, PendingImport: CodeNotDisabled, PendingDeletion: CodeNotDisabled,
-		Unavailable: CodeNotDisabled,
-	},
-	policy.OpDisableKey: {
-		Enabled: allowed, Disabled: CodeNotEnabled, PendingImport: CodeNotEnabled, PendingDeletion: CodeNotEnabled,
-		Unavailable: allowed,
-	},
-	policy.OpScheduleDeletion: {
-		Enabled: allowed, Disabled: allowed, PendingImport: allowed, PendingDeletion: CodeAlreadyPending, Unavailable: allowed,
-	},
-	policy.OpCancelDeletion: {
-		Enabled: CodeNotPending, Disabled: CodeNotPending, PendingImport: CodeNotPending, PendingDeletion: allowed,
-		Unavailable: CodeNotPending,
-	},
+// The refusals of the tables.
+var (
+	errDisabled           = Errorf(CodeKeyDisabled, "key is disabled")
+	errPendingImport      = Errorf(CodeKeyPendingImport, "key has no material yet: import it")
+	errPendingDeletion    = Errorf(CodeKeyPendingDeletion, "key is scheduled for deletion")
+	errUnavailable        = Errorf(CodeKeyUnavailable, "key is unavailable in the HSM")
+	errNotDisabled        = Errorf(CodeKeyNotDisabled, "key is not disabled")
+	errNotEnabled         = Errorf(CodeKeyNotEnabled, "key is not enabled")
+	errNotPendingDeletion = Errorf(CodeKeyNotPendingDeletion, "key is not scheduled for deletion")
+	errNotPendingImport   = Errorf(CodeKeyNotPendingImport, "key is not pending an import of its material")
+	errNoMaterial         = Errorf(CodeKeyMaterialMissing, "key must be enabled or disabled for its material to be deleted")
+	errPermanent          = Errorf(CodeKeyMaterialPermanent, "material of an asymmetric key cannot be deleted: delete the key")
+	errServiceKey         = Errorf(CodeServiceKey, "a service's default key cannot be changed")
+	errImported           = Errorf(CodeInvalidOrigin, "a key with imported material is not rotated").with(ReasonExternal)
+	errGenerated          = Errorf(CodeInvalidOrigin, "only a key of origin external takes imported material").with(ReasonGenerated)
+	errRotationEnabled    = Errorf(CodeRotationEnabled, "rotation is already enabled")
+	errRotationDisabled   = Errorf(CodeRotationDisabled, "rotation is not enabled")
+	errAlgorithm          = Errorf(CodeInvalidAlgorithm, "algorithm does not match the key spec")
 
-	policy.OpCreateGrant: forUse,
-	policy.OpListGrants:  forReading, // and rights can be taken away whatever the key's state
-	policy.OpRevokeGrant: forReading,
-	policy.OpRetireGrant: forReading,
-
-	policy.OpUpdateAlias:       forDescribing,
-	policy.OpUpdateDescription: forDescribing,
-	policy.OpTagKey:            forDescribing,
-	policy.OpUntagKey:          forDescribing,
-	policy.OpCreateAlias:       forDescribing,
-	policy.OpDeleteAlias:       forDescribing,
-	policy.OpAssociateAlias:    forDescribing,
-
-	policy.OpEnableRotation:  forPlanning,
-	policy.OpUpdateRotation:  forPlanning,
-	policy.OpDisableRotation: forPlanning,
-
-	policy.OpGetImportParameters: forImport,
-	policy.OpImportMaterial:      forImport,
-	policy.OpDeleteMaterial: {
-		Enabled: allowed, Disabled: allowed, PendingImport: CodeNoMaterial, PendingDeletion: CodeNoMaterial, Unavailable: allowed,
-	},
-
-	policy.OpEncryptData:         forUse,
-	policy.OpDecryptData:         forUse,
-	policy.OpReEncrypt:           forUse,
-	policy.OpCreateDataKey:       forUse,
-	policy.OpCreateDataKeyNoText: forUse,
-	policy.OpCreateRSAKeyPair:    forUse,
-	policy.OpCreateECKeyPair:     forUse,
-	policy.OpEncryptDataKey:      forUse,
-	policy.OpDecryptDataKey:      forUse,
-	policy.OpSign:                forUse,
-	policy.OpVerify:              forUse,
-	policy.OpGetPublicKey:        forUse,
-	policy.OpGenerateMAC:         forUse,
-	policy.OpVerifyMAC:           forUse,
-	policy.OpDeriveSharedSecret:  forUse,
-}
-
-// onDefaultKey says which operation goes with a service's default master key: it is used and looked at, never changed.
-var onDefaultKey = map[policy.Operation]Code{
-	policy.OpDescribeKey: allowed, policy.OpGetRotation: allowed, policy.OpListKeyTags: allowed,
-
-	policy.OpEnableKey: CodeDefaultKey, policy.OpDisableKey: CodeDefaultKey,
-	policy.OpScheduleDeletion: CodeDefaultKey, policy.OpCancelDeletion: CodeDefaultKey,
-	policy.OpUpdateAlias: CodeDefaultKey, policy.OpUpdateDescription: CodeDefaultKey,
-	policy.OpTagKey: CodeDefaultKey, policy.OpUntagKey: CodeDefaultKey,
-	policy.OpCreateAlias: CodeDefaultKey, policy.OpDeleteAlias: CodeDefaultKey, policy.OpAssociateAlias: CodeDefaultKey,
-	policy.OpEnableRotation: CodeDefaultKey, policy.OpUpdateRotation: CodeDefaultKey, policy.OpDisableRotation: CodeDefaultKey,
-
-	policy.OpGetImportParameters: CodeDefaultKey, policy.OpImportMaterial: CodeDefaultKey, policy.OpDeleteMaterial: CodeDefaultKey,
-
-	policy.OpListGrants: allowed, policy.OpCreateGrant: CodeDefaultKey,
-	policy.OpRevokeGrant: CodeDefaultKey, policy.OpRetireGrant: CodeDefaultKey,
-
-	policy.OpEncryptData: allowed, policy.OpDecryptData: allowed, policy.OpReEncrypt: allowed,
-	policy.OpCreateDataKey: allowed, policy.OpCreateDataKeyNoText: allowed,
-	policy.OpCreateRSAKeyPair: allowed, policy.OpCreateECKeyPair: allowed,
-	policy.OpEncryptDataKey: allowed, policy.OpDecryptDataKey: allowed,
-	policy.OpSign: allowed, policy.OpVerify: allowed, policy.OpGetPublicKey: allowed,
-	policy.OpGenerateMAC: allowed, policy.OpVerifyMAC: allowed, policy.OpDeriveSharedSecret: allowed,
-}
+	errIsSymmetric  = Errorf(CodeInvalidKeyUsage, "operation needs an asymmetric key").with(ReasonSymmetric)
+	errIsAsymmetric = Errorf(CodeInvalidKeyUsage, "operation needs a symmetric key").with(ReasonAsymmetric)
+	errIsMAC        = Errorf(CodeInvalidKeyUsage, "operation does not take HMAC keys").with(ReasonMAC)
+	errIsElliptic   = Errorf(CodeInvalidKeyUsage, "elliptic-curve keys do not encrypt and decrypt").with(ReasonElliptic)
+	errIsDecrypting = Errorf(CodeInvalidKeyUsage, "key may only encrypt and decrypt").with(ReasonEncryptDecrypt)
+	errIsSigning    = Errorf(CodeInvalidKeyUsage, "key may only sign and verify").with(ReasonSignVerify)
+	errIsAgreement  = Errorf(CodeInvalidKeyUsage, "key may only derive shared secrets").with(ReasonKeyAgreement)
+	errNotMAC       = Errorf(CodeInvalidKeyUsage, "operation needs an HMAC key")
+	errNotAgreement = Errorf(CodeInvalidKeyUsage, "operation needs a key for key agreement")
+)
 
 // kind is what the rules need to know of a spec with a usage.
 type kind uint8
@@ -158,66 +196,6 @@ var usages = map[KeySpec][]struct {
 	SM2:       nil, SM4: nil,
 }
 
-// The rows of kinds.
-var (
-	forData = map[kind]Code{
-		symmetricKey: allowed, decryptingKey: allowed, signingKey: CodeUsageIsSign, ellipticKey: CodeEllipticKey,
-		agreementKey: CodeUsageIsAgreement, macKey: CodeMACKey,
-	}
-	// forSymmetric is for data keys and for rotation.
-	forSymmetric = map[kind]Code{
-		symmetricKey: allowed, decryptingKey: CodeAsymmetricKey, signingKey: CodeAsymmetricKey, ellipticKey: CodeAsymmetricKey,
-		agreementKey: CodeAsymmetricKey, macKey: CodeMACKey,
-	}
-	forSignature = map[kind]Code{
-		symmetricKey: CodeSymmetricKey, decryptingKey: CodeUsageIsEncrypt, signingKey: allowed, ellipticKey: allowed,
-		agreementKey: CodeUsageIsAgreement, macKey: CodeMACKey,
-	}
-	// forImported is for imports: HMAC keys take none (import guide, "Constraints").
-	forImported = map[kind]Code{
-		symmetricKey: allowed, decryptingKey: allowed, signingKey: allowed, ellipticKey: allowed, agreementKey: allowed,
-		macKey: CodeMACKey,
-	}
-	forMAC = map[kind]Code{
-		symmetricKey: CodeNotMACKey, decryptingKey: CodeNotMACKey, signingKey: CodeNotMACKey, ellipticKey: CodeNotMACKey,
-		agreementKey: CodeNotMACKey, macKey: allowed,
-	}
-)
-
-// kinds says which operation goes with which kind of key, or why it does not.
-var kinds = map[policy.Operation]map[kind]Code{
-	policy.OpEncryptData:         forData,
-	policy.OpDecryptData:         forData,
-	policy.OpReEncrypt:           forData,
-	policy.OpCreateDataKey:       forSymmetric,
-	policy.OpCreateDataKeyNoText: forSymmetric,
-	policy.OpCreateRSAKeyPair:    forSymmetric,
-	policy.OpCreateECKeyPair:     forSymmetric,
-	policy.OpEncryptDataKey:      forSymmetric,
-	policy.OpDecryptDataKey:      forSymmetric,
-	policy.OpEnableRotation:      forSymmetric,
-	policy.OpUpdateRotation:      forSymmetric,
-	policy.OpDisableRotation:     forSymmetric,
-	policy.OpSign:                forSignature,
-	policy.OpVerify:              forSignature,
-	policy.OpGenerateMAC:         forMAC,
-	policy.OpVerifyMAC:           forMAC,
-	policy.OpGetImportParameters: forImported,
-	policy.OpImportMaterial:      forImported,
-	policy.OpDeleteMaterial: {
-		symmetricKey: allowed, decryptingKey: CodePrivateMaterial, signingKey: CodePrivateMaterial,
-		ellipticKey: CodePrivateMaterial, agreementKey: CodePrivateMaterial, macKey: CodeMACKey,
-	},
-	policy.OpGetPublicKey: {
-		symmetricKey: CodeSymmetricKey, decryptingKey: allowed, signingKey: allowed, ellipticKey: allowed, agreementKey: allowed,
-		macKey: CodeMACKey,
-	},
-	policy.OpDeriveSharedSecret: {
-		symmetricKey: CodeSymmetricKey, decryptingKey: CodeNotAgreementKey, signingKey: CodeNotAgreementKey,
-		ellipticKey: CodeNotAgreementKey, agreementKey: allowed, macKey: CodeMACKey,
-	},
-}
-
 var (
 	rsaAlgorithms = []SigningAlgorithm{
 		RSAPSSSHA256, RSAPSSSHA384, RSAPSSSHA512, RSAPKCS1SHA256, RSAPKCS1SHA384, RSAPKCS1SHA512,
@@ -246,84 +224,45 @@ var encryptions = map[KeySpec][]EncryptionAlgorithm{
 // macs says how a spec makes MACs.
 var macs = map[KeySpec]MACAlgorithm{HMAC256: HMACSHA256, HMAC384: HMACSHA384, HMAC512: HMACSHA512}
 
-// refusals are the messages of the codes that the tables hold.
-var refusals = map[Code]string{
-	CodeKeyDisabled:       "key is disabled",
-	CodeKeyPendingImport:  "key waits for its material to be imported",
-	CodeKeyPendingDelete:  "key is scheduled for deletion",
-	CodeKeyUnavailable:    "key is unavailable in the HSM",
-	CodeNotDisabled:       "key is not disabled",
-	CodeNotEnabled:        "key is not enabled",
-	CodeSymmetricKey:      "operation needs an asymmetric key",
-	CodeAsymmetricKey:     "operation needs a symmetric key",
-	CodeMACKey:            "operation is not for HMAC keys",
-	CodeUsageIsEncrypt:    "key may only encrypt and decrypt",
-	CodeUsageIsSign:       "key may only sign and verify",
-	CodeEllipticKey:       "elliptic keys do not encrypt and decrypt",
-	CodeUsageIsAgreement:  "key may only derive shared secrets",
-	CodeNotMACKey:         "operation needs an HMAC key",
-	CodeNotAgreementKey:   "operation needs a key for key agreement",
-	CodeDefaultKey:        "a default master key cannot be changed",
-	CodeAlreadyPending:    "key is scheduled for deletion already",
-	CodeNotPending:        "key is not scheduled for deletion",
-	CodeExternalKey:       "a key with imported material is not rotated",
-	CodeRotationEnabled:   "rotation is on already",
-	CodeRotationDisabled:  "rotation is not on",
-	CodeAlgorithmMismatch: "algorithm is not for this key",
-	CodeNotExternal:       "key's material was made here: only external keys take imports",
-	CodeNotPendingImport:  "key does not wait for its material to be imported",
-	CodeNoMaterial:        "material can be deleted of enabled and disabled keys",
-	CodePrivateMaterial:   "material of an asymmetric key cannot be deleted: delete the key",
-}
-
-func refusal(code Code) *Error { return Errorf(code, "%s", refusals[code]) }
-
-// checkKey checks that the key's state lets it take part in an operation, and that one which would change a default key
-// does not.
+// checkKey checks that the key's state lets it take part in an operation, and that a default key is not changed.
 func checkKey(op policy.Operation, key *Key) error {
-	if key.IsDefault() {
-		code, ok := onDefaultKey[op]
-		switch {
-		case !ok:
-			return noRule("default key", string(op), key.Service)
-		case code != allowed:
-			return refusal(code)
-		}
+	if key.IsDefault() && op.Changes() {
+		return errServiceKey
 	}
 	return checkState(op, key.State)
 }
 
-// checkExternal checks that a key takes part in an operation on imported material. repeat lets imports go over material
-// that is there.
+// checkExternal checks that a key takes part in an operation on imported material. repeat allows an import where the key
+// has its material.
 func checkExternal(op policy.Operation, key *Key, repeat bool) error {
 	if !key.IsDefault() && key.Origin != OriginExternal {
-		return refusal(CodeNotExternal)
+		return errGenerated
 	}
 	again := repeat && (key.State == Enabled || key.State == Disabled)
-	if err := checkKey(op, key); err != nil && !(again && AsError(err).Code == CodeNotPendingImport) {
+	if err := checkKey(op, key); err != nil && !(again && AsError(err).Code == CodeKeyNotPendingImport) {
 		return err
 	}
 	return checkKind(op, key.Spec, key.Usage)
 }
 
 func checkState(op policy.Operation, state KeyState) error {
-	code, ok := states[op][state]
+	refusal, ok := operations[op].states[state]
 	switch {
 	case !ok:
 		return noRule("state", string(op), string(state))
-	case code != allowed:
-		return refusal(code)
+	case refusal != nil:
+		return refusal
 	}
 	return nil
 }
 
 func checkKind(op policy.Operation, spec KeySpec, usage KeyUsage) error {
-	code, ok := kinds[op][kindOf(spec, usage)]
+	refusal, ok := operations[op].kinds[kindOf(spec, usage)]
 	switch {
 	case !ok:
 		return noRule("usage", string(op), string(spec)+" "+string(usage))
-	case code != allowed:
-		return refusal(code)
+	case refusal != nil:
+		return refusal
 	}
 	return nil
 }
@@ -349,18 +288,18 @@ func checkAlgorithm(spec KeySpec, alg SigningAlgorithm) error {
 			return nil
 		}
 	}
-	return refusal(CodeAlgorithmMismatch).In("signing_algorithm")
+	return errAlgorithm.In("signing_algorithm")
 }
 
 // checkEncryption checks that a spec encrypts so, and that what is to be bound to the ciphertext can be: RSA binds nothing.
 func checkEncryption(spec KeySpec, alg EncryptionAlgorithm, context map[string]string, aad []byte) error {
 	switch {
 	case !slices.Contains(encryptions[spec], cmp.Or(alg, SymmetricDefault)):
-		return refusal(CodeAlgorithmMismatch).In("encryption_algorithm")
+		return errAlgorithm.In("encryption_algorithm")
 	case alg.rsa() && len(context) > 0:
-		return Errorf(CodeInvalidRequest, "an RSA ciphertext cannot be bound to an encryption context").In("context")
+		return Invalid("context", ReasonConflict, "an RSA ciphertext cannot be bound to an encryption context")
 	case alg.rsa() && len(aad) > 0:
-		return Errorf(CodeInvalidRequest, "an RSA ciphertext cannot be bound to additional authenticated data").In("aad")
+		return Invalid("aad", ReasonConflict, "an RSA ciphertext cannot be bound to additional authenticated data")
 	}
 	return nil
 }

@@ -245,7 +245,7 @@ func (s *Service) rotate(ctx context.Context, r *request, key *Key) (common bool
 	version, err := s.makeVersion(making, key, current.Number+1)
 	if err != nil {
 		code := AsError(err).Code
-		return code == CodeKeyUnavailable || code == CodeBusy || code == CodeDeadline, err
+		return code == CodeKeyUnavailable || code == CodeBusy || code == CodeDeadlineExceeded, err
 	}
 	_, err = s.store.UpdateKey(ctx, key.ID, func(k *Key) error {
 		if k.State != Enabled || !k.Rotation.Enabled || !k.Rotation.Next.Equal(key.Rotation.Next) {
@@ -318,7 +318,7 @@ func (s *Service) destroyDue(ctx context.Context, keys []*Key) {
 		case err != nil:
 			results[i] = err // even if the key is gone, its material is not out of the files
 		case !gone[keys[i].ID]:
-			results[i] = refusal(CodeNotPending) // it was taken back in the last moment
+			results[i] = errNotPendingDeletion // it was taken back in the last moment
 		}
 		_ = s.finish(ctx, &requests[i], results[i])
 	})

@@ -115,7 +115,7 @@ func TestNoAuditNoDestruction(t *testing.T) {
 		fault(w.audit, nil)
 		w.clock.advance(time.Second)
 		w.RunDue(admin)
-		if _, err := w.store.Store.Key(admin, id); codeOf(err) != kms.CodeNotFound {
+		if _, err := w.store.Store.Key(admin, id); !is(err, kms.CodeNotFound) {
 			t.Errorf("%s: the key is still there (%v)", name, err)
 		}
 	}
@@ -151,7 +151,7 @@ func TestTakenBackInTheLastMoment(t *testing.T) {
 		}
 		w.wantOutcomes(t, policy.OpRotateKey)
 		if doomed {
-			w.wantOutcomes(t, policy.OpDestroyKey, "begun", "NotPending")
+			w.wantOutcomes(t, policy.OpDestroyKey, "begun", "KeyNotPendingDeletion")
 		}
 	}
 }
@@ -223,7 +223,7 @@ func TestOneBadKey(t *testing.T) {
 		}
 	}
 	for _, id := range doomed {
-		if _, err := w.store.Store.Key(admin, id); codeOf(err) != kms.CodeNotFound {
+		if _, err := w.store.Store.Key(admin, id); !is(err, kms.CodeNotFound) {
 			t.Fatal("a key was not destroyed")
 		}
 	}
@@ -251,7 +251,7 @@ func TestRotationWithoutHSM(t *testing.T) {
 	if n := len(w.hsm.made); n < 4 || n > 8 {
 		t.Errorf("in a minute the HSM was asked %d times", n)
 	}
-	if _, err := w.store.Store.Key(admin, doomed); codeOf(err) != kms.CodeNotFound {
+	if _, err := w.store.Store.Key(admin, doomed); !is(err, kms.CodeNotFound) {
 		t.Errorf("a key is not destroyed while the HSM is away (%v)", err)
 	}
 	w.hsm.down = nil
@@ -280,7 +280,7 @@ func TestStoreFails(t *testing.T) {
 	w.wantOutcomes(t, policy.OpDestroyKey, "begun", "Internal")
 	w.clock.advance(2 * time.Second)
 	w.RunDue(admin)
-	if _, err := w.store.Store.Key(admin, doomed); codeOf(err) != kms.CodeNotFound || len(w.stored(t, turning).Versions) != 2 {
+	if _, err := w.store.Store.Key(admin, doomed); !is(err, kms.CodeNotFound) || len(w.stored(t, turning).Versions) != 2 {
 		t.Errorf("what failed was not made up for (%v)", err)
 	}
 }
@@ -293,7 +293,7 @@ func TestMaterialStaysInFiles(t *testing.T) {
 	w.clock.advance(day(8))
 	w.store.noPurge = errors.New("disk full")
 	next := w.RunDue(admin)
-	if _, err := w.store.Store.Key(admin, id); codeOf(err) != kms.CodeNotFound {
+	if _, err := w.store.Store.Key(admin, id); !is(err, kms.CodeNotFound) {
 		t.Errorf("the key is still there (%v)", err)
 	}
 	w.wantOutcomes(t, policy.OpDestroyKey, "begun", "Internal")
@@ -356,7 +356,7 @@ func TestCatchUp(t *testing.T) {
 	w.clock.advance(day(31))
 	w.restart(t, kms.Limits{}).RunDue(admin)
 	for i := range doomed {
-		if _, err := w.store.Store.Key(admin, doomed[i]); codeOf(err) != kms.CodeNotFound || len(w.stored(t, turning[i]).Versions) != 2 {
+		if _, err := w.store.Store.Key(admin, doomed[i]); !is(err, kms.CodeNotFound) || len(w.stored(t, turning[i]).Versions) != 2 {
 			t.Fatalf("pair %d was not caught up with (%v)", i, err)
 		}
 	}
@@ -388,7 +388,7 @@ func TestSchedule(t *testing.T) {
 		at(2490 * time.Millisecond)
 		w.stored(t, doomed)
 		at(20 * time.Millisecond)
-		if _, err := w.store.Store.Key(ctx, doomed); codeOf(err) != kms.CodeNotFound {
+		if _, err := w.store.Store.Key(ctx, doomed); !is(err, kms.CodeNotFound) {
 			t.Errorf("not destroyed on time: %v", err)
 		}
 		clock.skew.Store(int64(day(30)))

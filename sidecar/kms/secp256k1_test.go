@@ -85,7 +85,7 @@ func TestSecp256k1Public(t *testing.T) {
 		if _, err := parsePublicKey(Secp256k1, bad); err == nil {
 			t.Errorf("%s is taken for a public key", what)
 		}
-		if _, err := checkPeer(Secp256k1, bad); AsError(err).Code != CodeInvalidPublicKey {
+		if _, err := checkPeer(Secp256k1, bad); AsError(err).Field != "public_key" || AsError(err).Reason != ReasonMalformed {
 			t.Errorf("%s is taken for a peer's: %v", what, err)
 		}
 	}

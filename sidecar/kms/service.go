@@ -292,7 +292,7 @@ func (s *Service) intend(ctx context.Context, r *request) error {
 	if err := s.ready(ctx); err != nil {
 		return err
 	}
-	if err := s.auditor.Record(context.WithoutCancel(ctx), s.record(r, outcomeBegun)); err != nil {
+	if err := s.auditor.Record(context.WithoutCancel(ctx), s.record(r, outcomeBegun, "")); err != nil {
 		return Errorf(CodeInternal, "internal error").Because(fmt.Errorf("audit: %w", err))
 	}
 	return nil
@@ -300,15 +300,15 @@ func (s *Service) intend(ctx context.Context, r *request) error {
 
 // finish makes the operation's end durable in the audit log and returns what to answer: nil for success.
 func (s *Service) finish(ctx context.Context, r *request, err error) error {
-	outcome := "ok"
+	outcome, reason := "ok", Reason("")
 	var e *Error
 	if err != nil {
 		e = AsError(s.judge(ctx, r, err))
-		outcome = string(e.Code)
+		outcome, reason = string(e.Code), e.Reason
 	}
 	s.leave(r)
 	// The record is written even where the request's own time has ended.
-	if aerr := s.auditor.Record(context.WithoutCancel(ctx), s.record(r, outcome)); aerr != nil {
+	if aerr := s.auditor.Record(context.WithoutCancel(ctx), s.record(r, outcome, reason)); aerr != nil {
 		if err == nil && r.undo != nil {
 			err = r.undo(context.WithoutCancel(ctx))
 		}
@@ -328,9 +328,9 @@ func (s *Service) finish(ctx context.Context, r *request, err error) error {
 }
 
 // record states the operation for the audit log.
-func (s *Service) record(r *request, outcome string) *AuditRecord {
+func (s *Service) record(r *request, outcome string, reason Reason) *AuditRecord {
 	rec := &AuditRecord{
-		Time: r.start, Operation: r.op, Tenant: s.tenant, Decision: "deny", By: r.decision.Reason, Outcome: outcome,
+		Time: r.start, Operation: r.op, Tenant: s.tenant, Decision: "deny", By: r.decision.Reason, Outcome: outcome, Reason: reason,
 		Latency: s.clock.Now().Sub(r.start).Microseconds(), Warning: r.warning, Target: r.target, Trace: r.op.Trace(),
 		Missing: r.decision.Missing, Underway: int(s.underway.Load()),
 	}
@@ -408,7 +408,7 @@ func (s *Service) use(ctx context.Context, r *request, id KeyID) (*Key, error) {
 		return nil, err
 	}
 	if key.expired(s.clock) {
-		return nil, refusal(CodeKeyPendingImport)
+		return nil, errPendingImport
 	}
 	if err := checkKind(r.op, key.Spec, key.Usage); err != nil {
 		return nil, err

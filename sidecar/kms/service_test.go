@@ -170,21 +170,21 @@ var keyKinds = []keyKind{
 
 // byKind has the answers of using an Enabled key, for keyKinds in their order.
 var byKind = map[policy.Operation]string{
-	policy.OpEncryptData:         "ok ok UsageIsSign EllipticKey UsageIsAgreement MACKey",
+	policy.OpEncryptData:         "ok ok InvalidKeyUsage/sign_verify InvalidKeyUsage/elliptic InvalidKeyUsage/key_agreement InvalidKeyUsage/mac",
 	policy.OpDecryptData:         "ok ok InvalidCiphertext InvalidCiphertext InvalidCiphertext InvalidCiphertext",
 	policy.OpReEncrypt:           "ok ok InvalidCiphertext InvalidCiphertext InvalidCiphertext InvalidCiphertext",
-	policy.OpCreateDataKey:       "ok AsymmetricKey AsymmetricKey AsymmetricKey AsymmetricKey MACKey",
-	policy.OpCreateDataKeyNoText: "ok AsymmetricKey AsymmetricKey AsymmetricKey AsymmetricKey MACKey",
-	policy.OpCreateRSAKeyPair:    "ok AsymmetricKey AsymmetricKey AsymmetricKey AsymmetricKey MACKey",
-	policy.OpCreateECKeyPair:     "ok AsymmetricKey AsymmetricKey AsymmetricKey AsymmetricKey MACKey",
-	policy.OpEncryptDataKey:      "ok AsymmetricKey AsymmetricKey AsymmetricKey AsymmetricKey MACKey",
+	policy.OpCreateDataKey:       "ok InvalidKeyUsage/asymmetric InvalidKeyUsage/asymmetric InvalidKeyUsage/asymmetric InvalidKeyUsage/asymmetric InvalidKeyUsage/mac",
+	policy.OpCreateDataKeyNoText: "ok InvalidKeyUsage/asymmetric InvalidKeyUsage/asymmetric InvalidKeyUsage/asymmetric InvalidKeyUsage/asymmetric InvalidKeyUsage/mac",
+	policy.OpCreateRSAKeyPair:    "ok InvalidKeyUsage/asymmetric InvalidKeyUsage/asymmetric InvalidKeyUsage/asymmetric InvalidKeyUsage/asymmetric InvalidKeyUsage/mac",
+	policy.OpCreateECKeyPair:     "ok InvalidKeyUsage/asymmetric InvalidKeyUsage/asymmetric InvalidKeyUsage/asymmetric InvalidKeyUsage/asymmetric InvalidKeyUsage/mac",
+	policy.OpEncryptDataKey:      "ok InvalidKeyUsage/asymmetric InvalidKeyUsage/asymmetric InvalidKeyUsage/asymmetric InvalidKeyUsage/asymmetric InvalidKeyUsage/mac",
 	policy.OpDecryptDataKey:      "ok InvalidCiphertext InvalidCiphertext InvalidCiphertext InvalidCiphertext InvalidCiphertext",
-	policy.OpSign:                "SymmetricKey UsageIsEncrypt ok ok UsageIsAgreement MACKey",
-	policy.OpVerify:              "SymmetricKey UsageIsEncrypt ok ok UsageIsAgreement MACKey",
-	policy.OpGetPublicKey:        "SymmetricKey ok ok ok ok MACKey",
-	policy.OpGenerateMAC:         "NotMACKey NotMACKey NotMACKey NotMACKey NotMACKey ok",
-	policy.OpVerifyMAC:           "NotMACKey NotMACKey NotMACKey NotMACKey NotMACKey ok",
-	policy.OpDeriveSharedSecret:  "SymmetricKey NotAgreementKey NotAgreementKey NotAgreementKey ok MACKey",
+	policy.OpSign:                "InvalidKeyUsage/symmetric InvalidKeyUsage/encrypt_decrypt ok ok InvalidKeyUsage/key_agreement InvalidKeyUsage/mac",
+	policy.OpVerify:              "InvalidKeyUsage/symmetric InvalidKeyUsage/encrypt_decrypt ok ok InvalidKeyUsage/key_agreement InvalidKeyUsage/mac",
+	policy.OpGetPublicKey:        "InvalidKeyUsage/symmetric ok ok ok ok InvalidKeyUsage/mac",
+	policy.OpGenerateMAC:         "InvalidKeyUsage/symmetric InvalidKeyUsage/encrypt_decrypt InvalidKeyUsage/sign_verify InvalidKeyUsage/sign_verify InvalidKeyUsage/key_agreement ok",
+	policy.OpVerifyMAC:           "InvalidKeyUsage/symmetric InvalidKeyUsage/encrypt_decrypt InvalidKeyUsage/sign_verify InvalidKeyUsage/sign_verify InvalidKeyUsage/key_agreement ok",
+	policy.OpDeriveSharedSecret:  "InvalidKeyUsage/symmetric InvalidKeyUsage/encrypt_decrypt InvalidKeyUsage/sign_verify InvalidKeyUsage/sign_verify ok InvalidKeyUsage/mac",
 }
 
 // TestOperationsByStateAndKind runs every operation on keys of every kind in every state. Each row has the answers for
@@ -192,20 +192,20 @@ var byKind = map[policy.Operation]string{
 func TestOperationsByStateAndKind(t *testing.T) {
 	all := func(code string) string { return strings.Repeat(code+" ", 4) }
 	rotation := func(spec kms.KeySpec, symmetric string) string {
-		code := map[kms.KeySpec]string{kms.AES256: symmetric, kms.HMAC256: "MACKey"}[spec]
-		return cmp.Or(code, "AsymmetricKey") + " KeyDisabled ExternalKey KeyPendingDelete"
+		code := map[kms.KeySpec]string{kms.AES256: symmetric, kms.HMAC256: "InvalidKeyUsage/mac"}[spec]
+		return cmp.Or(code, "InvalidKeyUsage/asymmetric") + " KeyDisabled InvalidOrigin/external KeyPendingDeletion"
 	}
 	states := []kms.KeyState{kms.Enabled, kms.Disabled, kms.PendingImport, kms.PendingDeletion}
 	for n, k := range keyKinds {
 		rows := map[policy.Operation]string{
 			policy.OpDescribeKey: all("ok"),
-			policy.OpEnableKey:   "NotDisabled ok NotDisabled NotDisabled",
-			policy.OpDisableKey:  "ok NotEnabled NotEnabled NotEnabled",
+			policy.OpEnableKey:   "KeyNotDisabled ok KeyNotDisabled KeyNotDisabled",
+			policy.OpDisableKey:  "ok KeyNotEnabled KeyNotEnabled KeyNotEnabled",
 
-			policy.OpScheduleDeletion: "ok ok ok AlreadyPending",
-			policy.OpCancelDeletion:   "NotPending NotPending NotPending ok",
+			policy.OpScheduleDeletion: "ok ok ok KeyPendingDeletion",
+			policy.OpCancelDeletion:   "KeyNotPendingDeletion KeyNotPendingDeletion KeyNotPendingDeletion ok",
 			policy.OpGetRotation:      all("ok"),
-			policy.OpCreateGrant:      "ok KeyDisabled KeyPendingImport KeyPendingDelete",
+			policy.OpCreateGrant:      "ok KeyDisabled KeyPendingImport KeyPendingDeletion",
 			policy.OpListGrants:       all("ok"),
 			policy.OpRevokeGrant:      all("ok"),
 			policy.OpRetireGrant:      all("ok"),
@@ -214,18 +214,18 @@ func TestOperationsByStateAndKind(t *testing.T) {
 			policy.OpUpdateRotation:   rotation(k.spec, "RotationDisabled"),
 			policy.OpDisableRotation:  rotation(k.spec, "RotationDisabled"),
 
-			policy.OpGetImportParameters: all("NotExternal"), policy.OpImportMaterial: all("NotExternal"),
-			policy.OpDeleteMaterial: all("NotExternal"),
+			policy.OpGetImportParameters: all("InvalidOrigin/generated"), policy.OpImportMaterial: all("InvalidOrigin/generated"),
+			policy.OpDeleteMaterial: all("InvalidOrigin/generated"),
 		}
 		for _, op := range []policy.Operation{
 			policy.OpUpdateAlias, policy.OpUpdateDescription, policy.OpTagKey, policy.OpUntagKey, policy.OpCreateAlias,
 			policy.OpAssociateAlias, policy.OpDeleteAlias,
 		} {
-			rows[op] = "ok ok ok KeyPendingDelete"
+			rows[op] = "ok ok ok KeyPendingDeletion"
 		}
 		for op, answers := range byKind {
 			code := strings.Fields(answers)[n]
-			if rows[op] = code + " KeyDisabled KeyPendingImport KeyPendingDelete"; code == "InvalidCiphertext" {
+			if rows[op] = code + " KeyDisabled KeyPendingImport KeyPendingDeletion"; code == "InvalidCiphertext" {
 				// Nothing can be decrypted by a key that encrypts nothing: a header that names it is no ciphertext, in any state.
 				rows[op] = all(code)
 			}
@@ -238,9 +238,10 @@ func TestOperationsByStateAndKind(t *testing.T) {
 				w.set(key.ID, func(k *kms.Key) { k.State, k.Rotation = state, kms.Rotation{} })
 				t.Run(fmt.Sprintf("%s/%s/%s/%s", k.spec, k.usage, state, op), func(t *testing.T) {
 					code := kms.Code(strings.Fields(rows[op])[i])
-					wantCode(t, do(admin), code)
+					err := do(admin)
+					wantCode(t, err, code)
 					rec := w.audit.last(t)
-					if rec.Operation != op || rec.Outcome != string(code) || rec.KeyID != key.ID.String() || rec.Decision != "allow" {
+					if rec.Operation != op || !recorded(&rec, err) || rec.KeyID != key.ID.String() || rec.Decision != "allow" {
 						if (op == policy.OpDecryptData || op == policy.OpDecryptDataKey) && code == kms.CodeInvalidCiphertext {
 							return // these may not know a key
 						}
@@ -618,8 +619,8 @@ func TestEndedContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(admin)
 	cancel()
 	_, err := w.CreateKey(ctx, kms.CreateKeyInput{Alias: "late"})
-	wantCode(t, err, kms.CodeDeadline)
-	if rec := w.audit.last(t); rec.Outcome != "Deadline" {
+	wantCode(t, err, kms.CodeDeadlineExceeded)
+	if rec := w.audit.last(t); rec.Outcome != "DeadlineExceeded" {
 		t.Errorf("audited as %+v", rec)
 	}
 }

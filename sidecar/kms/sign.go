@@ -118,7 +118,7 @@ func (s *Service) signer(ctx context.Context, r *request, in SignInput) (*Key, [
 		return key, h.Sum(nil), nil
 	}
 	if len(in.Message) != hash.Size() {
-		return nil, nil, Errorf(CodeDigestLength, "digest must have %d bytes", hash.Size()).In("message")
+		return nil, nil, Invalid("message", ReasonDigest, "digest must have %d bytes", hash.Size())
 	}
 	return key, in.Message, nil
 }

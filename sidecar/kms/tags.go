@@ -18,7 +18,7 @@ func (s *Service) SetTags(ctx context.Context, id KeyID, tags []Tag) (*Key, erro
 	}, func(r *request, key *Key) error {
 		merged := merge(key.Tags, tags)
 		if len(merged) > r.limits.Tags {
-			return Errorf(CodeTooManyTags, "key would have more than %d tags", r.limits.Tags).In("tags")
+			return Errorf(CodeQuotaExceeded, "key would have more than %d tags", r.limits.Tags).In("tags")
 		}
 		key.Tags = merged
 		return nil
@@ -39,17 +39,17 @@ func merge(old, more []Tag) []Tag {
 	return merged
 }
 
-// DeleteTags takes tags away from a key. With strict, one that it does not have is CodeTagNotFound and nothing changes.
+// DeleteTags takes tags away from a key. With strict, one that it does not have is CodeNotFound and nothing changes.
 func (s *Service) DeleteTags(ctx context.Context, id KeyID, keys []string, strict bool) (*Key, error) {
 	return s.change(ctx, policy.OpUntagKey, id, func(*request) error {
 		if len(keys) == 0 {
-			return Errorf(CodeInvalidRequest, "no tags are given").In("tags")
+			return Invalid("tags", ReasonMissing, "no tags are given")
 		}
 		return nil
 	}, func(_ *request, key *Key) error {
 		for _, k := range keys {
 			if strict && !slices.ContainsFunc(key.Tags, func(t Tag) bool { return t.Key == k }) {
-				return Errorf(CodeTagNotFound, "key has no such tag").In("tags")
+				return Errorf(CodeNotFound, "key has no such tag").In("tags")
 			}
 		}
 		key.Tags = slices.DeleteFunc(slices.Clone(key.Tags), func(t Tag) bool { return slices.Contains(keys, t.Key) })
@@ -92,9 +92,9 @@ func (s *Service) FindKeys(ctx context.Context, in FindKeysInput) (*KeyPage, err
 		}
 		switch {
 		case in.Limit < 0 || in.Limit > maxFound:
-			return nil, Errorf(CodeInvalidLimit, "limit must be 1 to %d", maxFound).In("limit")
+			return nil, Invalid("limit", ReasonOutOfRange, "limit must be 1 to %d", maxFound)
 		case in.Offset < 0:
-			return nil, Errorf(CodeInvalidMarker, "offset must not be negative").In("offset")
+			return nil, Invalid("offset", ReasonOutOfRange, "offset must not be negative")
 		}
 		if err := r.limits.checkSearch(in.Tags); err != nil {
 			return nil, err
@@ -113,11 +113,11 @@ func (s *Service) FindKeys(ctx context.Context, in FindKeysInput) (*KeyPage, err
 // checkSearch checks the conditions of a search by tag. A value that no tag can have finds nothing.
 func (l Limits) checkSearch(tags []TagValues) error {
 	if len(tags) > l.Tags {
-		return Errorf(CodeTooManyTags, "search has more than %d tags", l.Tags).In("tags")
+		return Invalid("tags", ReasonTooMany, "search has more than %d tags", l.Tags)
 	}
 	for _, t := range tags {
 		if len(t.Values) > l.Tags {
-			return Errorf(CodeTooManyTags, "tag of a search has more than %d values", l.Tags).In("values")
+			return Invalid("values", ReasonTooMany, "tag of a search has more than %d values", l.Tags)
 		}
 		if err := l.checkTagKey(t.Key); err != nil {
 			return err
@@ -128,7 +128,7 @@ func (l Limits) checkSearch(tags []TagValues) error {
 
 func (l Limits) checkTags(tags []Tag) error {
 	if len(tags) == 0 {
-		return Errorf(CodeInvalidRequest, "no tags are given").In("tags")
+		return Invalid("tags", ReasonMissing, "no tags are given")
 	}
 	for _, t := range tags {
 		if err := l.checkTagKey(t.Key); err != nil {
@@ -136,9 +136,9 @@ func (l Limits) checkTags(tags []Tag) error {
 		}
 		switch {
 		case utf8.RuneCountInString(t.Value) > l.TagValue:
-			return Errorf(CodeTagValueLength, "value of a tag has more than %d characters", l.TagValue).In("value")
+			return Invalid("value", ReasonLength, "value of a tag has more than %d characters", l.TagValue)
 		case !isTagText(t.Value):
-			return Errorf(CodeInvalidTagValue, "value of a tag has characters that are not allowed").In("value")
+			return Invalid("value", ReasonMalformed, "value of a tag has characters that are not allowed")
 		}
 	}
 	return nil
@@ -147,9 +147,9 @@ func (l Limits) checkTags(tags []Tag) error {
 func (l Limits) checkTagKey(key string) error {
 	switch n := utf8.RuneCountInString(key); {
 	case n < 1 || n > l.TagKey:
-		return Errorf(CodeTagKeyLength, "key of a tag must have 1 to %d characters", l.TagKey).In("key")
+		return Invalid("key", ReasonLength, "key of a tag must have 1 to %d characters", l.TagKey)
 	case !isTagText(key):
-		return Errorf(CodeInvalidTagKey, "key of a tag has characters that are not allowed").In("key")
+		return Invalid("key", ReasonMalformed, "key of a tag has characters that are not allowed")
 	}
 	return nil
 }

@@ -93,7 +93,7 @@ func (s *Service) openToken(ctx context.Context, b []byte, id KeyID) (*importTok
 		return nil, tokenExpired()
 	}
 	if KeyID(rest[17:33]) != id {
-		return nil, Errorf(CodeImportTokenOther, "import token is another key's").In("import_token")
+		return nil, Errorf(CodeInvalidImportToken, "import token is another key's").In("import_token").with(ReasonOtherKey)
 	}
 	t.pair, err = s.store.Pair(ctx, uuid.UUID(rest[1:17]))
 	switch {
@@ -110,7 +110,7 @@ func (s *Service) openToken(ctx context.Context, b []byte, id KeyID) (*importTok
 }
 
 func badToken(message string) *Error {
-	return Errorf(CodeImportTokenInvalid, "%s", message).In("import_token")
+	return Errorf(CodeInvalidImportToken, "%s", message).In("import_token").with(ReasonMalformed)
 }
 
 func tokenExpired() *Error {

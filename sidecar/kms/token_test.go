@@ -20,24 +20,24 @@ func TestTokens(t *testing.T) {
 		bad.Token = bytes.Clone(p.Token)
 		bad.Token[i] ^= 1
 		_, err := w.ImportKeyMaterial(admin, bad)
-		wantCode(t, err, kms.CodeImportTokenInvalid)
+		wantCode(t, err, badToken)
 	}
 	for _, token := range [][]byte{nil, p.Token[:len(p.Token)-1], append(bytes.Clone(p.Token), 0), make([]byte, len(p.Token)), make([]byte, 5000)} {
 		bad := good
 		bad.Token = token
 		_, err := w.ImportKeyMaterial(admin, bad)
-		wantCode(t, err, kms.CodeImportTokenInvalid)
+		wantCode(t, err, badToken)
 	}
 	moved := good
 	moved.KeyID = other
 	_, err := w.ImportKeyMaterial(admin, moved)
-	wantCode(t, err, kms.CodeImportTokenOther)
+	wantCode(t, err, otherToken)
 	if w.hsm.imported != 0 {
 		t.Errorf("the HSM was asked to open material %d times", w.hsm.imported)
 	}
 	w.Service = w.restart(t, kms.Limits{})
 	_, err = w.ImportKeyMaterial(admin, in(p, ours[1:]))
-	wantCode(t, err, kms.CodeBadMaterial)
+	wantCode(t, err, badMaterial)
 	for range 2 {
 		_, err = w.ImportKeyMaterial(admin, good)
 		wantCode(t, err, "ok")
@@ -66,7 +66,7 @@ func TestTokenOfAnotherTenant(t *testing.T) {
 	service, err := kms.New(kms.Config{Store: w.store, HSM: w.hsm, Auditor: w.audit, Tenant: "else", Clock: w.clock})
 	wantCode(t, err, "ok")
 	_, err = service.ImportKeyMaterial(admin, good)
-	wantCode(t, err, kms.CodeImportTokenInvalid)
+	wantCode(t, err, badToken)
 }
 
 // TestOnlyTheLastToken holds which tokens end when another is given out.
@@ -86,22 +86,22 @@ func TestOnlyTheLastToken(t *testing.T) {
 	}
 	bystander := in(w.parameters(t, other, kms.WrapOAEPSHA256), ours[1:])
 	a, b := last(false), last(false)
-	try(a, kms.CodeBadMaterial)
-	try(b, kms.CodeBadMaterial)
+	try(a, badMaterial)
+	try(b, badMaterial)
 	c := last(true)
 	w.Service = w.restart(t, kms.Limits{})
 	try(a, kms.CodeImportTokenExpired)
 	try(b, kms.CodeImportTokenExpired)
-	try(c, kms.CodeBadMaterial)
+	try(c, badMaterial)
 	w.RunDue(admin)
 	try(a, kms.CodeImportTokenExpired)
-	try(c, kms.CodeBadMaterial)
-	try(bystander, kms.CodeBadMaterial)
+	try(c, badMaterial)
+	try(bystander, badMaterial)
 	for range 99 {
 		last(false)
 	}
-	try(c, kms.CodeBadMaterial)
+	try(c, badMaterial)
 	last(false)
 	try(c, kms.CodeImportTokenExpired)
-	try(bystander, kms.CodeBadMaterial)
+	try(bystander, badMaterial)
 }

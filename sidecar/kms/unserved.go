@@ -81,7 +81,7 @@ func (s *Service) flushUnserved() {
 	r := s.newRequest(ctx, OpUnserved)
 	r.decided, r.decision = true, policy.Decision{Reason: "refused by dialect"}
 	r.warning = fmt.Sprintf("%d more were refused, and are not recorded one by one", counted)
-	if err := s.auditor.Record(ctx, s.record(&r, string(CodeDenied))); err != nil {
+	if err := s.auditor.Record(ctx, s.record(&r, string(CodeDenied), "")); err != nil {
 		s.log.Error("refusals not recorded", slog.Int("refusals", counted), slog.Any("error", err))
 	}
 }

@@ -18,8 +18,8 @@ func (m *model) rename(rt *rapid.T) {
 	name := rapid.SampledFrom([]string{"a", "b", "c", "g", "h", "", "y/default"}).Draw(rt, "name")
 	taken := m.names[name] != nil && m.names[name] != k
 	_, err := m.w.UpdateAlias(admin, k.id, name)
-	if m.expect(rt, err, first(unless(name != "" && name != "y/default", kms.CodeInvalidAlias), k.describable(),
-		unless(!taken, kms.CodeAliasExists))) {
+	if m.expect(rt, err, first(unless(name != "" && name != "y/default", invalidAlias), k.describable(),
+		unless(!taken, kms.CodeAlreadyExists))) {
 		delete(m.names, k.name)
 		k.name, m.names[name] = name, k
 	}
@@ -29,7 +29,7 @@ func (m *model) describe(rt *rapid.T) {
 	k := m.pick(rt)
 	text := rapid.SampledFrom([]string{"", "words", strings.Repeat("x", 256)}).Draw(rt, "text")
 	_, err := m.w.UpdateDescription(admin, k.id, text)
-	if m.expect(rt, err, first(unless(len(text) < 256, kms.CodeInvalidDesc), k.describable())) {
+	if m.expect(rt, err, first(unless(len(text) < 256, invalidDescription), k.describable())) {
 		k.text = text
 	}
 }
@@ -45,7 +45,7 @@ func (m *model) tag(rt *rapid.T) {
 	}
 	_, bad := after["="]
 	_, err := m.w.SetTags(admin, k.id, tags)
-	if m.expect(rt, err, first(unless(!bad, kms.CodeInvalidTagKey), k.describable(), unless(len(after) <= modelLimits.Tags, kms.CodeTooManyTags))) {
+	if m.expect(rt, err, first(unless(!bad, invalidTagKey), k.describable(), unless(len(after) <= modelLimits.Tags, tooManyTags))) {
 		k.tags = after
 	}
 }
@@ -56,7 +56,7 @@ func (m *model) untag(rt *rapid.T) {
 	strict := rapid.Bool().Draw(rt, "strict")
 	missing := slices.ContainsFunc(keys, func(key string) bool { _, ok := k.tags[key]; return !ok })
 	_, err := m.w.DeleteTags(admin, k.id, keys, strict)
-	if m.expect(rt, err, first(k.describable(), unless(!strict || !missing, kms.CodeTagNotFound))) {
+	if m.expect(rt, err, first(k.describable(), unless(!strict || !missing, tagNotFound))) {
 		maps.DeleteFunc(k.tags, func(key, _ string) bool { return slices.Contains(keys, key) })
 	}
 }
@@ -103,8 +103,8 @@ func drawAlias(rt *rapid.T) string {
 func (m *model) createAlias(rt *rapid.T) {
 	k, name := m.pick(rt), drawAlias(rt)
 	_, err := m.w.CreateAlias(admin, k.id, name)
-	if m.expect(rt, err, first(unless(name != "z/default", kms.CodeInvalidAlias), k.describable(),
-		unless(m.aliases[name] == nil, kms.CodeAliasExists), unless(m.of(k) < modelLimits.Aliases, kms.CodeQuotaExceeded))) {
+	if m.expect(rt, err, first(unless(name != "z/default", invalidAlias), k.describable(),
+		unless(m.aliases[name] == nil, kms.CodeAlreadyExists), unless(m.of(k) < modelLimits.Aliases, kms.CodeQuotaExceeded))) {
 		m.aliases[name] = k
 	}
 }
@@ -112,7 +112,7 @@ func (m *model) createAlias(rt *rapid.T) {
 func (m *model) moveAlias(rt *rapid.T) {
 	k, name := m.pick(rt), drawAlias(rt)
 	_, err := m.w.AssociateAlias(admin, name, k.id)
-	if m.expect(rt, err, first(unless(name != "z/default", kms.CodeInvalidAlias), k.describable(),
+	if m.expect(rt, err, first(unless(name != "z/default", invalidAlias), k.describable(),
 		unless(m.aliases[name] != nil, kms.CodeNotFound), unless(m.aliases[name] == k || m.of(k) < modelLimits.Aliases, kms.CodeQuotaExceeded))) {
 		m.aliases[name] = k
 	}
@@ -121,7 +121,7 @@ func (m *model) moveAlias(rt *rapid.T) {
 func (m *model) deleteAlias(rt *rapid.T) {
 	k, name := m.pick(rt), drawAlias(rt)
 	err := m.w.DeleteAliases(admin, k.id, []string{name})
-	if m.expect(rt, err, first(unless(name != "z/default", kms.CodeInvalidAlias), k.describable(),
+	if m.expect(rt, err, first(unless(name != "z/default", invalidAlias), k.describable(),
 		unless(m.aliases[name] == k, kms.CodeNotFound))) {
 		delete(m.aliases, name)
 	}
@@ -166,7 +166,7 @@ func (m *model) firstUse(rt *rapid.T) {
 		m.expect(rt, err, kms.CodeNotFound)
 	default:
 		m.done++
-		if codeOf(err) != kms.CodeDenied {
+		if !is(err, kms.CodeDenied) {
 			rt.Fatalf("%s asks for %s: %v", who, name, err)
 		}
 	}

@@ -35,7 +35,7 @@ func TestBadMaterial(t *testing.T) {
 		bad := good
 		bad.Material = block
 		_, err := w.ImportKeyMaterial(admin, bad)
-		if codeOf(err) != kms.CodeBadMaterial {
+		if !is(err, badMaterial) {
 			t.Errorf("%s: %v", name, err)
 		}
 		words[err.Error()] = true
@@ -50,7 +50,7 @@ func TestBadMaterial(t *testing.T) {
 	bad.Material = flipped
 	var err error
 	for n := 0; ; n++ { // after the six that the HSM has seen
-		if _, err = w.ImportKeyMaterial(admin, bad); codeOf(err) != kms.CodeBadMaterial {
+		if _, err = w.ImportKeyMaterial(admin, bad); !is(err, badMaterial) {
 			if n != 4 {
 				t.Errorf("%d more failed", n)
 			}

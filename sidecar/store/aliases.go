@@ -64,7 +64,7 @@ func (s *Store) CreateAlias(ctx context.Context, alias kms.Alias, limit int) err
 	return s.change(ctx, func(txn *badger.Txn) error {
 		switch _, err := txn.Get(nameKey(alias.Name)); {
 		case err == nil:
-			return kms.Errorf(kms.CodeAliasExists, "alias exists").In("alias")
+			return kms.Errorf(kms.CodeAlreadyExists, "alias exists").In("alias")
 		case !errors.Is(err, badger.ErrKeyNotFound):
 			return fmt.Errorf("read alias: %w", err)
 		}

@@ -116,7 +116,7 @@ func checkGolden(t *testing.T, s *Store, want []*kms.Key) {
 		if !equal(listed[i], withoutMaterial(k)) {
 			t.Errorf("key %d of the list is %+v", i, listed[i])
 		}
-		if err := s.CheckNew(ctx, k.Alias, 100); codeOf(err) != kms.CodeAliasExists {
+		if err := s.CheckNew(ctx, k.Alias, 100); codeOf(err) != kms.CodeAlreadyExists {
 			t.Errorf("alias of %s: %v", k.Alias, err)
 		}
 	}

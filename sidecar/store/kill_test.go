@@ -143,7 +143,7 @@ func checkSaid(t *testing.T, s *Store, said map[string]acknowledged) {
 		if !equal(k, want) {
 			t.Errorf("key is not whole: %+v", k)
 		}
-		if err := s.CheckNew(ctx, k.Alias, 1<<30); codeOf(err) != kms.CodeAliasExists {
+		if err := s.CheckNew(ctx, k.Alias, 1<<30); codeOf(err) != kms.CodeAlreadyExists {
 			t.Errorf("alias of %s is free (%v)", k.Alias, err)
 		}
 		a, ok := said[k.ID.String()]

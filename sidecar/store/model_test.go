@@ -133,7 +133,7 @@ func (m *model) create(t *rapid.T) {
 	case !k.IsDefault() && len(m.keys)-m.defaults() >= modelQuota:
 		want = kms.CodeQuotaExceeded
 	case m.aliasTaken(k.Alias):
-		want = kms.CodeAliasExists
+		want = kms.CodeAlreadyExists
 	}
 	if err := m.s.CreateKey(ctx, k, modelQuota); codeOf(err) != want || (err != nil && want == "") {
 		t.Fatalf("create %s: %v, want %q", k.Alias, err, want)
@@ -165,7 +165,7 @@ func (m *model) update(t *rapid.T) {
 	case k == nil:
 		want = kms.CodeNotFound
 	case k.Alias != alias && m.aliasTaken(alias):
-		want = kms.CodeAliasExists
+		want = kms.CodeAlreadyExists
 	}
 	got, err := m.s.UpdateKey(ctx, id, change)
 	if codeOf(err) != want || (err != nil && want == "") {
@@ -222,7 +222,7 @@ func (m *model) createAlias(t *rapid.T) {
 	want := kms.Code("")
 	switch {
 	case taken:
-		want = kms.CodeAliasExists
+		want = kms.CodeAlreadyExists
 	case m.key(a.KeyID) == nil:
 		want = kms.CodeNotFound
 	case m.aliasesOf(a.KeyID) >= modelAliases:

@@ -114,7 +114,7 @@ func (s *Store) checkNew(txn *badger.Txn, alias string, quota int) error {
 func checkAlias(txn *badger.Txn, alias string) error {
 	switch _, err := txn.Get(aliasKey(alias)); {
 	case err == nil:
-		return kms.Errorf(kms.CodeAliasExists, "another key has this alias").In("alias")
+		return kms.Errorf(kms.CodeAlreadyExists, "another key has this alias").In("alias")
 	case !errors.Is(err, badger.ErrKeyNotFound):
 		return fmt.Errorf("read alias: %w", err)
 	}

@@ -117,7 +117,7 @@ func TestKeysOutliveTheProcess(t *testing.T) {
 	if first, err := s.ReserveMessages(ctx, a.ID, 2, 1); err != nil || first != 0 {
 		t.Errorf("another version begins at %d (%v)", first, err)
 	}
-	if err := s.CreateKey(ctx, newKey("a"), 10); codeOf(err) != kms.CodeAliasExists {
+	if err := s.CreateKey(ctx, newKey("a"), 10); codeOf(err) != kms.CodeAlreadyExists {
 		t.Errorf("second key of one alias: %v", err)
 	}
 }
@@ -171,7 +171,7 @@ func TestCreateRefusals(t *testing.T) {
 	if s.CreateKey(ctx, huge, 10) == nil {
 		t.Error("a record that would go to the value log is stored")
 	}
-	for alias, want := range map[string]kms.Code{"a": kms.CodeAliasExists, "b": "", "c": "", "d": ""} {
+	for alias, want := range map[string]kms.Code{"a": kms.CodeAlreadyExists, "b": "", "c": "", "d": ""} {
 		if err := s.CheckNew(ctx, alias, 2); codeOf(err) != want {
 			t.Errorf("alias %s: %v", alias, err)
 		}
@@ -190,7 +190,7 @@ func TestUpdateRefusals(t *testing.T) {
 	s := open(t, Options{Dir: t.TempDir()})
 	a := newKey("a")
 	create(t, s, a, newKey("b"))
-	no := kms.Errorf(kms.CodeNotEnabled, "no")
+	no := kms.Errorf(kms.CodeKeyNotEnabled, "no")
 	for name, change := range map[string]func(*kms.Key) error{
 		"refused": func(k *kms.Key) error { k.State = kms.Disabled; return no },
 		"id":      func(k *kms.Key) error { k.ID = uuid.New(); return nil },

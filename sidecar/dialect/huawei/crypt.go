@@ -177,7 +177,7 @@ func appendLength(b []byte, n int) []byte {
 func (d *Dialect) decryptDataKey(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
 	ciphertext, n := x.Bytes(anyCipherText), int(x.Number(cipherLength))
 	if len(ciphertext) != n+kms.CiphertextOverhead {
-		return refuse(codeCipherMismatch, kms.CodeInvalidLength, "datakey_cipher_length", "is not the length of this data key")
+		return refuse(codeCipherMismatch, kms.CodeInvalidRequest, "datakey_cipher_length", "is not the length of this data key")
 	}
 	id, err := d.key(ctx, op, x, namedKey)
 	if err != nil {

@@ -24,85 +24,51 @@ type answer struct {
 
 // answers maps every code of the core.
 var answers = map[kms.Code]answer{
-	kms.CodeInvalidRequest:     {http.StatusBadRequest, "KMS.0308"},
-	kms.CodeInvalidKeyID:       {http.StatusBadRequest, "KMS.0205"},
-	kms.CodeInvalidAlias:       {http.StatusBadRequest, "KMS.1101"},
-	kms.CodeInvalidDesc:        {http.StatusBadRequest, "KMS.1103"},
-	kms.CodeInvalidSpec:        {http.StatusBadRequest, "KMS.1110"},
-	kms.CodeInvalidLimit:       {http.StatusBadRequest, "KMS.1601"},
-	kms.CodeInvalidMarker:      {http.StatusBadRequest, "KMS.1602"},
-	kms.CodeInvalidLength:      {http.StatusBadRequest, "KMS.1901"},
-	kms.CodeUnsupportedSpec:    {http.StatusBadRequest, "KMS.1110"},
-	kms.CodeUnsupportedUsage:   {http.StatusBadRequest, "KMS.0308"},
-	kms.CodeAliasExists:        {http.StatusBadRequest, "KMS.1104"},
-	kms.CodeQuotaExceeded:      {http.StatusBadRequest, "KMS.1105"},
-	kms.CodeNotFound:           {http.StatusNotFound, "KMS.0207"},
-	kms.CodeDenied:             {http.StatusForbidden, "KMS.0307"},
-	kms.CodeKeyDisabled:        {http.StatusBadRequest, "KMS.0209"},
-	kms.CodeKeyPendingDelete:   {http.StatusBadRequest, "KMS.0210"},
-	kms.CodeKeyPendingImport:   {http.StatusBadRequest, "KMS.1301"},
-	kms.CodeKeyUnavailable:     {http.StatusServiceUnavailable, "KMS.0104"},
-	kms.CodeKeyExhausted:       {http.StatusBadRequest, "KMS.0320"},
-	kms.CodeNotDisabled:        {http.StatusBadRequest, "KMS.1201"},
-	kms.CodeNotEnabled:         {http.StatusBadRequest, "KMS.1301"},
-	kms.CodeSymmetricKey:       {http.StatusBadRequest, "KMS.0331"},
-	kms.CodeAsymmetricKey:      {http.StatusBadRequest, "KMS.0325"},
-	kms.CodeMACKey:             {http.StatusBadRequest, "KMS.0341"},
-	kms.CodeUsageIsEncrypt:     {http.StatusBadRequest, "KMS.0334"},
-	kms.CodeUsageIsSign:        {http.StatusBadRequest, "KMS.0335"},
-	kms.CodeEllipticKey:        {http.StatusBadRequest, codeElliptic},
-	kms.CodeUsageIsAgreement:   {http.StatusBadRequest, "KMS.0308"},
-	kms.CodeNotMACKey:          {http.StatusBadRequest, "KMS.0308"},
-	kms.CodeNotAgreementKey:    {http.StatusBadRequest, "KMS.0308"},
-	kms.CodeAlgorithmMismatch:  {http.StatusBadRequest, "KMS.0332"},
-	kms.CodeDigestLength:       {http.StatusBadRequest, "KMS.0329"},
-	kms.CodeDataTooLong:        {http.StatusBadRequest, "KMS.0308"},
-	kms.CodeInvalidCiphertext:  {http.StatusBadRequest, "KMS.2201"},
-	kms.CodeUnauthenticated:    {http.StatusUnauthorized, "APIGW.0301"},
-	kms.CodeTokenExpired:       {http.StatusForbidden, "KMS.0303"},
-	kms.CodeInvalidPublicKey:   {http.StatusBadRequest, "KMS.0308"},
-	kms.CodeDefaultKey:         {http.StatusBadRequest, "KMS.0211"},
-	kms.CodeInvalidWait:        {http.StatusBadRequest, "KMS.1401"},
-	kms.CodeAlreadyPending:     {http.StatusBadRequest, "KMS.1402"},
-	kms.CodeNotPending:         {http.StatusBadRequest, "KMS.1501"},
-	kms.CodeExternalKey:        {http.StatusBadRequest, "KMS.0312"},
-	kms.CodeInvalidInterval:    {http.StatusBadRequest, "KMS.3001"},
-	kms.CodeRotationEnabled:    {http.StatusBadRequest, "KMS.2901"},
-	kms.CodeRotationDisabled:   {http.StatusBadRequest, "KMS.0313"},
-	kms.CodeInvalidTagKey:      {http.StatusBadRequest, "KMS.0406"},
-	kms.CodeInvalidTagValue:    {http.StatusBadRequest, "KMS.0405"},
-	kms.CodeTagKeyLength:       {http.StatusBadRequest, "KMS.0411"},
-	kms.CodeTagValueLength:     {http.StatusBadRequest, "KMS.0410"},
-	kms.CodeTooManyTags:        {http.StatusBadRequest, "KMS.0409"},
-	kms.CodeTagNotFound:        {http.StatusNotFound, "KMS.0416"},
-	kms.CodeNotExternal:        {http.StatusBadRequest, "KMS.0309"},
-	kms.CodeNotPendingImport:   {http.StatusBadRequest, "KMS.0310"},
-	kms.CodeBadMaterial:        {http.StatusBadRequest, "KMS.0311"},
-	kms.CodeMaterialDiffers:    {http.StatusBadRequest, "KMS.2606"},
-	kms.CodeMaterialExpiry:     {http.StatusBadRequest, "KMS.2602"},
-	kms.CodeImportTokenInvalid: {http.StatusBadRequest, "KMS.2605"},
-	kms.CodeImportTokenExpired: {http.StatusBadRequest, "KMS.2601"},
-	kms.CodeImportTokenOther:   {http.StatusBadRequest, "KMS.2603"},
-	kms.CodeNoPrivateKey:       {http.StatusBadRequest, "KMS.2608"},
-	kms.CodeInvalidPrivateKey:  {http.StatusBadRequest, "KMS.2609"},
-	kms.CodeNoMaterial:         {http.StatusBadRequest, "KMS.2701"},
-	kms.CodePrivateMaterial:    {http.StatusBadRequest, "KMS.2702"},
-	kms.CodeOnlyCreateGrant:    {http.StatusBadRequest, "KMS.2401"},
-	kms.CodeInvalidGrantee:     {http.StatusBadRequest, codeGrantee},
-	kms.CodeTooManyGrants:      {http.StatusBadRequest, "KMS.2404"},
-	kms.CodeGrantNotFound:      {http.StatusBadRequest, "KMS.2502"},
-	kms.CodeBusy:               {http.StatusServiceUnavailable, "KMS.0104"},
-	kms.CodeDeadline:           {http.StatusGatewayTimeout, "KMS.0101"},
-	kms.CodeInternal:           {http.StatusInternalServerError, "KMS.0103"},
+	kms.CodeInvalidRequest:        {http.StatusBadRequest, codeParameter},
+	kms.CodeUnsupported:           {http.StatusBadRequest, codeSpec},
+	kms.CodeAlreadyExists:         {http.StatusBadRequest, "KMS.1104"},
+	kms.CodeQuotaExceeded:         {http.StatusBadRequest, "KMS.1105"},
+	kms.CodeNotFound:              {http.StatusNotFound, "KMS.0207"},
+	kms.CodeDenied:                {http.StatusForbidden, "KMS.0307"},
+	kms.CodeUnauthenticated:       {http.StatusUnauthorized, "APIGW.0301"},
+	kms.CodeTokenExpired:          {http.StatusForbidden, "KMS.0303"},
+	kms.CodeKeyDisabled:           {http.StatusBadRequest, "KMS.0209"},
+	kms.CodeKeyPendingDeletion:    {http.StatusBadRequest, "KMS.0210"},
+	kms.CodeKeyPendingImport:      {http.StatusBadRequest, "KMS.1301"},
+	kms.CodeKeyUnavailable:        {http.StatusServiceUnavailable, "KMS.0104"},
+	kms.CodeKeyExhausted:          {http.StatusBadRequest, "KMS.0320"},
+	kms.CodeKeyNotDisabled:        {http.StatusBadRequest, "KMS.1201"},
+	kms.CodeKeyNotEnabled:         {http.StatusBadRequest, "KMS.1301"},
+	kms.CodeKeyNotPendingDeletion: {http.StatusBadRequest, "KMS.1501"},
+	kms.CodeKeyNotPendingImport:   {http.StatusBadRequest, "KMS.0310"},
+	kms.CodeInvalidKeyUsage:       {http.StatusBadRequest, codeParameter},
+	kms.CodeInvalidAlgorithm:      {http.StatusBadRequest, codeAlgorithm},
+	kms.CodeServiceKey:            {http.StatusBadRequest, "KMS.0211"},
+	kms.CodeInvalidOrigin:         {http.StatusBadRequest, "KMS.0309"},
+	kms.CodeRotationEnabled:       {http.StatusBadRequest, "KMS.2901"},
+	kms.CodeRotationDisabled:      {http.StatusBadRequest, "KMS.0313"},
+	kms.CodeInvalidCiphertext:     {http.StatusBadRequest, codeCipherText},
+	kms.CodeInvalidKeyMaterial:    {http.StatusBadRequest, codeUnwrap},
+	kms.CodeKeyMaterialMismatch:   {http.StatusBadRequest, "KMS.2606"},
+	kms.CodeKeyMaterialMissing:    {http.StatusBadRequest, "KMS.2701"},
+	kms.CodeKeyMaterialPermanent:  {http.StatusBadRequest, "KMS.2702"},
+	kms.CodeInvalidImportToken:    {http.StatusBadRequest, codeToken},
+	kms.CodeImportTokenExpired:    {http.StatusBadRequest, "KMS.2601"},
+	kms.CodeInvalidGrant:          {http.StatusBadRequest, codeGrantee},
+	kms.CodeBusy:                  {http.StatusServiceUnavailable, "KMS.0104"},
+	kms.CodeDeadlineExceeded:      {http.StatusGatewayTimeout, "KMS.0101"},
+	kms.CodeInternal:              {http.StatusInternalServerError, "KMS.0103"},
 }
 
-// exception is a code of the core that has a code of its own where these hold. An empty field holds always.
+// exception is an error of the core that has an answer of its own where these hold. An empty field always holds.
 type exception struct {
 	operation policy.Operation
 	code      kms.Code
 	field     string // the core's name of the field at fault
-	algorithm string // how the encryption algorithms begin that the request names
+	reason    kms.Reason
+	algorithm string // prefix of the encryption algorithm that the request names
 	answer    string
+	status    int // 0: as in answers
 }
 
 // rsaNames is how the names of RSA's encryption algorithms begin.
@@ -110,34 +76,68 @@ const rsaNames = "RSA"
 
 // exceptions go before answers, the first that holds.
 var exceptions = []exception{
+	{operation: policy.OpGenRandom, code: kms.CodeInvalidRequest, field: "length", answer: codeRandomLength},
+	{operation: policy.OpEncryptDataKey, code: kms.CodeInvalidRequest, field: "plaintext", answer: codePlainLength},
+	{operation: policy.OpEncryptData, code: kms.CodeInvalidRequest, field: "plaintext", reason: kms.ReasonLength, algorithm: rsaNames, answer: codeRSATooLong},
+	{operation: policy.OpEncryptData, code: kms.CodeInvalidRequest, field: "plaintext", reason: kms.ReasonLength, answer: codePlainText},
+	{operation: policy.OpReEncrypt, code: kms.CodeInvalidRequest, field: "plaintext", reason: kms.ReasonLength, answer: codeRSATooLong},
+	{operation: policy.OpCreateRSAKeyPair, code: kms.CodeInvalidRequest, field: "key_spec", answer: codeKeyLengthSpec},
+	{operation: policy.OpCreateECKeyPair, code: kms.CodeInvalidRequest, field: "key_spec", answer: codeKeyLengthSpec},
 	{code: kms.CodeInvalidRequest, field: "context", answer: codeContext},
-	{operation: policy.OpGenRandom, code: kms.CodeInvalidLength, answer: codeRandomLength},
-	{operation: policy.OpEncryptDataKey, code: kms.CodeInvalidLength, answer: codePlainLength},
-	{operation: policy.OpDecryptDataKey, code: kms.CodeInvalidLength, answer: codeCipherLength},
-	{operation: policy.OpReEncrypt, code: kms.CodeInvalidLength, answer: codeCipherLength},
+	{code: kms.CodeInvalidRequest, field: "key_id", reason: kms.ReasonMalformed, answer: codeKeyID},
+	{code: kms.CodeInvalidRequest, field: "alias", answer: codeAlias},
+	{code: kms.CodeInvalidRequest, field: "description", answer: codeDescription},
+	{code: kms.CodeInvalidRequest, field: "key_spec", answer: codeSpec},
+	{code: kms.CodeInvalidRequest, field: "wrapping_key_spec", answer: codeSpec},
+	{code: kms.CodeInvalidRequest, field: "limit", answer: codeLimit},
+	{code: kms.CodeInvalidRequest, field: "marker", answer: codeMarker},
+	{code: kms.CodeInvalidRequest, field: "offset", answer: codeOffset},
+	{code: kms.CodeInvalidRequest, field: "length", answer: codeKeyLength},
+	{code: kms.CodeInvalidRequest, field: "data_key_bytes", answer: codeCipherLength},
+	{code: kms.CodeInvalidRequest, field: "message", reason: kms.ReasonDigest, answer: "KMS.0329"},
+	{code: kms.CodeInvalidRequest, field: "pending_days", answer: codePendingDays},
+	{code: kms.CodeInvalidRequest, field: "rotation_interval", answer: codeInterval},
+	{code: kms.CodeInvalidRequest, field: "expiration_time", answer: codeExpiry},
+	{code: kms.CodeInvalidRequest, field: "key", reason: kms.ReasonLength, answer: "KMS.0411"},
+	{code: kms.CodeInvalidRequest, field: "key", reason: kms.ReasonMalformed, answer: codeTagKey},
+	{code: kms.CodeInvalidRequest, field: "value", reason: kms.ReasonLength, answer: "KMS.0410"},
+	{code: kms.CodeInvalidRequest, field: "value", reason: kms.ReasonMalformed, answer: codeTagValue},
+	{code: kms.CodeInvalidRequest, field: "values", reason: kms.ReasonTooMany, answer: codeTagValues},
+	{code: kms.CodeInvalidRequest, field: "tags", reason: kms.ReasonTooMany, answer: codeTagCount},
 
-	{operation: policy.OpEncryptData, code: kms.CodeDataTooLong, algorithm: rsaNames, answer: codeRSATooLong},
-	{operation: policy.OpEncryptData, code: kms.CodeDataTooLong, answer: codePlainText},
-	{operation: policy.OpReEncrypt, code: kms.CodeDataTooLong, answer: codeRSATooLong},
-	{operation: policy.OpEncryptData, code: kms.CodeAlgorithmMismatch, algorithm: rsaNames, answer: codeNotSymmetric},
-	{operation: policy.OpEncryptData, code: kms.CodeAlgorithmMismatch, answer: codeNotRSA},
-	{operation: policy.OpDecryptData, code: kms.CodeAlgorithmMismatch, algorithm: rsaNames, answer: codeNotSymmetric},
-	{operation: policy.OpDecryptData, code: kms.CodeAlgorithmMismatch, answer: codeNotRSA},
-	{operation: policy.OpReEncrypt, code: kms.CodeAlgorithmMismatch, answer: codeParameter},
-	{operation: policy.OpGenerateMAC, code: kms.CodeAlgorithmMismatch, answer: codeParameter},
-	{operation: policy.OpVerifyMAC, code: kms.CodeAlgorithmMismatch, answer: codeParameter},
+	{code: kms.CodeUnsupported, field: "wrapping_algorithm", answer: codeParameter},
+	{code: kms.CodeQuotaExceeded, field: "tags", answer: "KMS.0409"},
+	{code: kms.CodeQuotaExceeded, field: "grants", answer: "KMS.2404"},
+	{code: kms.CodeNotFound, field: "tags", answer: "KMS.0416"},
+	{code: kms.CodeNotFound, field: "grant_id", answer: "KMS.2502", status: http.StatusBadRequest},
+	{code: kms.CodeInvalidGrant, reason: kms.ReasonCreateGrantOnly, answer: "KMS.2401"},
+	{code: kms.CodeInvalidOrigin, reason: kms.ReasonExternal, answer: "KMS.0312"},
+	{code: kms.CodeInvalidKeyMaterial, field: "private_key", reason: kms.ReasonMissing, answer: "KMS.2608"},
+	{code: kms.CodeInvalidKeyMaterial, field: "private_key", reason: kms.ReasonMalformed, answer: codePrivateKey},
+	{code: kms.CodeInvalidImportToken, reason: kms.ReasonOtherKey, answer: "KMS.2603"},
+	{operation: policy.OpScheduleDeletion, code: kms.CodeKeyPendingDeletion, answer: "KMS.1402"},
 
-	{operation: policy.OpEncryptData, code: kms.CodeUsageIsAgreement, answer: codeElliptic},
-	{operation: policy.OpDecryptData, code: kms.CodeUsageIsAgreement, answer: codeElliptic},
-	{operation: policy.OpReEncrypt, code: kms.CodeUsageIsAgreement, answer: codeElliptic},
-	{operation: policy.OpCreateRSAKeyPair, code: kms.CodeInvalidSpec, answer: codeKeyLengthSpec},
-	{operation: policy.OpCreateECKeyPair, code: kms.CodeInvalidSpec, answer: codeKeyLengthSpec},
+	{operation: policy.OpEncryptData, code: kms.CodeInvalidAlgorithm, algorithm: rsaNames, answer: codeNotSymmetric},
+	{operation: policy.OpEncryptData, code: kms.CodeInvalidAlgorithm, answer: codeNotRSA},
+	{operation: policy.OpDecryptData, code: kms.CodeInvalidAlgorithm, algorithm: rsaNames, answer: codeNotSymmetric},
+	{operation: policy.OpDecryptData, code: kms.CodeInvalidAlgorithm, answer: codeNotRSA},
+	{operation: policy.OpReEncrypt, code: kms.CodeInvalidAlgorithm, answer: codeParameter},
+	{operation: policy.OpGenerateMAC, code: kms.CodeInvalidAlgorithm, answer: codeParameter},
+	{operation: policy.OpVerifyMAC, code: kms.CodeInvalidAlgorithm, answer: codeParameter},
 
-	{operation: policy.OpGetImportParameters, code: kms.CodeUnsupportedSpec, field: "wrapping_algorithm", answer: codeParameter},
-
-	{operation: policy.OpFindKeys, code: kms.CodeInvalidMarker, answer: codeOffset},
-	{operation: policy.OpFindKeys, code: kms.CodeTooManyTags, field: "values", answer: codeTagValues},
-	{operation: policy.OpFindKeys, code: kms.CodeTooManyTags, answer: codeTagCount},
+	{operation: policy.OpGenerateMAC, code: kms.CodeInvalidKeyUsage, answer: codeParameter},
+	{operation: policy.OpVerifyMAC, code: kms.CodeInvalidKeyUsage, answer: codeParameter},
+	{operation: policy.OpDeriveSharedSecret, code: kms.CodeInvalidKeyUsage, reason: kms.ReasonEncryptDecrypt, answer: codeParameter},
+	{operation: policy.OpDeriveSharedSecret, code: kms.CodeInvalidKeyUsage, reason: kms.ReasonSignVerify, answer: codeParameter},
+	{operation: policy.OpEncryptData, code: kms.CodeInvalidKeyUsage, reason: kms.ReasonKeyAgreement, answer: codeElliptic},
+	{operation: policy.OpDecryptData, code: kms.CodeInvalidKeyUsage, reason: kms.ReasonKeyAgreement, answer: codeElliptic},
+	{operation: policy.OpReEncrypt, code: kms.CodeInvalidKeyUsage, reason: kms.ReasonKeyAgreement, answer: codeElliptic},
+	{code: kms.CodeInvalidKeyUsage, reason: kms.ReasonSymmetric, answer: "KMS.0331"},
+	{code: kms.CodeInvalidKeyUsage, reason: kms.ReasonAsymmetric, answer: "KMS.0325"},
+	{code: kms.CodeInvalidKeyUsage, reason: kms.ReasonMAC, answer: "KMS.0341"},
+	{code: kms.CodeInvalidKeyUsage, reason: kms.ReasonEncryptDecrypt, answer: "KMS.0334"},
+	{code: kms.CodeInvalidKeyUsage, reason: kms.ReasonSignVerify, answer: "KMS.0335"},
+	{code: kms.CodeInvalidKeyUsage, reason: kms.ReasonElliptic, answer: codeElliptic},
 }
 
 // Codes for what the translation itself refuses.
@@ -312,20 +312,17 @@ func answerTo(rt *dialect.Route, x *dialect.Exchange, err error) (answer, *kms.E
 	if !known {
 		a = answers[kms.CodeInternal]
 	}
-	if rt != nil {
-		for i := range exceptions {
-			if exceptions[i].holds(rt, x, e) {
-				a.code = exceptions[i].answer
-				break
-			}
+	for i := range exceptions {
+		if ex := &exceptions[i]; ex.holds(rt, x, e) {
+			return answer{cmp.Or(ex.status, a.status), ex.answer}, e
 		}
 	}
 	return a, e
 }
 
 func (ex *exception) holds(rt *dialect.Route, x *dialect.Exchange, e *kms.Error) bool {
-	return ex.code == e.Code && (ex.operation == "" || ex.operation == rt.Operation) &&
-		(ex.field == "" || ex.field == e.Field) &&
+	return ex.code == e.Code && (ex.operation == "" || rt != nil && ex.operation == rt.Operation) &&
+		(ex.field == "" || ex.field == e.Field) && (ex.reason == "" || ex.reason == e.Reason) &&
 		(ex.algorithm == "" || strings.HasPrefix(string(x.Text(encryptionAlgorithm)), ex.algorithm))
 }
 

@@ -168,7 +168,7 @@ func (f *fakeHSM) ImportKey(_ context.Context, ref kms.KeyRef, m kms.WrappedMate
 		opened, err = rsa.DecryptPKCS1v15(nil, f.rsa[m.WrappingKey.Spec], m.Material)
 	}
 	if err != nil || len(opened) != 32 {
-		return nil, kms.Errorf(kms.CodeBadMaterial, "it does not open")
+		return nil, kms.Errorf(kms.CodeInvalidKeyMaterial, "it does not open")
 	}
 	check := sha256.Sum256(append(opened, m.PrivateKey...))
 	sealed := &kms.SealedKey{

@@ -41,7 +41,7 @@ var (
 
 func keyField(name string, form dialect.Form) *dialect.TextField {
 	return &dialect.TextField{
-		Name: name, Required: true, Low: 1, High: maxName, Form: &form, As: "key_id", Code: codeKeyID, Core: kms.CodeInvalidKeyID,
+		Name: name, Required: true, Low: 1, High: maxName, Form: &form, As: "key_id", Code: codeKeyID,
 	}
 }
 
@@ -66,31 +66,30 @@ func varied[F any](f *F, change func(*F)) *F {
 
 // The life cycle.
 var (
-	keyAlias = &dialect.TextField{Name: "key_alias", Required: true, As: "alias", Code: codeAlias, Core: kms.CodeInvalidAlias}
+	keyAlias = &dialect.TextField{Name: "key_alias", Required: true, As: "alias", Code: codeAlias}
 
-	description    = &dialect.TextField{Name: "key_description", As: "description", Code: codeDescription, Core: kms.CodeInvalidDesc}
+	description    = &dialect.TextField{Name: "key_description", As: "description", Code: codeDescription}
 	newDescription = varied(description, func(f *dialect.TextField) { f.Required, f.Empty = true, true })
 
-	keySpec     = &dialect.TextField{Name: "key_spec", Values: specNames, Code: codeSpec, Core: kms.CodeInvalidSpec}
-	keyUsage    = &dialect.TextField{Name: "key_usage", Values: usageNames, Code: codeParameter, Core: kms.CodeUnsupportedUsage}
+	keySpec     = &dialect.TextField{Name: "key_spec", Values: specNames, Code: codeSpec}
+	keyUsage    = &dialect.TextField{Name: "key_usage", Values: usageNames, Code: codeParameter}
 	origin      = &dialect.TextField{Name: "origin", Values: []string{string(kms.OriginKMS), string(kms.OriginExternal)}, Code: codeParameter}
 	pendingDays = &dialect.NumberField{
-		Name: "pending_days", Required: true, Low: 7, High: 1096, Code: codePendingDays, Core: kms.CodeInvalidWait,
+		Name: "pending_days", Required: true, Low: 7, High: 1096, Code: codePendingDays,
 	}
 	enterpriseProject = &dialect.TextField{Name: "enterprise_project_id", Code: codeParameter}
 	createKeyFields   = fields(
 		keyAlias, description, keySpec, keyUsage, origin, enterpriseProject,
 		&dialect.NumberField{Name: "keystore_id", Values: []string{"0"}, Code: codeKeystore},
 	)
-	listedSpec     = &dialect.TextField{Name: "key_spec", Values: append([]string{allSpecs}, specNames...), Code: codeSpec, Core: kms.CodeInvalidSpec}
-	marker         = &dialect.NumberField{Name: "marker", Low: 0, High: dialect.Unbounded, Code: codeMarker, Core: kms.CodeInvalidMarker}
+	listedSpec     = &dialect.TextField{Name: "key_spec", Values: append([]string{allSpecs}, specNames...), Code: codeSpec}
+	marker         = &dialect.NumberField{Name: "marker", Low: 0, High: dialect.Unbounded, Code: codeMarker}
 	keyState       = &dialect.NumberField{Name: "key_state", Low: 1, High: 5, Code: codeParameter}
-	limit          = &dialect.NumberField{Name: "limit", Low: 1, High: dialect.Unbounded, Code: codeLimit, Core: kms.CodeInvalidLimit}
+	limit          = &dialect.NumberField{Name: "limit", Low: 1, High: dialect.Unbounded, Code: codeLimit}
 	listKeysFields = fields(listedSpec, limit, marker, keyState, enterpriseProject)
 
 	rotationInterval = &dialect.NumberField{
 		Name: "rotation_interval", Required: true, Low: 30, High: 365, Code: codeInterval,
-		Core: kms.CodeInvalidInterval,
 	}
 )
 
@@ -120,14 +119,13 @@ const (
 var (
 	dataKeyBits = &dialect.NumberField{
 		Name: "datakey_length", Low: 8, High: 8 * maxDataKey, Step: 8, As: "length", Code: codeKeyLength,
-		StepCode: codeKeyMultiple, Core: kms.CodeInvalidLength,
+		StepCode: codeKeyMultiple,
 	}
-	dataKeySpec   = &dialect.TextField{Name: "key_spec", Values: dataKeySpecNames, Code: codeKeyLengthSpec, Core: kms.CodeInvalidSpec}
+	dataKeySpec   = &dialect.TextField{Name: "key_spec", Values: dataKeySpecNames, Code: codeKeyLengthSpec}
 	dataKeyFields = fields(namedKey, encryptionContext, aad, dataKeyBits, dataKeySpec)
 
 	plainLength = &dialect.NumberField{
 		Name: "datakey_plain_length", Required: true, Low: 1, High: maxDataKey, Code: codePlainLength,
-		Core: kms.CodeInvalidLength,
 	}
 	plainKey             = &dialect.BytesField{Name: "plain_text", Kind: dialect.Hex, Required: true, As: "plaintext", Code: codePlainText}
 	encryptDataKeyFields = fields(namedKey, plainLength, plainKey, encryptionContext, aad)
@@ -135,11 +133,10 @@ var (
 	anyCipherText = &dialect.BytesField{Name: "cipher_text", Kind: dialect.Blob, Required: true, Code: codeCipherText, Core: kms.CodeInvalidCiphertext}
 	cipherLength  = &dialect.NumberField{
 		Name: "datakey_cipher_length", Required: true, Low: 1, High: maxOpened, Code: codeCipherLength,
-		Core: kms.CodeInvalidLength,
 	}
 	decryptDataKeyFields = fields(namedKey, anyCipherText, cipherLength, encryptionContext, aad)
 
-	pairSpec      = &dialect.TextField{Name: "key_spec", Required: true, Values: rsaPairSpecs, Code: codeKeyLengthSpec, Core: kms.CodeInvalidSpec}
+	pairSpec      = &dialect.TextField{Name: "key_spec", Required: true, Values: rsaPairSpecs, Code: codeKeyLengthSpec}
 	ecPairSpec    = varied(pairSpec, func(f *dialect.TextField) { f.Values = ecPairSpecs })
 	withPlainText = &dialect.FlagField{Name: "with_plain_text", Code: codeParameter}
 	rsaPairFields = fields(namedKey, pairSpec, withPlainText, aad)
@@ -170,7 +167,6 @@ var (
 	destinationAAD       = &dialect.TextField{Name: "destination_additional_authenticated_data", As: "aad", Code: codeParameter}
 	openedLength         = &dialect.NumberField{
 		Name: "datakey_cipher_length", Low: 1, High: maxOpened, As: "data_key_bytes", Code: codeCipherLength,
-		Core: kms.CodeInvalidLength,
 	}
 	reEncryptFields = dialect.Fields(
 		anyCipherText, sourceKey, sourceAlgorithm, sourceAAD, destinationKey, destinationAlgorithm, destinationAAD, openedLength,
@@ -178,7 +174,7 @@ var (
 
 	message          = &dialect.BytesField{Name: "message", Kind: dialect.Base64, Required: true, Code: codeParameter}
 	signingAlgorithm = &dialect.TextField{
-		Name: "signing_algorithm", Required: true, Values: signingAlgorithms, Code: codeAlgorithm, Core: kms.CodeAlgorithmMismatch,
+		Name: "signing_algorithm", Required: true, Values: signingAlgorithms, Code: codeAlgorithm, Core: kms.CodeInvalidAlgorithm,
 	}
 	messageType    = &dialect.TextField{Name: "message_type", Values: []string{digestMessage, rawMessage}, Code: codeParameter}
 	signatureField = &dialect.BytesField{Name: "signature", Kind: dialect.Base64, Required: true, Code: codeParameter}
@@ -186,26 +182,26 @@ var (
 	verifyFields   = append(slices.Clone(signFields), signatureField.Field())
 
 	macAlgorithm = &dialect.TextField{
-		Name: "mac_algorithm", Required: true, Values: macAlgorithms, Code: codeParameter, Core: kms.CodeAlgorithmMismatch,
+		Name: "mac_algorithm", Required: true, Values: macAlgorithms, Code: codeParameter, Core: kms.CodeInvalidAlgorithm,
 	}
 	mac             = &dialect.BytesField{Name: "mac", Kind: dialect.Hex, Required: true, Code: codeParameter}
 	macFields       = dialect.Fields(namedKey, macAlgorithm, message)
 	verifyMACFields = dialect.Fields(namedKey, macAlgorithm, message, mac)
 
 	agreementAlgorithm = &dialect.TextField{
-		Name: "key_agreement_algorithm", Required: true, Values: []string{ecdh}, Code: codeParameter, Core: kms.CodeAlgorithmMismatch,
+		Name: "key_agreement_algorithm", Required: true, Values: []string{ecdh}, Code: codeParameter, Core: kms.CodeInvalidAlgorithm,
 	}
-	peerKey      = &dialect.BytesField{Name: "public_key", Kind: dialect.Base64, Required: true, Code: codeParameter, Core: kms.CodeInvalidPublicKey}
+	peerKey      = &dialect.BytesField{Name: "public_key", Kind: dialect.Base64, Required: true, Code: codeParameter}
 	deriveFields = dialect.Fields(namedKey, agreementAlgorithm, peerKey)
 
 	randomLength = &dialect.NumberField{
 		Name: "random_data_length", Required: true, Low: 8, High: 8192, Step: 8, As: "length",
-		Code: codeRandomLength, StepCode: codeRandomMultiple, Core: kms.CodeInvalidLength,
+		Code: codeRandomLength, StepCode: codeRandomMultiple,
 	}
 )
 
 func algorithmField(name string) *dialect.TextField {
-	return &dialect.TextField{Name: name, Values: encryptionAlgorithms, Code: codeParameter, Core: kms.CodeAlgorithmMismatch}
+	return &dialect.TextField{Name: name, Values: encryptionAlgorithms, Code: codeParameter, Core: kms.CodeInvalidAlgorithm}
 }
 
 // Bounds of import's fields, in characters: a block of RSA-2048 has 344, and 6144 is what the reference has for the others.
@@ -224,21 +220,21 @@ const lastSecond = 253402300799
 var (
 	repeat                 = &dialect.FlagField{Name: "repeat", Code: codeParameter}
 	wrappingAlgorithm      = &dialect.TextField{Name: "wrapping_algorithm", Required: true, Values: wrappingAlgorithms, Code: codeParameter}
-	wrappingSpec           = &dialect.TextField{Name: "wrapping_key_spec", Values: rsaPairSpecs, Code: codeSpec, Core: kms.CodeInvalidSpec}
+	wrappingSpec           = &dialect.TextField{Name: "wrapping_key_spec", Values: rsaPairSpecs, Code: codeSpec}
 	onlyLast               = &dialect.FlagField{Name: "only_last", Code: codeParameter}
 	importParametersFields = fields(idOfKey, wrappingAlgorithm, wrappingSpec, onlyLast, repeat)
 
 	importToken = &dialect.BytesField{
 		Name: "import_token", Kind: dialect.Base64, Required: true, Low: minToken, High: maxImported, Form: &lineForm, Code: codeToken,
-		Core: kms.CodeImportTokenInvalid,
+		Core: kms.CodeInvalidImportToken,
 	}
 	material = &dialect.BytesField{
 		Name: "encrypted_key_material", Kind: dialect.Base64, Required: true, Low: minBlock, High: maxImported, Form: &lineForm,
-		As: "material", Code: codeUnwrap, Core: kms.CodeBadMaterial,
+		As: "material", Code: codeUnwrap, Core: kms.CodeInvalidKeyMaterial,
 	}
 	privateKey = &dialect.BytesField{
 		Name: "encrypted_privatekey", Kind: dialect.Base64, Low: minPrivate, High: maxImported, Form: &lineForm, As: "private_key",
-		Code: codePrivateKey, Core: kms.CodeInvalidPrivateKey,
+		Code: codePrivateKey, Core: kms.CodeInvalidKeyMaterial,
 	}
 	expirationTime = &dialect.NumberField{
 		Name: "expiration_time", Low: 1, High: lastSecond, Code: codeParameter, BoundCode: codeExpiry,
@@ -249,8 +245,8 @@ var (
 
 // Tags. The form and the number of tags are the core's to check.
 var (
-	tagKey   = &dialect.TextField{Name: "key", Required: true, Code: codeTagKey, Core: kms.CodeInvalidTagKey}
-	tagValue = &dialect.TextField{Name: "value", Code: codeTagValue, Core: kms.CodeInvalidTagValue}
+	tagKey   = &dialect.TextField{Name: "key", Required: true, Code: codeTagKey}
+	tagValue = &dialect.TextField{Name: "value", Code: codeTagValue}
 	tagItem  = dialect.Fields(tagKey, tagValue)
 
 	tagInPath = placed(tagKey, dialect.Path)
@@ -261,25 +257,24 @@ var (
 	tagAction = &dialect.TextField{Name: "action", Required: true, Values: []string{createTags, deleteTags}, Code: codeAction}
 
 	findAction = &dialect.TextField{Name: "action", Values: []string{filterKeys, countKeys}, Code: codeAction}
-	tagValues  = &dialect.TextsField{Name: "values", Code: codeTagValue, Core: kms.CodeInvalidTagValue}
+	tagValues  = &dialect.TextsField{Name: "values", Code: codeTagValue}
 	wantedTags = &dialect.ItemsField{Name: "tags", Kind: dialect.Items, Code: codeTags, Fields: dialect.Fields(tagKey, tagValues)}
 	matchValue = &dialect.TextField{Name: "value", Code: codeMatchValue}
 	matches    = &dialect.ItemsField{Name: "matches", Kind: dialect.Items, Low: 0, High: 1, Code: codeMatches, Fields: dialect.Fields(
 		&dialect.TextField{Name: "key", Required: true, Values: []string{"resource_name"}, Code: codeMatchKey}, matchValue,
 	)}
-	offset         = &dialect.NumberField{Name: "offset", Low: 0, High: dialect.Unbounded, Code: codeOffset, Core: kms.CodeInvalidMarker}
+	offset         = &dialect.NumberField{Name: "offset", Low: 0, High: dialect.Unbounded, Code: codeOffset}
 	findKeysFields = fields(findAction, wantedTags, matches, limitTo(1000), offset)
 )
 
 // Aliases.
 var (
-	alias       = &dialect.TextField{Name: "alias", Required: true, Code: codeAlias, Core: kms.CodeInvalidAlias}
+	alias       = &dialect.TextField{Name: "alias", Required: true, Code: codeAlias}
 	someAliases = &dialect.TextsField{
 		Name: "aliases", Required: true, Low: 1, High: dialect.Unbounded, Code: codeAlias, BoundCode: codeParameter,
-		Core: kms.CodeInvalidAlias,
 	}
 	aliasLimit        = varied(limitTo(1000), func(f *dialect.NumberField) { f.In = dialect.Query })
-	lastAlias         = &dialect.TextField{Name: "marker", In: dialect.Query, Low: 1, High: maxName, Code: codeMarker, Core: kms.CodeInvalidMarker}
+	lastAlias         = &dialect.TextField{Name: "marker", In: dialect.Query, Low: 1, High: maxName, Code: codeMarker}
 	userAgent         = &dialect.TextField{Name: "User-Agent", In: dialect.Header}
 	listAliasesFields = dialect.Fields(optional(placed(idOfKey, dialect.Query)), aliasLimit, lastAlias, userAgent)
 )

@@ -23,13 +23,13 @@ const grantsPage = 100
 // constraints are Keyside's: this cloud has none, and its clients know nothing of them.
 var (
 	grantee = &dialect.TextField{
-		Name: "grantee_principal", Required: true, Low: 1, High: 64, As: "grantee", Code: codeGrantee, Core: kms.CodeInvalidGrantee,
+		Name: "grantee_principal", Required: true, Low: 1, High: 64, As: "grantee", Code: codeGrantee, Core: kms.CodeInvalidGrant,
 	}
 	granteeType       = &dialect.TextField{Name: "grantee_principal_type", Values: []string{granteeUser, granteeAccount}, Code: codeParameter}
 	operations        = &dialect.TextsField{Name: "operations", Required: true, Low: 1, High: dialect.Unbounded, Code: codeParameter}
 	grantName         = &dialect.TextField{Name: "name", Low: 1, High: 255, Code: codeParameter}
 	retiringPrincipal = &dialect.TextField{
-		Name: "retiring_principal", Low: 1, High: 64, As: "retiring", Code: codeGrantee, Core: kms.CodeInvalidGrantee,
+		Name: "retiring_principal", Low: 1, High: 64, As: "retiring", Code: codeGrantee, Core: kms.CodeInvalidGrant,
 	}
 	contextEquals     = &dialect.PairsField{Name: "encryption_context_equals", High: maxContext, As: "context", Code: codeContext}
 	contextSubset     = &dialect.PairsField{Name: "encryption_context_subset", High: maxContext, Code: codeContext}
@@ -41,7 +41,7 @@ var (
 	listGrantFields = fields(idOfKey, limitTo(grantsPage), marker)
 	retirableFields = fields(limitTo(grantsPage), marker)
 
-	grantID        = &dialect.TextField{Name: "grant_id", Required: true, Form: &grantForm, Code: codeGrantID, Core: kms.CodeGrantNotFound}
+	grantID        = &dialect.TextField{Name: "grant_id", Required: true, Form: &grantForm, Code: codeGrantID, Core: kms.CodeNotFound}
 	oneGrantFields = fields(idOfKey, grantID)
 	grantForm      = dialect.Form{OK: isGrantID, Reason: "must be 64 hexadecimal digits"}
 )

@@ -51,7 +51,7 @@ func (d *Dialect) createKey(ctx context.Context, _ policy.Operation, x *dialect.
 		in.Spec = kms.AES256
 	}
 	if importedSpecs[in.Spec] && in.Origin != kms.OriginExternal {
-		return refuse(codeSpec, kms.CodeUnsupportedSpec, "key_spec", "is for keys of origin external alone")
+		return refuse(codeSpec, kms.CodeUnsupported, "key_spec", "is for keys of origin external alone")
 	}
 	key, err := d.cfg.Core.CreateKey(ctx, in)
 	if err != nil {

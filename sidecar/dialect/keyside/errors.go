@@ -12,15 +12,15 @@ import (
 // statuses maps the codes of the core to HTTP statuses.
 var statuses = map[kms.Code]int{
 	kms.CodeNotFound: http.StatusNotFound, kms.CodeDenied: http.StatusForbidden, kms.CodeUnauthenticated: http.StatusUnauthorized,
-	kms.CodeBusy: http.StatusServiceUnavailable, kms.CodeDeadline: http.StatusGatewayTimeout, kms.CodeInternal: http.StatusInternalServerError,
+	kms.CodeBusy: http.StatusServiceUnavailable, kms.CodeDeadlineExceeded: http.StatusGatewayTimeout, kms.CodeInternal: http.StatusInternalServerError,
 }
 
 func missing(field, message string) error {
-	return kms.Errorf(kms.CodeInvalidRequest, "%s", message).In(field)
+	return kms.Invalid(field, kms.ReasonMissing, "%s", message)
 }
 
 func unknown(field, message string) error {
-	return kms.Errorf(kms.CodeInvalidRequest, "%s", message).In(field)
+	return kms.Invalid(field, kms.ReasonUnknown, "%s", message)
 }
 
 // fail writes an error.
@@ -31,6 +31,9 @@ func fail(w http.ResponseWriter, x *dialect.Exchange, err error) {
 	x.Out = dialect.AppendString(append(x.Out, `","message":`...), e.Message)
 	if e.Field != "" {
 		x.Out = dialect.AppendString(append(x.Out, `,"field":`...), e.Field)
+	}
+	if e.Reason != "" {
+		x.Out = dialect.AppendString(append(x.Out, `,"reason":`...), string(e.Reason))
 	}
 	if e.RetryAfter > 0 {
 		seconds := strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds())))
