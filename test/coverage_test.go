@@ -6,28 +6,21 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/spf13/cobra"
-
 	"github.com/keyside/keyside/policy"
-	"github.com/keyside/keyside/sidecar/cli"
 	"github.com/keyside/keyside/sidecar/dialect"
 	"github.com/keyside/keyside/sidecar/dialect/huawei"
+	"github.com/keyside/keyside/sidecar/dialect/keyside"
 )
 
 var update = flag.Bool("update", false, "write the generated parts of the pages")
 
-// dialects are the columns of the table of operations.
+// dialects are the last columns of the table of operations.
 var dialects = []struct {
 	title  string
 	served []dialect.Served
 }{
+	{"Native API", keyside.Served()},
 	{"Huawei Cloud", huawei.Served()},
-}
-
-// verbs are the commands of the operations that are in no cloud's API.
-var verbs = map[policy.Operation]string{
-	policy.OpHSMStatus: "hsm status", policy.OpReadAudit: "audit", policy.OpCreateCredential: "credential create", policy.OpListCredentials: "credential list",
-	policy.OpDeleteCredential: "credential delete", policy.OpCreateToken: "credential token", policy.OpCanI: "can-i", policy.OpCanIForOthers: "can-i",
 }
 
 // TestCoverage checks that docs/operations.md lists the routes of the dialects.
@@ -35,33 +28,33 @@ func TestCoverage(t *testing.T) {
 	generated(t, "../docs/operations.md", "operations", "TestCoverage", operationsTable(t))
 }
 
-// operationsTable renders which operation each dialect serves, and where. What none does is a matter of the command line
-// alone, if it has a verb for it.
+// operationsTable renders the names of every operation, and where each dialect serves it.
 func operationsTable(t *testing.T) string {
 	var b strings.Builder
-	b.WriteString("| Operation |")
+	b.WriteString("| Operation | Stored name | Trace name |")
 	for _, d := range dialects {
 		b.WriteString(" " + d.title + " |")
 	}
-	b.WriteString("\n|---|" + strings.Repeat("---|", len(dialects)) + "\n")
+	b.WriteString("\n|---|---|---|" + strings.Repeat("---|", len(dialects)) + "\n")
 	shown := 0
 	for _, op := range policy.Operations {
-		fmt.Fprintf(&b, "| %s |", op)
+		stored := "same"
+		if op.Name() != string(op) {
+			stored = string(op)
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s |", op.Name(), stored, op.Trace())
 		for _, d := range dialects {
-			cell := ""
+			var cells []string
 			for _, s := range d.served {
 				if s.Operation == op {
-					cell += fmt.Sprintf(", `%s %s`", s.Method, s.Path)
-					shown++
+					cells = append(cells, fmt.Sprintf("`%s %s`", s.Method, s.Path))
 				}
 			}
-			if cell == "" {
-				cell = ", –"
-				if verb := verbs[op]; verb != "" && hasVerb(verb) {
-					cell += " (`keyside " + verb + "` alone)"
-				}
+			shown += len(cells)
+			if cells == nil {
+				cells = []string{"–"}
 			}
-			b.WriteString(" " + strings.TrimPrefix(cell, ", ") + " |")
+			b.WriteString(" " + strings.Join(cells, ", ") + " |")
 		}
 		b.WriteString("\n")
 	}
@@ -72,12 +65,4 @@ func operationsTable(t *testing.T) string {
 		t.Errorf("%d routes are of operations that policy does not know", -shown)
 	}
 	return b.String()
-}
-
-// hasVerb reports whether the command line has a verb.
-func hasVerb(verb string) bool {
-	root := &cobra.Command{Use: "keyside"}
-	root.AddCommand(cli.Commands(nil)...)
-	cmd, args, err := root.Find(strings.Fields(verb))
-	return err == nil && len(args) == 0 && cmd != root
 }
