@@ -75,10 +75,16 @@ type clocked struct {
 	ahead         time.Duration
 }
 
-// startClocked carries the folder of a node on, which must have run in the mode via-hsmd and run no more.
+// startClocked starts a stopped node's folder, which must have run in the mode via-hsmd.
 func startClocked(t *testing.T, dir string) *clocked {
 	t.Helper()
-	n := &clocked{T: t, dir: dir, Client: client.New(filepath.Join(dir, "kms.sock"))}
+	return startClockedAt(t, dir, 0)
+}
+
+// startClockedAt does so with a clock that is ahead of the system's.
+func startClockedAt(t *testing.T, dir string, ahead time.Duration) *clocked {
+	t.Helper()
+	n := &clocked{T: t, dir: dir, ahead: ahead, Client: client.New(filepath.Join(dir, "kms.sock"))}
 	t.Cleanup(n.Client.Close)
 	n.start()
 	t.Cleanup(n.stop)
