@@ -208,6 +208,24 @@ func TestCommands(t *testing.T) {
 	}
 }
 
+// makeTarget matches a target of make in inline code or at the begin of a line of a code block.
+var makeTarget = regexp.MustCompile("(?m)(?:`|^ *)make ([a-z-]+)")
+
+// TestMakeTargets checks that the targets of make in the pages exist.
+func TestMakeTargets(t *testing.T) {
+	makefile, err := os.ReadFile("../Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, text := range pages(t) {
+		for _, m := range makeTarget.FindAllStringSubmatch(text, -1) {
+			if !strings.Contains(string(makefile), "\n"+m[1]+":") {
+				t.Errorf("%s: make has no target %s", path, m[1])
+			}
+		}
+	}
+}
+
 // splitWords splits a command line at blanks, but not within single quotes.
 func splitWords(line string) (words []string) {
 	for i, part := range strings.Split(line, "'") {
