@@ -76,16 +76,18 @@ var ownRoutes = []ownRoute{
 	{http.MethodPost, client.AuditExportPath, policy.OpReadAudit, nil, (*own).exportAudit},
 }
 
-// handlers registers the operations with a router. cloud says who calls, and has the words for errors.
+// handlers registers the operations with a router. cloud authenticates senders, and has the words for errors.
 func (o *own) handlers(router *dialect.Router, cloud *huawei.Dialect) {
-	for _, route := range ownRoutes {
-		router.Handle(route.method, route.path, cloud.Own("keyside", route.operation, route.fields,
-			func(ctx context.Context, x *dialect.Exchange) error {
-				if !dialect.CallerFrom(ctx).Known {
-					return o.core.Refuse(ctx, route.operation, kms.Errorf(kms.CodeDenied, "only on the Unix socket"))
-				}
-				return route.do(o, ctx, x)
-			}))
+	var routes []dialect.Route
+	for _, r := range ownRoutes {
+		routes = append(routes, dialect.Route{
+			Method: r.method, Path: r.path, Operation: r.operation, Fields: r.fields, SocketOnly: true,
+			Handle: func(ctx context.Context, _ policy.Operation, x *dialect.Exchange) error { return r.do(o, ctx, x) },
+		})
+	}
+	server := cloud.Beside("keyside", dialect.Routes(routes...))
+	for _, r := range routes {
+		router.Handle(r.Method, r.Path, server)
 	}
 }
 

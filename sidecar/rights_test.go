@@ -58,14 +58,14 @@ func (w *rightsWorld) coversRoutes() {
 	w.Helper()
 	served := huawei.Served()
 	for _, s := range keyside.Served() {
-		served = append(served, dialect.Served{Method: s.Method, Path: client.BasePath + s.Path, Operation: s.Operation})
+		served = append(served, dialect.Served{Call: strings.Replace(s.Call, " ", " "+client.BasePath, 1), Operation: s.Operation})
 	}
 	inPath := strings.NewReplacer("$aes/tags/k", "{key_id}/tags/{key}", "$aes", "{key_id}")
 	for _, s := range served {
 		if !slices.ContainsFunc(slices.Concat(rightsRequests[s.Operation], nativeRequests[s.Operation]), func(r rightsRequest) bool {
-			return inPath.Replace(r.route) == s.Method+" "+s.Path
+			return inPath.Replace(r.route) == s.Call
 		}) {
-			w.Errorf("%s %s (%s) has no request here", s.Method, s.Path, s.Operation)
+			w.Errorf("%s (%s) has no request here", s.Call, s.Operation)
 		}
 	}
 	for _, op := range policy.Operations {

@@ -259,23 +259,25 @@ func (p *process) handler() (http.Handler, error) {
 		recorder = r
 	}
 	limits, users := p.cfg.Huawei.Limits.Over(p.core.Limits()), p.cfg.users()
+	host := dialect.Host{
+		Principal: users.Principal, Unsigned: !p.cfg.SignedOnSocket, Timeout: p.cfg.RequestTimeout, Limits: &limits, Recorder: recorder,
+		Clock: p.cfg.Clock,
+	}
 	cloud := huawei.New(huawei.Config{
 		Core: p.core, Region: p.cfg.Huawei.Region, ProjectID: p.cfg.Huawei.ProjectID, DomainID: p.cfg.Huawei.DomainID,
-		Principal: users.Principal, Unsigned: !p.cfg.SignedOnSocket, Timeout: p.cfg.RequestTimeout, Limits: &limits, Recorder: recorder, Clock: p.cfg.Clock,
+		Host: host,
 	})
-	router := dialect.NewRouter(http.HandlerFunc(cloud.NotFound))
+	router := dialect.NewRouter(cloud)
 	router.Add(cloud)
-	for path, h := range cloud.LookUps() {
-		router.Handle(http.MethodGet, path, h)
-	}
 	router.Handle(http.MethodGet, client.HealthPath, p.health)
 	p.draining, p.drain = context.WithCancel(context.Background())
-	keyside.New(keyside.Config{
-		Core: p.core, Users: users, Audit: p.audit, HSMStatus: p.backend.Status, Logger: p.log, Draining: p.draining,
-	}).Handlers(router, cloud)
+	host.Limits = nil
+	router.Add(keyside.New(keyside.Config{
+		Host: host, Proofs: huawei.Proofs(), Core: p.core, Users: users, Audit: p.audit, HSMStatus: p.backend.Status, Logger: p.log, Draining: p.draining,
+	}))
 	(&own{
 		core: p.core, backend: p.backend, users: users, project: p.cfg.Huawei.ProjectID, audit: p.audit, log: p.log, draining: p.draining,
 		verifier: make(chan struct{}, 1),
 	}).handlers(router, cloud)
-	return p.guard(router), nil
+	return router, nil
 }

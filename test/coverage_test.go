@@ -47,7 +47,7 @@ func operationsTable(t *testing.T) string {
 			var cells []string
 			for _, s := range d.served {
 				if s.Operation == op {
-					cells = append(cells, fmt.Sprintf("`%s %s`", s.Method, s.Path))
+					cells = append(cells, "`"+s.Call+"`")
 				}
 			}
 			shown += len(cells)

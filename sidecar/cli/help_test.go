@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/keyside/keyside/sidecar/dialect/huawei"
+	"github.com/keyside/keyside/sidecar/dialect"
 )
 
 // tree is the commands as a program has them.
@@ -58,7 +58,7 @@ func TestTimeouts(t *testing.T) {
 		if makes {
 			found++
 		}
-		if makes != (limit > huawei.KeyTimeout) || flag.Value.String() != flag.DefValue {
+		if makes != (limit > dialect.SlowTimeout) || flag.Value.String() != flag.DefValue {
 			t.Errorf("%s waits %s", cmd.CommandPath(), flag.DefValue)
 		}
 	})

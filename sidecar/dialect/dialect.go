@@ -13,82 +13,12 @@ import (
 	"github.com/keyside/keyside/sidecar/kms"
 )
 
-// Core is the canonical core as dialects use it; *kms.Service implements it. Every operation is decided and audited
-// inside. Refuse is for requests that a dialect cannot translate, so that these are on record too, and RefuseUnserved for those
-// that are for no operation.
-type Core interface {
-	Refuse(ctx context.Context, op policy.Operation, err error) error
-	RefuseUnserved(ctx context.Context, err error) error
-	// Authenticate and AuthenticateToken say who stands behind an access key and a token. They are no operations, and leave
-	// it to the dialect to have a refusal recorded. Admit is for operations that the dialect answers by itself.
-	Authenticate(ctx context.Context, accessKey string, verify func(secret []byte) bool) (policy.Principal, error)
-	AuthenticateToken(ctx context.Context, token string) (policy.Principal, error)
-	Admit(ctx context.Context, op policy.Operation) error
-
-	CreateKey(ctx context.Context, in kms.CreateKeyInput) (*kms.Key, error)
-	DescribeKey(ctx context.Context, id kms.KeyID) (*kms.Key, error)
-	ListKeys(ctx context.Context, in kms.ListKeysInput) (*kms.KeyPage, error)
-	EnableKey(ctx context.Context, id kms.KeyID) (*kms.Key, error)
-	DisableKey(ctx context.Context, id kms.KeyID) (*kms.Key, error)
-	Encrypt(ctx context.Context, in kms.EncryptInput) (*kms.EncryptOutput, error)
-	Decrypt(ctx context.Context, in kms.DecryptInput) (*kms.DecryptOutput, error)
-	GenerateDataKey(ctx context.Context, in kms.DataKeyInput) (*kms.DataKeyOutput, error)
-	EncryptDataKey(ctx context.Context, in kms.EncryptInput) (*kms.EncryptOutput, error)
-	DecryptDataKey(ctx context.Context, in kms.DecryptInput) (*kms.DecryptOutput, error)
-	Random(ctx context.Context, bytes int) ([]byte, error)
-	Sign(ctx context.Context, in kms.SignInput) (*kms.SignOutput, error)
-	Verify(ctx context.Context, in kms.VerifyInput) (bool, error)
-	PublicKey(ctx context.Context, id kms.KeyID) (*kms.PublicKeyOutput, error)
-
-	ScheduleKeyDeletion(ctx context.Context, id kms.KeyID, days int) (*kms.Key, error)
-	CancelKeyDeletion(ctx context.Context, id kms.KeyID) (*kms.Key, error)
-	UpdateAlias(ctx context.Context, id kms.KeyID, alias string) (*kms.Key, error)
-	UpdateDescription(ctx context.Context, id kms.KeyID, description string) (*kms.Key, error)
-	EnableRotation(ctx context.Context, id kms.KeyID, interval int) (*kms.Key, error)
-	UpdateRotation(ctx context.Context, id kms.KeyID, interval int) (*kms.Key, error)
-	DisableRotation(ctx context.Context, id kms.KeyID) (*kms.Key, error)
-	RotationStatus(ctx context.Context, id kms.KeyID) (*kms.Key, error)
-	SetTags(ctx context.Context, id kms.KeyID, tags []kms.Tag) (*kms.Key, error)
-	DeleteTags(ctx context.Context, id kms.KeyID, keys []string, strict bool) (*kms.Key, error)
-	KeyTags(ctx context.Context, id kms.KeyID) (*kms.Key, error)
-	ListTags(ctx context.Context) ([]kms.TagValues, error)
-	FindKeys(ctx context.Context, in kms.FindKeysInput) (*kms.KeyPage, error)
-	Resolve(ctx context.Context, op policy.Operation, name string) (kms.KeyID, error)
-	CreateAlias(ctx context.Context, id kms.KeyID, name string) (*kms.Alias, error)
-	AssociateAlias(ctx context.Context, name string, target kms.KeyID) (*kms.Alias, error)
-	DeleteAliases(ctx context.Context, id kms.KeyID, names []string) error
-	ListAliases(ctx context.Context, in kms.ListAliasesInput) (*kms.AliasPage, error)
-	CreateGrant(ctx context.Context, in kms.CreateGrantInput) (*policy.Grant, error)
-	ListGrants(ctx context.Context, id kms.KeyID, offset, limit int) (*kms.GrantPage, error)
-	ListRetirableGrants(ctx context.Context, offset, limit int) (*kms.GrantPage, error)
-	RevokeGrant(ctx context.Context, key kms.KeyID, id string) error
-	RetireGrant(ctx context.Context, key kms.KeyID, id string) error
-	Quotas(ctx context.Context) (*kms.Usage, error)
-	CountKeys(ctx context.Context) (int, error)
-
-	ReEncrypt(ctx context.Context, in kms.ReEncryptInput) (*kms.ReEncryptOutput, error)
-	GenerateDataKeyPair(ctx context.Context, in kms.DataKeyPairInput) (*kms.DataKeyPairOutput, error)
-	GenerateMAC(ctx context.Context, in kms.MACInput) ([]byte, error)
-	VerifyMAC(ctx context.Context, in kms.MACInput, mac []byte) (bool, error)
-	DeriveSharedSecret(ctx context.Context, in kms.DeriveInput) ([]byte, error)
-
-	GetImportParameters(ctx context.Context, in kms.ImportParametersInput) (*kms.ImportParameters, error)
-	ImportKeyMaterial(ctx context.Context, in kms.ImportInput) (*kms.Key, error)
-	DeleteImportedKeyMaterial(ctx context.Context, id kms.KeyID) (*kms.Key, error)
-}
-
 // Dialect is one cloud's API.
 type Dialect interface {
 	http.Handler
 	// Matches reports whether a request is this dialect's to answer, be it with an error. It looks at the request line
 	// and the headers only.
 	Matches(r *http.Request) bool
-}
-
-// Served is one operation of a dialect, as documentation shows it.
-type Served struct {
-	Method, Path string
-	Operation    policy.Operation
 }
 
 // Recorder is told of every operation that a request asks for: metrics and traces. nil records nothing.
@@ -98,16 +28,20 @@ type Recorder interface {
 	Begin(ctx context.Context, traceparent, dialect, requestID string, op policy.Operation) (context.Context, func(kms.Code))
 }
 
-// Router sends each request to the dialect that claims it, in the order of registration.
-type Router struct {
-	mux   *mux.Router
-	other http.Handler
+// Fallback answers the requests that no dialect may serve. *Server implements it.
+type Fallback interface {
+	// AnswerUnserved refuses a request that no dialect claims (NoRoute), or that may come from a web page (WebPage).
+	AnswerUnserved(w http.ResponseWriter, r *http.Request, c Condition)
 }
 
-// NewRouter returns a Router that gives requests nobody claims to other.
-func NewRouter(other http.Handler) *Router {
-	return &Router{mux: mux.NewRouter(), other: other}
+// Router sends each request to the dialect that claims it, in the order of registration.
+type Router struct {
+	mux      *mux.Router
+	fallback Fallback
 }
+
+// NewRouter returns a Router that gives requests that no dialect may serve to fallback.
+func NewRouter(fallback Fallback) *Router { return &Router{mux.NewRouter(), fallback} }
 
 // Add registers a dialect.
 func (r *Router) Add(d Dialect) {
@@ -119,15 +53,23 @@ func (r *Router) Handle(method, path string, h http.Handler) {
 	r.mux.Methods(method).MatcherFunc(func(req *http.Request, _ *mux.RouteMatch) bool { return req.URL.Path == path }).Handler(h)
 }
 
-// ServeHTTP implements http.Handler. It takes the match and not the mux's own ServeHTTP, which would copy every request
-// twice for variables that no dialect uses and redirect paths that a KMS must answer with an error.
+// ServeHTTP implements http.Handler. It refuses what a web page may have sent to the port. It takes the mux's match and not
+// its ServeHTTP, which would copy every request twice for variables that no dialect uses and redirect paths that a KMS must
+// answer with an error.
 func (r *Router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	var match mux.RouteMatch
-	if r.mux.Match(req, &match) && match.Handler != nil {
-		match.Handler.ServeHTTP(w, req)
-		return
+	caller := CallerFrom(req.Context())
+	if caller.Ended {
+		w.Header().Set("Connection", "close") // another process that holds it must connect by itself
 	}
-	r.other.ServeHTTP(w, req)
+	var match mux.RouteMatch
+	switch {
+	case !caller.Known && !caller.Socket && FromBrowser(req):
+		r.fallback.AnswerUnserved(w, req, WebPage)
+	case r.mux.Match(req, &match) && match.Handler != nil:
+		match.Handler.ServeHTTP(w, req)
+	default:
+		r.fallback.AnswerUnserved(w, req, NoRoute)
+	}
 }
 
 type callerKey struct{}

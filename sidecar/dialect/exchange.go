@@ -5,16 +5,11 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"strconv"
 	"sync"
 	"time"
-
-	"github.com/go-json-experiment/json/jsontext"
-
-	"github.com/keyside/keyside/sidecar/kms"
 )
 
 // ErrTooLong says that a body is longer than its route allows.
@@ -40,6 +35,7 @@ type Exchange struct {
 
 	body     []byte
 	complete bool   // body is all of the request's
+	path     []Var  // the variables of the path, which Table.Find sets
 	unlisted string // the first field that was read and that the route does not list
 	cancel   context.CancelFunc
 }
@@ -61,6 +57,8 @@ func (x *Exchange) End() {
 	x.Values.wipe()
 	x.Object.wipe()
 	x.body, x.complete, x.unlisted, x.cancel = wiped(x.body), false, "", nil
+	clear(x.path)
+	x.path = x.path[:0]
 	x.Out, x.Stream = wiped(x.Out), nil
 	exchanges.Put(x)
 }
@@ -73,17 +71,6 @@ func (x *Exchange) misread(field string) {
 	if x.cancel != nil {
 		x.cancel()
 	}
-}
-
-// OnMisread sets the function that ends the operation's context when a handler reads a field that its route does not list.
-func (x *Exchange) OnMisread(cancel context.CancelFunc) { x.cancel = cancel }
-
-// Misread returns an error if a handler has read a field that its route does not list, which is a fault of the program.
-func (x *Exchange) Misread() error {
-	if x.unlisted == "" {
-		return nil
-	}
-	return fmt.Errorf("the operation reads a field that its route does not list: %s", x.unlisted)
 }
 
 // Restart drops what has been appended to Out.
@@ -208,29 +195,4 @@ func (s *stream) Write(b []byte) (int, error) {
 		err = s.control.Flush()
 	}
 	return n, err
-}
-
-// AppendString appends s as a JSON string. Invalid UTF-8 becomes the replacement character.
-func AppendString[Bytes ~[]byte | ~string](dst []byte, s Bytes) []byte {
-	dst, _ = jsontext.AppendQuote(dst, s)
-	return dst
-}
-
-const upperHex = "0123456789ABCDEF"
-
-// AppendHex appends b in upper-case hexadecimal digits.
-func AppendHex(dst, b []byte) []byte {
-	for _, c := range b {
-		dst = append(dst, upperHex[c>>4], upperHex[c&15])
-	}
-	return dst
-}
-
-// AppendID appends a key id in its text form, which is what its String returns.
-func AppendID(dst []byte, id kms.KeyID) []byte {
-	dst = append(hex.AppendEncode(dst, id[:4]), '-')
-	dst = append(hex.AppendEncode(dst, id[4:6]), '-')
-	dst = append(hex.AppendEncode(dst, id[6:8]), '-')
-	dst = append(hex.AppendEncode(dst, id[8:10]), '-')
-	return hex.AppendEncode(dst, id[10:])
 }

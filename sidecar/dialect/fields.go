@@ -170,7 +170,7 @@ type value struct {
 }
 
 // find returns the value of the field with a name and a kind from first to last. If the route does not list it, the value
-// is absent and the request is refused ([Exchange.Misread]).
+// is absent and the request is refused by [Server].
 func (v *Values) find(name string, first, last Kind) *value {
 	for i := range v.fields {
 		if f := &v.fields[i]; f.Kind >= first && f.Kind <= last && f.Name == name {
@@ -228,7 +228,7 @@ func (v *Values) wipe() {
 
 // ReadFields reads an operation's fields from the body, which Decode has read, the header, the query, and the variables of
 // the path. What it finds wrong is a *Fault.
-func (x *Exchange) ReadFields(fields []Field, r *http.Request, path []Var) error {
+func (x *Exchange) ReadFields(fields []Field, r *http.Request) error {
 	x.fields, x.values = fields, slices.Grow(x.values[:0], len(fields))[:len(fields)]
 	var query url.Values
 	for i := range fields {
@@ -236,7 +236,7 @@ func (x *Exchange) ReadFields(fields []Field, r *http.Request, path []Var) error
 		raw := x.Object.find(f.Name)
 		switch f.In {
 		case Path:
-			raw = outside(pathVariable(path, f.Name))
+			raw = x.outsidePath(f.Name)
 		case Header:
 			raw = outside(r.Header.Get(f.Name))
 		case Query:
@@ -255,13 +255,19 @@ func (x *Exchange) ReadFields(fields []Field, r *http.Request, path []Var) error
 	return nil
 }
 
-func pathVariable(path []Var, name string) string {
-	for _, v := range path {
+// PathVariable returns the value of a variable of the request's path, and whether the path has it.
+func (x *Exchange) PathVariable(name string) (string, bool) {
+	for _, v := range x.path {
 		if v.Name == name {
-			return v.Value
+			return v.Value, true
 		}
 	}
-	return ""
+	return "", false
+}
+
+func (x *Exchange) outsidePath(name string) []byte {
+	value, _ := x.PathVariable(name)
+	return outside(value)
 }
 
 // outside makes a value from outside the body look like one in it.

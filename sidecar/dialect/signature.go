@@ -2,9 +2,10 @@ package dialect
 
 import (
 	"crypto/hmac"
-	"crypto/sha256"
+	"crypto/sha512"
 	"crypto/subtle"
 	"encoding/hex"
+	"hash"
 	"net/http"
 	"net/textproto"
 	"net/url"
@@ -12,7 +13,7 @@ import (
 )
 
 // What the clouds' request signatures have in common: a canonical form of the request as it was received, and chains of
-// HMAC-SHA256. Each function appends to dst, and reports whether the request can have that form at all.
+// HMACs. Each function appends to dst, and reports whether the request can have that form at all.
 
 // unreserved are the characters that percent-encoding leaves alone (RFC 3986, 2.3).
 var unreserved = func() (t [256]bool) {
@@ -108,10 +109,11 @@ func HeaderValue(r *http.Request, name string) (string, bool) {
 	return values[0], true
 }
 
-// HMAC returns HMAC-SHA256 of the texts as a chain: each is authenticated under what the one before gave, the first under key.
-func HMAC(key []byte, texts ...[]byte) []byte {
+// HMAC returns the HMAC of the texts with a hash such as sha256.New, as a chain: the MAC of each text is the key of the
+// next, and key is the key of the first.
+func HMAC(newHash func() hash.Hash, key []byte, texts ...[]byte) []byte {
 	for _, text := range texts {
-		h := hmac.New(sha256.New, key)
+		h := hmac.New(newHash, key)
 		h.Write(text)
 		key = h.Sum(nil)
 	}
@@ -120,10 +122,11 @@ func HMAC(key []byte, texts ...[]byte) []byte {
 
 // SameHex reports, in a time that does not tell where they differ, whether text is a MAC in lower-case hexadecimal digits.
 func SameHex(mac []byte, text string) bool {
-	var digits [2 * sha256.Size]byte
-	if len(mac) != sha256.Size {
+	var digits [2 * sha512.Size]byte
+	n := hex.EncodedLen(len(mac))
+	if n == 0 || n > len(digits) {
 		return false
 	}
 	hex.Encode(digits[:], mac)
-	return subtle.ConstantTimeCompare(digits[:], []byte(text)) == 1
+	return subtle.ConstantTimeCompare(digits[:n], []byte(text)) == 1
 }

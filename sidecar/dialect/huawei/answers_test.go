@@ -170,5 +170,8 @@ var answerTypes = func() map[string]answerType {
 
 		"GET user-instances": {200, types("instance_num", "number")},
 		"GET user-quotas":    {200, types("quotas.resources[].type", "string", "quotas.resources[].used", "number", "quotas.resources[].quota", "number")},
+
+		"GET /v3/projects":     {200, strs("projects[].id", "projects[].name")},
+		"GET /v3/auth/domains": {200, strs("domains[].id", "domains[].name")},
 	}
 }()

@@ -67,14 +67,13 @@ func newGate(t testing.TB) *gate {
 		t.Fatal(err)
 	}
 	g.dialect = New(Config{
-		Core: g.core, Region: "local", ProjectID: testProject, DomainID: "dom", Timeout: 10 * time.Second, Clock: g.clock,
-		Principal: owners(int(owner.UID), policy.Principal{Name: "owner", Role: policy.Administrator}).Principal,
+		Core: g.core, Region: "local", ProjectID: testProject, DomainID: "dom", Host: dialect.Host{
+			Timeout: 10 * time.Second, Clock: g.clock,
+			Principal: owners(int(owner.UID), policy.Principal{Name: "owner", Role: policy.Administrator}).Principal,
+		},
 	})
-	g.router = dialect.NewRouter(http.HandlerFunc(g.dialect.NotFound))
+	g.router = dialect.NewRouter(g.dialect)
 	g.router.Add(g.dialect)
-	for path, h := range g.dialect.LookUps() {
-		g.router.Handle(http.MethodGet, path, h)
-	}
 	return g
 }
 
@@ -245,7 +244,8 @@ func TestSocket(t *testing.T) {
 		{"port, signed, off", true, stranger, signed(), 200, allowed}, {"port, token, off", true, stranger, shown(), 200, allowed},
 		{"ended", false, ended, bare(), 403, over}, {"ended, signed", false, ended, signed(), 403, over}, {"ended, token", false, ended, shown(), 403, over},
 	} {
-		g.dialect.cfg.Unsigned = c.unsigned
+		g.dialect.config.Unsigned = c.unsigned
+		g.dialect.Server = dialect.NewServer(g.dialect.config)
 		_, before := g.audit.last()
 		a := g.ask(c.caller, c.r)
 		if a.status != c.status || !strings.Contains(string(a.body), c.body) {

@@ -329,7 +329,13 @@ func TestErrorsAreTotal(t *testing.T) {
 			t.Errorf("exception %+v looks at a field that the operation has not", ex)
 		}
 	}
-	if a, e := answerTo(nil, nil, errors.New("pq: secret detail")); a.code != "KMS.0103" || strings.Contains(text(nil, e), "secret") {
+	e := kms.AsError(errors.New("pq: secret detail"))
+	if a := answerTo(nil, nil, e); a.Code != "KMS.0103" || strings.Contains(text(nil, e), "secret") {
 		t.Errorf("an unknown error is answered with %v %q", a, text(nil, e))
+	}
+	for _, c := range dialect.Conditions() {
+		if a := conditions[c]; a.Status < 400 || !strings.HasPrefix(a.Code, "KMS.") && !strings.HasPrefix(a.Code, "APIGW.") {
+			t.Errorf("condition %d is answered with %+v", c, a)
+		}
 	}
 }

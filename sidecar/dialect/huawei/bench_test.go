@@ -17,7 +17,7 @@ import (
 
 // nullCore answers at once, with ciphertexts as long as real ones.
 type nullCore struct {
-	dialect.Core
+	Core
 	ciphertext []byte
 }
 
@@ -33,10 +33,12 @@ func (n nullCore) Decrypt(_ context.Context, in kms.DecryptInput) (*kms.DecryptO
 // routing, authentication, decoding, encoding.
 func BenchmarkHandler(b *testing.B) {
 	d := New(Config{
-		Core: nullCore{ciphertext: make([]byte, 8192)}, ProjectID: testProject, Timeout: 10 * time.Second,
-		Principal: owners(0, policy.Principal{Name: "owner", Role: policy.Administrator}).Principal,
+		Core: nullCore{ciphertext: make([]byte, 8192)}, ProjectID: testProject, Host: dialect.Host{
+			Timeout:   10 * time.Second,
+			Principal: owners(0, policy.Principal{Name: "owner", Role: policy.Administrator}).Principal,
+		},
 	})
-	router := dialect.NewRouter(http.NotFoundHandler())
+	router := dialect.NewRouter(d)
 	router.Add(d)
 	const id = "41cb5a1d-7089-41eb-9977-201dea396261"
 	for _, c := range []struct{ name, operation, body string }{

@@ -2,13 +2,7 @@ package huawei
 
 import (
 	"cmp"
-	"context"
-	"errors"
-	"fmt"
-	"math"
 	"net/http"
-	"runtime"
-	"strconv"
 	"strings"
 
 	"github.com/keyside/keyside/policy"
@@ -142,6 +136,8 @@ var exceptions = []exception{
 
 // Codes for what the translation itself refuses.
 const (
+	codeInternal        = "KMS.0103"
+	codeDenied          = "KMS.0307"
 	codeURL             = "KMS.0201"
 	codeBadJSON         = "KMS.0202"
 	codeTooLong         = "KMS.0203"
@@ -195,129 +191,46 @@ const (
 	codeInterval        = "KMS.3001"
 )
 
-// refusal is an error that the dialect found by itself, with the core's word for it, which the audit record gets.
-type refusal struct {
-	answer
-	core *kms.Error
+// conditions are the answers to what the kernel refuses.
+var conditions = map[dialect.Condition]dialect.Answer{
+	dialect.NoRoute:        {Status: http.StatusNotFound, Code: "APIGW.0101"},
+	dialect.NoMethod:       {Status: http.StatusMethodNotAllowed, Code: "KMS.0215"},
+	dialect.WebPage:        {Status: http.StatusForbidden, Code: "APIGW.0304"},
+	dialect.CallerEnded:    {Status: http.StatusForbidden, Code: codeDenied},
+	dialect.ProofOnSocket:  unauthenticated,
+	dialect.OnlyOnSocket:   {Status: http.StatusForbidden, Code: codeDenied},
+	dialect.SeveralProofs:  unauthenticated,
+	dialect.NoProof:        unauthenticated,
+	dialect.WrongSignature: unauthenticated,
+	dialect.WrongToken:     {Status: http.StatusForbidden, Code: "KMS.0302"},
+	dialect.NoPrincipal:    {Status: http.StatusForbidden, Code: codeDenied},
+	dialect.BodyTooLong:    {Status: http.StatusBadRequest, Code: codeTooLong},
+	dialect.BodyNotObject:  {Status: http.StatusBadRequest, Code: codeBadJSON},
+	dialect.BodyCut:        {Status: http.StatusBadRequest, Code: codeBadJSON},
+	dialect.BadQuery:       {Status: http.StatusBadRequest, Code: codeURL},
+	dialect.FieldMissing:   {Status: http.StatusBadRequest, Code: codeMissing},
+	dialect.ProgramFault:   {Status: http.StatusInternalServerError, Code: codeInternal},
 }
 
-func (r *refusal) Error() string { return r.code + ": " + r.core.Message }
-
-// Unwrap returns the core's word.
-func (r *refusal) Unwrap() error { return r.core }
+// unauthenticated answers a request whose sender is not known.
+var unauthenticated = dialect.Answer{Status: http.StatusUnauthorized, Code: "APIGW.0301"}
 
 // refuse makes a refusal of a request's content, which is HTTP 400 always.
-func refuse(code string, core kms.Code, field, message string) *refusal {
-	return &refusal{answer{http.StatusBadRequest, code}, &kms.Error{Code: core, Field: field, Message: message}}
-}
-
-// Refusals that do not depend on the request's content.
-var (
-	errNoRoute = &refusal{answer{http.StatusNotFound, "APIGW.0101"},
-		kms.Errorf(kms.CodeInvalidRequest, "no such api")}
-	errMethod = &refusal{answer{http.StatusMethodNotAllowed, "KMS.0215"},
-		kms.Errorf(kms.CodeInvalidRequest, "method not supported")}
-	errProject = &refusal{answer{http.StatusForbidden, "KMS.0321"},
-		kms.Errorf(kms.CodeDenied, "project in the path is not the caller's")}
-	errUnauthenticated = &refusal{answer{http.StatusUnauthorized, "APIGW.0301"},
-		kms.Errorf(kms.CodeUnauthenticated, "request has no signature and no token")}
-	errNobody = &refusal{answers[kms.CodeDenied],
-		kms.Errorf(kms.CodeDenied, "caller has no permission")}
-)
-
-// decodeError translates what the shared decoding of a body found.
-func decodeError(err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, dialect.ErrTooLong):
-		return refuse(codeTooLong, kms.CodeInvalidRequest, "", "body too long")
-	case errors.Is(err, dialect.ErrNotObject):
-		return refuse(codeBadJSON, kms.CodeInvalidRequest, "", "body is not a json object")
-	default:
-		return refuse(codeBadJSON, kms.CodeInvalidRequest, "", "body ended early")
+func refuse(code string, core kms.Code, field, message string) error {
+	return &dialect.Refusal{
+		Answer: dialect.Answer{Status: http.StatusBadRequest, Code: code}, Core: &kms.Error{Code: core, Field: field, Message: message},
 	}
 }
 
-// fieldError translates what the shared reading of fields found.
-func fieldError(err error) error {
-	if err == nil {
-		return nil
-	}
-	var fault *dialect.Fault
-	switch {
-	case !errors.As(err, &fault):
-		return err
-	case fault.Field == nil:
-		return refuse(codeURL, kms.CodeInvalidRequest, "", fault.Reason)
-	case fault.Missing:
-		return refuse(codeMissing, kms.CodeInvalidRequest, fault.Name, fault.Reason)
-	default:
-		return refuse(fault.Code, cmp.Or(fault.Field.Core, kms.CodeInvalidRequest), fault.Name, fault.Reason)
-	}
-}
-
-// misread refuses a request whose handler has read a field that its route does not list.
-func misread(x *dialect.Exchange, err error) error {
-	if cause := x.Misread(); cause != nil {
-		return &refusal{answers[kms.CodeInternal], kms.Errorf(kms.CodeInternal, "internal error").Because(cause)}
-	}
-	return err
-}
-
-// panicked is the refusal of a request whose handling panicked. The log gets where, and no values but those of the
-// runtime's own errors, which are numbers: a request's content is none of the log's business.
-func panicked(p any) error {
-	what := fmt.Sprintf("%T", p)
-	if e, isRuntime := p.(runtime.Error); isRuntime {
-		what = e.Error()
-	}
-	var pc [32]uintptr
-	frames := runtime.CallersFrames(pc[:runtime.Callers(3, pc[:])])
-	var where []string
-	for more := true; more; {
-		var f runtime.Frame
-		f, more = frames.Next()
-		where = append(where, f.Function+":"+strconv.Itoa(f.Line))
-	}
-	cause := fmt.Errorf("panic: %s at %s", what, strings.Join(where, " < "))
-	return &refusal{answers[kms.CodeInternal], kms.Errorf(kms.CodeInternal, "internal error").Because(cause)}
-}
-
-// recordRefusal puts a refusal on record. What it returns is the answer: where the record cannot be written, that.
-func (d *Dialect) recordRefusal(ctx context.Context, op policy.Operation, err error) error {
-	return recorded(err, func(core *kms.Error) error { return d.cfg.Core.Refuse(ctx, op, core) })
-}
-
-// recorded has a refusal of the dialect's recorded by the core. The core records its own.
-func recorded(err error, record func(*kms.Error) error) error {
-	var r *refusal
-	if err == nil || !errors.As(err, &r) {
-		return err
-	}
-	if got := kms.AsError(record(r.core)); got.Code != r.core.Code {
-		return got
-	}
-	return r
-}
-
-// answerTo returns the wire's form of an error. rt is nil where there was no route, x where there were no fields.
-func answerTo(rt *dialect.Route, x *dialect.Exchange, err error) (answer, *kms.Error) {
-	var r *refusal
-	if errors.As(err, &r) {
-		return r.answer, r.core
-	}
-	e := kms.AsError(err)
-	a, known := answers[e.Code]
-	if !known {
-		a = answers[kms.CodeInternal]
-	}
+// answerTo returns the answer to an error of the core.
+func answerTo(rt *dialect.Route, x *dialect.Exchange, e *kms.Error) dialect.Answer {
+	a := answers[e.Code]
 	for i := range exceptions {
 		if ex := &exceptions[i]; ex.holds(rt, x, e) {
-			return answer{cmp.Or(ex.status, a.status), ex.answer}, e
+			return dialect.Answer{Status: cmp.Or(ex.status, a.status), Code: ex.answer}
 		}
 	}
-	return a, e
+	return dialect.Answer{Status: a.status, Code: a.code}
 }
 
 func (ex *exception) holds(rt *dialect.Route, x *dialect.Exchange, e *kms.Error) bool {
@@ -326,29 +239,19 @@ func (ex *exception) holds(rt *dialect.Route, x *dialect.Exchange, e *kms.Error)
 		(ex.algorithm == "" || strings.HasPrefix(string(x.Text(encryptionAlgorithm)), ex.algorithm))
 }
 
-// fail writes an error: the gateway's in the gateway's flat form, the service's in its nested one.
-func (d *Dialect) fail(w http.ResponseWriter, x *dialect.Exchange, rt *dialect.Route, err error) {
-	x.Restart()
-	a, e := answerTo(rt, x, err)
-	if e.RetryAfter > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds()))))
-	}
-	flat := a.code[0] == 'A'
+// appendError appends an error: the gateway's in the gateway's flat form, the service's in its nested one.
+func appendError(x *dialect.Exchange, rt *dialect.Route, a dialect.Answer, e *kms.Error) {
+	flat := a.Code[0] == 'A'
 	if !flat {
 		x.Out = append(x.Out, `{"error":`...)
 	}
-	x.Out = append(x.Out, `{"error_code":"`...)
-	x.Out = append(x.Out, a.code...)
-	x.Out = append(x.Out, `","error_msg":`...)
-	x.Out = dialect.AppendString(x.Out, text(rt, e))
+	x.Out = dialect.AppendMember(append(append(x.Out, `{"error_code":"`...), a.Code...), `","error_msg":`, text(rt, e))
 	if flat {
-		x.Out = append(x.Out, `,"request_id":"`...)
-		x.Out = append(append(x.Out, x.RequestID...), '"')
+		x.Out = dialect.AppendMember(x.Out, `,"request_id":`, x.RequestID)
 	} else {
 		x.Out = append(x.Out, '}')
 	}
 	x.Out = append(x.Out, '}')
-	x.Send(w, a.status)
 }
 
 // text is what a client reads: the field at fault, if there is one, by the name that the operation has for it, and what

@@ -58,10 +58,11 @@ func newServer(t testing.TB, owner int) *server {
 		t.Fatal(err)
 	}
 	d := New(Config{
-		Core: s.core, Region: "local", ProjectID: testProject, DomainID: "dom", Principal: func(c policy.Caller) policy.Principal { return owners(owner, s.owner).Principal(c) },
-		Timeout: 10 * time.Second,
+		Core: s.core, Region: "local", ProjectID: testProject, DomainID: "dom", Host: dialect.Host{
+			Principal: func(c policy.Caller) policy.Principal { return owners(owner, s.owner).Principal(c) }, Timeout: 10 * time.Second,
+		},
 	})
-	s.router = dialect.NewRouter(http.HandlerFunc(d.NotFound))
+	s.router = dialect.NewRouter(d)
 	s.router.Add(d)
 	ln, err := net.Listen("unix", s.socket)
 	if err != nil {

@@ -2,55 +2,22 @@ package huawei
 
 import (
 	"context"
-	"net/http"
 
 	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/dialect"
-	"github.com/keyside/keyside/sidecar/kms"
 )
 
-// Own returns the handler of an operation beside the API's, under the name that its record has for the API that it belongs
-// to. Who calls is found out as for the API's own operations, and errors are answered in its words. do gets an Exchange
-// with the values of fields, leaves the answer in Out or a Stream, and has the operation recorded.
-func (d *Dialect) Own(
-	name string, op policy.Operation, fields []dialect.Field, do func(context.Context, *dialect.Exchange) error,
-) http.Handler {
-	return d.OwnIn(name, op, dialect.ControlBody, fields, do, func(w http.ResponseWriter, x *dialect.Exchange, err error) {
-		d.fail(w, x, nil, err)
-	})
+// Proofs are those by which the cloud's clients show who sends a request.
+func Proofs() []dialect.Proof {
+	return []dialect.Proof{{Header: headerAuthorization, Check: checkSignature}, {Header: headerToken, Check: checkToken}}
 }
 
-// OwnIn is Own for longer bodies and with errors in another dialect's words.
-func (d *Dialect) OwnIn(
-	name string, op policy.Operation, body int64, fields []dialect.Field, do func(context.Context, *dialect.Exchange) error,
-	fail func(http.ResponseWriter, *dialect.Exchange, error),
-) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		x := dialect.Begin()
-		defer x.End()
-		err := d.operate(name, op, r, x, func(ctx context.Context, call *kms.Call, _ *policy.Operation) error {
-			err := d.authenticate(ctx, call, body, r, x)
-			if err == nil {
-				err = decodeError(x.Decode(r, body))
-			}
-			if err == nil {
-				err = fieldError(x.ReadFields(fields, r, nil))
-			}
-			if err == nil {
-				err = do(ctx, x)
-			}
-			return misread(x, err)
-		})
-		if err != nil {
-			fail(w, x, err)
-			return
-		}
-		if x.Stream != nil {
-			x.SendStream(w, r)
-			return
-		}
-		x.Send(w, http.StatusOK)
-	})
+// Beside returns a server of operations beside the API's, whose records have another name: senders are authenticated as
+// here, and errors answered in the same words.
+func (d *Dialect) Beside(name string, routes []dialect.Route) *dialect.Server {
+	cfg := d.config
+	cfg.Name, cfg.Table = name, dialect.NewPathTable("", routes)
+	return dialect.NewServer(cfg)
 }
 
 // Look-ups are the two requests to the cloud's identity service with which a client finds out where it is, if nobody has
@@ -67,37 +34,29 @@ const (
 // regionName is the region that a client takes itself to be in.
 var regionName = &dialect.TextField{Name: "name", In: dialect.Query, Low: 1, High: 64, Code: codeParameter}
 
-// LookUps returns the handlers of the look-ups by their paths; the method is GET.
-func (d *Dialect) LookUps() map[string]http.Handler {
-	return map[string]http.Handler{
-		projectsPath: d.lookUp(opListProjects, dialect.Fields(regionName), func(x *dialect.Exchange) {
-			// The one project is in every region that is asked for: clients look for the one of their region's name.
-			region := x.Text(regionName)
-			if region == nil {
-				region = []byte(d.cfg.Region)
-			}
-			appendOnly(x, "projects", d.cfg.ProjectID, region)
-		}),
-		domainsPath: d.lookUp(opListDomains, nil, func(x *dialect.Exchange) {
-			appendOnly(x, "domains", d.cfg.DomainID, []byte(d.cfg.DomainID))
-		}),
+// listProjects answers with the one project, which is in every region that is asked for: clients look for the one of their
+// region's name.
+func (d *Dialect) listProjects(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
+	region := string(x.Text(regionName))
+	if region == "" {
+		region = d.cfg.Region
 	}
+	return d.lookUp(ctx, op, x, map[string][]place{"projects": {{d.cfg.ProjectID, region}}})
 }
 
-func (d *Dialect) lookUp(op policy.Operation, fields []dialect.Field, write func(*dialect.Exchange)) http.Handler {
-	return d.Own(Name, op, fields, func(ctx context.Context, x *dialect.Exchange) error {
-		if err := d.cfg.Core.Admit(ctx, op); err != nil {
-			return err
-		}
-		write(x)
-		return nil
-	})
+func (d *Dialect) listDomains(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
+	return d.lookUp(ctx, op, x, map[string][]place{"domains": {{d.cfg.DomainID, d.cfg.DomainID}}})
 }
 
-// appendOnly appends a list with one element.
-func appendOnly(x *dialect.Exchange, list, id string, name []byte) {
-	x.Out = append(append(append(x.Out, `{"`...), list...), `":[{"id":`...)
-	x.Out = dialect.AppendString(x.Out, id)
-	x.Out = dialect.AppendString(append(x.Out, `,"name":`...), name)
-	x.Out = append(x.Out, `}]}`...)
+// place is a project or a domain.
+type place struct {
+	ID   string `json:"id"`
+	Name string `json:"name"`
+}
+
+func (d *Dialect) lookUp(ctx context.Context, op policy.Operation, x *dialect.Exchange, places map[string][]place) error {
+	if err := d.cfg.Core.Admit(ctx, op); err != nil {
+		return err
+	}
+	return x.JSON(places)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"slices"
 	"strings"
@@ -191,7 +192,7 @@ func TestAliasListShapes(t *testing.T) {
 
 // panicking panics in the middle of an operation.
 type panicking struct {
-	dialect.Core
+	Core
 	value   any
 	refused []string
 }
@@ -214,9 +215,9 @@ func (p *panicking) Refuse(_ context.Context, op policy.Operation, err error) er
 func TestPanic(t *testing.T) {
 	for _, value := range []any{nil, "secret", fmt.Errorf("secret")} {
 		core := &panicking{value: value}
-		d := New(Config{Core: core, ProjectID: testProject, Timeout: time.Second, Principal: func(policy.Caller) policy.Principal {
+		d := New(Config{Core: core, ProjectID: testProject, Host: dialect.Host{Timeout: time.Second, Principal: func(policy.Caller) policy.Principal {
 			return policy.Principal{Name: "owner", Role: policy.Administrator}
-		}})
+		}}})
 		ctx := dialect.WithCaller(context.Background(), policy.Caller{Known: true})
 		r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://localhost"+address("gen-random"), strings.NewReader(`{"random_data_length":8}`))
 		if err != nil {
@@ -234,28 +235,27 @@ func TestPanic(t *testing.T) {
 	}
 }
 
-// TestTimeouts: what makes an RSA key may take KeyTimeout, the rest what the configuration says.
+// TestTimeouts: what makes an RSA key may take dialect.SlowTimeout, the rest what the configuration says.
 func TestTimeouts(t *testing.T) {
-	for _, configured := range []time.Duration{time.Second, 2 * KeyTimeout} {
-		d := New(Config{ProjectID: testProject, Timeout: configured})
+	for _, configured := range []time.Duration{time.Second, 2 * dialect.SlowTimeout} {
 		for _, rt := range routes {
-			r, err := http.NewRequestWithContext(t.Context(), rt.Method, "http://localhost", nil)
-			if err != nil {
-				t.Fatal(err)
+			want, left := configured, time.Duration(0)
+			if slices.Contains([]string{"create-key", "create-rsa-datakey-pair", "get-parameters-for-import"}, rt.Path) {
+				want = max(configured, dialect.SlowTimeout)
 			}
-			err = d.operate(rt.Path, rt.Operation, r, &dialect.Exchange{}, func(ctx context.Context, _ *kms.Call, _ *policy.Operation) error {
+			timed := dialect.Route{Path: "timed", Operation: rt.Operation, Handle: func(ctx context.Context, _ policy.Operation, _ *dialect.Exchange) error {
 				end, _ := ctx.Deadline()
-				want := configured
-				if slices.Contains([]string{"create-key", "create-rsa-datakey-pair", "get-parameters-for-import"}, rt.Path) {
-					want = max(configured, KeyTimeout)
-				}
-				if left := time.Until(end); left > want || left < want*9/10 {
-					t.Errorf("%s of %s has %s", rt.Path, configured, left)
-				}
+				left = time.Until(end)
 				return nil
-			})
-			if err != nil {
-				t.Errorf("%s: %v", rt.Path, err)
+			}}
+			d := New(Config{ProjectID: testProject, Host: dialect.Host{Timeout: configured, Principal: func(policy.Caller) policy.Principal {
+				return policy.Principal{Name: "owner", Role: policy.Administrator}
+			}}})
+			d.config.Table = dialect.NewPathTable(pathBase, dialect.Routes(timed))
+			ctx := dialect.WithCaller(t.Context(), policy.Caller{Known: true})
+			r := httptest.NewRequestWithContext(ctx, http.MethodPost, "http://localhost"+address("timed"), nil)
+			if dialect.NewServer(d.config).ServeHTTP(httptest.NewRecorder(), r); left > want || left < want*9/10 {
+				t.Errorf("%s of %s has %s", rt.Path, configured, left)
 			}
 		}
 	}

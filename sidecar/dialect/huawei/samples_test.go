@@ -23,8 +23,13 @@ import (
 // query is a request as tests send it.
 type query struct{ method, path, body string }
 
-// address is the whole path of an operation.
-func address(path string) string { return pathRoot + testProject + pathKMS + path }
+// address is the whole path of an operation. The look-ups have no project.
+func address(path string) string {
+	if strings.HasPrefix(path, "/v3/") {
+		return path
+	}
+	return pathRoot + testProject + "/kms/" + path
+}
 
 // request renders an operation's fields where they belong. Values are JSON, and "" leaves a field out. What the operation
 // does not know goes into the body.

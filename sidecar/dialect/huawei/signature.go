@@ -50,7 +50,7 @@ func scopedKey(s *signature, secret []byte) []byte {
 	first := append([]byte("SDK"), secret...)
 	defer clear(first)
 	parts := strings.Split(s.scope, "/")
-	return dialect.HMAC(first, []byte(parts[0]), []byte(parts[1]), []byte(parts[2]), []byte(parts[3]))
+	return dialect.HMAC(sha256.New, first, []byte(parts[0]), []byte(parts[1]), []byte(parts[2]), []byte(parts[3]))
 }
 
 // derivedKey is HKDF-SHA256 with the access key as its salt, in hexadecimal digits.
@@ -290,7 +290,7 @@ func (s *signature) verify(text, secret []byte) bool {
 		}
 		defer clear(key)
 	}
-	return dialect.SameHex(dialect.HMAC(key, text), s.hex)
+	return dialect.SameHex(dialect.HMAC(sha256.New, key, text), s.hex)
 }
 
 // What can be wrong with a signed request before anybody's secret is looked at. The cloud's gateway tells them apart in the
@@ -304,6 +304,6 @@ var (
 	errContent   = unsigned("X-Sdk-Content-Sha256 must be signed and be the hash of the body")
 )
 
-func unsigned(message string) *refusal {
-	return &refusal{answer{http.StatusUnauthorized, "APIGW.0301"}, kms.Errorf(kms.CodeUnauthenticated, "%s", message)}
+func unsigned(message string) error {
+	return &dialect.Refusal{Answer: unauthenticated, Core: kms.Errorf(kms.CodeUnauthenticated, "%s", message)}
 }

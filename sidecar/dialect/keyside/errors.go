@@ -1,7 +1,6 @@
 package keyside
 
 import (
-	"math"
 	"net/http"
 	"strconv"
 
@@ -23,11 +22,22 @@ func unknown(field, message string) error {
 	return kms.Invalid(field, kms.ReasonUnknown, "%s", message)
 }
 
-// fail writes an error.
-func fail(w http.ResponseWriter, x *dialect.Exchange, err error) {
-	x.Restart()
-	e := kms.AsError(err)
-	x.Out = append(append(x.Out, `{"error":{"code":"`...), e.Code...)
+// answerTo returns the status of an error; its code is the core's. A request without a route has the wrong method.
+func answerTo(rt *dialect.Route, _ *dialect.Exchange, e *kms.Error) dialect.Answer {
+	status, known := statuses[e.Code]
+	switch {
+	case known:
+	case rt == nil:
+		status = http.StatusMethodNotAllowed
+	default:
+		status = http.StatusBadRequest
+	}
+	return dialect.Answer{Status: status, Code: string(e.Code)}
+}
+
+// appendError appends an error.
+func appendError(x *dialect.Exchange, _ *dialect.Route, a dialect.Answer, e *kms.Error) {
+	x.Out = append(append(x.Out, `{"error":{"code":"`...), a.Code...)
 	x.Out = dialect.AppendString(append(x.Out, `","message":`...), e.Message)
 	if e.Field != "" {
 		x.Out = dialect.AppendString(append(x.Out, `,"field":`...), e.Field)
@@ -36,14 +46,7 @@ func fail(w http.ResponseWriter, x *dialect.Exchange, err error) {
 		x.Out = dialect.AppendString(append(x.Out, `,"reason":`...), string(e.Reason))
 	}
 	if e.RetryAfter > 0 {
-		seconds := strconv.Itoa(int(math.Ceil(e.RetryAfter.Seconds())))
-		w.Header().Set("Retry-After", seconds)
-		x.Out = append(append(x.Out, `,"retry_after":`...), seconds...)
+		x.Out = strconv.AppendInt(append(x.Out, `,"retry_after":`...), dialect.Seconds(e.RetryAfter), 10)
 	}
 	x.Out = append(x.Out, "}}"...)
-	status, known := statuses[e.Code]
-	if !known {
-		status = http.StatusBadRequest
-	}
-	x.Send(w, status)
 }

@@ -9,13 +9,22 @@ import (
 	"github.com/keyside/keyside/sidecar/audit"
 	"github.com/keyside/keyside/sidecar/client"
 	"github.com/keyside/keyside/sidecar/dialect"
-	"github.com/keyside/keyside/sidecar/dialect/huawei"
 	"github.com/keyside/keyside/sidecar/kms"
 )
 
 // Core is the canonical core as this dialect uses it.
 type Core interface {
-	dialect.Core
+	dialect.Gate
+	dialect.Keys
+	dialect.LifeCycle
+	dialect.Rotation
+	dialect.Crypto
+	dialect.DataKeys
+	dialect.Signatures
+	dialect.Tags
+	dialect.Aliases
+	dialect.Grants
+	dialect.Imports
 	AdmitAbout(ctx context.Context, op policy.Operation, target string) error
 	Readmit(ctx context.Context, op policy.Operation) error
 	CanI(ctx context.Context, in kms.CanIInput) (*kms.CanIOutput, error)
@@ -27,6 +36,8 @@ type Core interface {
 
 // Config is what the dialect needs. All fields are required.
 type Config struct {
+	dialect.Host
+	Proofs    []dialect.Proof // of senders
 	Core      Core
 	Users     *policy.Users
 	Audit     *audit.Log
@@ -37,28 +48,39 @@ type Config struct {
 
 // Dialect serves the API.
 type Dialect struct {
+	*dialect.Server
 	cfg       Config
-	verifying chan struct{} // holds one: a verification at a time
+	paths     map[string]bool // of the operations
+	verifying chan struct{}   // holds one: a verification at a time
 }
 
 // New returns the dialect.
-func New(cfg Config) *Dialect { return &Dialect{cfg: cfg, verifying: make(chan struct{}, 1)} }
-
-// Handlers registers the operations with a router. cloud authenticates.
-func (d *Dialect) Handlers(router *dialect.Router, cloud *huawei.Dialect) {
-	router.Handle(http.MethodGet, client.BasePath+"openapi.json", http.HandlerFunc(serveDocument))
-	for i := range table {
-		rt := dialect.Routes(table[i].route(d))[0]
-		router.Handle(http.MethodPost, client.BasePath+rt.Path, cloud.OwnIn(Name, rt.Operation, rt.Body, rt.Fields,
-			func(ctx context.Context, x *dialect.Exchange) error {
-				if rt.SocketOnly && !dialect.CallerFrom(ctx).Known {
-					return d.cfg.Core.Refuse(ctx, rt.Operation, kms.Errorf(kms.CodeDenied, "only on the Unix socket"))
-				}
-				err := rt.Handle(ctx, rt.Operation, x)
-				if err == nil && len(x.Out) == 0 && x.Stream == nil {
-					x.Out = append(x.Out, "{}"...)
-				}
-				return err
-			}, fail))
+func New(cfg Config) *Dialect {
+	d := &Dialect{cfg: cfg, paths: map[string]bool{}, verifying: make(chan struct{}, 1)}
+	routes := d.routes()
+	for i := range routes {
+		d.paths[client.BasePath+routes[i].Path] = true
 	}
+	d.Server = dialect.NewServer(dialect.Config{
+		Host: cfg.Host, Core: cfg.Core, Name: Name, Table: dialect.NewPathTable(client.BasePath, routes), Proofs: cfg.Proofs,
+		Errors: dialect.Errors{Of: answerTo, Write: appendError},
+	})
+	return d
+}
+
+// documentPath is the path of the API's description.
+const documentPath = client.BasePath + "openapi.json"
+
+// Matches implements dialect.Dialect: it claims the paths of its operations and of its document.
+func (d *Dialect) Matches(r *http.Request) bool {
+	return d.paths[r.URL.Path] || r.Method == http.MethodGet && r.URL.Path == documentPath
+}
+
+// ServeHTTP implements http.Handler.
+func (d *Dialect) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == documentPath {
+		serveDocument(w, r)
+		return
+	}
+	d.Server.ServeHTTP(w, r)
 }

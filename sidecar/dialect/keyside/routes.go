@@ -190,12 +190,14 @@ func (r *row) route(d *Dialect) dialect.Route {
 	return rt
 }
 
-// Served lists what the dialect serves, for documents and tests. Paths are below client.BasePath.
-func Served() []dialect.Served {
-	served := make([]dialect.Served, len(table))
+// routes returns every operation as the kernel serves it.
+func (d *Dialect) routes() []dialect.Route {
+	routes := make([]dialect.Route, len(table))
 	for i := range table {
-		rt := dialect.Routes(table[i].route(nil))[0]
-		served[i] = dialect.Served{Method: rt.Method, Path: rt.Path, Operation: rt.Operation}
+		routes[i] = table[i].route(d)
 	}
-	return served
+	return dialect.Routes(routes...)
 }
+
+// Served lists what the dialect serves, for documents and tests. Paths are below client.BasePath.
+func Served() []dialect.Served { return dialect.ServedBy(new(Dialect).routes()) }
