@@ -208,8 +208,8 @@ func TestCommands(t *testing.T) {
 	}
 }
 
-// makeTarget matches a target of make in inline code or at the begin of a line of a code block.
-var makeTarget = regexp.MustCompile("(?m)(?:`|^ *)make ([a-z-]+)")
+// makeTarget matches a target of make, in inline code or alone in the line of a code block.
+var makeTarget = regexp.MustCompile("(?m)`make ([a-z-]+)|^ *make ([a-z-]+)$")
 
 // TestMakeTargets checks that the targets of make in the pages exist.
 func TestMakeTargets(t *testing.T) {
@@ -219,8 +219,8 @@ func TestMakeTargets(t *testing.T) {
 	}
 	for path, text := range pages(t) {
 		for _, m := range makeTarget.FindAllStringSubmatch(text, -1) {
-			if !strings.Contains(string(makefile), "\n"+m[1]+":") {
-				t.Errorf("%s: make has no target %s", path, m[1])
+			if target := m[1] + m[2]; !strings.Contains(string(makefile), "\n"+target+":") {
+				t.Errorf("%s: make has no target %s", path, target)
 			}
 		}
 	}
