@@ -47,12 +47,12 @@ const pairsAtOnce = 1
 // process, as its private half is handed out anyway.
 func (s *Service) GenerateDataKeyPair(ctx context.Context, in DataKeyPairInput) (*DataKeyPairOutput, error) {
 	op := policy.OpCreateECKeyPair
-	if moduli[in.Spec] != 0 {
+	if in.Spec.row().family == RSA {
 		op = policy.OpCreateRSAKeyPair
 	}
 	return run(ctx, s, op, func(ctx context.Context, r *request) (*DataKeyPairOutput, error) {
 		r.keyID = &in.KeyID
-		if moduli[in.Spec] == 0 && curves[in.Spec] == nil { // Go makes no others
+		if !in.Spec.row().pairs() {
 			return nil, Invalid("key_spec", ReasonUnknown, "there are no key pairs of this spec")
 		}
 		under := EncryptInput{KeyID: in.KeyID, Context: in.Context, AAD: in.AAD}
@@ -90,7 +90,7 @@ type pair struct {
 // make returns a new pair, PKIX and PKCS #8. It returns when the context ends, although Go cannot be kept from going on with
 // an RSA key, which holds its place until then.
 func (m pairMaker) make(ctx context.Context, spec KeySpec) (public, private []byte, err error) {
-	if moduli[spec] == 0 {
+	if spec.row().family != RSA {
 		p := newPair(spec)
 		return p.public, p.private, p.err
 	}
@@ -119,10 +119,10 @@ func (m pairMaker) make(ctx context.Context, spec KeySpec) (public, private []by
 func newPair(spec KeySpec) pair {
 	var key crypto.Signer
 	var err error
-	if bits := moduli[spec]; bits != 0 {
-		key, err = rsa.GenerateKey(rand.Reader, bits)
+	if row := spec.row(); row.family == RSA {
+		key, err = rsa.GenerateKey(rand.Reader, row.bits)
 	} else {
-		key, err = ecdsa.GenerateKey(curves[spec], rand.Reader)
+		key, err = ecdsa.GenerateKey(row.curve, rand.Reader)
 	}
 	if err != nil {
 		return pair{err: fmt.Errorf("make a %s pair: %w", spec, err)}

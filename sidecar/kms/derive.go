@@ -17,9 +17,6 @@ type DeriveInput struct {
 	PublicKey []byte
 }
 
-// fieldSizes are the lengths of a coordinate, bytes.
-var fieldSizes = map[KeySpec]int{ECP256: 32, ECP384: 48, ECP521: 66, Secp256k1: 32}
-
 // secret is an answer that is cleared where it must not go out.
 type secret []byte
 
@@ -42,7 +39,7 @@ func (s *Service) DeriveSharedSecret(ctx context.Context, in DeriveInput) ([]byt
 		if err != nil {
 			return nil, err
 		}
-		if len(shared) != fieldSizes[key.Spec] || allZero(shared) {
+		if len(shared) != key.Spec.row().size() || allZero(shared) {
 			clear(shared)
 			return nil, hostile("shared secret of %d bytes, or of zeros", len(shared))
 		}

@@ -99,15 +99,15 @@ func (s *Service) draft(r *request, in CreateKeyInput) (*Key, error) {
 
 // checkSpec checks that keys of the spec and the usage can be made here and returns the usage, by default the spec's own.
 func (s *Service) checkSpec(spec KeySpec, usage KeyUsage) (KeyUsage, error) {
-	possible, known := usages[spec]
+	row := spec.row()
 	switch {
-	case !known:
+	case row.family == 0:
 		return "", Invalid("key_spec", ReasonUnknown, "unknown key spec")
-	case len(possible) == 0:
+	case len(row.uses) == 0:
 		return "", Errorf(CodeUnsupported, "key spec %s is not supported", spec).In("key_spec")
 	case usage == "":
-		usage = possible[0].usage
-	case kindOf(spec, usage) == 0:
+		usage = row.uses[0].usage
+	case row.kind(usage) == 0:
 		return "", Invalid("key_usage", ReasonConflict, "key usage does not go with key spec %s", spec)
 	}
 	if ok, missing := s.hsm.Supports(spec, usage); !ok {
@@ -144,7 +144,7 @@ func checkSealed(spec KeySpec, k *SealedKey) error {
 	default:
 		return hostile("protection %q", k.Protection)
 	}
-	if algorithms[spec] == nil {
+	if !spec.row().asymmetric() {
 		if len(k.PublicKey) != 0 {
 			return hostile("public key for a %s key", spec)
 		}

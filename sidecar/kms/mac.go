@@ -16,9 +16,6 @@ type MACInput struct {
 	Message   []byte
 }
 
-// macSizes are the lengths of the MACs, bytes.
-var macSizes = map[MACAlgorithm]int{HMACSHA256: 32, HMACSHA384: 48, HMACSHA512: 64}
-
 // GenerateMAC returns the HMAC of a message.
 func (s *Service) GenerateMAC(ctx context.Context, in MACInput) ([]byte, error) {
 	return run(ctx, s, policy.OpGenerateMAC, func(ctx context.Context, r *request) ([]byte, error) {
@@ -48,14 +45,14 @@ func (s *Service) mac(ctx context.Context, r *request, in MACInput) ([]byte, err
 	if err != nil {
 		return nil, err
 	}
-	if macs[key.Spec] != in.Algorithm {
+	if key.Spec.row().mac != in.Algorithm {
 		return nil, errAlgorithm.In("mac_algorithm")
 	}
 	mac, err := s.hsm.MAC(ctx, key.Ref(r.version), in.Algorithm, in.Message)
 	if err != nil {
 		return nil, err
 	}
-	if len(mac) != macSizes[in.Algorithm] || allZero(mac) {
+	if len(mac) != key.Spec.row().size() || allZero(mac) {
 		return nil, hostile("mac of %d bytes, or of zeros", len(mac))
 	}
 	return mac, nil

@@ -120,7 +120,7 @@ func (s *Service) checkWrap(alg WrappingAlgorithm, spec KeySpec) error {
 		return Invalid("wrapping_algorithm", ReasonUnknown, "unknown wrapping algorithm")
 	case !slices.Contains(can.Algorithms, alg):
 		return Errorf(CodeUnsupported, "this HSM cannot import with %s", alg).In("wrapping_algorithm")
-	case moduli[spec] == 0:
+	case spec.row().family != RSA:
 		return Invalid("wrapping_key_spec", ReasonUnknown, "wrapping keys are RSA keys")
 	case !slices.Contains(can.Specs, spec):
 		return Errorf(CodeUnsupported, "this HSM has no %s wrapping keys", spec).In("wrapping_key_spec")
@@ -151,8 +151,8 @@ func (s *Service) ImportKeyMaterial(ctx context.Context, in ImportInput) (*Key, 
 
 // checkWrapped checks what of the material's form can be told without opening it.
 func checkWrapped(spec KeySpec, token *importToken, in ImportInput) error {
-	modulus, whole := moduli[token.pair.Spec]/8, wraps[token.algorithm].whole
-	asymmetric := algorithms[spec] != nil
+	modulus, whole := token.pair.Spec.row().size(), wraps[token.algorithm].whole
+	asymmetric := spec.row().asymmetric()
 	switch n := len(in.PrivateKey); {
 	case n > 0 && (whole || !asymmetric):
 		return Invalid("private_key", ReasonConflict, "encrypted private key is for asymmetric keys, without RSA_AES_KEY_WRAP")

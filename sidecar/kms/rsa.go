@@ -22,7 +22,7 @@ func (a EncryptionAlgorithm) symmetric() bool { return a == "" || a == Symmetric
 // mostRSA is how many bytes a block under an RSA key can hold: two hashes and two bytes less than the modulus (RFC 8017,
 // 7.1.1).
 func mostRSA(spec KeySpec, alg EncryptionAlgorithm) int {
-	return moduli[spec]/8 - 2*oaepHashes[alg].Size() - 2
+	return spec.row().size() - 2*oaepHashes[alg].Size() - 2
 }
 
 // encryptRSA encrypts with the public half of a key.
@@ -100,7 +100,7 @@ func (s *Service) locateBlock(ctx context.Context, r *request, in DecryptInput) 
 	if err := checkEncryption(key.Spec, in.Algorithm, in.Context, in.AAD); err != nil {
 		return nil, err
 	}
-	if len(in.Ciphertext) != moduli[key.Spec]/8 {
+	if len(in.Ciphertext) != key.Spec.row().size() {
 		return nil, invalidCiphertext()
 	}
 	return &locked{key: key, version: r.version, algorithm: in.Algorithm, body: in.Ciphertext}, nil
@@ -116,7 +116,7 @@ func (s *Service) mispaired(ctx context.Context, r *request, in DecryptInput, er
 	switch {
 	case e != nil && AsError(e).Code == CodeDenied:
 		return e
-	case e == nil && kindOf(key.Spec, key.Usage) == decryptingKey:
+	case e == nil && key.Spec.row().kind(key.Usage) == decryptingKey:
 		return checkEncryption(key.Spec, in.Algorithm, nil, nil)
 	}
 	return err

@@ -177,53 +177,6 @@ const (
 	macKey
 )
 
-// usages says which usages a spec can have and what kind of key each makes. The first one is the default. A spec that is
-// known and has none cannot be made: SM2 and SM4 wait for a library.
-var usages = map[KeySpec][]struct {
-	usage KeyUsage
-	kind  kind
-}{
-	AES128: {{EncryptDecrypt, symmetricKey}}, AES192: {{EncryptDecrypt, symmetricKey}},
-	AES256:  {{EncryptDecrypt, symmetricKey}},
-	RSA2048: {{SignVerify, signingKey}, {EncryptDecrypt, decryptingKey}},
-	RSA3072: {{SignVerify, signingKey}, {EncryptDecrypt, decryptingKey}},
-	RSA4096: {{SignVerify, signingKey}, {EncryptDecrypt, decryptingKey}},
-	ECP256:  {{SignVerify, ellipticKey}, {KeyAgreement, agreementKey}},
-	ECP384:  {{SignVerify, ellipticKey}, {KeyAgreement, agreementKey}},
-	ECP521:  {{SignVerify, ellipticKey}, {KeyAgreement, agreementKey}},
-	HMAC256: {{GenerateVerifyMAC, macKey}}, HMAC384: {{GenerateVerifyMAC, macKey}}, HMAC512: {{GenerateVerifyMAC, macKey}},
-	Secp256k1: {{SignVerify, ellipticKey}, {KeyAgreement, agreementKey}},
-	SM2:       nil, SM4: nil,
-}
-
-var (
-	rsaAlgorithms = []SigningAlgorithm{
-		RSAPSSSHA256, RSAPSSSHA384, RSAPSSSHA512, RSAPKCS1SHA256, RSAPKCS1SHA384, RSAPKCS1SHA512,
-	}
-	ecAlgorithms = []SigningAlgorithm{ECDSASHA256, ECDSASHA384, ECDSASHA512}
-)
-
-// algorithms says how a spec can sign. ECDSA takes any of the hashes on any curve: a digest longer than the curve's
-// order is truncated (FIPS 186-5, 6.4.1).
-var algorithms = map[KeySpec][]SigningAlgorithm{
-	RSA2048: rsaAlgorithms, RSA3072: rsaAlgorithms, RSA4096: rsaAlgorithms,
-	ECP256: ecAlgorithms, ECP384: ecAlgorithms, ECP521: ecAlgorithms, Secp256k1: ecAlgorithms,
-}
-
-var (
-	symmetricOnly = []EncryptionAlgorithm{SymmetricDefault}
-	rsaOnly       = []EncryptionAlgorithm{RSAOAEPSHA256, RSAOAEPSHA1}
-)
-
-// encryptions says how a spec can encrypt; the zero algorithm stands for SymmetricDefault.
-var encryptions = map[KeySpec][]EncryptionAlgorithm{
-	AES128: symmetricOnly, AES192: symmetricOnly, AES256: symmetricOnly,
-	RSA2048: rsaOnly, RSA3072: rsaOnly, RSA4096: rsaOnly,
-}
-
-// macs says how a spec makes MACs.
-var macs = map[KeySpec]MACAlgorithm{HMAC256: HMACSHA256, HMAC384: HMACSHA384, HMAC512: HMACSHA512}
-
 // checkKey checks that the key's state lets it take part in an operation, and that a default key is not changed.
 func checkKey(op policy.Operation, key *Key) error {
 	if key.IsDefault() && op.Changes() {
@@ -257,7 +210,7 @@ func checkState(op policy.Operation, state KeyState) error {
 }
 
 func checkKind(op policy.Operation, spec KeySpec, usage KeyUsage) error {
-	refusal, ok := operations[op].kinds[kindOf(spec, usage)]
+	refusal, ok := operations[op].kinds[spec.row().kind(usage)]
 	switch {
 	case !ok:
 		return noRule("usage", string(op), string(spec)+" "+string(usage))
@@ -272,29 +225,17 @@ func noRule(table, op, entry string) error {
 	return Errorf(CodeInternal, "internal error").Because(Errorf(CodeInternal, "no %s rule for %s with %s", table, op, entry))
 }
 
-// kindOf returns the kind of key that spec and usage make, or 0.
-func kindOf(spec KeySpec, usage KeyUsage) kind {
-	for _, u := range usages[spec] {
-		if u.usage == usage {
-			return u.kind
-		}
-	}
-	return 0
-}
-
 func checkAlgorithm(spec KeySpec, alg SigningAlgorithm) error {
-	for _, a := range algorithms[spec] {
-		if a == alg {
-			return nil
-		}
+	if !slices.Contains(spec.row().signing, alg) {
+		return errAlgorithm.In("signing_algorithm")
 	}
-	return errAlgorithm.In("signing_algorithm")
+	return nil
 }
 
 // checkEncryption checks that a spec encrypts so, and that what is to be bound to the ciphertext can be: RSA binds nothing.
 func checkEncryption(spec KeySpec, alg EncryptionAlgorithm, context map[string]string, aad []byte) error {
 	switch {
-	case !slices.Contains(encryptions[spec], cmp.Or(alg, SymmetricDefault)):
+	case !slices.Contains(spec.row().encryption, cmp.Or(alg, SymmetricDefault)):
 		return errAlgorithm.In("encryption_algorithm")
 	case alg.rsa() && len(context) > 0:
 		return Invalid("context", ReasonConflict, "an RSA ciphertext cannot be bound to an encryption context")

@@ -42,25 +42,32 @@ func TestTablesAreTotal(t *testing.T) {
 		}
 	}
 	for _, spec := range allSpecs {
-		if _, ok := usages[spec]; !ok {
-			t.Errorf("usages has no entry for %s", spec)
+		row := spec.row()
+		if row.name != spec {
+			t.Errorf("%s has no row", spec)
 		}
-		for _, u := range usages[spec] {
-			if (u.kind == signingKey || u.kind == ellipticKey) && len(algorithms[spec]) == 0 {
+		for _, u := range row.uses {
+			if (u.kind == signingKey || u.kind == ellipticKey) && len(row.signing) == 0 {
 				t.Errorf("%s signs, but has no algorithms", spec)
 			}
-			asymmetric := u.kind != symmetricKey && u.kind != macKey
-			if asymmetric != (moduli[spec] != 0 || fieldSizes[spec] != 0) {
-				t.Errorf("%s for %s: asymmetric is %t, having a public key form is not", spec, u.usage, asymmetric)
+			if (u.kind == symmetricKey || u.kind == decryptingKey) && len(row.encryption) == 0 {
+				t.Errorf("%s encrypts, but has no algorithms", spec)
+			}
+			if (u.kind == macKey) != (row.mac != "") {
+				t.Errorf("%s for %s has the MAC algorithm %q", spec, u.usage, row.mac)
+			}
+			if asymmetric := u.kind != symmetricKey && u.kind != macKey; asymmetric != row.asymmetric() || row.bits == 0 {
+				t.Errorf("%s for %s: asymmetric is %t, having a public key form is not, or it has no bits", spec, u.usage, asymmetric)
 			}
 		}
-	}
-	for spec, algs := range algorithms {
-		for _, alg := range algs {
+		for _, alg := range row.signing {
 			if schemes[alg].hash == 0 {
 				t.Errorf("%s of %s has no scheme", alg, spec)
 			}
 		}
+	}
+	if len(specs) != len(allSpecs) {
+		t.Errorf("%d specs have a row, %d are declared", len(specs), len(allSpecs))
 	}
 }
 

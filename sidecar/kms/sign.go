@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto"
 	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rsa"
 	_ "crypto/sha256" // the hashes of SigningAlgorithm
 	_ "crypto/sha512"
@@ -157,11 +156,6 @@ func verify(
 	return false, errors.New("stored public key has an unknown type")
 }
 
-var (
-	moduli = map[KeySpec]int{RSA2048: 2048, RSA3072: 3072, RSA4096: 4096}
-	curves = map[KeySpec]elliptic.Curve{ECP256: elliptic.P256(), ECP384: elliptic.P384(), ECP521: elliptic.P521()}
-)
-
 // parsePublicKey reads a SubjectPublicKeyInfo and checks that it is one of the spec.
 func parsePublicKey(spec KeySpec, der []byte) (crypto.PublicKey, error) {
 	parse := x509.ParsePKIXPublicKey
@@ -172,13 +166,14 @@ func parsePublicKey(spec KeySpec, der []byte) (crypto.PublicKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("public key of a %s key: %w", spec, err)
 	}
+	row := spec.row()
 	switch p := public.(type) {
 	case *rsa.PublicKey:
-		if bits := moduli[spec]; bits != 0 && p.N.BitLen() == bits && p.N.Bit(0) == 1 && p.E >= 1<<16+1 && p.E&1 == 1 {
+		if row.family == RSA && p.N.BitLen() == row.bits && p.N.Bit(0) == 1 && p.E >= 1<<16+1 && p.E&1 == 1 {
 			return p, nil
 		}
 	case *ecdsa.PublicKey:
-		if curve := curves[spec]; curve != nil && p.Curve == curve {
+		if row.curve != nil && p.Curve == row.curve {
 			return p, nil
 		}
 	case *secp256k1.PublicKey:

@@ -14,28 +14,6 @@ import (
 // KeyID names a key. Its text form is a lower-case UUID.
 type KeyID = uuid.UUID
 
-// KeySpec is what a key is made of.
-type KeySpec string
-
-// The key specs. SM2 and SM4 are known by name so that a dialect can refuse them as the cloud would.
-const (
-	AES128    KeySpec = "AES_128"
-	AES192    KeySpec = "AES_192"
-	AES256    KeySpec = "AES_256"
-	RSA2048   KeySpec = "RSA_2048"
-	RSA3072   KeySpec = "RSA_3072"
-	RSA4096   KeySpec = "RSA_4096"
-	ECP256    KeySpec = "EC_P256"
-	ECP384    KeySpec = "EC_P384"
-	ECP521    KeySpec = "EC_P521"
-	Secp256k1 KeySpec = "SECP256K1"
-	HMAC256   KeySpec = "HMAC_256"
-	HMAC384   KeySpec = "HMAC_384"
-	HMAC512   KeySpec = "HMAC_512"
-	SM2       KeySpec = "SM2"
-	SM4       KeySpec = "SM4"
-)
-
 // KeyUsage is what a key may be used for; fixed at creation.
 type KeyUsage string
 

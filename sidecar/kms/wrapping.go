@@ -23,9 +23,6 @@ const (
 	pairTimeout = 2 * time.Minute
 )
 
-// wrappingSpecs are the specs of wrapping keys, in the order in which they are made ahead.
-var wrappingSpecs = []KeySpec{RSA2048, RSA3072, RSA4096}
-
 // DefaultPool is how many wrapping keys of each spec are made ahead. Those that take long, which are all but RSA2048, are
 // made only while some key waits for its material.
 var DefaultPool = map[KeySpec]int{RSA2048: 4, RSA3072: 1, RSA4096: 2}
@@ -97,8 +94,9 @@ func (p *pool) put(pair *WrappingPair) {
 func (p *pool) lacking(can []KeySpec, waiting bool) (KeySpec, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, spec := range wrappingSpecs {
-		if len(p.ready[spec]) < p.want[spec] && slices.Contains(can, spec) && (waiting || spec == RSA2048) {
+	for i := range specs {
+		spec := specs[i].name
+		if specs[i].family == RSA && len(p.ready[spec]) < p.want[spec] && slices.Contains(can, spec) && (waiting || spec == RSA2048) {
 			return spec, true
 		}
 	}

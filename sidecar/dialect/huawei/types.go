@@ -54,25 +54,17 @@ const (
 
 // The enumerations. Most names are the core's own.
 var (
-	specNames = []string{
-		"AES_256", "SM4", "RSA_2048", "RSA_3072", "RSA_4096", "EC_P256", "EC_P384", "EC_P521", "SECP256K1", "SM2",
-		"HMAC_256", "HMAC_384", "HMAC_512", "AES_128", "AES_192",
-	}
+	specNames = kms.SpecNames(kms.AES, kms.SM, kms.RSA, kms.EC, kms.HMAC)
 	// importedSpecs are those that only keys of origin external have: this cloud makes no such keys, and people bring them.
 	importedSpecs        = map[kms.KeySpec]bool{kms.AES128: true, kms.AES192: true}
-	usageNames           = []string{"ENCRYPT_DECRYPT", "SIGN_VERIFY", "GENERATE_VERIFY_MAC", "KEY_AGREEMENT"}
+	usageNames           = kms.UsageNames()
 	dataKeySpecNames     = slices.Sorted(maps.Keys(dataKeySpecs))
-	rsaPairSpecs         = []string{"RSA_2048", "RSA_3072", "RSA_4096"}
+	rsaPairSpecs         = kms.SpecNames(kms.RSA)
 	ecPairSpecs          = slices.Sorted(maps.Keys(curves))
-	encryptionAlgorithms = []string{"SYMMETRIC_DEFAULT", "RSAES_OAEP_SHA_1", "RSAES_OAEP_SHA_256"}
-	signingAlgorithms    = []string{
-		"RSASSA_PSS_SHA_256", "RSASSA_PSS_SHA_384", "RSASSA_PSS_SHA_512", "RSASSA_PKCS1_V1_5_SHA_256",
-		"RSASSA_PKCS1_V1_5_SHA_384", "RSASSA_PKCS1_V1_5_SHA_512", "ECDSA_SHA_256", "ECDSA_SHA_384", "ECDSA_SHA_512",
-	}
-	macAlgorithms      = []string{"HMAC_SHA_256", "HMAC_SHA_384", "HMAC_SHA_512"}
-	wrappingAlgorithms = []string{
-		"RSAES_OAEP_SHA_256", "RSAES_OAEP_SHA_1", "RSAES_PKCS1_V1_5", "RSA_AES_KEY_WRAP_SHA_256", "RSA_AES_KEY_WRAP_SHA_1",
-	}
+	encryptionAlgorithms = kms.EncryptionNames()
+	signingAlgorithms    = kms.SigningNames()
+	macAlgorithms        = kms.MACNames()
+	wrappingAlgorithms   = kms.WrappingNames()
 )
 
 // appendKey appends a key as describe-key and list-keys show it: every value a string.
