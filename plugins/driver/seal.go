@@ -2,6 +2,7 @@ package driver
 
 import (
 	"bytes"
+	"crypto/subtle"
 	"encoding/binary"
 	"fmt"
 )
@@ -69,6 +70,32 @@ func (r *SealRecord) Authenticated() []byte {
 	return append(b, r.Wrapped...)
 }
 
+// Seal authenticates the record with mac, which returns the tenant's HMAC-SHA-256 over SealMACLabel and the given bytes, and
+// returns the stored form.
+func (r *SealRecord) Seal(mac func([]byte) ([]byte, error)) (sealed []byte, err error) {
+	if r.MAC, err = mac(r.Authenticated()); err != nil {
+		return nil, err
+	}
+	return r.Marshal()
+}
+
+// OpenSealRecord parses the stored form of a tenant's key id and checks its MAC. Every fault of the record is SealInvalid; an
+// error of mac is returned as it is.
+func OpenSealRecord(tenant string, id *KeyIdentity, sealed []byte, mac func([]byte) ([]byte, error)) (*SealRecord, error) {
+	r, err := ParseSealRecord(sealed)
+	if err != nil {
+		return nil, err
+	}
+	want, err := mac(r.Authenticated())
+	if err != nil {
+		return nil, err
+	}
+	if subtle.ConstantTimeCompare(r.MAC, want) != 1 {
+		return nil, Errorf(SealInvalid, "seal record is not authentic")
+	}
+	return r, r.Matches(tenant, id)
+}
+
 // Marshal returns the stored form. The MAC must be set.
 func (r *SealRecord) Marshal() ([]byte, error) {
 	if err := CheckIdentity(r.Key); err != nil {
@@ -113,9 +140,16 @@ func ParseSealRecord(b []byte) (*SealRecord, error) {
 
 // Matches reports, as SealInvalid, a record that is not the key the caller speaks of.
 func (r *SealRecord) Matches(tenant string, id *KeyIdentity) error {
-	k := r.Key
-	if r.Tenant != tenant || !bytes.Equal(k.GetKeyId(), id.GetKeyId()) || k.GetVersion() != id.GetVersion() ||
-		k.GetSpec() != id.GetSpec() || k.GetUsage() != id.GetUsage() {
+	if r.Tenant != tenant {
+		return Errorf(SealInvalid, "seal record is of another tenant")
+	}
+	return CheckSameKey(r.Key, id)
+}
+
+// CheckSameKey reports, as SealInvalid, that a sealed key has another identity than the caller says.
+func CheckSameKey(sealed, id *KeyIdentity) error {
+	if !bytes.Equal(sealed.GetKeyId(), id.GetKeyId()) || sealed.GetVersion() != id.GetVersion() ||
+		sealed.GetSpec() != id.GetSpec() || sealed.GetUsage() != id.GetUsage() {
 		return Errorf(SealInvalid, "seal record is of another key")
 	}
 	return nil
