@@ -15,10 +15,14 @@ func Keyed(a driver.Algorithm) bool {
 	return a == driver.RSAAESKeyWrapSHA1 || a == driver.RSAAESKeyWrapSHA256
 }
 
+// TemporarySizes are the lengths in bytes that the AES key in an RSA block can have, if material follows the block.
+var TemporarySizes = []int{16, 24, 32}
+
 // Parts splits an import into the RSA block, which is modulus bytes long, and the container that follows it under the AES
 // key in the block. Without a container the block holds the key itself: VNG Cloud calls plain OAEP of a symmetric key
 // RSA_AES_KEY_WRAP_SHA_1. The error is InvalidArgument for fields that contradict each other, and else Bad.
-func Parts(req *driver.ImportKeyRequest, modulus int) (block, container []byte, err error) {
+func Parts(req *driver.ImportKeyRequest) (block, container []byte, err error) {
+	modulus := driver.SpecOf(req.GetWrappingKey().GetSpec()).Size()
 	block, container = req.GetEncryptedMaterial(), req.GetEncryptedPrivateKey()
 	keyed, private := Keyed(req.GetAlgorithm()), !driver.SpecOf(req.GetKey().GetSpec()).Symmetric()
 	switch {

@@ -101,11 +101,7 @@ func BenchmarkImport(b *testing.B) {
 	b.Run("unwrap", func(b *testing.B) {
 		block := i.block(driver.OAEPSHA1, make([]byte, 32))
 		_, err := control(context.Background(), d, "bench-import", nil, func(s *session, k *tenantKeys) (handle, error) {
-			rec, err := openRecord("bench-import", i.sealed, i.wrapping)
-			if err != nil {
-				return 0, err
-			}
-			wrapping, err := d.unseal(s, k, rec, workUses(driver.Unwrap, privateKey), false)
+			wrapping, _, err := d.unsealWorking(s, k, "bench-import", i.wrapping, i.sealed)
 			if err != nil {
 				return 0, err
 			}

@@ -47,10 +47,12 @@ func (x *Direct) makeKeys() (err error) {
 	if err != nil {
 		return err
 	}
-	for k, into := range map[keyKind]*handle{
-		{driver.AES256, driver.EncryptDecrypt}: &x.aes, {driver.RSA2048, driver.SignVerify}: &x.rsa, {driver.ECP256, driver.SignVerify}: &x.ec,
-	} {
-		if *into, err = x.makeKey(kek, specOf(k.spec), k.usage); err != nil {
+	for _, k := range []struct {
+		into  *handle
+		spec  driver.KeySpec
+		usage driver.KeyUsage
+	}{{&x.aes, driver.AES256, driver.EncryptDecrypt}, {&x.rsa, driver.RSA2048, driver.SignVerify}, {&x.ec, driver.ECP256, driver.SignVerify}} {
+		if *k.into, err = x.makeKey(kek, specOf(k.spec), k.usage); err != nil {
 			return err
 		}
 	}

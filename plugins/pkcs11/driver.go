@@ -42,6 +42,7 @@ type Driver struct {
 	log      *slog.Logger
 	exit     func(code int)
 	pin      secret
+	checker  *driver.Checker
 
 	slot         uint
 	info         p11.TokenInfo
@@ -103,6 +104,7 @@ func openDriver(settings, credential []byte, log *slog.Logger, exit func(int)) (
 	}
 	d.watchdog = newWatchdog(s.Watchdog, &d.meter, d.hung)
 	d.makePools()
+	d.checker = driver.NewChecker(d.describe())
 	d.live = newLiveKeys(s.LiveKeys, d.loadKey, d.destroyKey)
 	go d.watchdog.run()
 	if err := d.start(); err != nil {
@@ -238,23 +240,20 @@ func (d *Driver) close() {
 	d.pin.wipe()
 }
 
-// Describe implements driver.Driver.
-func (d *Driver) Describe(context.Context) (*driver.Description, error) {
-	desc := &driver.Description{
-		Name: d.profile.Name, Version: d.lib.version, Vendor: d.info.ManufacturerID + " " + d.info.Model, Protection: d.profile.protection,
-		SealFormat: d.profile.Wrap.Format, MaxData: uint32(d.profile.Limits.Data), MaxDataKey: uint32(d.profile.Limits.DataKey),
-		MaxRandom: uint32(d.profile.Limits.Random), FastWorkers: uint32(d.settings.FastWorkers), SlowWorkers: uint32(d.settings.SlowWorkers),
-		SessionLimit: uint32(d.sessionLimit), OpenedInHsm: d.profile.Import.inHSM, ImportAlgorithms: d.profile.Import.all(),
+// describe returns what Describe answers, once the token is known.
+func (d *Driver) describe() *driver.Description {
+	p := d.profile
+	return &driver.Description{
+		Name: p.Name, Version: d.lib.version, Vendor: d.info.ManufacturerID + " " + d.info.Model, Protection: p.protection,
+		Keys: p.keys, WrappingSpecs: p.wrapping, SealFormat: p.Wrap.Format, MaxData: uint32(p.Limits.Data),
+		MaxDataKey: uint32(p.Limits.DataKey), MaxRandom: uint32(p.Limits.Random), FastWorkers: uint32(d.settings.FastWorkers),
+		SlowWorkers: uint32(d.settings.SlowWorkers), SessionLimit: uint32(d.sessionLimit), OpenedInHsm: p.Import.inHSM,
+		ImportAlgorithms: p.Import.all(),
 	}
-	for _, k := range d.profile.order {
-		if k.usage == driver.Unwrap {
-			desc.WrappingSpecs = append(desc.WrappingSpecs, k.spec)
-		} else {
-			desc.Keys = append(desc.Keys, &driver.Capability{Spec: k.spec, Usage: k.usage, Algorithms: d.profile.keys[k]})
-		}
-	}
-	return desc, nil
 }
+
+// Describe implements driver.Driver.
+func (d *Driver) Describe(context.Context) (*driver.Description, error) { return d.describe(), nil }
 
 // admit refuses work that cannot be done any more.
 func (d *Driver) admit(ctx context.Context) error {

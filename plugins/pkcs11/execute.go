@@ -11,15 +11,6 @@ import (
 	"github.com/keyside/keyside/plugins/driver"
 )
 
-// operation is one OpKind: the usage that its key must have (0: no key) and the class, where a usage has keys of two; what is
-// checked before anything is touched, and what is done.
-type operation struct {
-	usage driver.KeyUsage
-	class uint
-	check func(*Driver, *driver.Op) error
-	run   func(*job) (*driver.Result, error)
-}
-
 // job is one operation with all that it needs.
 type job struct {
 	d   *Driver
@@ -29,18 +20,18 @@ type job struct {
 	key *liveKey // nil for operations without a key
 }
 
-var operations = map[driver.OpKind]*operation{
-	driver.Encrypt:    {driver.EncryptDecrypt, secretKey, checkData, (*job).encrypt},
-	driver.Decrypt:    {driver.EncryptDecrypt, secretKey, checkCiphertext, (*job).decrypt},
-	driver.DataKey:    {driver.EncryptDecrypt, secretKey, checkDataKey, (*job).dataKey},
-	driver.DecryptRSA: {driver.EncryptDecrypt, privateKey, checkBlock, (*job).decryptRSA},
-	driver.Sign:       {driver.SignVerify, 0, checkDigest, (*job).sign},
-	driver.MAC:        {driver.GenerateVerifyMAC, 0, checkData, (*job).mac},
-	driver.VerifyMAC:  {driver.GenerateVerifyMAC, 0, checkData, (*job).verifyMAC},
-	driver.Derive:     {driver.KeyAgreement, 0, checkData, (*job).derive},
-	driver.Random:     {0, 0, checkRandom, (*job).random},
-	driver.TenantMAC:  {0, 0, checkData, (*job).tenantMAC},
-	driver.AuditSign:  {0, 0, checkAuditDigest, (*job).auditSign},
+var operations = map[driver.OpKind]func(*job) (*driver.Result, error){
+	driver.Encrypt:    (*job).encrypt,
+	driver.Decrypt:    (*job).decrypt,
+	driver.DataKey:    (*job).dataKey,
+	driver.DecryptRSA: (*job).decryptRSA,
+	driver.Sign:       (*job).sign,
+	driver.MAC:        (*job).mac,
+	driver.VerifyMAC:  (*job).verifyMAC,
+	driver.Derive:     (*job).derive,
+	driver.Random:     (*job).random,
+	driver.TenantMAC:  (*job).tenantMAC,
+	driver.AuditSign:  (*job).auditSign,
 }
 
 // Execute implements driver.Driver.
@@ -48,19 +39,12 @@ func (d *Driver) Execute(ctx context.Context, tenant string, op *driver.Op) (*dr
 	if err := d.admit(ctx); err != nil {
 		return nil, err
 	}
-	o := operations[op.GetKind()]
-	if o == nil {
-		return nil, driver.Errorf(driver.Unsupported, "operation %s", op.GetKind())
-	}
-	if err := d.checkOpKey(o, op); err != nil {
-		return nil, err
-	}
-	if err := o.check(d, op); err != nil {
+	if err := d.checker.Op(op); err != nil {
 		return nil, err
 	}
 	for rung := 0; ; rung++ {
 		f := failure{tenant: tenant, gen: d.generation.Load()}
-		res, err := d.once(ctx, o, op, &f)
+		res, err := d.once(ctx, op, &f)
 		if err == nil {
 			return res, nil
 		}
@@ -71,14 +55,14 @@ func (d *Driver) Execute(ctx context.Context, tenant string, op *driver.Op) (*dr
 }
 
 // once does an operation once, and leaves in f what it worked with.
-func (d *Driver) once(ctx context.Context, o *operation, op *driver.Op, f *failure) (*driver.Result, error) {
+func (d *Driver) once(ctx context.Context, op *driver.Op, f *failure) (*driver.Result, error) {
 	start := time.Since(epoch)
 	t, err := d.tenant(f.tenant)
 	if err != nil {
 		return nil, err
 	}
 	j := job{d: d, op: op, t: t}
-	if o.usage != 0 {
+	if op.GetKey() != nil {
 		if j.key, err = d.live.get(ctx, f.tenant, op.GetSealed(), op.GetKey()); err != nil {
 			return nil, err
 		}
@@ -96,97 +80,10 @@ func (d *Driver) once(ctx context.Context, o *operation, op *driver.Op, f *failu
 	timings := driver.TimingsFrom(ctx)
 	timings.Session = time.Since(epoch) - start
 	j.s.spent = 0
-	res, err := o.run(&j)
+	res, err := operations[op.GetKind()](&j)
 	timings.HSM = j.s.spent
 	return res, err
 }
-
-func (d *Driver) checkOpKey(o *operation, op *driver.Op) error {
-	if o.usage == 0 {
-		if op.GetKey() != nil || len(op.GetSealed()) > 0 {
-			return driver.Errorf(driver.InvalidArgument, "%s takes no key", op.GetKind())
-		}
-		return nil
-	}
-	if err := driver.CheckIdentity(op.GetKey()); err != nil {
-		return err
-	}
-	if op.GetKey().GetUsage() != o.usage {
-		return driver.Errorf(driver.InvalidArgument, "%s needs a key for %s", op.GetKind(), o.usage)
-	}
-	if o.class != 0 && specOf(op.GetKey().GetSpec()).class != o.class {
-		return driver.Errorf(driver.InvalidArgument, "%s is not for %s keys", op.GetKind(), op.GetKey().GetSpec())
-	}
-	alg := op.GetAlgorithm()
-	if alg == 0 && o.usage == driver.EncryptDecrypt && o.class == secretKey {
-		alg = driver.AESGCM // there is but one
-	}
-	if !slices.Contains(d.profile.keys[keyKind{op.GetKey().GetSpec(), o.usage}], alg) {
-		return driver.Errorf(driver.InvalidArgument, "algorithm %s is not for %s keys", alg, op.GetKey().GetSpec())
-	}
-	return nil
-}
-
-func (d *Driver) checkLengths(op *driver.Op, limit int) error {
-	if len(op.GetData()) > limit || len(op.GetAad()) > d.profile.Limits.Data {
-		return driver.Errorf(driver.InvalidArgument, "data longer than %d bytes", d.profile.Limits.Data)
-	}
-	return nil
-}
-
-func checkData(d *Driver, op *driver.Op) error { return d.checkLengths(op, d.profile.Limits.Data) }
-
-func checkCiphertext(d *Driver, op *driver.Op) error {
-	if err := d.checkLengths(op, d.profile.Limits.Data+driver.GCMTagSize); err != nil {
-		return err
-	}
-	if len(op.GetIv()) != driver.GCMIVSize || len(op.GetData()) < driver.GCMTagSize {
-		return driver.Errorf(driver.BadCiphertext, badCiphertext)
-	}
-	return nil
-}
-
-// checkBlock wants a block as long as the modulus. Another length is a fault like any other.
-func checkBlock(_ *Driver, op *driver.Op) error {
-	if len(op.GetData()) != specOf(op.GetKey().GetSpec()).Size() {
-		return errBadBlock
-	}
-	return nil
-}
-
-func checkDataKey(d *Driver, op *driver.Op) error {
-	if n := op.GetLength(); n == 0 || int(n) > d.profile.Limits.DataKey {
-		return driver.Errorf(driver.InvalidArgument, "a data key has 1 to %d bytes", d.profile.Limits.DataKey)
-	}
-	return checkData(d, op)
-}
-
-func checkRandom(d *Driver, op *driver.Op) error {
-	if n := op.GetLength(); n == 0 || int(n) > d.profile.Limits.Random {
-		return driver.Errorf(driver.InvalidArgument, "random data has 1 to %d bytes", d.profile.Limits.Random)
-	}
-	return nil
-}
-
-func checkDigest(_ *Driver, op *driver.Op) error {
-	if n := driver.HashOf(op.GetAlgorithm()).Size(); len(op.GetData()) != n {
-		return driver.Errorf(driver.InvalidArgument, "digest for %s has %d bytes", op.GetAlgorithm(), n)
-	}
-	return nil
-}
-
-func checkAuditDigest(_ *Driver, op *driver.Op) error {
-	if len(op.GetData()) != 32 {
-		return driver.Errorf(driver.InvalidArgument, "digest has 32 bytes")
-	}
-	return nil
-}
-
-const badCiphertext = "ciphertext does not decrypt"
-
-// errBadBlock is the one answer to every fault of an RSA block: what differs would let its sender decrypt other people's
-// messages (Bleichenbacher 1998, Manger 2001).
-var errBadBlock = &driver.Error{Code: driver.BadCiphertext, Message: badCiphertext}
 
 func (j *job) encrypt() (*driver.Result, error) {
 	iv, sealed, err := j.s.seal(j.key.handle, j.op.GetAad(), j.op.GetData(), 0)
@@ -216,7 +113,7 @@ func sealedResult(iv, sealed []byte, n int, plain []byte) (*driver.Result, error
 func (j *job) decrypt() (*driver.Result, error) {
 	plain, err := j.s.open(j.key.handle, j.op.GetIv(), j.op.GetAad(), j.op.GetData())
 	if err != nil {
-		return nil, j.d.blame(j.s, err, driver.BadCiphertext, badCiphertext)
+		return nil, j.d.blame(j.s, err, driver.BadCiphertextError())
 	}
 	if len(plain) != len(j.op.GetData())-driver.GCMTagSize {
 		return nil, driver.Errorf(driver.Device, "module made a plaintext of %d bytes from %d", len(plain), len(j.op.GetData()))
@@ -236,13 +133,13 @@ func (j *job) decryptRSA() (*driver.Result, error) {
 		plain, opened, err = j.s.openOAEP(driver.HashOf(algorithm), j.key.handle, block)
 	}
 	if err != nil {
-		if err = j.d.blame(j.s, err, driver.BadCiphertext, badCiphertext); driver.CodeOf(err) != driver.BadCiphertext {
+		if err = j.d.blame(j.s, err, driver.BadCiphertextError()); driver.CodeOf(err) != driver.BadCiphertext {
 			return nil, err
 		}
 		opened = false
 	}
 	if !opened {
-		return nil, errBadBlock
+		return nil, driver.BadCiphertextError()
 	}
 	if len(plain) > len(block)-2*driver.HashOf(algorithm).Size()-2 {
 		clear(plain)

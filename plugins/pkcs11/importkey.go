@@ -23,9 +23,6 @@ var errBadMaterial = material.Bad()
 // checkLabel is what a symmetric key authenticates to give its check value.
 const checkLabel = "keyside material check v1\x00"
 
-// temporarySizes are those of the AES key that an RSA block holds if the material follows it, bytes.
-var temporarySizes = []int{16, 24, 32}
-
 // importJob is one import on its way through the module.
 type importJob struct {
 	d                *Driver
@@ -41,23 +38,15 @@ type importJob struct {
 
 // ImportKey implements driver.Driver.
 func (d *Driver) ImportKey(ctx context.Context, req *driver.ImportKeyRequest) (*driver.SealedKey, error) {
-	spec, err := d.checkKey(req.GetKey())
-	if err != nil {
+	if err := d.checker.Import(req); err != nil {
 		return nil, err
 	}
-	wrapper, err := d.checkWrappingKey(req.GetWrappingKey())
+	block, container, err := material.Parts(req)
 	if err != nil {
 		return nil, err
 	}
 	inHSM := slices.Contains(d.profile.Import.inHSM, req.GetAlgorithm())
-	if !inHSM && !slices.Contains(d.profile.Import.inProcess, req.GetAlgorithm()) {
-		return nil, driver.Errorf(driver.Unsupported, "import algorithm %s", req.GetAlgorithm())
-	}
-	block, container, err := material.Parts(req, wrapper.Size())
-	if err != nil {
-		return nil, err
-	}
-	job := importJob{d: d, req: req, spec: spec, block: block, container: container, blockInHSM: inHSM,
+	job := importJob{d: d, req: req, spec: specOf(req.GetKey().GetSpec()), block: block, container: container, blockInHSM: inHSM,
 		keyInHSM: inHSM && !material.IsOpenSSL(container)}
 	return control(ctx, d, req.GetTenant(), nil, func(s *session, t *tenantKeys) (sealed *driver.SealedKey, err error) {
 		j := job
@@ -67,11 +56,7 @@ func (d *Driver) ImportKey(ctx context.Context, req *driver.ImportKeyRequest) (*
 				err = errors.Join(err, s.destroy(h))
 			}
 		}()
-		rec, err := openRecord(req.GetTenant(), req.GetSealedWrappingKey(), req.GetWrappingKey())
-		if err != nil {
-			return nil, err
-		}
-		wrapping, err := d.unseal(s, t, rec, workUses(driver.Unwrap, privateKey), false)
+		wrapping, _, err := d.unsealWorking(s, t, req.GetTenant(), req.GetWrappingKey(), req.GetSealedWrappingKey())
 		if err != nil {
 			return nil, err
 		}
@@ -121,7 +106,7 @@ func (j *importJob) open(wrapping handle) (handle, error) {
 	aes := specOf(driver.AES256)
 	may := aes.template(uses{unwrap: true}, false, inSession())
 	if j.keyInHSM || j.spec.class == secretKey {
-		key, err := j.openBlock(wrapping, aes, may, temporarySizes)
+		key, err := j.openBlock(wrapping, aes, may, material.TemporarySizes)
 		if err != nil {
 			return 0, err
 		}
@@ -175,7 +160,7 @@ func (j *importJob) readBlock(wrapping handle, sizes []int) (secret []byte, err 
 // openPrivateKey opens a private key in this process, since the module does not, and hands it to the module under the
 // temporary key. In between it is held to more than a module checks.
 func (j *importJob) openPrivateKey(wrapping handle, may, target []*p11.Attribute) (handle, error) {
-	temporary, err := j.readBlock(wrapping, temporarySizes)
+	temporary, err := j.readBlock(wrapping, material.TemporarySizes)
 	if err != nil {
 		return 0, err
 	}
@@ -300,7 +285,7 @@ func (j *importJob) fault(err error) error {
 		}
 		return errBadMaterial
 	}
-	if err := j.d.blame(j.s, err, driver.BadMaterial, errBadMaterial.Message); driver.CodeOf(err) != driver.BadMaterial {
+	if err := j.d.blame(j.s, err, material.Bad()); driver.CodeOf(err) != driver.BadMaterial {
 		return err
 	}
 	return errBadMaterial

@@ -3,7 +3,6 @@ package pkcs11
 import (
 	"bytes"
 	"context"
-	"crypto/subtle"
 	"errors"
 
 	p11 "github.com/miekg/pkcs11"
@@ -88,50 +87,24 @@ func control[T any](ctx context.Context, d *Driver, tenant string, places chan s
 	})
 }
 
-// checkKey refuses an identity that no working key of this driver can have.
-func (d *Driver) checkKey(id *driver.KeyIdentity) (keySpec, error) {
-	if err := driver.CheckIdentity(id); err != nil {
-		return keySpec{}, err
-	}
-	if _, made := d.profile.keys[keyKind{id.GetSpec(), id.GetUsage()}]; !made || id.GetUsage() == driver.Unwrap {
-		return keySpec{}, driver.Errorf(driver.Unsupported, "keys: %s for %s", id.GetSpec(), id.GetUsage())
-	}
-	return specOf(id.GetSpec()), nil
-}
-
-// checkWrappingKey does it for keys that open imports.
-func (d *Driver) checkWrappingKey(id *driver.KeyIdentity) (keySpec, error) {
-	if err := driver.CheckIdentity(id); err != nil {
-		return keySpec{}, err
-	}
-	if id.GetUsage() != driver.Unwrap {
-		return keySpec{}, driver.Errorf(driver.InvalidArgument, "a wrapping key has usage %s", driver.Unwrap)
-	}
-	if _, made := d.profile.keys[keyKind{id.GetSpec(), driver.Unwrap}]; !made {
-		return keySpec{}, driver.Errorf(driver.Unsupported, "wrapping_specs: %s", id.GetSpec())
-	}
-	return specOf(id.GetSpec()), nil
-}
-
 // MakeKey implements driver.Driver.
 func (d *Driver) MakeKey(ctx context.Context, req *driver.MakeKeyRequest) (*driver.SealedKey, error) {
-	spec, err := d.checkKey(req.GetKey())
-	if err != nil {
+	if err := d.checker.Key(req.GetKey()); err != nil {
 		return nil, err
 	}
-	return d.makeKey(ctx, req.GetTenant(), req.GetKey(), spec)
+	return d.makeKey(ctx, req.GetTenant(), req.GetKey())
 }
 
 // MakeWrappingKey implements driver.Driver.
 func (d *Driver) MakeWrappingKey(ctx context.Context, req *driver.MakeWrappingKeyRequest) (*driver.SealedKey, error) {
-	spec, err := d.checkWrappingKey(req.GetKey())
-	if err != nil {
+	if err := d.checker.WrappingKey(req.GetKey()); err != nil {
 		return nil, err
 	}
-	return d.makeKey(ctx, req.GetTenant(), req.GetKey(), spec)
+	return d.makeKey(ctx, req.GetTenant(), req.GetKey())
 }
 
-func (d *Driver) makeKey(ctx context.Context, tenant string, id *driver.KeyIdentity, spec keySpec) (*driver.SealedKey, error) {
+func (d *Driver) makeKey(ctx context.Context, tenant string, id *driver.KeyIdentity) (*driver.SealedKey, error) {
+	spec := specOf(id.GetSpec())
 	var places chan struct{}
 	if spec.rsa() {
 		places = d.making
@@ -176,14 +149,11 @@ func (d *Driver) seal(s *session, t *tenantKeys, h handle, tenant string, id *dr
 		return nil, err
 	}
 	rec := &driver.SealRecord{Format: driver.SealRFC5649, Protection: d.profile.protection, Root: root, Key: id, Tenant: tenant, Wrapped: wrapped}
-	if rec.MAC, err = tenantMAC(s, t, driver.SealMACLabel, rec.Authenticated()); err != nil {
-		return nil, err
-	}
-	sealed, err := rec.Marshal()
+	sealed, err := rec.Seal(t.sealMAC(s))
 	if err != nil {
 		return nil, err
 	}
-	opened, err := d.unseal(s, t, rec, workUses(id.GetUsage(), specOf(id.GetSpec()).class), false)
+	opened, _, err := d.unsealWorking(s, t, tenant, id, sealed)
 	if err != nil {
 		return nil, err
 	}
@@ -199,28 +169,35 @@ func tenantMAC(s *session, t *tenantKeys, label string, data []byte) ([]byte, er
 	return out, err
 }
 
-// unseal checks a record's MAC and only then unwraps the key, with the attributes that the record's identity asks for.
-func (d *Driver) unseal(s *session, t *tenantKeys, rec *driver.SealRecord, may uses, extractable bool) (handle, error) {
-	mac, err := tenantMAC(s, t, driver.SealMACLabel, rec.Authenticated())
+// sealMAC authenticates seal records on a session.
+func (t *tenantKeys) sealMAC(s *session) func([]byte) ([]byte, error) {
+	return func(record []byte) ([]byte, error) { return tenantMAC(s, t, driver.SealMACLabel, record) }
+}
+
+// unseal opens the record of a sealed key, checks that it is the key id of the tenant, and unwraps the key with these uses.
+func (d *Driver) unseal(s *session, t *tenantKeys, tenant string, id *driver.KeyIdentity, sealed []byte, may uses, extractable bool) (handle, *driver.SealRecord, error) {
+	rec, err := driver.OpenSealRecord(tenant, id, sealed, t.sealMAC(s))
 	if err != nil {
-		return 0, err
-	}
-	if subtle.ConstantTimeCompare(mac, rec.MAC) != 1 {
-		return 0, driver.Errorf(driver.SealInvalid, "seal record is not authentic")
+		return 0, nil, err
 	}
 	root, found := t.roots[rec.Root]
 	if !found {
-		return 0, driver.Errorf(driver.KeyUnavailable, "root %d of tenant %s is not on the token", rec.Root, rec.Tenant)
+		return 0, nil, driver.Errorf(driver.KeyUnavailable, "root %d of tenant %s is not on the token", rec.Root, tenant)
 	}
 	spec := specOf(rec.Key.GetSpec())
 	if rec.Format != driver.SealRFC5649 || spec.class == 0 {
-		return 0, driver.Errorf(driver.Unsupported, "sealed key of format %s and spec %s", rec.Format, rec.Key.GetSpec())
+		return 0, nil, driver.Errorf(driver.Unsupported, "sealed key of format %s and spec %s", rec.Format, rec.Key.GetSpec())
 	}
 	h, err := s.unwrap(mechanism{id: d.profile.Wrap.Mechanism}, root, rec.Wrapped, spec.template(may, extractable, d.sessionOnly(extractable)...))
 	if err != nil {
-		return 0, d.blame(s, err, driver.KeyUnavailable, "sealed key does not open under its root")
+		return 0, nil, d.blame(s, err, driver.Errorf(driver.KeyUnavailable, "sealed key does not open under its root"))
 	}
-	return h, nil
+	return h, rec, nil
+}
+
+// unsealWorking unseals a key for the uses of its usage, and nothing else.
+func (d *Driver) unsealWorking(s *session, t *tenantKeys, tenant string, id *driver.KeyIdentity, sealed []byte) (handle, *driver.SealRecord, error) {
+	return d.unseal(s, t, tenant, id, sealed, workUses(id.GetUsage(), specOf(id.GetSpec()).class), false)
 }
 
 // sessionOnly returns what a session object has beside its uses. One that works is made unchangeable where the module
@@ -232,21 +209,8 @@ func (d *Driver) sessionOnly(temporary bool) []*p11.Attribute {
 	return []*p11.Attribute{inSession(), p11.NewAttribute(p11.CKA_COPYABLE, false), p11.NewAttribute(p11.CKA_MODIFIABLE, false)}
 }
 
-// openRecord parses a sealed key and makes sure that it is the one the caller speaks of.
-func openRecord(tenant string, sealed []byte, id *driver.KeyIdentity) (*driver.SealRecord, error) {
-	rec, err := driver.ParseSealRecord(sealed)
-	if err != nil {
-		return nil, err
-	}
-	return rec, rec.Matches(tenant, id)
-}
-
 // loadKey unseals a key into the pinned session; it is liveKeys.load.
 func (d *Driver) loadKey(k *liveKey) error {
-	rec, err := openRecord(k.id.tenant, []byte(k.id.sealed), k.key)
-	if err != nil {
-		return err
-	}
 	d.pinned.Lock()
 	defer d.pinned.Unlock()
 	if d.pinned.session == nil {
@@ -256,9 +220,12 @@ func (d *Driver) loadKey(k *liveKey) error {
 	if err != nil {
 		return err
 	}
-	k.key, k.spec, k.gen = rec.Key, specOf(rec.Key.GetSpec()), d.generation.Load()
-	k.handle, err = d.unseal(d.pinned.session, t, rec, workUses(rec.Key.GetUsage(), k.spec.class), false)
-	return err
+	h, rec, err := d.unsealWorking(d.pinned.session, t, k.id.tenant, k.key, []byte(k.id.sealed))
+	if err != nil {
+		return err
+	}
+	k.key, k.spec, k.gen, k.handle = rec.Key, specOf(rec.Key.GetSpec()), d.generation.Load(), h
+	return nil
 }
 
 // destroyKey is liveKeys.destroy.
@@ -278,12 +245,8 @@ func (d *Driver) Reseal(ctx context.Context, req *driver.ResealRequest) (*driver
 		return nil, err
 	}
 	return control(ctx, d, req.GetTenant(), nil, func(s *session, t *tenantKeys) (sealed *driver.SealedKey, err error) {
-		rec, err := openRecord(req.GetTenant(), req.GetSealed(), req.GetKey())
-		if err != nil {
-			return nil, err
-		}
-		spec := specOf(rec.Key.GetSpec())
-		h, err := d.unseal(s, t, rec, uses{sign: spec.elliptic()}, true)
+		spec := specOf(req.GetKey().GetSpec())
+		h, rec, err := d.unseal(s, t, req.GetTenant(), req.GetKey(), req.GetSealed(), uses{sign: spec.elliptic()}, true)
 		if err != nil {
 			return nil, err
 		}

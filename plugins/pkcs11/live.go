@@ -77,16 +77,11 @@ func (l *liveKeys) get(ctx context.Context, tenant string, sealed []byte, id *dr
 			return nil, k.err
 		}
 	}
-	if !sameKey(k.key, id) {
+	if err := driver.CheckSameKey(k.key, id); err != nil {
 		l.put(k)
-		return nil, driver.Errorf(driver.SealInvalid, "seal record is of another key")
+		return nil, err
 	}
 	return k, nil
-}
-
-func sameKey(a, b *driver.KeyIdentity) bool {
-	return string(a.GetKeyId()) == string(b.GetKeyId()) && a.GetVersion() == b.GetVersion() && a.GetSpec() == b.GetSpec() &&
-		a.GetUsage() == b.GetUsage()
 }
 
 // add puts a new key into the map, loads it and lets the oldest go. It is called with the lock held and releases it.

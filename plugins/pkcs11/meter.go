@@ -42,78 +42,24 @@ func sizeClass(size int) int {
 	return min(max(bits.Len(uint(size))-7, 0)/3, sizeClasses-1) // up to 127, 1023, 8191 bytes, more
 }
 
-// histogram counts durations in four buckets per octave. Its quantiles are at most a quarter too high.
-type histogram struct {
-	buckets [160]atomic.Uint64 // up to 2^40 ns
-	errors  atomic.Uint64
-}
-
-func (h *histogram) add(d time.Duration, failed bool) {
-	h.buckets[bucketOf(d)].Add(1)
-	if failed {
-		h.errors.Add(1)
-	}
-}
-
-func bucketOf(d time.Duration) int {
-	n := uint64(max(d, 4))
-	octave := bits.Len64(n) - 1
-	return min(octave*4+int(n>>(octave-2)&3), len(histogram{}.buckets)-1)
-}
-
-// bucketTop is the upper bound of a bucket.
-func bucketTop(i int) time.Duration {
-	return time.Duration(uint64(4+i%4+1) << (i / 4) >> 2)
-}
-
-// snapshot is a histogram's counts at one moment; several add up.
-type snapshot struct {
-	buckets       [160]uint64
-	count, errors uint64
-}
-
-func (s *snapshot) add(h *histogram) {
-	for i := range h.buckets {
-		n := h.buckets[i].Load()
-		s.buckets[i] += n
-		s.count += n
-	}
-	s.errors += h.errors.Load()
-}
-
-// quantile returns the duration that q of the calls did not exceed, 0 without calls.
-func (s *snapshot) quantile(q float64) time.Duration {
-	rank, seen := uint64(q*float64(s.count)), uint64(0)
-	for i, n := range s.buckets {
-		if seen += n; seen > rank {
-			return bucketTop(i)
-		}
-	}
-	return 0
-}
-
 // meter holds the latencies of all C calls of a driver.
 type meter struct {
-	calls [kinds][sizeClasses]histogram
+	calls [kinds][sizeClasses]driver.Histogram
 }
 
 func (m *meter) latencies() []*driver.Latency {
 	var out []*driver.Latency
 	for k := range kinds {
-		var s snapshot
+		var counts driver.Counts
 		for c := range sizeClasses {
-			s.add(&m.calls[k][c])
+			counts.Add(&m.calls[k][c])
 		}
-		if s.count == 0 {
-			continue
+		if counts.Calls > 0 {
+			out = append(out, counts.Latency(kindNames[k]))
 		}
-		out = append(out, &driver.Latency{Op: kindNames[k], Count: s.count, Errors: s.errors,
-			P50Us: micros(s.quantile(0.5)), P99Us: micros(s.quantile(0.99))})
 	}
 	return out
 }
-
-func micros(d time.Duration) uint32 { return uint32(min(d.Microseconds(), 1<<32-1)) }
 
 // tracker is where one caller at a time records the C call that it is in. The watchdog reads it.
 type tracker struct {
@@ -134,6 +80,6 @@ func (t *tracker) end(err error) {
 	d := time.Since(epoch) - time.Duration(t.began.Load())
 	t.began.Store(0)
 	what := t.what.Load()
-	t.meter.calls[what/sizeClasses][what%sizeClasses].add(d, err != nil)
+	t.meter.calls[what/sizeClasses][what%sizeClasses].Add(d, err != nil)
 	t.spent += d
 }

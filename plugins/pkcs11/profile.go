@@ -42,14 +42,8 @@ type Profile struct {
 	} `yaml:"workers"`
 
 	protection driver.Protection
-	keys       map[keyKind][]driver.Algorithm // algorithms of each kind of key that can be made
-	order      []keyKind                      // the keys of keys, as Describe lists them
-}
-
-// keyKind is a key spec with a usage.
-type keyKind struct {
-	spec  driver.KeySpec
-	usage driver.KeyUsage
+	keys       []*driver.Capability
+	wrapping   []driver.KeySpec // specs of keys for Unwrap
 }
 
 // whereOpened says where the blocks of RSA algorithms are opened: inside the HSM, or by raw RSA in the HSM and decoding in
@@ -160,36 +154,42 @@ func (p *Profile) resolve() error {
 	return cmp.Or(p.resolveKeys(), p.checkBadData(), p.checkNumbers())
 }
 
-// resolveKeys turns the lists of specs into kinds with their algorithms.
+// resolveKeys turns the lists of specs into capabilities.
 func (p *Profile) resolveKeys() error {
 	if len(p.Keys) == 0 {
 		return errors.New("keys: required")
 	}
-	p.keys = map[keyKind][]driver.Algorithm{}
 	for _, usage := range slices.Sorted(maps.Keys(p.Keys)) {
-		for _, name := range p.Keys[usage] {
-			spec := driver.SpecNamed(name)
-			k := keyKind{spec.Value, driver.UsageNamed(usage)}
-			algorithms, known := spec.Algorithms(k.usage)
-			if !known {
-				return fmt.Errorf("keys.%s: there are no %s keys with this usage", usage, name)
-			}
-			if _, twice := p.keys[k]; twice {
+		for i, name := range p.Keys[usage] {
+			if slices.Contains(p.Keys[usage][:i], name) {
 				return fmt.Errorf("keys.%s: %s is listed twice", usage, name)
 			}
-			if spec.Family == driver.RSA && k.usage == driver.EncryptDecrypt {
-				algorithms = slices.DeleteFunc(slices.Clone(algorithms), func(a driver.Algorithm) bool { return !slices.Contains(p.Decrypt.all(), a) })
+			if err := p.addKey(driver.SpecNamed(name), driver.UsageNamed(usage)); err != nil {
+				return fmt.Errorf("keys.%s: %s %w", usage, name, err)
 			}
-			switch {
-			case k.usage == driver.Unwrap && len(p.Import.all()) == 0:
-				return fmt.Errorf("keys.%s: %s needs an algorithm of import", usage, name)
-			case k.usage != driver.Unwrap && len(algorithms) == 0:
-				return fmt.Errorf("keys.%s: %s needs an algorithm of decrypt", usage, name)
-			}
-			p.keys[k] = algorithms
-			p.order = append(p.order, k)
 		}
 	}
+	return nil
+}
+
+// addKey adds a kind of key with the algorithms that the module has for it.
+func (p *Profile) addKey(spec *driver.Spec, usage driver.KeyUsage) error {
+	algorithms, known := spec.Algorithms(usage)
+	switch {
+	case !known:
+		return errors.New("is not a key spec that has this usage")
+	case usage == driver.Unwrap && len(p.Import.all()) == 0:
+		return errors.New("needs an algorithm of import")
+	case usage == driver.Unwrap:
+		p.wrapping = append(p.wrapping, spec.Value)
+		return nil
+	case usage == driver.EncryptDecrypt && spec.Family == driver.RSA:
+		algorithms = slices.DeleteFunc(slices.Clone(algorithms), func(a driver.Algorithm) bool { return !slices.Contains(p.Decrypt.all(), a) })
+	}
+	if len(algorithms) == 0 {
+		return errors.New("needs an algorithm of decrypt")
+	}
+	p.keys = append(p.keys, &driver.Capability{Spec: spec.Value, Usage: usage, Algorithms: algorithms})
 	return nil
 }
 

@@ -151,7 +151,7 @@ func tryKey(s *session, key handle) error {
 
 // blame decides about an error that bad data may have caused: if the profile names it for the function and the canary
 // still sings on the same session, it is the data's fault. The caller may hold the pinned lock.
-func (d *Driver) blame(s *session, err error, code driver.Code, message string) error {
+func (d *Driver) blame(s *session, err error, answer *driver.Error) error {
 	var ce *callError
 	if !errors.As(err, &ce) || !d.profile.blames(ce) {
 		return err
@@ -162,7 +162,8 @@ func (d *Driver) blame(s *session, err error, code driver.Code, message string) 
 			return err
 		}
 	}
-	return &driver.Error{Code: code, CKR: ce.name(), Function: ce.function, Generation: d.generation.Load(), Message: message}
+	answer.CKR, answer.Function, answer.Generation = ce.name(), ce.function, d.generation.Load()
+	return answer
 }
 
 // giveUpLogin ends the process, unless it was the PIN that failed: the next process would try that once more. This one

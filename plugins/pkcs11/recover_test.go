@@ -246,7 +246,7 @@ func TestBlame(t *testing.T) {
 		{"C_Decrypt", p11.CKR_DEVICE_ERROR, false},
 		{"C_UnwrapKey", p11.CKR_WRAPPED_KEY_INVALID, true},
 	} {
-		err := d.blame(s, &callError{c.rv, c.function}, driver.BadCiphertext, badCiphertext)
+		err := d.blame(s, &callError{c.rv, c.function}, driver.BadCiphertextError())
 		if got := driver.CodeOf(err) == driver.BadCiphertext; got != c.data {
 			t.Errorf("%s from %s: blames the data: %t", (&callError{rv: c.rv}).name(), c.function, got)
 		}
@@ -255,7 +255,7 @@ func TestBlame(t *testing.T) {
 		return handle(d.pinned.canary.Swap(uint64(h)))
 	}
 	defer setCanary(setCanary(0))
-	err = d.blame(s, &callError{p11.CKR_GENERAL_ERROR, "C_Decrypt"}, driver.BadCiphertext, badCiphertext)
+	err = d.blame(s, &callError{p11.CKR_GENERAL_ERROR, "C_Decrypt"}, driver.BadCiphertextError())
 	if driver.CodeOf(err) == driver.BadCiphertext {
 		t.Error("with a dead canary, the data is still blamed")
 	}
@@ -371,9 +371,16 @@ func TestPINThatBecameWrongIsTriedOnce(t *testing.T) {
 	if d.failed.Load() || exit.Load() != 0 {
 		t.Error("the driver gave its process up")
 	}
-	if logins := d.meter.calls[callLogin][0].errors.Load(); logins != 1 {
+	if logins := wrongLogins(d); logins != 1 {
 		t.Errorf("%d wrong logins", logins)
 	}
+}
+
+// wrongLogins returns how many C_Login failed.
+func wrongLogins(d *Driver) uint64 {
+	var counts driver.Counts
+	counts.Add(&d.meter.calls[callLogin][0])
+	return counts.Errors
 }
 
 func TestNoLoginAfterTheDrain(t *testing.T) {
@@ -385,7 +392,7 @@ func TestNoLoginAfterTheDrain(t *testing.T) {
 	if exit.Load() != 0 || d.failed.Load() {
 		t.Error("the drained driver gave its process up")
 	}
-	if logins := d.meter.calls[callLogin][0].errors.Load(); logins != 0 {
+	if logins := wrongLogins(d); logins != 0 {
 		t.Errorf("%d logins without a pin", logins)
 	}
 }

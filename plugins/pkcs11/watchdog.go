@@ -3,6 +3,8 @@ package pkcs11
 import (
 	"sync"
 	"time"
+
+	"github.com/keyside/keyside/plugins/driver"
 )
 
 // watchdog finds C calls that do not return. Callers only write two words to their tracker; one goroutine looks at all
@@ -114,11 +116,11 @@ func (w *watchdog) limit(k kind, class int) time.Duration {
 	if k == callGenerate {
 		return w.settings.Generate
 	}
-	var s snapshot
-	s.add(&w.meter.calls[k][class])
-	if s.count < learnedFrom {
+	var counts driver.Counts
+	counts.Add(&w.meter.calls[k][class])
+	if counts.Calls < learnedFrom {
 		return w.settings.Ceiling
 	}
-	learned := time.Duration(w.settings.Factor) * s.quantile(0.99)
+	learned := time.Duration(w.settings.Factor) * counts.Quantile(0.99)
 	return min(max(learned, w.settings.Floor), w.settings.Ceiling)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
-	"slices"
 	"time"
 
 	"github.com/keyside/keyside/plugins/driver"
@@ -30,12 +29,11 @@ func (d *Driver) execute(ctx context.Context, tenantName string, op *driver.Op, 
 	if err != nil {
 		return nil, err
 	}
-	run, err := plan(op)
-	if err != nil {
+	if err := d.checker.Op(op); err != nil {
 		return nil, err
 	}
 	var key *workingKey
-	if run.usage != 0 {
+	if op.GetKey() != nil {
 		if key, err = d.working(t, op.GetKey(), op.GetSealed()); err != nil {
 			return nil, err
 		}
@@ -43,114 +41,22 @@ func (d *Driver) execute(ctx context.Context, tenantName string, op *driver.Op, 
 	timings, opened := driver.TimingsFrom(ctx), time.Now()
 	timings.Session = opened.Sub(start)
 	defer func() { timings.HSM = time.Since(opened) }()
-	return run.do(t, key, op)
+	return operations[op.GetKind()](t, key, op)
 }
 
-// operation is one kind: the usage its key must have (none: no key), and what it does once everything is checked.
-type operation struct {
-	usage driver.KeyUsage
-	check func(*driver.Op) error
-	do    func(*tenant, *workingKey, *driver.Op) (*driver.Result, error)
-}
-
-var operations = map[driver.OpKind]operation{
-	driver.Encrypt:    {driver.EncryptDecrypt, checkData, encrypt},
-	driver.Decrypt:    {driver.EncryptDecrypt, checkCiphertext, decrypt},
-	driver.DataKey:    {driver.EncryptDecrypt, checkDataKey, dataKey},
-	driver.DecryptRSA: {driver.EncryptDecrypt, checkData, decryptBlock},
-	driver.Sign:       {driver.SignVerify, checkDigest, sign},
-	driver.MAC:        {driver.GenerateVerifyMAC, checkData, mac},
-	driver.VerifyMAC:  {driver.GenerateVerifyMAC, checkData, verifyMAC},
-	driver.Derive:     {driver.KeyAgreement, checkData, derive},
-	driver.Random:     {0, checkRandom, random},
-	driver.TenantMAC:  {0, checkData, tenantMAC},
-	driver.AuditSign:  {0, checkAuditDigest, auditSign},
-}
-
-// plan finds the operation and checks everything about the request that needs no key.
-func plan(op *driver.Op) (operation, error) {
-	run, known := operations[op.GetKind()]
-	if !known {
-		return run, driver.Errorf(driver.Unsupported, "operation %s", op.GetKind())
-	}
-	if run.usage != 0 {
-		if err := checkKey(op, run.usage); err != nil {
-			return run, err
-		}
-	} else if op.GetKey() != nil || len(op.GetSealed()) > 0 {
-		return run, driver.Errorf(driver.InvalidArgument, "%s takes no key", op.GetKind())
-	}
-	return run, run.check(op)
-}
-
-func checkKey(op *driver.Op, usage driver.KeyUsage) error {
-	if err := driver.CheckIdentity(op.GetKey()); err != nil {
-		return err
-	}
-	if len(op.GetSealed()) == 0 {
-		return driver.Errorf(driver.InvalidArgument, "sealed key missing")
-	}
-	if op.GetKey().GetUsage() != usage {
-		return driver.Errorf(driver.InvalidArgument, "%s needs a key for %s", op.GetKind(), usage)
-	}
-	kind, err := kindOf(op.GetKey())
-	if err != nil {
-		return err
-	}
-	a := op.GetAlgorithm()
-	if usage == driver.EncryptDecrypt {
-		if opensBlocks := op.GetKind() == driver.DecryptRSA; opensBlocks != (driver.SpecOf(kind.GetSpec()).Family == driver.RSA) {
-			return driver.Errorf(driver.InvalidArgument, "%s is not for %s keys", op.GetKind(), kind.GetSpec())
-		} else if a == 0 && !opensBlocks {
-			return nil // there is only one
-		}
-	}
-	if !slices.Contains(kind.GetAlgorithms(), a) {
-		return driver.Errorf(driver.InvalidArgument, "algorithm %s is not for %s keys", a, kind.GetSpec())
-	}
-	return nil
-}
-
-func checkData(op *driver.Op) error {
-	if len(op.GetData()) > maxData || len(op.GetAad()) > maxData {
-		return driver.Errorf(driver.InvalidArgument, "data longer than %d bytes", maxData)
-	}
-	return nil
-}
-
-func checkCiphertext(op *driver.Op) error {
-	if len(op.GetData()) > maxData+driver.GCMTagSize || len(op.GetAad()) > maxData {
-		return driver.Errorf(driver.InvalidArgument, "data longer than %d bytes", maxData+driver.GCMTagSize)
-	}
-	return nil
-}
-
-func checkDataKey(op *driver.Op) error {
-	if op.GetLength() == 0 || op.GetLength() > maxDataKey {
-		return driver.Errorf(driver.InvalidArgument, "a data key has 1 to %d bytes", maxDataKey)
-	}
-	return checkData(op)
-}
-
-func checkRandom(op *driver.Op) error {
-	if op.GetLength() == 0 || op.GetLength() > maxRandom {
-		return driver.Errorf(driver.InvalidArgument, "random data has 1 to %d bytes", maxRandom)
-	}
-	return nil
-}
-
-func checkDigest(op *driver.Op) error {
-	if n := driver.HashOf(op.GetAlgorithm()).Size(); len(op.GetData()) != n {
-		return driver.Errorf(driver.InvalidArgument, "digest for %s has %d bytes", op.GetAlgorithm(), n)
-	}
-	return nil
-}
-
-func checkAuditDigest(op *driver.Op) error {
-	if len(op.GetData()) != 32 {
-		return driver.Errorf(driver.InvalidArgument, "digest has 32 bytes")
-	}
-	return nil
+// operations run what the checker has let through.
+var operations = map[driver.OpKind]func(*tenant, *workingKey, *driver.Op) (*driver.Result, error){
+	driver.Encrypt:    encrypt,
+	driver.Decrypt:    decrypt,
+	driver.DataKey:    dataKey,
+	driver.DecryptRSA: decryptBlock,
+	driver.Sign:       sign,
+	driver.MAC:        mac,
+	driver.VerifyMAC:  verifyMAC,
+	driver.Derive:     derive,
+	driver.Random:     random,
+	driver.TenantMAC:  tenantMAC,
+	driver.AuditSign:  auditSign,
 }
 
 func encrypt(_ *tenant, key *workingKey, op *driver.Op) (*driver.Result, error) {
@@ -159,15 +65,11 @@ func encrypt(_ *tenant, key *workingKey, op *driver.Op) (*driver.Result, error) 
 }
 
 func decrypt(_ *tenant, key *workingKey, op *driver.Op) (*driver.Result, error) {
-	bad := driver.BadCiphertext
-	if len(op.GetIv()) != driver.GCMIVSize || len(op.GetData()) < driver.GCMTagSize {
-		return nil, driver.Errorf(bad, "ciphertext does not decrypt")
-	}
 	whole := make([]byte, 0, driver.GCMIVSize+len(op.GetData()))
 	whole = append(append(whole, op.GetIv()...), op.GetData()...)
 	plain, err := key.gcm.Open(whole[:0], nil, whole, op.GetAad())
 	if err != nil {
-		return nil, driver.Errorf(bad, "ciphertext does not decrypt")
+		return nil, driver.BadCiphertextError()
 	}
 	return &driver.Result{Data: plain}, nil
 }
@@ -176,7 +78,7 @@ func decrypt(_ *tenant, key *workingKey, op *driver.Op) (*driver.Result, error) 
 func decryptBlock(_ *tenant, key *workingKey, op *driver.Op) (*driver.Result, error) {
 	plain, err := decryptOAEP(key.rsa, op.GetAlgorithm(), op.GetData())
 	if err != nil {
-		return nil, driver.Errorf(driver.BadCiphertext, "ciphertext does not decrypt")
+		return nil, driver.BadCiphertextError()
 	}
 	return &driver.Result{Data: plain}, nil
 }

@@ -16,7 +16,7 @@ import (
 // ImportKey implements driver.Driver.
 func (d *Driver) ImportKey(ctx context.Context, req *driver.ImportKeyRequest) (*driver.SealedKey, error) {
 	return guard(ctx, d, func() (*driver.SealedKey, error) {
-		if err := checkImport(req); err != nil {
+		if err := d.checker.Import(req); err != nil {
 			return nil, err
 		}
 		t, err := d.tenants.get(req.GetTenant())
@@ -31,25 +31,9 @@ func (d *Driver) ImportKey(ctx context.Context, req *driver.ImportKeyRequest) (*
 	})
 }
 
-func checkImport(req *driver.ImportKeyRequest) error {
-	if err := driver.CheckIdentity(req.GetKey()); err != nil {
-		return err
-	}
-	if _, err := kindOf(req.GetKey()); err != nil {
-		return err
-	}
-	if err := checkWrappingKey(req.GetWrappingKey()); err != nil {
-		return err
-	}
-	if !slices.Contains(importAlgorithms(), req.GetAlgorithm()) {
-		return driver.Errorf(driver.Unsupported, "import_algorithms: %s", req.GetAlgorithm())
-	}
-	return nil
-}
-
 // importWith opens the material and seals it. All that can be wrong with the material is one error.
 func (t *tenant) importWith(wrapping *rsa.PrivateKey, req *driver.ImportKeyRequest) (*driver.SealedKey, error) {
-	block, container, err := material.Parts(req, wrapping.Size())
+	block, container, err := material.Parts(req)
 	if err != nil {
 		return nil, err
 	}
@@ -78,9 +62,6 @@ func (t *tenant) importWith(wrapping *rsa.PrivateKey, req *driver.ImportKeyReque
 	return sealed, nil
 }
 
-// temporarySizes are those of the AES key that an RSA block holds if the material follows it, bytes.
-var temporarySizes = []int{16, 24, 32}
-
 // openMaterial opens an import down to the symmetric key, or to a private key's PKCS#8 DER in its one form. The container is
 // opened even if the block was bad, with a random key: what a block's padding was, no time tells.
 func openMaterial(wrapping *rsa.PrivateKey, req *driver.ImportKeyRequest, block, container []byte) (raw []byte, ok bool) {
@@ -88,7 +69,7 @@ func openMaterial(wrapping *rsa.PrivateKey, req *driver.ImportKeyRequest, block,
 	if len(container) == 0 {
 		return openBlock(wrapping, req.GetAlgorithm(), block, []int{driver.SpecOf(spec).Size()})
 	}
-	temporary, good := openBlock(wrapping, req.GetAlgorithm(), block, temporarySizes)
+	temporary, good := openBlock(wrapping, req.GetAlgorithm(), block, material.TemporarySizes)
 	defer clear(temporary)
 	if !driver.SpecOf(spec).Symmetric() {
 		raw, ok = material.OpenPrivateKey(spec, temporary, container)

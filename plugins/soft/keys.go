@@ -8,23 +8,10 @@ import (
 	"github.com/keyside/keyside/plugins/driver"
 )
 
-// kindOf returns the capability for a key's spec and usage.
-func kindOf(id *driver.KeyIdentity) (*driver.Capability, error) {
-	for _, k := range capabilities() {
-		if k.GetSpec() == id.GetSpec() && k.GetUsage() == id.GetUsage() {
-			return k, nil
-		}
-	}
-	return nil, driver.Errorf(driver.Unsupported, "keys: %s for %s", id.GetSpec(), id.GetUsage())
-}
-
 // MakeKey implements driver.Driver.
 func (d *Driver) MakeKey(ctx context.Context, req *driver.MakeKeyRequest) (*driver.SealedKey, error) {
 	return guard(ctx, d, func() (*driver.SealedKey, error) {
-		if err := driver.CheckIdentity(req.GetKey()); err != nil {
-			return nil, err
-		}
-		if _, err := kindOf(req.GetKey()); err != nil {
+		if err := d.checker.Key(req.GetKey()); err != nil {
 			return nil, err
 		}
 		return d.makeKey(ctx, req.GetTenant(), req.GetKey())
@@ -34,24 +21,11 @@ func (d *Driver) MakeKey(ctx context.Context, req *driver.MakeKeyRequest) (*driv
 // MakeWrappingKey implements driver.Driver.
 func (d *Driver) MakeWrappingKey(ctx context.Context, req *driver.MakeWrappingKeyRequest) (*driver.SealedKey, error) {
 	return guard(ctx, d, func() (*driver.SealedKey, error) {
-		if err := checkWrappingKey(req.GetKey()); err != nil {
+		if err := d.checker.WrappingKey(req.GetKey()); err != nil {
 			return nil, err
 		}
 		return d.makeKey(ctx, req.GetTenant(), req.GetKey())
 	})
-}
-
-func checkWrappingKey(id *driver.KeyIdentity) error {
-	if err := driver.CheckIdentity(id); err != nil {
-		return err
-	}
-	if id.GetUsage() != driver.Unwrap {
-		return driver.Errorf(driver.InvalidArgument, "a wrapping key has usage %s", driver.Unwrap)
-	}
-	if _, ok := driver.SpecOf(id.GetSpec()).Algorithms(driver.Unwrap); !ok {
-		return driver.Errorf(driver.Unsupported, "wrapping_specs: %s", id.GetSpec())
-	}
-	return nil
 }
 
 func (d *Driver) makeKey(ctx context.Context, tenantName string, id *driver.KeyIdentity) (*driver.SealedKey, error) {
@@ -160,12 +134,7 @@ func (d *Driver) DestroyKey(ctx context.Context, req *driver.DestroyKeyRequest) 
 // working returns the open key of an identity, from memory or by opening its seal.
 func (d *Driver) working(t *tenant, id *driver.KeyIdentity, sealed []byte) (*workingKey, error) {
 	if key := d.live.get(t.name, sealed); key != nil {
-		k := key.id
-		if string(k.GetKeyId()) != string(id.GetKeyId()) || k.GetVersion() != id.GetVersion() ||
-			k.GetSpec() != id.GetSpec() || k.GetUsage() != id.GetUsage() {
-			return nil, driver.Errorf(driver.SealInvalid, "seal record is of another key")
-		}
-		return key, nil
+		return key, driver.CheckSameKey(key.id, id)
 	}
 	material, err := t.unseal(id, sealed)
 	if err != nil {

@@ -48,6 +48,7 @@ type settings struct {
 // Driver is the soft driver.
 type Driver struct {
 	settings settings
+	checker  *driver.Checker
 	tenants  *tenants
 	live     *liveKeys
 	gate     *gate
@@ -84,6 +85,7 @@ func start(ctx context.Context, s settings, passphrase []byte) (driver.Driver, e
 		settings: s, tenants: &tenants{file: file}, live: newLiveKeys(s.LiveKeys), gate: newGate(),
 		making: make(chan struct{}, runtime.NumCPU()),
 	}
+	d.checker = driver.NewChecker(d.describe())
 	if err := d.tenants.refresh(); err != nil {
 		return nil, err
 	}
@@ -146,7 +148,9 @@ func importAlgorithms() []driver.Algorithm {
 }
 
 // Describe implements driver.Driver.
-func (d *Driver) Describe(context.Context) (*driver.Description, error) {
+func (d *Driver) Describe(context.Context) (*driver.Description, error) { return d.describe(), nil }
+
+func (d *Driver) describe() *driver.Description {
 	vendor := "Go " + runtime.Version()
 	if fips140.Enabled() {
 		vendor += ", FIPS 140-3 module " + fips140.Version()
@@ -156,7 +160,7 @@ func (d *Driver) Describe(context.Context) (*driver.Description, error) {
 		WrappingSpecs: wrappingSpecs(), Protection: driver.ProtectionProcess, SealFormat: driver.SealRFC5649.String(),
 		MaxData: maxData, MaxDataKey: maxDataKey, MaxRandom: maxRandom,
 		FastWorkers: uint32(d.settings.Workers), SlowWorkers: uint32(d.settings.Workers),
-	}, nil
+	}
 }
 
 // InitTenant implements driver.Driver.

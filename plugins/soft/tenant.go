@@ -161,6 +161,11 @@ func (t *tenant) authenticate(label string, data []byte) []byte {
 	return m.Sum(nil)
 }
 
+// sealMAC authenticates seal records.
+func (t *tenant) sealMAC(record []byte) ([]byte, error) {
+	return t.authenticate(driver.SealMACLabel, record), nil
+}
+
 // seal wraps a key's material under the newest root and binds it to the identity.
 func (t *tenant) seal(id *driver.KeyIdentity, key []byte) (*driver.SealedKey, error) {
 	root := t.numbers[len(t.numbers)-1]
@@ -171,8 +176,7 @@ func (t *tenant) seal(id *driver.KeyIdentity, key []byte) (*driver.SealedKey, er
 	record := &driver.SealRecord{
 		Format: driver.SealRFC5649, Protection: driver.ProtectionProcess, Root: root, Key: id, Tenant: t.name, Wrapped: wrapped,
 	}
-	record.MAC = t.authenticate(driver.SealMACLabel, record.Authenticated())
-	blob, err := record.Marshal()
+	blob, err := record.Seal(t.sealMAC)
 	if err != nil {
 		return nil, err
 	}
@@ -181,14 +185,8 @@ func (t *tenant) seal(id *driver.KeyIdentity, key []byte) (*driver.SealedKey, er
 
 // unseal checks that sealed is the key of that identity, MAC first, and returns its material, which the caller clears.
 func (t *tenant) unseal(id *driver.KeyIdentity, sealed []byte) ([]byte, error) {
-	record, err := driver.ParseSealRecord(sealed)
+	record, err := driver.OpenSealRecord(t.name, id, sealed, t.sealMAC)
 	if err != nil {
-		return nil, err
-	}
-	if !hmac.Equal(record.MAC, t.authenticate(driver.SealMACLabel, record.Authenticated())) {
-		return nil, driver.Errorf(driver.SealInvalid, "seal does not verify")
-	}
-	if err := record.Matches(t.name, id); err != nil {
 		return nil, err
 	}
 	if record.Format != driver.SealRFC5649 || record.Protection != driver.ProtectionProcess {
