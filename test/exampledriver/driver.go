@@ -14,13 +14,6 @@ import (
 	"github.com/keyside/keyside/plugins/driver"
 )
 
-// What the Strongbox can do in one operation, bytes.
-const (
-	maxData    = 4096
-	maxDataKey = 256
-	maxRandom  = 1024
-)
-
 // sessions is how many operations the box does at once.
 const sessions = 4
 
@@ -120,23 +113,25 @@ func (d *strongbox) draining() bool {
 	}
 }
 
-// capabilities is all that the box can do. hsmd offers nothing else, and the conformance kit tests exactly this.
-var capabilities = []*driver.Capability{
-	{Spec: driver.AES256, Usage: driver.EncryptDecrypt, Algorithms: []driver.Algorithm{driver.AESGCM}},
-	{Spec: driver.ECP256, Usage: driver.SignVerify, Algorithms: []driver.Algorithm{driver.ECDSASHA256}},
-	{Spec: driver.HMAC256, Usage: driver.GenerateVerifyMAC, Algorithms: []driver.Algorithm{driver.HMACSHA256}},
+// description is all that the box can do. hsmd offers nothing else, and the conformance kit tests exactly this.
+var description = &driver.Description{
+	Name: "strongbox", Version: "1", Vendor: "Example Strongbox",
+	Keys: []*driver.Capability{
+		{Spec: driver.AES256, Usage: driver.EncryptDecrypt, Algorithms: []driver.Algorithm{driver.AESGCM}},
+		{Spec: driver.ECP256, Usage: driver.SignVerify, Algorithms: []driver.Algorithm{driver.ECDSASHA256}},
+		{Spec: driver.HMAC256, Usage: driver.GenerateVerifyMAC, Algorithms: []driver.Algorithm{driver.HMACSHA256}},
+	},
+	Protection: driver.ProtectionProcess, // a toy: a real box says ProtectionHSM
+	SealFormat: "strongbox-envelope-1",
+	MaxData:    4096, MaxDataKey: 256, MaxRandom: 1024, // bytes of one operation
+	FastWorkers: sessions, SlowWorkers: 2, SessionLimit: sessions,
 }
 
+// checker refuses requests that the description does not cover.
+var checker = driver.NewChecker(description)
+
 // Describe says what the driver can do.
-func (d *strongbox) Describe(context.Context) (*driver.Description, error) {
-	return &driver.Description{
-		Name: "strongbox", Version: "1", Vendor: "Example Strongbox", Keys: capabilities,
-		Protection: driver.ProtectionProcess, // a toy: a real box says ProtectionHSM
-		SealFormat: "strongbox-envelope-1",
-		MaxData:    maxData, MaxDataKey: maxDataKey, MaxRandom: maxRandom,
-		FastWorkers: sessions, SlowWorkers: 2, SessionLimit: sessions,
-	}, nil
-}
+func (d *strongbox) Describe(context.Context) (*driver.Description, error) { return description, nil }
 
 // InitTenant gives the tenant a drawer.
 func (d *strongbox) InitTenant(ctx context.Context, req *driver.InitTenantRequest) (*driver.Tenant, error) {
@@ -167,19 +162,6 @@ func (d *strongbox) tenant(ctx context.Context, name string, fit bool) (*driver.
 	return t, nil
 }
 
-// capability finds what is announced for a key, or refuses it by name.
-func capability(id *driver.KeyIdentity) (*driver.Capability, error) {
-	if err := driver.CheckIdentity(id); err != nil {
-		return nil, err
-	}
-	for _, c := range capabilities {
-		if c.GetSpec() == id.GetSpec() && c.GetUsage() == id.GetUsage() {
-			return c, nil
-		}
-	}
-	return nil, driver.Errorf(driver.Unsupported, "keys: %s for %s", id.GetSpec(), id.GetUsage())
-}
-
 // label is what an envelope is bound to: every attribute of the key, in a form that two keys cannot share.
 func label(tenant string, id *driver.KeyIdentity) string {
 	return fmt.Sprintf("keyside/%s/%x/%d/%d/%d", tenant, id.GetKeyId(), id.GetVersion(), id.GetSpec(), id.GetUsage())
@@ -187,7 +169,7 @@ func label(tenant string, id *driver.KeyIdentity) string {
 
 // MakeKey makes a key and returns it in an envelope.
 func (d *strongbox) MakeKey(ctx context.Context, req *driver.MakeKeyRequest) (sealed *driver.SealedKey, err error) {
-	if _, err := capability(req.GetKey()); err != nil {
+	if err := checker.Key(req.GetKey()); err != nil {
 		return nil, err
 	}
 	err = d.with(ctx, func() error {
@@ -222,7 +204,7 @@ func seal(drawer *drawer, tenant string, id *driver.KeyIdentity, key []byte) (*d
 
 // Reseal opens the envelope and closes it again.
 func (d *strongbox) Reseal(ctx context.Context, req *driver.ResealRequest) (sealed *driver.SealedKey, err error) {
-	if _, err := capability(req.GetKey()); err != nil {
+	if err := checker.Key(req.GetKey()); err != nil {
 		return nil, err
 	}
 	err = d.with(ctx, func() error {
@@ -241,14 +223,14 @@ func (d *strongbox) Reseal(ctx context.Context, req *driver.ResealRequest) (seal
 	return sealed, err
 }
 
-// MakeWrappingKey is refused: the box makes no RSA keys.
+// MakeWrappingKey is refused, because the box makes no RSA keys.
 func (d *strongbox) MakeWrappingKey(_ context.Context, req *driver.MakeWrappingKeyRequest) (*driver.SealedKey, error) {
-	return nil, driver.Errorf(driver.Unsupported, "wrapping_specs: %s", req.GetKey().GetSpec())
+	return nil, checker.WrappingKey(req.GetKey())
 }
 
-// ImportKey is refused: the box imports nothing.
+// ImportKey is refused, because the box imports nothing.
 func (d *strongbox) ImportKey(_ context.Context, req *driver.ImportKeyRequest) (*driver.SealedKey, error) {
-	return nil, driver.Errorf(driver.Unsupported, "import_algorithms: %s", req.GetAlgorithm())
+	return nil, checker.Import(req)
 }
 
 // DestroyKey has nothing to do: the driver keeps no keys between operations.

@@ -9,16 +9,9 @@ import (
 	"github.com/keyside/keyside/plugins/driver"
 )
 
-// usages says which key each operation needs; those without a key are not in it.
-var usages = map[driver.OpKind]driver.KeyUsage{
-	driver.Encrypt: driver.EncryptDecrypt, driver.Decrypt: driver.EncryptDecrypt, driver.DataKey: driver.EncryptDecrypt,
-	driver.Sign: driver.SignVerify, driver.MAC: driver.GenerateVerifyMAC, driver.VerifyMAC: driver.GenerateVerifyMAC,
-	driver.Derive: driver.KeyAgreement,
-}
-
 // Execute does one operation: check it, get a session, open the key's envelope, do it.
 func (d *strongbox) Execute(ctx context.Context, tenant string, op *driver.Op) (res *driver.Result, err error) {
-	if err := check(op); err != nil {
+	if err := checker.Op(op); err != nil {
 		return nil, err
 	}
 	start, timings := time.Now(), driver.TimingsFrom(ctx)
@@ -31,7 +24,7 @@ func (d *strongbox) Execute(ctx context.Context, tenant string, op *driver.Op) (
 			return err
 		}
 		var key []byte
-		if _, keyed := usages[op.GetKind()]; keyed {
+		if op.GetKey() != nil {
 			if key, err = drawer.openEnvelope(op.GetSealed(), label(tenant, op.GetKey())); err != nil {
 				return err
 			}
@@ -61,55 +54,12 @@ func (d *strongbox) anyDrawer(tenant string) (*drawer, error) {
 	return nil, errNoDrawer
 }
 
-// check refuses what can be refused without the key.
-func check(op *driver.Op) error {
-	if usage, keyed := usages[op.GetKind()]; keyed {
-		if err := driver.CheckIdentity(op.GetKey()); err != nil {
-			return err
-		}
-		if op.GetKey().GetUsage() != usage {
-			return driver.Errorf(driver.InvalidArgument, "%s needs a key for %s", op.GetKind(), usage)
-		}
-		c, err := capability(op.GetKey())
-		if err != nil {
-			return err
-		}
-		defaulted := op.GetAlgorithm() == 0 && usage == driver.EncryptDecrypt
-		if !defaulted && !slices.Contains(c.GetAlgorithms(), op.GetAlgorithm()) {
-			return driver.Errorf(driver.InvalidArgument, "algorithm %s is not for %s keys", op.GetAlgorithm(), c.GetSpec())
-		}
-	}
-	return checkSizes(op)
-}
-
-func checkSizes(op *driver.Op) error {
-	most := maxData
-	if op.GetKind() == driver.Decrypt {
-		most += driver.GCMTagSize
-	}
-	n := op.GetLength()
-	switch {
-	case len(op.GetData()) > most || len(op.GetAad()) > maxData:
-		return driver.Errorf(driver.InvalidArgument, "data longer than %d bytes", most)
-	case op.GetKind() == driver.DataKey && (n < 1 || n > maxDataKey):
-		return driver.Errorf(driver.InvalidArgument, "a data key has 1 to %d bytes", maxDataKey)
-	case op.GetKind() == driver.Random && (n < 1 || n > maxRandom):
-		return driver.Errorf(driver.InvalidArgument, "random data has 1 to %d bytes", maxRandom)
-	case (op.GetKind() == driver.Sign || op.GetKind() == driver.AuditSign) && len(op.GetData()) != 32:
-		return driver.Errorf(driver.InvalidArgument, "digest has 32 bytes")
-	}
-	return nil
-}
-
 // run does a checked operation in the box.
 func run(drawer *drawer, key []byte, op *driver.Op) (*driver.Result, error) {
 	switch op.GetKind() {
 	case driver.Encrypt:
 		return encrypt(key, op.GetData(), op.GetAad())
 	case driver.Decrypt:
-		if len(op.GetIv()) != driver.GCMIVSize {
-			return nil, errBadTag
-		}
 		data, err := aesOpen(key, slices.Concat(op.GetIv(), op.GetData()), op.GetAad())
 		return &driver.Result{Data: data}, err
 	case driver.DataKey:
