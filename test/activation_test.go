@@ -47,7 +47,7 @@ func TestSocketActivation(t *testing.T) {
 		hsmd := activate(t, "hsmd", path("hsmd.yaml"), credentials, path("hsmd.sock"), path("metrics.sock"))
 		sidecar := activate(t, "sidecar", path("sidecar.yaml"), "", path("kms.sock"))
 		if hsmd.told("READY=1") || sidecar.told("READY=1") {
-			t.Error("a daemon runs before anybody has connected")
+			t.Error("a daemon runs before the first connection")
 		}
 		// This starts the sidecar, which starts hsmd.
 		key, err := c.CreateKey(ctx, client.CreateKeyRequest{Alias: alias})
@@ -108,7 +108,7 @@ func TestUnitsFitExamples(t *testing.T) {
 	}
 }
 
-// activated is a daemon that starts when somebody connects, and the service manager's end of what it tells.
+// activated is a daemon that starts at the first connection, with the service manager's end of its notify socket.
 type activated struct {
 	name   string
 	cmd    *exec.Cmd

@@ -143,8 +143,8 @@ func TestPoisonedRequest(t *testing.T) {
 	for worker := range 8 {
 		wg.Go(func() {
 			for i := 0; ctx.Err() == nil; i++ {
-				if err := roundTrip(ctx, c, key, fmt.Sprintf("innocent %d of %d", i, worker)); err != nil && ctx.Err() == nil {
-					t.Errorf("an innocent request failed: %v", err)
+				if err := roundTrip(ctx, c, key, fmt.Sprintf("good %d of %d", i, worker)); err != nil && ctx.Err() == nil {
+					t.Errorf("a good request failed: %v", err)
 					return
 				}
 			}

@@ -26,7 +26,7 @@ import (
 // ordinary is a uid without any rights of its own, as which a node runs here: to root no file is read-only.
 const ordinary = 64400
 
-// damaged is a node that somebody or something does damage to, with a key and a grant on it.
+// damaged is a node whose files a test damages, with a key and a grant on it.
 type damaged struct {
 	*testing.T
 	*client.Client
@@ -413,7 +413,7 @@ func (n *damaged) tamper(prefix byte) {
 	})
 }
 
-// forge makes a grant another user's, with the checksum that goes with it, as somebody does who can write the database.
+// forge makes a grant another user's, with the matching checksum, as an attacker does who can write the database.
 func (n *damaged) forge() {
 	n.Helper()
 	n.rewrite('g', func(key, value []byte) []byte {

@@ -18,7 +18,7 @@ const hsmdExample = "../deploy/hsmd.example.yaml"
 // commentedKey is a key that the example holds as a comment.
 var commentedKey = regexp.MustCompile(`(?m)^( *)# ([a-z0-9_]+:( .*)?)$`)
 
-// TestHSMDExample starts from the file that people copy: it is valid as it is, and it holds every key that there is.
+// TestHSMDExample checks the file that operators copy: it is valid as it is, and it contains every key.
 func TestHSMDExample(t *testing.T) {
 	if _, err := hsmd.LoadConfig(hsmdExample); err != nil {
 		t.Error(err)

@@ -18,7 +18,7 @@ type importRule struct {
 	allowed []string
 }
 
-// importers: what is named here is imported by nobody else. "" is the main package.
+// importers: a package named here may be imported only by these. "" is the main package.
 var importers = []importRule{
 	{"github.com/dgraph-io/badger/v4/...", []string{"sidecar/store"}},
 	{"github.com/RoaringBitmap/roaring/v2/...", []string{"sidecar/store"}},

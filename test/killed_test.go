@@ -20,9 +20,9 @@ const (
 	slots   = 6 * workers
 )
 
-// round lets the workers change keys, calls strike once so many changes are acknowledged, and returns when no worker works
+// round lets the workers change keys, calls kill once so many changes are acknowledged, and returns when no worker works
 // any more.
-func (l *ledger) round(t *testing.T, c *client.Client, changes int64, strike func()) {
+func (l *ledger) round(t *testing.T, c *client.Client, changes int64, kill func()) {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
@@ -31,7 +31,7 @@ func (l *ledger) round(t *testing.T, c *client.Client, changes int64, strike fun
 		wg.Go(func() { l.work(ctx, t, c, worker, workers) })
 	}
 	l.await(t, changes)
-	strike()
+	kill()
 	stop()
 	wg.Wait()
 	if t.Failed() {

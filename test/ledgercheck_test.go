@@ -44,7 +44,7 @@ func (l *ledger) settle(t *testing.T, c *client.Client, now time.Time) {
 	}
 }
 
-// listed returns all keys by alias. The lists, the counts and the quota must agree, and there may be no key that nobody
+// listed returns all keys by alias. The lists, the counts and the quota must agree, and there may be no key that no worker
 // asked for.
 func (l *ledger) listed(t *testing.T, c *client.Client) map[string]*client.Key {
 	t.Helper()
@@ -64,7 +64,7 @@ func (l *ledger) listed(t *testing.T, c *client.Client) map[string]*client.Key {
 	}
 	for _, alias := range slices.Sorted(maps.Keys(keys)) {
 		if !slices.ContainsFunc(l.slots, func(s *slot) bool { return s.alias == alias }) {
-			t.Errorf("key %s is nobody's", alias)
+			t.Errorf("key %s belongs to no worker", alias)
 		}
 	}
 	count, err := c.CountKeys(t.Context())
@@ -94,7 +94,7 @@ func (l *ledger) checkSlot(t *testing.T, c *client.Client, s *slot, k *client.Ke
 		t.Errorf("key %s was never asked for", s.alias)
 		return
 	case s.id == "":
-		s.begin(k.ID, s.born) // it was made, and nobody was told
+		s.begin(k.ID, s.born) // it was created, and its answer was lost
 	}
 	rotation, err := c.RotationStatus(t.Context(), s.id)
 	tags, err2 := c.KeyTags(t.Context(), s.id)

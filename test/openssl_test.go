@@ -140,7 +140,7 @@ var signatures = map[string]string{
 	"ECDSA_SHA_256": "-sha256", "ECDSA_SHA_384": "-sha384", "ECDSA_SHA_512": "-sha512",
 }
 
-// signs has a key sign by every algorithm that there is. openssl must verify what the key's kind can do, whether the
+// signs has a key sign by every algorithm. openssl must verify what the key's kind can do, whether the
 // service hashed the message or was given the digest that openssl computes.
 func (o *openssl) signs(key string) {
 	o.public(key)

@@ -140,7 +140,7 @@ func search(ctx context.Context, c *client.Client, offset int, tags ...client.Ta
 	return err
 }
 
-// TestSoakDueKeys has 10,000 keys come due at once, half to be rotated and half to be destroyed, while clients encrypt: the
+// TestSoakDueKeys makes 10,000 keys due at once, half to be rotated and half to be destroyed, while clients encrypt: the
 // slowest hundredth of their requests takes at most 1.5 times as long as before.
 func TestSoakDueKeys(t *testing.T) {
 	const due = 10_000

@@ -31,7 +31,7 @@ const (
 	hsmdService    = "keyside-hsmd"
 )
 
-const secretText = "the-plaintext-that-nobody-may-see"
+const secretText = "the-plaintext-that-no-signal-may-show"
 
 // TestTelemetry runs a node that exports to a collector and to Prometheus, does an operation in a trace of the caller's,
 // and looks at all that comes out.

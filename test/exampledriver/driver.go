@@ -26,7 +26,7 @@ type settings struct {
 // strongbox is the driver: Keyside's words on one side, the box's on the other.
 type strongbox struct {
 	box  *box
-	free chan struct{} // a token for each session that nobody uses
+	free chan struct{} // a token for each unused session
 
 	mu      sync.Mutex
 	drained chan struct{} // closed when draining
@@ -282,7 +282,7 @@ func (d *strongbox) Watch(ctx context.Context, _ func(*driver.Event)) error {
 	}
 }
 
-// Drain lets nobody in any more and waits for those inside.
+// Drain refuses new operations and waits for those in flight.
 func (d *strongbox) Drain(ctx context.Context) error {
 	d.mu.Lock()
 	if !d.draining() {

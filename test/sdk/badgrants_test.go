@@ -30,7 +30,7 @@ func withoutGrants(w *walk, keys ...string) {
 	}
 }
 
-// TestBadGrants asks for what cannot be granted: operations that there are not, on keys that take no grants, one grant too
+// TestBadGrants asks for what cannot be granted: operations that do not exist, on keys that take no grants, one grant too
 // many, the same again, and the end of other keys' grants.
 func TestBadGrants(t *testing.T) {
 	w := as(t, way{}, newCredential(t, "sdk"))
@@ -43,7 +43,7 @@ func TestBadGrants(t *testing.T) {
 	}
 	refuse(w, grant, granting(key, "grantee", "create-grant"), http.StatusBadRequest, "KMS.2401")
 	refuse(w, grant, granting(key, "grantee", "create-grant", "create-grant"), http.StatusBadRequest, "KMS.2401")
-	refuse(w, grant, granting(key, "nobody-of-this-name", "encrypt-data"), http.StatusBadRequest, "KMS.2402")
+	refuse(w, grant, granting(key, "no-such-user", "encrypt-data"), http.StatusBadRequest, "KMS.2402")
 	refuse(w, grant, granting(nowhere, "grantee", "encrypt-data"), http.StatusNotFound, "KMS.0207")
 
 	name := "once"

@@ -18,7 +18,7 @@ func as(t *testing.T, y way, c credential) *walk {
 	return w
 }
 
-// describeNowhere is a request that a caller without rights must not get an answer to, not even that there is no such key.
+// describeNowhere is a request that a caller without rights must not get an answer to, not even that the key does not exist.
 var describeNowhere = &model.ListKeyDetailRequest{Body: operate(nowhere)}
 
 // TestWrongSignature signs with what is no secret, no access key or no longer one: the SDK is told so, on localhost and on
@@ -42,13 +42,13 @@ func TestWrongSignature(t *testing.T) {
 // TestRoles: an access key without a role may do nothing, on the socket of the owner's process too; the signature, not the
 // process, is who calls.
 func TestRoles(t *testing.T) {
-	nobody := newCredential(t, "nobody", "--role", "none")
+	ungranted := newCredential(t, "ungranted", "--role", "none")
 	for _, y := range []way{{name: "localhost"}, {name: "socket", socket: true}} {
-		w := as(t, y, nobody)
+		w := as(t, y, ungranted)
 		refuse(w, (*kms.KmsClient).ListKeyDetail, describeNowhere, http.StatusForbidden, "KMS.0307")
 		refuse(w, (*kms.KmsClient).ListKeys, &model.ListKeysRequest{}, http.StatusForbidden, "KMS.0307")
 		refuse(w, (*kms.KmsClient).CreateKey, &model.CreateKeyRequest{
-			Body: &model.CreateKeyRequestBody{KeyAlias: "nobody"},
+			Body: &model.CreateKeyRequestBody{KeyAlias: "ungranted"},
 		}, http.StatusForbidden, "KMS.0307")
 	}
 }

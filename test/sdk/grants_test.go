@@ -39,7 +39,7 @@ func (w *walk) grants() {
 	refuse(w, (*kms.KmsClient).CancelGrant, &model.CancelGrantRequest{Body: both(second)}, 400, "KMS.2502")
 	refuse(w, (*kms.KmsClient).CancelSelfGrant, &model.CancelSelfGrantRequest{Body: both("x")}, 400, "KMS.2501")
 	refuse(w, (*kms.KmsClient).CreateGrant, &model.CreateGrantRequest{Body: &model.CreateGrantRequestBody{
-		KeyId: key, GranteePrincipal: "stranger", Operations: []string{"encrypt-data"},
+		KeyId: key, GranteePrincipal: "no-such-user", Operations: []string{"encrypt-data"},
 	}}, 400, "KMS.2402")
 	refuse(w, (*kms.KmsClient).CreateGrant, &model.CreateGrantRequest{Body: &model.CreateGrantRequestBody{
 		KeyId: key, GranteePrincipal: "owner", Operations: []string{"create-grant"},

@@ -148,7 +148,7 @@ func (w *walk) random() {
 	}
 }
 
-// versions are what anybody may ask.
+// versions are requests that every caller may make.
 func (w *walk) versions() {
 	all := call(w, (*kms.KmsClient).ShowVersions, &model.ShowVersionsRequest{})
 	if n := len(*all.Versions); n != 1 {

@@ -1,6 +1,6 @@
 // Package sdk runs the clients that Huawei Cloud's users have against the built Keyside on a real SoftHSM: the vendor's own
 // SDK for Go, unmodified, by every way that leads to a sidecar, and the habits of its Terraform provider and of the older
-// SDK. It is a module of its own so that nobody else has to download the SDK.
+// SDK. It is a module of its own so that no other module has to download the SDK.
 package sdk
 
 import (
@@ -96,7 +96,7 @@ func run(m *testing.M) (code int, err error) {
 	return m.Run(), nil
 }
 
-// freeAddress returns a port of localhost that nobody listens on.
+// freeAddress returns a port of localhost on which no process listens.
 func freeAddress() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

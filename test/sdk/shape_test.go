@@ -97,7 +97,7 @@ func (s list) check(v any) error {
 	return nil
 }
 
-// checkShape holds a body against a shape. A member that is there twice is a fault too, which decoders pass over.
+// checkShape holds a body against a shape. A member that occurs twice is a fault too; decoders ignore it.
 func checkShape(body []byte, s shape) error {
 	if !jsontext.Value(body).IsValid() {
 		return errors.New("is not strict JSON")

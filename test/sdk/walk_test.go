@@ -78,7 +78,7 @@ func (w *walk) covered() {
 	}
 }
 
-// neverRefused are methods that everybody may call and that have no parameter.
+// neverRefused are methods that every caller may call and that have no parameter.
 var neverRefused = []string{"ShowVersions"}
 
 // call does one operation, which must succeed, and holds its answer against answers.
