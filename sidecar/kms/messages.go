@@ -19,7 +19,7 @@ const (
 
 // messages counts what each key version has encrypted.
 type messages struct {
-	store    Store
+	store    MessageStore
 	counters sync.Map // versionID → *counter
 }
 
@@ -111,10 +111,6 @@ func (m *messages) forget(key *Key) {
 // release gives back what is left of the blocks, so that only kills waste numbers: 3840 restarts that each left a block
 // behind would use a key up. What is encrypted later takes a new block.
 func (m *messages) release(ctx context.Context) error {
-	store, ok := m.store.(MessageReleaser)
-	if !ok {
-		return nil
-	}
 	var unused []MessageRange
 	m.counters.Range(func(at, of any) bool {
 		id, c := at.(versionID), of.(*counter)
@@ -129,7 +125,7 @@ func (m *messages) release(ctx context.Context) error {
 	if len(unused) == 0 {
 		return nil
 	}
-	return store.ReleaseMessages(ctx, unused)
+	return m.store.ReleaseMessages(ctx, unused)
 }
 
 // checkIV refuses an IV that cannot be random: of another length, zero, or the one before. Random IVs of one key meet

@@ -77,30 +77,44 @@ type SealedKey struct {
 	OpenedIn   Protection // of imported material alone: where it was unwrapped
 }
 
-// Store keeps the keys of one tenant. A write that returned nil is durable. What it cannot do is an error, never a
-// silent nothing; only a key that is not there is CodeNotFound.
+// Store persists what belongs to the keys of one tenant. For all of its parts: a write that returned nil is durable, every
+// failure is an error, and CodeNotFound means only that the entry does not exist.
 type Store interface {
-	// Key returns the key with that id. The result is shared: nobody changes it.
+	KeyStore
+	KeyIndex
+	AliasStore
+	GrantStore
+	MessageStore
+	PairStore
+}
+
+// KeyStore persists keys.
+type KeyStore interface {
+	// Key returns the key with that id. The result is shared and must not be changed.
 	Key(ctx context.Context, id KeyID) (*Key, error)
 	// Named returns the id of the key whose own Alias this is (CodeNotFound).
 	Named(ctx context.Context, alias string) (KeyID, error)
-	// CheckNew says whether CreateKey would refuse a new key of that alias now. Only CreateKey's own answer counts; this
-	// one spares the HSM a key pair that has no future.
+	// CheckNew returns the error with which CreateKey would now refuse a new key of that alias. It spares the HSM a useless
+	// key pair; only CreateKey's own answer counts.
 	CheckNew(ctx context.Context, alias string, quota int) error
 	// CreateKey stores a new key if its id and its alias are free (CodeAlreadyExists) and fewer than quota keys exist
 	// (CodeQuotaExceeded), all in one transaction. Default keys neither count nor are counted.
 	CreateKey(ctx context.Context, key *Key, quota int) error
-	// UpdateKey runs change on a copy of the key inside one transaction and stores the result; an error of change
-	// leaves everything as it was and is returned. change must not touch what the copy's slices point to: it replaces
-	// them. A new Alias must be free (CodeAlreadyExists). Versions may be added; the material of versions that are no
-	// longer there, or that became empty, is destroyed as DestroyKeys does it before UpdateKey returns.
+	// UpdateKey runs change on a copy of the key inside one transaction and stores the result. It returns an error of
+	// change and then stores nothing. change must replace the copy's slices, not write to them. A new Alias must be free
+	// (CodeAlreadyExists). Versions may be added; the material of versions that change removes or empties is purged as by
+	// DestroyKeys before UpdateKey returns.
 	UpdateKey(ctx context.Context, id KeyID, change func(*Key) error) (*Key, error)
 	// DestroyKeys removes the keys among ids that doomed still accepts, with all that belongs to them (versions, message
-	// counts, tags, aliases), in few transactions, and then rewrites the database files that held their sealed bytes: when
-	// it returns nil, no file of the database holds them. A crash in between is made up for when the database is opened.
-	// It returns the keys as they were, also those that were removed before an error. Ids that are not there are skipped;
-	// without any it makes up for what an earlier call left in the files.
+	// counts, tags, aliases), in few transactions, and then purges their sealed bytes from the database files: after a nil
+	// return, no database file contains them. After a crash, the next Open completes the purge. It returns the keys that
+	// were removed, also those removed before an error, as they were. Ids that do not exist are skipped; without any ids,
+	// it completes the purge of an earlier call.
 	DestroyKeys(ctx context.Context, ids []KeyID, doomed func(*Key) bool) ([]*Key, error)
+}
+
+// KeyIndex finds keys by their properties.
+type KeyIndex interface {
 	// DueKeys returns up to limit ids of keys whose Due is not after now, the earliest first, and when the earliest of
 	// the others is due (zero: none is). It answers from memory.
 	DueKeys(ctx context.Context, now time.Time, limit int) (ids []KeyID, next time.Time, err error)
@@ -109,57 +123,70 @@ type Store interface {
 	// ListKeys returns up to limit keys that filter accepts, in order of creation, skipping the first offset of them,
 	// and how many filter accepts in all. The keys' versions come without their sealed bytes.
 	ListKeys(ctx context.Context, filter KeyFilter, offset, limit int) (keys []*Key, total int, err error)
-	// CountKeys returns how many keys there are, default keys not counted, and how many default keys.
+	// CountKeys returns the number of keys except default keys, and the number of default keys.
 	CountKeys(ctx context.Context) (keys, defaults int, err error)
 	// ListTags returns the tags that keys have, in byte order, each with its values in byte order. It answers from memory.
 	ListTags(ctx context.Context) ([]TagValues, error)
+}
 
+// AliasStore persists further aliases of keys.
+type AliasStore interface {
 	// Alias returns the alias of that name (CodeNotFound).
 	Alias(ctx context.Context, name string) (*Alias, error)
-	// CreateAlias stores a new alias of a key that is there (CodeNotFound) and has fewer than limit aliases
+	// CreateAlias stores a new alias of an existing key (CodeNotFound) that has fewer than limit aliases
 	// (CodeQuotaExceeded), if its name is free (CodeAlreadyExists).
 	CreateAlias(ctx context.Context, alias Alias, limit int) error
-	// MoveAlias makes an alias (CodeNotFound) one of another key (CodeNotFound) that has fewer than limit.
+	// MoveAlias assigns an alias (CodeNotFound) to another key (CodeNotFound) that has fewer than limit (CodeQuotaExceeded).
 	MoveAlias(ctx context.Context, name string, target KeyID, at time.Time, limit int) (*Alias, error)
-	// DeleteAliases removes aliases of a key, all or none: CodeNotFound if one is not there or not that key's.
+	// DeleteAliases removes aliases of a key, all or none: CodeNotFound if one does not exist or is another key's.
 	DeleteAliases(ctx context.Context, key KeyID, names []string) error
 	// ListAliases returns up to limit aliases in the byte order of their names, of one key or (nil) of all, that come
 	// after a name ("" for the first), and whether there are more.
 	ListAliases(ctx context.Context, key *KeyID, after string, limit int) (aliases []*Alias, more bool, err error)
+}
 
-	// Grants returns the grants of a key in order of creation. It answers from memory, which has what is durable, no more
-	// and no less. Nobody changes what it returns.
+// GrantStore persists grants. Its reads answer from memory, which holds exactly what is durable.
+type GrantStore interface {
+	// Grants returns the grants of a key in order of creation. The result is shared and must not be changed.
 	Grants(id KeyID) []*policy.Grant
 	// FindGrants returns up to limit of the grants that accept takes, skipping the first offset of them, and how many it
-	// takes in all. They are in the order of their keys' ids and then of creation. It answers from memory.
+	// takes in all, in the order of their keys' ids and then of creation.
 	FindGrants(accept func(*policy.Grant) bool, offset, limit int) (grants []*policy.Grant, total int)
-	// MostGrants returns how many grants the key with the most of them has.
+	// MostGrants returns the number of grants of the key that has the most.
 	MostGrants() int
 	// ChangeGrants runs change on a key (CodeNotFound), which comes without its material, and on its grants, inside one
-	// transaction, and makes the grants what it returns: those that are new are stored and those that are missing removed.
-	// An error of change leaves everything as it was and is returned. Grants of a destroyed key go with it.
+	// transaction. The grants that change returns replace those of the key: new ones are stored, missing ones removed. It
+	// returns an error of change and then stores nothing. Destroying a key removes its grants.
 	ChangeGrants(ctx context.Context, id KeyID, change func(*Key, []*policy.Grant) ([]*policy.Grant, error)) error
+}
 
-	// ReserveMessages durably reserves the next n message numbers of a key version and returns the first of them,
-	// from 0; CodeNotFound where the key is gone. Numbers never come twice, whatever dies in between.
+// MessageStore reserves message numbers of key versions.
+type MessageStore interface {
+	// ReserveMessages durably reserves the next n message numbers of a key version and returns the first of them, from 0;
+	// CodeNotFound if the key does not exist. No number is returned twice, whichever process crashes.
 	ReserveMessages(ctx context.Context, id KeyID, version uint32, n uint64) (first uint64, err error)
+	// ReleaseMessages returns reserved numbers that were never used, if no later ones were reserved since.
+	ReleaseMessages(ctx context.Context, unused []MessageRange) error
+}
 
-	// CreatePair stores a wrapping pair that is given out for a key. Of the key's other pairs the oldest end at that moment,
-	// so that no more than limit are valid.
+// PairStore persists wrapping pairs.
+type PairStore interface {
+	// CreatePair stores a wrapping pair that is issued for a key. The oldest other pairs of the key expire, so that no more
+	// than limit are valid.
 	CreatePair(ctx context.Context, p *WrappingPair, limit int) error
-	// Pair returns a wrapping pair, ended or not (CodeNotFound).
+	// Pair returns a wrapping pair, expired or not (CodeNotFound).
 	Pair(ctx context.Context, id uuid.UUID) (*WrappingPair, error)
-	// DestroyPairs removes up to limit pairs that ended by now, and their sealed halves from the database's files as
-	// DestroyKeys does it. It returns them, and when the first of the others ends (zero: there are no others).
+	// DestroyPairs removes up to limit pairs that expired by now, and purges their sealed halves as DestroyKeys does. It
+	// returns them, and when the first of the others expires (zero: there are no others).
 	DestroyPairs(ctx context.Context, now time.Time, limit int) (gone []*WrappingPair, next time.Time, err error)
 }
 
-// CredentialStore keeps access keys and tokens. Its rules are the Store's.
+// CredentialStore persists access keys and tokens, with the guarantees of [Store].
 type CredentialStore interface {
-	// CredentialKey returns the tenant's credential key: a sealed AES-256 key of the core's own, under which secrets are
-	// encrypted, and which no list of keys shows. CodeNotFound where none was made yet.
+	// CredentialKey returns the tenant's credential key: a sealed AES-256 key that encrypts the secrets, and that no list of
+	// keys shows (CodeNotFound).
 	CredentialKey(ctx context.Context) (*Key, error)
-	// CreateCredentialKey stores the credential key unless there is one, and returns the one there is.
+	// CreateCredentialKey stores the credential key if none exists, and returns the stored one.
 	CreateCredentialKey(ctx context.Context, key *Key) (*Key, error)
 	// CreateCredential stores a new access key if fewer than quota exist (CodeQuotaExceeded).
 	CreateCredential(ctx context.Context, c *Credential, quota int) error
@@ -167,18 +194,12 @@ type CredentialStore interface {
 	Credential(ctx context.Context, accessKey string) (*Credential, error)
 	// ListCredentials returns all access keys in order of creation.
 	ListCredentials(ctx context.Context) ([]*Credential, error)
-	// DeleteCredential removes an access key (CodeNotFound), and with it all tokens of its user, or all there are.
+	// DeleteCredential removes an access key (CodeNotFound), and with it all tokens of its user, or with allTokens all tokens.
 	DeleteCredential(ctx context.Context, accessKey string, allTokens bool) error
-	// CreateToken stores a new token, and removes those that ended before now.
+	// CreateToken stores a new token, and removes those that expired before now.
 	CreateToken(ctx context.Context, t *Token, now time.Time) error
 	// Token returns the token with that SHA-256 (CodeNotFound).
 	Token(ctx context.Context, hash [32]byte) (*Token, error)
-}
-
-// MessageReleaser is a Store that takes reserved message numbers back.
-type MessageReleaser interface {
-	// ReleaseMessages gives reserved numbers back that were never used, where no later ones were reserved since.
-	ReleaseMessages(ctx context.Context, unused []MessageRange) error
 }
 
 // MessageRange is the message numbers of a key version from First up to, but not including, End.

@@ -17,7 +17,7 @@ type storedAlias struct {
 	UpdatedMS int64     `json:"updated"`
 }
 
-// Alias implements kms.Store.
+// Alias implements kms.AliasStore.
 func (s *Store) Alias(_ context.Context, name string) (alias *kms.Alias, err error) {
 	err = s.db.View(func(txn *badger.Txn) error {
 		alias, err = readAlias(txn, name)
@@ -59,7 +59,7 @@ func aliasNames(txn *badger.Txn, key kms.KeyID, after string, limit int) (names 
 	return names
 }
 
-// CreateAlias implements kms.Store.
+// CreateAlias implements kms.AliasStore.
 func (s *Store) CreateAlias(ctx context.Context, alias kms.Alias, limit int) error {
 	return s.change(ctx, func(txn *badger.Txn) error {
 		switch _, err := txn.Get(nameKey(alias.Name)); {
@@ -89,7 +89,7 @@ func checkTarget(txn *badger.Txn, key kms.KeyID, limit int) error {
 	return nil
 }
 
-// MoveAlias implements kms.Store.
+// MoveAlias implements kms.AliasStore.
 func (s *Store) MoveAlias(ctx context.Context, name string, target kms.KeyID, at time.Time, limit int) (*kms.Alias, error) {
 	var moved *kms.Alias
 	err := s.change(ctx, func(txn *badger.Txn) error {
@@ -115,7 +115,7 @@ func (s *Store) MoveAlias(ctx context.Context, name string, target kms.KeyID, at
 	return moved, nil
 }
 
-// DeleteAliases implements kms.Store.
+// DeleteAliases implements kms.AliasStore.
 func (s *Store) DeleteAliases(ctx context.Context, key kms.KeyID, names []string) error {
 	return s.change(ctx, func(txn *badger.Txn) error {
 		for _, name := range names {
@@ -134,7 +134,7 @@ func (s *Store) DeleteAliases(ctx context.Context, key kms.KeyID, names []string
 	}, func() {})
 }
 
-// ListAliases implements kms.Store.
+// ListAliases implements kms.AliasStore.
 func (s *Store) ListAliases(ctx context.Context, key *kms.KeyID, after string, limit int) (aliases []*kms.Alias, more bool, err error) {
 	err = s.db.View(func(txn *badger.Txn) error {
 		var names []string

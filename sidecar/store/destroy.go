@@ -13,7 +13,7 @@ import (
 // that is larger holds up other writers for longer.
 const destroyBatch = 500
 
-// DestroyKeys implements kms.Store.
+// DestroyKeys implements kms.KeyStore.
 func (s *Store) DestroyKeys(ctx context.Context, ids []kms.KeyID, doomed func(*kms.Key) bool) (gone []*kms.Key, err error) {
 	for len(ids) > 0 && err == nil {
 		var batch []*kms.Key

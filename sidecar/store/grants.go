@@ -171,10 +171,10 @@ func inOrder(a, b *policy.Grant) int {
 	return bytes.Compare([]byte(a.ID), []byte(b.ID))
 }
 
-// Grants implements kms.Store.
+// Grants implements kms.GrantStore.
 func (s *Store) Grants(id kms.KeyID) []*policy.Grant { return s.grants.of(id) }
 
-// MostGrants implements kms.Store.
+// MostGrants implements kms.GrantStore.
 func (s *Store) MostGrants() (most int) {
 	s.grants.mu.RLock()
 	defer s.grants.mu.RUnlock()
@@ -184,7 +184,7 @@ func (s *Store) MostGrants() (most int) {
 	return most
 }
 
-// FindGrants implements kms.Store.
+// FindGrants implements kms.GrantStore.
 func (s *Store) FindGrants(accept func(*policy.Grant) bool, offset, limit int) (found []*policy.Grant, total int) {
 	s.grants.mu.RLock()
 	defer s.grants.mu.RUnlock()
@@ -205,7 +205,7 @@ func (s *Store) FindGrants(accept func(*policy.Grant) bool, offset, limit int) (
 	return found[from:min(from+limit, len(found))], len(found)
 }
 
-// ChangeGrants implements kms.Store.
+// ChangeGrants implements kms.GrantStore.
 func (s *Store) ChangeGrants(
 	ctx context.Context, id kms.KeyID, change func(*kms.Key, []*policy.Grant) ([]*policy.Grant, error),
 ) error {

@@ -41,7 +41,7 @@ func pairsPrefix() []byte               { return []byte{'w'} }
 func pairKey(id uuid.UUID) []byte       { return append(pairsPrefix(), id[:]...) }
 func endOf(p *kms.WrappingPair) pairEnd { return pairEnd{p.ID, p.KeyID, p.ExpiresAt.UnixMilli()} }
 
-// CreatePair implements kms.Store.
+// CreatePair implements kms.PairStore.
 func (s *Store) CreatePair(ctx context.Context, p *kms.WrappingPair, limit int) error {
 	ended := map[uuid.UUID]*kms.WrappingPair{}
 	return s.change(ctx, func(txn *badger.Txn) error {
@@ -82,7 +82,7 @@ func (s *Store) crowding(p *kms.WrappingPair, limit int) (ids []uuid.UUID) {
 	return ids
 }
 
-// Pair implements kms.Store.
+// Pair implements kms.PairStore.
 func (s *Store) Pair(_ context.Context, id uuid.UUID) (p *kms.WrappingPair, err error) {
 	err = s.db.View(func(txn *badger.Txn) error {
 		p, err = readPair(txn, id)
@@ -91,7 +91,7 @@ func (s *Store) Pair(_ context.Context, id uuid.UUID) (p *kms.WrappingPair, err 
 	return p, err
 }
 
-// DestroyPairs implements kms.Store.
+// DestroyPairs implements kms.PairStore.
 func (s *Store) DestroyPairs(ctx context.Context, now time.Time, limit int) (gone []*kms.WrappingPair, next time.Time, err error) {
 	if ended, next := s.pairsEnded(now, limit); len(ended) == 0 {
 		return nil, next, nil

@@ -41,10 +41,7 @@ type Store struct {
 	pairs    []pairEnd      // of all wrapping pairs
 }
 
-var (
-	_ kms.Store           = (*Store)(nil)
-	_ kms.MessageReleaser = (*Store)(nil)
-)
+var _ kms.Store = (*Store)(nil)
 
 // Fresh reports whether Open made the database.
 func (s *Store) Fresh() bool { return s.fresh }
@@ -59,7 +56,7 @@ func (s *Store) Close() error {
 	return s.db.Close()
 }
 
-// Key implements kms.Store.
+// Key implements kms.KeyStore.
 func (s *Store) Key(_ context.Context, id kms.KeyID) (*kms.Key, error) {
 	key, generation := s.cache.get(id)
 	if key != nil {
@@ -77,7 +74,7 @@ func (s *Store) Key(_ context.Context, id kms.KeyID) (*kms.Key, error) {
 	return r.key, nil
 }
 
-// Named implements kms.Store.
+// Named implements kms.KeyStore.
 func (s *Store) Named(_ context.Context, alias string) (id kms.KeyID, err error) {
 	err = s.db.View(func(txn *badger.Txn) error {
 		item, err := txn.Get(aliasKey(alias))
@@ -98,7 +95,7 @@ func (s *Store) Named(_ context.Context, alias string) (id kms.KeyID, err error)
 	return id, err
 }
 
-// CheckNew implements kms.Store.
+// CheckNew implements kms.KeyStore.
 func (s *Store) CheckNew(_ context.Context, alias string, quota int) error {
 	return s.db.View(func(txn *badger.Txn) error { return s.checkNew(txn, alias, quota) })
 }
@@ -121,7 +118,7 @@ func checkAlias(txn *badger.Txn, alias string) error {
 	return nil
 }
 
-// CreateKey implements kms.Store.
+// CreateKey implements kms.KeyStore.
 func (s *Store) CreateKey(ctx context.Context, key *kms.Key, quota int) error {
 	if key.IsDefault() {
 		quota = math.MaxInt
@@ -154,7 +151,7 @@ func (s *Store) CreateKey(ctx context.Context, key *kms.Key, quota int) error {
 	})
 }
 
-// UpdateKey implements kms.Store.
+// UpdateKey implements kms.KeyStore.
 func (s *Store) UpdateKey(ctx context.Context, id kms.KeyID, change func(*kms.Key) error) (*kms.Key, error) {
 	var before, after record
 	var dropped [][]byte
@@ -203,7 +200,7 @@ func moveOwnAlias(txn *badger.Txn, id kms.KeyID, from, to string) error {
 	return errors.Join(txn.Delete(aliasKey(from)), txn.Set(aliasKey(to), id[:]))
 }
 
-// ListKeys implements kms.Store. It goes past the cache: a page would push the hot keys out.
+// ListKeys implements kms.KeyIndex. It goes past the cache: a page would push the hot keys out.
 func (s *Store) ListKeys(ctx context.Context, filter kms.KeyFilter, offset, limit int) ([]*kms.Key, int, error) {
 	s.visible.RLock()
 	ids, total := s.index.page(filter, offset, limit)
@@ -224,27 +221,27 @@ func (s *Store) ListKeys(ctx context.Context, filter kms.KeyFilter, offset, limi
 	return keys, total, nil
 }
 
-// CountKeys implements kms.Store.
+// CountKeys implements kms.KeyIndex.
 func (s *Store) CountKeys(context.Context) (keys, defaults int, err error) {
 	keys, defaults = s.index.count()
 	return keys, defaults, nil
 }
 
-// ListTags implements kms.Store.
+// ListTags implements kms.KeyIndex.
 func (s *Store) ListTags(context.Context) ([]kms.TagValues, error) { return s.index.tags(), nil }
 
-// DueKeys implements kms.Store.
+// DueKeys implements kms.KeyIndex.
 func (s *Store) DueKeys(_ context.Context, now time.Time, limit int) ([]kms.KeyID, time.Time, error) {
 	ids, next := s.index.dueBy(now, limit)
 	return ids, next, nil
 }
 
-// DueAfter implements kms.Store.
+// DueAfter implements kms.KeyIndex.
 func (s *Store) DueAfter(_ context.Context, at time.Time) ([]kms.KeyID, error) {
 	return s.index.dueAfter(at), nil
 }
 
-// ReserveMessages implements kms.Store.
+// ReserveMessages implements kms.MessageStore.
 func (s *Store) ReserveMessages(ctx context.Context, id kms.KeyID, version uint32, n uint64) (first uint64, err error) {
 	err = s.change(ctx, func(txn *badger.Txn) error {
 		first, err = readUint64(txn, messagesKey(id, version))
@@ -278,7 +275,7 @@ func checkThere(txn *badger.Txn, id kms.KeyID) error {
 // releaseBatch is how many numbers one transaction gives back, far below what badger takes in one.
 const releaseBatch = 1000
 
-// ReleaseMessages implements kms.MessageReleaser.
+// ReleaseMessages implements kms.MessageStore.
 func (s *Store) ReleaseMessages(ctx context.Context, unused []kms.MessageRange) error {
 	for batch := range slices.Chunk(unused, releaseBatch) {
 		err := s.change(ctx, func(txn *badger.Txn) error {
