@@ -18,7 +18,7 @@ import (
 	"github.com/keyside/keyside/hsmd"
 	"github.com/keyside/keyside/sidecar"
 	"github.com/keyside/keyside/sidecar/bench/node"
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 )
 
 // TestSocketActivation runs both daemons as the units of deploy/ do: systemd has the sockets, one for metrics among them,
@@ -54,7 +54,7 @@ func TestSocketActivation(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%v\n%s\n%s", err, sidecar.log(), hsmd.log())
 		}
-		if err := roundTrip(ctx, c, key, "activated"); err != nil {
+		if err := roundTrip(ctx, c, key.ID, "activated"); err != nil {
 			t.Error(err)
 		}
 		if text := scrape(t, node.Client(path("metrics.sock"), 1), "http://hsmd"); !strings.Contains(text, "keyside_sessions_open") {

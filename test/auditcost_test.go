@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"github.com/keyside/keyside/sidecar/bench/node"
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 	"github.com/keyside/keyside/sidecar/kms"
 )
 
@@ -90,14 +90,14 @@ func (n *costNode) start(b *testing.B) {
 	socket := filepath.Join(dir, "kms.sock")
 	c := client.New(socket)
 	defer c.Close()
-	var id string
-	for end := time.Now().Add(deadline); id == ""; <-time.After(20 * time.Millisecond) {
-		if id, err = c.CreateKey(b.Context(), client.CreateKeyRequest{Alias: "k"}); err != nil && time.Now().After(end) {
+	var key *client.Key
+	for end := time.Now().Add(deadline); key == nil; <-time.After(20 * time.Millisecond) {
+		if key, err = c.CreateKey(b.Context(), client.CreateKeyRequest{Alias: "k"}); err != nil && time.Now().After(end) {
 			b.Fatal(err)
 		}
 	}
 	n.client = node.Client(socket, 32)
-	n.body = fmt.Sprintf(`{"key_id":%q,"plain_text":%q}`, id, strings.Repeat("k", 32))
+	n.body = fmt.Sprintf(`{"key_id":%q,"plain_text":%q}`, key.ID, strings.Repeat("k", 32))
 }
 
 // run runs a daemon until the benchmark ends. What it reads first is that its clock is not moved.

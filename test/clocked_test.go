@@ -19,7 +19,7 @@ import (
 
 	"github.com/keyside/keyside/sidecar"
 	"github.com/keyside/keyside/sidecar/bench/node"
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 )
 
 // clockVariable, where it is set, makes the test binary a sidecar whose clock its parent moves: nothing that a user runs

@@ -20,7 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/keyside/keyside/sidecar/bench/node"
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 )
 
 // ordinary is a uid without any rights of its own, as which a node runs here: to root no file is read-only.
@@ -66,13 +66,16 @@ func startDamaged(t *testing.T, uid uint32) *damaged {
 		t.Fatal(err)
 	}
 	n.start()
-	n.key, err = n.CreateKey(t.Context(), client.CreateKeyRequest{Alias: "key"})
-	if err == nil {
-		n.grant, err = n.CreateGrant(t.Context(), client.Grant{KeyID: n.key, Grantee: "app", Operations: []string{"describe-key"}})
-	}
+	key, err := n.CreateKey(t.Context(), client.CreateKeyRequest{Alias: "key"})
 	if err != nil {
 		t.Fatal(err)
 	}
+	n.key = key.ID
+	grant, err := n.CreateGrant(t.Context(), client.CreateGrantRequest{KeyID: n.key, Grantee: "app", Operations: []string{"describe-key"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.grant = grant.ID
 	return n
 }
 
@@ -155,9 +158,9 @@ func (n *damaged) may(operation string) bool {
 // tryToGrant asks for a grant that must be refused for what is wrong with the node, and returns the request's id.
 func (n *damaged) tryToGrant(what, operation string) (request string) {
 	n.Helper()
-	_, err := n.CreateGrant(n.Context(), client.Grant{KeyID: n.key, Grantee: "app", Operations: []string{operation}})
+	_, err := n.CreateGrant(n.Context(), client.CreateGrantRequest{KeyID: n.key, Grantee: "app", Operations: []string{operation}})
 	refused := new(client.Error)
-	if !errors.As(err, &refused) || refused.Status != http.StatusInternalServerError || refused.Code != "KMS.0103" {
+	if !errors.As(err, &refused) || refused.Status != http.StatusInternalServerError || refused.Code != "Internal" {
 		n.Fatalf("%s: a grant is answered with %v", what, err)
 	}
 	return refused.RequestID
@@ -176,11 +179,11 @@ func (n *damaged) unhealthy(part string) {
 func (n *damaged) goesOn() {
 	n.Helper()
 	waitFor(n.T, "healthy", func() bool { h, err := n.Health(n.Context()); return err == nil && h.OK() })
-	id, err := n.CreateGrant(n.Context(), client.Grant{KeyID: n.key, Grantee: "app", Operations: []string{"sign"}})
+	grant, err := n.CreateGrant(n.Context(), client.CreateGrantRequest{KeyID: n.key, Grantee: "app", Operations: []string{"sign"}})
 	if err != nil || !n.may("sign") {
 		n.Errorf("a grant after all is well again: %v", err)
 	}
-	if err := n.RevokeGrant(n.Context(), n.key, id); err != nil || n.may("sign") {
+	if err := n.RevokeGrant(n.Context(), n.key, grant.ID); err != nil || n.may("sign") {
 		n.Errorf("its revocation: %v", err)
 	}
 	if !n.may("describe-key") {
@@ -295,26 +298,26 @@ func TestFullDisk(t *testing.T) {
 	n.limitFiles(4 << 20) // less than the next log of the database will have, more than the audit log
 	made := map[string]bool{n.grant: true}
 	for i := 0; ; i++ {
-		id, err := n.CreateGrant(t.Context(), client.Grant{
+		grant, err := n.CreateGrant(t.Context(), client.CreateGrantRequest{
 			KeyID: n.key, Name: fmt.Sprint(i), Grantee: "app", Operations: []string{"encrypt-data"},
-			GrantLimits: client.GrantLimits{ContextEquals: map[string]string{"pad": strings.Repeat("x", 8000)}},
+			Constraints: client.Constraints{Context: map[string]string{"pad": strings.Repeat("x", 8000)}, ContextExact: true},
 		})
 		if err != nil {
 			break
 		}
-		if made[id] = true; i%2 == 1 {
-			if err := n.RevokeGrant(t.Context(), n.key, id); err != nil {
+		if made[grant.ID] = true; i%2 == 1 {
+			if err := n.RevokeGrant(t.Context(), n.key, grant.ID); err != nil {
 				break
 			}
-			delete(made, id)
+			delete(made, grant.ID)
 		}
 		if i > 1000 {
 			t.Fatal("the database needs no room")
 		}
 		if len(made) > 90 {
 			for id := range made {
-				if id != n.grant && n.RevokeGrant(t.Context(), n.key, id) == nil {
-					delete(made, id)
+				if id != n.grant && n.RevokeGrant(t.Context(), n.key, grant.ID) == nil {
+					delete(made, grant.ID)
 				}
 			}
 		}

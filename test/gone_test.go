@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/keyside/keyside/sidecar/bench/node"
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 )
 
 // specsToGo are the keys of the test by alias.
@@ -30,7 +30,7 @@ func stays(alias string) bool { return strings.HasPrefix(alias, "kept") }
 func TestDestroyedMeansGone(t *testing.T) {
 	n := startClocked(t, stoppedNode(t))
 	ids := makeKeysToGo(n)
-	text, err := n.Encrypt(t.Context(), client.EncryptRequest{KeyID: ids["kept"], Plaintext: "stays"})
+	text, err := n.Encrypt(t.Context(), client.EncryptRequest{KeyID: ids["kept"], Plaintext: []byte("stays")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func TestDestroyedMeansGone(t *testing.T) {
 	if found := findSealed(t, n.dir, kept); len(found) != len(kept) {
 		t.Errorf("of the keys that stay there are %v", found)
 	}
-	checkKept(t, n.dir, text)
+	checkKept(t, n.dir, text.Ciphertext)
 }
 
 // makeKeysToGo makes the keys, and a second version of two of them.
@@ -70,18 +70,18 @@ func makeKeysToGo(n *clocked) map[string]string {
 	n.Helper()
 	ids := map[string]string{}
 	for alias, spec := range specsToGo {
-		id, err := n.CreateKey(n.Context(), client.CreateKeyRequest{Alias: alias, Spec: spec})
+		key, err := n.CreateKey(n.Context(), client.CreateKeyRequest{Alias: alias, Spec: spec})
 		if err != nil {
 			n.Fatal(err)
 		}
-		ids[alias] = id
-		_, err = n.CreateAlias(n.Context(), id, "alias/"+alias)
-		if err := errors.Join(err, n.CreateTag(n.Context(), id, client.Tag{Key: "of", Value: alias})); err != nil {
+		ids[alias] = key.ID
+		_, err = n.CreateAlias(n.Context(), key.ID, "alias/"+alias)
+		if err := errors.Join(err, n.TagKey(n.Context(), key.ID, client.Tag{Key: "of", Value: alias})); err != nil {
 			n.Error(err)
 		}
 	}
 	for _, alias := range []string{"kept", "doomed"} {
-		err := errors.Join(n.EnableKeyRotation(n.Context(), ids[alias]), n.UpdateKeyRotationInterval(n.Context(), ids[alias], interval))
+		err := n.EnableKeyRotation(n.Context(), ids[alias], interval)
 		if err != nil {
 			n.Fatal(err)
 		}
@@ -89,7 +89,7 @@ func makeKeysToGo(n *clocked) map[string]string {
 	n.move(leap)
 	for _, alias := range []string{"kept", "doomed"} {
 		waitFor(n.T, "the rotation of "+alias, func() bool {
-			r, err := n.RotationStatus(n.Context(), ids[alias])
+			r, err := n.GetKeyRotation(n.Context(), ids[alias])
 			return err == nil && r.Count == 1
 		})
 	}
@@ -123,7 +123,7 @@ func destroyDoomed(n *clocked, ids map[string]string) {
 }
 
 // checkKept holds that the folder carries on under `keyside up`, and that what stayed is whole.
-func checkKept(t *testing.T, dir, text string) {
+func checkKept(t *testing.T, dir string, text []byte) {
 	t.Helper()
 	n, err := node.Start(t.Context(), node.Options{Binary: binary, Dir: dir, Driver: "softhsm", Mode: "via-hsmd"})
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 
 	"github.com/google/uuid"
 
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 	"github.com/keyside/keyside/sidecar/kms"
 )
 
@@ -74,23 +74,24 @@ func (n *clocked) waitForState(id string, want client.KeyState) {
 func TestImportedMaterialGoes(t *testing.T) {
 	n := startClocked(t, stoppedNode(t))
 	material := map[string][]byte{"deleted": nil, "expiring": nil, "kept": nil}
-	ids, texts, pairs := map[string]string{}, map[string]string{}, map[string]uuid.UUID{}
+	ids, texts, pairs := map[string]string{}, map[string][]byte{}, map[string]uuid.UUID{}
 	for alias := range material {
 		material[alias] = make([]byte, 32)
 		rand.Read(material[alias])
 	}
 	for alias := range material {
-		id, err := n.CreateKey(t.Context(), client.CreateKeyRequest{Alias: alias, Origin: "external"})
+		key, err := n.CreateKey(t.Context(), client.CreateKeyRequest{Alias: alias, Origin: "external"})
 		if err != nil {
 			t.Fatal(err)
 		}
+		id := key.ID
 		ids[alias] = id
 		p := n.imports(id)
 		pairs[alias] = uuid.UUID(p.Token[tokenPair:])
 		in := client.ImportRequest{KeyID: id, Token: p.Token, Material: wrapFor(t, p, material[alias])}
 		if alias == "kept" {
 			in.CheckValue = proof(t, material["deleted"])
-			if err := n.ImportKeyMaterial(t.Context(), in); !errors.Is(err, &client.Error{Code: "KMS.2606"}) {
+			if _, err := n.ImportKeyMaterial(t.Context(), in); !errors.Is(err, client.ErrKeyMaterialMismatch) {
 				t.Errorf("with a proof of other material: %v", err)
 			}
 			in.CheckValue = proof(t, material[alias])
@@ -101,17 +102,17 @@ func TestImportedMaterialGoes(t *testing.T) {
 			n.kill("driver")
 		}
 		waitFor(t, "the import", func() bool { // the driver may be on its way
-			err := n.ImportKeyMaterial(t.Context(), in)
-			if err != nil && !errors.Is(err, client.ErrUnavailable) {
+			_, err := n.ImportKeyMaterial(t.Context(), in)
+			if err != nil && !errors.Is(err, client.ErrBusy) && !errors.Is(err, client.ErrKeyUnavailable) {
 				t.Fatal(err)
 			}
 			return err == nil
 		})
-		out, err := n.Encrypt(t.Context(), client.EncryptRequest{KeyID: id, Plaintext: "under " + alias})
+		out, err := n.Encrypt(t.Context(), client.EncryptRequest{KeyID: id, Plaintext: []byte("under " + alias)})
 		if err != nil {
 			t.Fatal(err)
 		}
-		texts[alias] = out
+		texts[alias] = out.Ciphertext
 	}
 
 	n.stop()
@@ -139,7 +140,7 @@ func TestImportedMaterialGoes(t *testing.T) {
 	}
 
 	n.start()
-	if err := n.DeleteImportedKeyMaterial(t.Context(), ids["deleted"]); err != nil {
+	if _, err := n.DeleteKeyMaterial(t.Context(), ids["deleted"]); err != nil {
 		t.Fatal(err)
 	}
 	if found := findSealed(t, n.dir, map[string][]byte{"deleted": gone["deleted"]}); len(found) > 0 {
@@ -152,16 +153,16 @@ func TestImportedMaterialGoes(t *testing.T) {
 		t.Error("the material that stays is gone")
 	}
 	for _, alias := range []string{"deleted", "expiring"} {
-		if _, err := n.Decrypt(t.Context(), client.DecryptRequest{Ciphertext: texts[alias]}); !errors.Is(err, &client.Error{Code: "KMS.1301"}) {
+		if _, err := n.Decrypt(t.Context(), client.DecryptRequest{Ciphertext: texts[alias]}); !errors.Is(err, client.ErrKeyPendingImport) {
 			t.Errorf("%s: without its material, a ciphertext answers %v", alias, err)
 		}
 		p := n.imports(ids[alias])
 		in := client.ImportRequest{KeyID: ids[alias], Token: p.Token, Material: wrapFor(t, p, material["kept"])}
-		if err := n.ImportKeyMaterial(t.Context(), in); !errors.Is(err, &client.Error{Code: "KMS.2606"}) {
+		if _, err := n.ImportKeyMaterial(t.Context(), in); !errors.Is(err, client.ErrKeyMaterialMismatch) {
 			t.Errorf("%s: other material answers %v", alias, err)
 		}
 		in.Material = wrapFor(t, p, material[alias])
-		if err := n.ImportKeyMaterial(t.Context(), in); err != nil {
+		if _, err := n.ImportKeyMaterial(t.Context(), in); err != nil {
 			t.Fatal(err)
 		}
 	}

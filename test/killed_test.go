@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 	"github.com/keyside/keyside/sidecar/kms"
 	"github.com/keyside/keyside/sidecar/store"
 )

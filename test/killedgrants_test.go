@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/keyside/keyside/sidecar/bench/node"
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 )
 
 // The grants that are made: to these users, each with one of these operations.
@@ -48,10 +48,12 @@ func (g *granter) make(ctx context.Context, t *testing.T, c *client.Client, key 
 		KeyID: key, Name: fmt.Sprintf("%s-%d", g.name, g.n), Grantee: grantees[rand.IntN(len(grantees))],
 		Operations: []string{grantedActions[rand.IntN(len(grantedActions))]},
 	}
-	id, err := c.CreateGrant(ctx, grant)
+	made, err := c.CreateGrant(ctx, client.CreateGrantRequest{
+		KeyID: grant.KeyID, Name: grant.Name, Grantee: grant.Grantee, Operations: grant.Operations,
+	})
 	switch {
 	case err == nil:
-		grant.ID = id
+		grant.ID = made.ID
 		g.alive[grant.Name] = grant
 		g.changes.Add(1)
 	case unanswered(err):
@@ -126,7 +128,7 @@ func TestKilledInGrants(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		keys = append(keys, key)
+		keys = append(keys, key.ID)
 	}
 	var changes atomic.Int64
 	granters := make([]*granter, workers)
@@ -175,7 +177,7 @@ func checkGrants(t *testing.T, c *client.Client, keys []string, granters []*gran
 	may := map[string]bool{}
 	for _, key := range keys {
 		for marker := ""; ; {
-			page, err := c.ListGrants(t.Context(), key, marker)
+			page, err := c.ListGrants(t.Context(), client.ListGrantsRequest{KeyID: key, Page: client.Page{Marker: marker}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -183,7 +185,7 @@ func checkGrants(t *testing.T, c *client.Client, keys []string, granters []*gran
 				stored[g.Name] = g
 				may[key+g.Grantee+g.Operations[0]] = true
 			}
-			if marker = page.Next; marker == "" {
+			if marker = page.NextMarker; marker == "" {
 				break
 			}
 		}

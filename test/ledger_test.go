@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 )
 
 // A ledger is what a node has acknowledged. Workers, each on slots of its own, change keys and note what they were told;
@@ -51,7 +51,10 @@ type slot struct {
 }
 
 // sealedText is a ciphertext with its plaintext.
-type sealedText struct{ sealed, plain string }
+type sealedText struct {
+	sealed []byte
+	plain  string
+}
 
 func newLedger(slots int) *ledger {
 	l := new(ledger)
@@ -145,11 +148,11 @@ func unanswered(err error) bool {
 
 func (l *ledger) create(ctx context.Context, t *testing.T, c *client.Client, s *slot) {
 	born := l.moved.Load()
-	id, err := c.CreateKey(ctx, client.CreateKeyRequest{Alias: s.alias})
+	key, err := c.CreateKey(ctx, client.CreateKeyRequest{Alias: s.alias})
 	switch {
 	case err == nil:
 		l.acknowledged.Add(1)
-		s.begin(id, born)
+		s.begin(key.ID, born)
 	case unanswered(err):
 		s.unknown, s.born = true, born
 	default:
@@ -186,28 +189,28 @@ func (l *ledger) rotation(ctx context.Context, t *testing.T, c *client.Client, s
 		return
 	}
 	if s.rotates.is(false) {
-		attempt(l, t, s, &s.rotates, true, func() error { return c.EnableKeyRotation(ctx, s.id) })
+		attempt(l, t, s, &s.rotates, true, func() error { return c.EnableKeyRotation(ctx, s.id, 0) })
 	}
 	if s.rotates.is(true) {
-		attempt(l, t, s, &s.rotates, true, func() error { return c.UpdateKeyRotationInterval(ctx, s.id, interval) })
+		attempt(l, t, s, &s.rotates, true, func() error { return c.SetKeyRotationInterval(ctx, s.id, interval) })
 	}
 }
 
 func (l *ledger) tag(ctx context.Context, t *testing.T, c *client.Client, s *slot) {
 	value := strconv.Itoa(rand.IntN(1000))
-	attempt(l, t, s, &s.stage, value, func() error { return c.CreateTag(ctx, s.id, client.Tag{Key: "stage", Value: value}) })
+	attempt(l, t, s, &s.stage, value, func() error { return c.TagKey(ctx, s.id, client.Tag{Key: "stage", Value: value}) })
 }
 
 func (l *ledger) encrypt(ctx context.Context, t *testing.T, c *client.Client, s *slot) {
 	plain := fmt.Sprintf("%s %d", s.alias, rand.Int64())
-	sealed, err := c.Encrypt(ctx, client.EncryptRequest{KeyID: s.id, Plaintext: plain})
+	sealed, err := c.Encrypt(ctx, client.EncryptRequest{KeyID: s.id, Plaintext: []byte(plain)})
 	switch {
 	case err == nil:
 		// The first ones stay, which have the oldest versions, and the latest.
 		if len(s.texts) == 12 {
 			s.texts = slices.Delete(s.texts, 6, 7)
 		}
-		s.texts = append(s.texts, sealedText{sealed, plain})
+		s.texts = append(s.texts, sealedText{sealed.Ciphertext, plain})
 		l.acknowledged.Add(1)
 	case !unanswered(err):
 		t.Errorf("encrypt under %s (%v): %v", s.alias, s.state, err)

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 )
 
 // check holds a node against the ledger, and takes over what was not sure. now is the node's time.
@@ -39,7 +39,7 @@ func (l *ledger) settle(t *testing.T, c *client.Client, now time.Time) {
 			if err != nil || l.mustBeGone(s) {
 				return errors.Is(err, client.ErrNotFound)
 			}
-			return k.State != client.PendingDeletion || k.Deletion.Time().After(now.Add(deadline))
+			return k.State != client.PendingDeletion || k.Deletion.After(now.Add(deadline))
 		})
 	}
 }
@@ -51,14 +51,14 @@ func (l *ledger) listed(t *testing.T, c *client.Client) map[string]*client.Key {
 	keys := map[string]*client.Key{}
 	total := 0
 	for next := ""; ; {
-		page, err := c.ListKeys(t.Context(), client.ListKeysRequest{Limit: 7, Marker: next})
+		page, err := c.ListKeys(t.Context(), client.ListKeysRequest{Page: client.Page{Limit: 7, Marker: next}})
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, k := range page.Keys {
 			keys[k.Alias] = &k
 		}
-		if total, next = page.Total, page.Next; next == "" {
+		if total, next = page.Total, page.NextMarker; next == "" {
 			break
 		}
 	}
@@ -68,8 +68,8 @@ func (l *ledger) listed(t *testing.T, c *client.Client) map[string]*client.Key {
 		}
 	}
 	count, err := c.CountKeys(t.Context())
-	quotas, err2 := c.Quotas(t.Context())
-	if err = errors.Join(err, err2); err != nil || count != len(keys) || total != len(keys) || quotas[0].Used != len(keys) {
+	quotas, err2 := c.GetQuotas(t.Context())
+	if err = errors.Join(err, err2); err != nil || count != len(keys) || total != len(keys) || quotas.Keys.Used != len(keys) {
 		t.Errorf("%d keys are listed, the total is %d, %d are counted and %v in use (%v)", len(keys), total, count, quotas, err)
 	}
 	return keys
@@ -96,8 +96,8 @@ func (l *ledger) checkSlot(t *testing.T, c *client.Client, s *slot, k *client.Ke
 	case s.id == "":
 		s.begin(k.ID, s.born) // it was created, and its answer was lost
 	}
-	rotation, err := c.RotationStatus(t.Context(), s.id)
-	tags, err2 := c.KeyTags(t.Context(), s.id)
+	rotation, err := c.GetKeyRotation(t.Context(), s.id)
+	tags, err2 := c.ListKeyTags(t.Context(), s.id)
 	if err := errors.Join(err, err2); err != nil {
 		t.Errorf("%s: %v", s.alias, err)
 		return
@@ -123,14 +123,14 @@ func (l *ledger) checkSlot(t *testing.T, c *client.Client, s *slot, k *client.Ke
 // awaitRotation waits until a key is rotated whose time came with the last move of the clock.
 func (l *ledger) awaitRotation(t *testing.T, c *client.Client, s *slot, now time.Time) {
 	waitFor(t, "the rotation of "+s.alias, func() bool {
-		r, err := c.RotationStatus(t.Context(), s.id)
-		return err == nil && now.Sub(r.Last.Time()) < leap/2
+		r, err := c.GetKeyRotation(t.Context(), s.id)
+		return err == nil && now.Sub(r.Last) < leap/2
 	})
 }
 
 // checkTexts decrypts what was ever encrypted under a key, by whatever version, as its state has it.
 func (l *ledger) checkTexts(t *testing.T, c *client.Client, s *slot) {
-	want := map[client.KeyState]string{client.Disabled: "KMS.0209", client.PendingDeletion: "KMS.0210"}[s.state[0]]
+	want := map[client.KeyState]string{client.Disabled: "KeyDisabled", client.PendingDeletion: "KeyPendingDeletion"}[s.state[0]]
 	for _, text := range s.texts {
 		opened, err := c.Decrypt(t.Context(), client.DecryptRequest{Ciphertext: text.sealed})
 		var refused *client.Error

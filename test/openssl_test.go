@@ -3,7 +3,7 @@ package test
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
@@ -13,7 +13,7 @@ import (
 	"testing"
 
 	"github.com/keyside/keyside/sidecar/bench/node"
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 )
 
 // offered is what a node on SoftHSM makes keys of, each with the check of what it does against openssl. The specs and
@@ -73,7 +73,7 @@ func TestAgainstOpenSSL(t *testing.T) {
 				case check != nil && err != nil:
 					t.Error(err)
 				case check != nil:
-					check(&openssl{T: t, Client: c, ctx: t.Context(), dir: t.TempDir()}, key)
+					check(&openssl{T: t, Client: c, ctx: t.Context(), dir: t.TempDir()}, key.ID)
 				}
 			})
 		}
@@ -121,14 +121,10 @@ func ok[T any](v T, err error) func(*openssl) T {
 	}
 }
 
-// public writes public.pem as get-publickey answers it, with its CRLF line ends.
+// public writes the public half of a key to public.pem.
 func (o *openssl) public(key string) {
 	o.Helper()
-	text := ok(o.PublicKey(o.ctx, key))(o)
-	if !strings.Contains(text, "\r\n") {
-		o.Errorf("line ends are not CRLF: %q", text)
-	}
-	o.write("public.pem", []byte(text))
+	o.write("public.pem", pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: ok(o.GetPublicKey(o.ctx, key))(o).DER}))
 }
 
 // signatures are the algorithms, each with how openssl is told of it.
@@ -158,7 +154,7 @@ func (o *openssl) signs(key string) {
 		} {
 			signature, err := o.Sign(o.ctx, req)
 			if !strings.HasPrefix(algorithm, family) {
-				if refused := new(client.Error); !errors.As(err, &refused) || refused.Code != "KMS.0332" {
+				if refused := new(client.Error); !errors.As(err, &refused) || refused.Code != "InvalidAlgorithm" {
 					o.Errorf("%s: %v, want a refusal", algorithm, err)
 				}
 				continue
@@ -176,17 +172,17 @@ func (o *openssl) signs(key string) {
 // nowhere but on its way to a better key.
 func (o *openssl) decrypts(key string) {
 	o.public(key)
-	encrypt := func(plain []byte, hash string) string {
+	encrypt := func(plain []byte, hash string) []byte {
 		o.write("plain", plain)
-		return base64.StdEncoding.EncodeToString(o.run("pkeyutl -encrypt -pubin -inkey public.pem -in plain" +
-			" -pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:" + hash + " -pkeyopt rsa_mgf1_md:" + hash))
+		return o.run("pkeyutl -encrypt -pubin -inkey public.pem -in plain" +
+			" -pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:" + hash + " -pkeyopt rsa_mgf1_md:" + hash)
 	}
 	for _, plain := range [][]byte{[]byte("x"), bytes.Repeat([]byte{0xff, 0}, 95)} {
 		moved := ok(o.ReEncrypt(o.ctx, client.ReEncryptRequest{
 			Ciphertext: encrypt(plain, "sha1"), SourceKeyID: key, SourceAlgorithm: client.RSAOAEPSHA1,
 			DestinationKeyID: key, DestinationAlgorithm: client.RSAOAEPSHA256,
 		}))(o)
-		for _, sealed := range []string{encrypt(plain, "sha256"), moved.Ciphertext} {
+		for _, sealed := range [][]byte{encrypt(plain, "sha256"), moved.Ciphertext} {
 			opened := ok(o.Decrypt(o.ctx, client.DecryptRequest{Ciphertext: sealed, KeyID: key, Algorithm: client.RSAOAEPSHA256}))(o)
 			if !bytes.Equal(opened.Plaintext, plain) {
 				o.Errorf("opened %x, want %x", opened.Plaintext, plain)
@@ -213,18 +209,16 @@ func (o *openssl) agrees(key string) {
 }
 
 // dataKeyPairs makes key pairs of every spec: openssl must find the private half whole, and get its public half from it,
-// from the plain one and from what decrypt-datakey opens.
+// from the plain one and from what decrypt-data-key opens.
 func (o *openssl) dataKeyPairs(key string) {
-	for _, spec := range []string{"RSA_2048", "RSA_3072", "RSA_4096", "ECC_NIST_P256", "ECC_NIST_P384", "ECC_NIST_P521"} {
-		bound := client.Bound{AAD: "a pair of " + spec}
-		pair, err := o.CreateDataKeyPair(o.ctx, client.DataKeyPairRequest{KeyID: key, Spec: spec, AAD: bound.AAD})
+	for _, spec := range []string{"RSA_2048", "RSA_3072", "RSA_4096", "EC_P256", "EC_P384", "EC_P521"} {
+		bound := client.Bound{AAD: []byte("a pair of " + spec)}
+		pair, err := o.GenerateDataKeyPair(o.ctx, client.DataKeyPairRequest{KeyID: key, Spec: spec, Bound: bound})
 		if err != nil {
 			o.Errorf("%s: %v", spec, err)
 			continue
 		}
-		opened := ok(o.DecryptDataKey(o.ctx, client.DecryptDataKeyRequest{
-			KeyID: key, Ciphertext: pair.Ciphertext, Bytes: len(pair.PrivateKey), Bound: bound,
-		}))(o)
+		opened := ok(o.DecryptDataKey(o.ctx, client.DecryptDataKeyRequest{KeyID: key, Ciphertext: pair.Ciphertext, Bound: bound}))(o).Plaintext
 		for _, private := range [][]byte{pair.PrivateKey, opened} {
 			o.write("private.der", private)
 			o.run("pkey -inform DER -in private.der -check -noout")
@@ -242,7 +236,7 @@ func (o *openssl) authenticates(key string) {
 	for _, size := range []int{256, 384, 512} {
 		req := client.MACRequest{KeyID: key, Algorithm: fmt.Sprintf("HMAC_SHA_%d", size), Message: []byte("a message")}
 		mac, err := o.GenerateMAC(o.ctx, req)
-		if refused := new(client.Error); errors.As(err, &refused) && refused.Code == "KMS.0308" {
+		if refused := new(client.Error); errors.As(err, &refused) && refused.Code == "InvalidAlgorithm" {
 			continue // of another spec
 		} else if err != nil || len(mac) != size/8 {
 			o.Fatalf("%s: %d bytes, %v", req.Algorithm, len(mac), err)

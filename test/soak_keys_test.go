@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/keyside/keyside/sidecar/bench/node"
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 )
 
 // TestSoakManyKeys makes 20,000 keys and reports, as their number grows, what describe, encrypt with a hot key and
@@ -68,12 +68,12 @@ func makeKeys(t *testing.T, c *client.Client, from, to int) []string {
 	for w := range 8 {
 		wg.Go(func() {
 			for i := w; i < len(keys); i += 8 {
-				id, err := c.CreateKey(t.Context(), client.CreateKeyRequest{Alias: fmt.Sprintf("soak-%d", from+i)})
+				key, err := c.CreateKey(t.Context(), client.CreateKeyRequest{Alias: fmt.Sprintf("soak-%d", from+i)})
 				if err != nil {
 					t.Errorf("key %d: %v", from+i, err)
 					return
 				}
-				keys[i] = id
+				keys[i] = key.ID
 			}
 		})
 	}
@@ -100,7 +100,7 @@ func load(t *testing.T, c *client.Client, keys []string, operations int) {
 }
 
 func encrypt(ctx context.Context, c *client.Client, key string) error {
-	_, err := c.Encrypt(ctx, client.EncryptRequest{KeyID: key, Plaintext: "thirty-two bytes of plain text.."})
+	_, err := c.Encrypt(ctx, client.EncryptRequest{KeyID: key, Plaintext: []byte("thirty-two bytes of plain text..")})
 	return err
 }
 

@@ -16,7 +16,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/keyside/keyside/sidecar/bench/node"
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 	"github.com/keyside/keyside/sidecar/kms"
 	"github.com/keyside/keyside/sidecar/store"
 )
@@ -125,7 +125,7 @@ var pages = []struct {
 }
 
 func listAt(ctx context.Context, c *client.Client, spec string, offset int) error {
-	page, err := c.ListKeys(ctx, client.ListKeysRequest{Spec: spec, Limit: 100, Marker: fmt.Sprint(offset)})
+	page, err := c.ListKeys(ctx, client.ListKeysRequest{Spec: spec, Page: client.Page{Limit: 100, Marker: fmt.Sprint(offset)}})
 	if err == nil && len(page.Keys) != 100 {
 		err = fmt.Errorf("page of %d keys", len(page.Keys))
 	}
@@ -133,7 +133,7 @@ func listAt(ctx context.Context, c *client.Client, spec string, offset int) erro
 }
 
 func search(ctx context.Context, c *client.Client, offset int, tags ...client.TagValues) error {
-	found, err := c.FindKeys(ctx, client.FindKeysRequest{Tags: tags, Limit: 10, Offset: offset})
+	found, err := c.FindKeys(ctx, client.FindKeysRequest{Tags: tags, Page: client.Page{Limit: 10, Marker: fmt.Sprint(offset)}})
 	if err == nil && len(found.Keys) != 10 {
 		err = fmt.Errorf("page of %d keys", len(found.Keys))
 	}
@@ -173,7 +173,7 @@ func TestSoakDueKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	measure := func() (p50, p99 time.Duration, rate float64) { return loaded(t, n.Client, hot, 4, 15*time.Second) }
+	measure := func() (p50, p99 time.Duration, rate float64) { return loaded(t, n.Client, hot.ID, 4, 15*time.Second) }
 	measure() // warm
 	idle50, idle99, idleRate := measure()
 	start := time.Now()
@@ -183,7 +183,7 @@ func TestSoakDueKeys(t *testing.T) {
 	waitForLong(t, func() bool { return pending(t, n.Client) == 0 })
 	for _, id := range turning {
 		waitForLong(t, func() bool {
-			r, err := n.RotationStatus(t.Context(), id)
+			r, err := n.GetKeyRotation(t.Context(), id)
 			return err == nil && r.Count == 1
 		})
 	}
@@ -228,7 +228,7 @@ func loaded(t *testing.T, c *client.Client, key string, clients int, during time
 // pending counts the keys that wait for their deletion.
 func pending(t *testing.T, c *client.Client) int {
 	t.Helper()
-	page, err := c.ListKeys(t.Context(), client.ListKeysRequest{State: string(client.PendingDeletion), Limit: 1})
+	page, err := c.ListKeys(t.Context(), client.ListKeysRequest{State: client.PendingDeletion, Page: client.Page{Limit: 1}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,7 @@ import (
 
 	"github.com/keyside/keyside/hsmd/telemetry"
 	"github.com/keyside/keyside/sidecar/bench/node"
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 )
 
 // The two daemons as telemetry names them.
@@ -63,12 +63,12 @@ func TestTelemetry(t *testing.T) {
 	}
 	createTrace := post(t, n, "create-key", map[string]any{"key_alias": "traced"}, &made)
 	var sealed struct {
-		Ciphertext string `json:"cipher_text"`
+		Ciphertext []byte `json:"cipher_text"`
 	}
 	encryptTrace := post(t, n, "encrypt-data", map[string]any{"key_id": made.Info.ID, "plain_text": secretText}, &sealed)
 	plain := client.New(n.Socket)
 	defer plain.Close()
-	dataKey, err := plain.CreateDataKey(ctx, client.DataKeyRequest{KeyID: made.Info.ID, Bytes: 32})
+	dataKey, err := plain.GenerateDataKey(ctx, client.DataKeyRequest{KeyID: made.Info.ID, Length: 32})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/keyside/keyside/sidecar/bench/node"
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 )
 
 // deadline bounds the start and the end of the node.
