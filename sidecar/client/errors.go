@@ -38,40 +38,40 @@ func (e *Error) Is(target error) bool {
 
 // The codes of the API, for errors.Is.
 var (
-	ErrInvalidRequest       = &Error{Code: "InvalidRequest"}     // Field and Reason say what is wrong
-	ErrUnsupported          = &Error{Code: "Unsupported"}        // valid, but not with this HSM
-	ErrAlreadyExists        = &Error{Code: "AlreadyExists"}      // the alias is taken
-	ErrQuotaExceeded        = &Error{Code: "QuotaExceeded"}      // as many as the limit allows exist
-	ErrNotFound             = &Error{Code: "NotFound"}           // the key, alias, tag, grant or access key does not exist
-	ErrDenied               = &Error{Code: "Denied"}             // no role, grant or policy allows it
-	ErrUnauthenticated      = &Error{Code: "Unauthenticated"}    // no valid signature or token
-	ErrTokenExpired         = &Error{Code: "TokenExpired"}       // get a new token
-	ErrKeyDisabled          = &Error{Code: "KeyDisabled"}        // enable the key
-	ErrKeyPendingDeletion   = &Error{Code: "KeyPendingDeletion"} // cancel the deletion
-	ErrKeyPendingImport     = &Error{Code: "KeyPendingImport"}   // import the material
-	ErrKeyUnavailable       = &Error{Code: "KeyUnavailable"}     // the HSM does not have the key now
-	ErrKeyExhausted         = &Error{Code: "KeyExhausted"}       // the version encrypted as many messages as is safe: rotate
-	ErrKeyNotDisabled       = &Error{Code: "KeyNotDisabled"}     // enable-key needs a disabled key
-	ErrKeyNotEnabled        = &Error{Code: "KeyNotEnabled"}      // disable-key needs an enabled key
-	ErrKeyNotPendingDelete  = &Error{Code: "KeyNotPendingDeletion"}
-	ErrKeyNotPendingImport  = &Error{Code: "KeyNotPendingImport"}
-	ErrInvalidKeyUsage      = &Error{Code: "InvalidKeyUsage"}      // the key is not for this; Reason says what it is
-	ErrInvalidAlgorithm     = &Error{Code: "InvalidAlgorithm"}     // the algorithm is not for this key
-	ErrServiceKey           = &Error{Code: "ServiceKey"}           // not allowed on a service's default key
-	ErrInvalidOrigin        = &Error{Code: "InvalidOrigin"}        // imported where made here is needed, or the reverse
-	ErrRotationEnabled      = &Error{Code: "RotationEnabled"}      // already
-	ErrRotationDisabled     = &Error{Code: "RotationDisabled"}     // enable rotation first
-	ErrInvalidCiphertext    = &Error{Code: "InvalidCiphertext"}    // corrupt, of another key, or another context
-	ErrInvalidKeyMaterial   = &Error{Code: "InvalidKeyMaterial"}   // does not unwrap, or is no key of the spec
-	ErrKeyMaterialMismatch  = &Error{Code: "KeyMaterialMismatch"}  // not the material of the first import, or of the check value
-	ErrKeyMaterialMissing   = &Error{Code: "KeyMaterialMissing"}   // nothing to delete
-	ErrKeyMaterialPermanent = &Error{Code: "KeyMaterialPermanent"} // material of asymmetric keys cannot be deleted alone
-	ErrInvalidImportToken   = &Error{Code: "InvalidImportToken"}   // malformed, or of another key
-	ErrImportTokenExpired   = &Error{Code: "ImportTokenExpired"}   // get new import parameters
-	ErrInvalidGrant         = &Error{Code: "InvalidGrant"}         // Field and Reason say what is wrong
-	ErrBusy                 = &Error{Code: "Busy"}                 // try again after RetryAfter
-	ErrDeadlineExceeded     = &Error{Code: "DeadlineExceeded"}     // the operation took too long
-	ErrInternal             = &Error{Code: "Internal"}             // the sidecar's log has the cause under RequestID
+	ErrInvalidRequest        = &Error{Code: "InvalidRequest"}     // Field and Reason say what is wrong
+	ErrUnsupported           = &Error{Code: "Unsupported"}        // valid, but not with this HSM
+	ErrAlreadyExists         = &Error{Code: "AlreadyExists"}      // the alias is taken
+	ErrQuotaExceeded         = &Error{Code: "QuotaExceeded"}      // as many as the limit allows exist
+	ErrNotFound              = &Error{Code: "NotFound"}           // the key, alias, tag, grant or access key does not exist
+	ErrDenied                = &Error{Code: "Denied"}             // no role, grant or policy allows it
+	ErrUnauthenticated       = &Error{Code: "Unauthenticated"}    // no valid signature or token
+	ErrTokenExpired          = &Error{Code: "TokenExpired"}       // get a new token
+	ErrKeyDisabled           = &Error{Code: "KeyDisabled"}        // enable the key
+	ErrKeyPendingDeletion    = &Error{Code: "KeyPendingDeletion"} // cancel the deletion
+	ErrKeyPendingImport      = &Error{Code: "KeyPendingImport"}   // import the material
+	ErrKeyUnavailable        = &Error{Code: "KeyUnavailable"}     // the HSM does not have the key now
+	ErrKeyExhausted          = &Error{Code: "KeyExhausted"}       // the version encrypted as many messages as is safe: rotate
+	ErrKeyNotDisabled        = &Error{Code: "KeyNotDisabled"}     // enable-key needs a disabled key
+	ErrKeyNotEnabled         = &Error{Code: "KeyNotEnabled"}      // disable-key needs an enabled key
+	ErrKeyNotPendingDeletion = &Error{Code: "KeyNotPendingDeletion"}
+	ErrKeyNotPendingImport   = &Error{Code: "KeyNotPendingImport"}
+	ErrInvalidKeyUsage       = &Error{Code: "InvalidKeyUsage"}      // the key is not for this; Reason says what it is
+	ErrInvalidAlgorithm      = &Error{Code: "InvalidAlgorithm"}     // the algorithm is not for this key
+	ErrServiceKey            = &Error{Code: "ServiceKey"}           // not allowed on a service's default key
+	ErrInvalidOrigin         = &Error{Code: "InvalidOrigin"}        // imported where made here is needed, or the reverse
+	ErrRotationEnabled       = &Error{Code: "RotationEnabled"}      // already
+	ErrRotationDisabled      = &Error{Code: "RotationDisabled"}     // enable rotation first
+	ErrInvalidCiphertext     = &Error{Code: "InvalidCiphertext"}    // corrupt, of another key, or another context
+	ErrInvalidKeyMaterial    = &Error{Code: "InvalidKeyMaterial"}   // does not unwrap, or is no key of the spec
+	ErrKeyMaterialMismatch   = &Error{Code: "KeyMaterialMismatch"}  // not the material of the first import, or of the check value
+	ErrKeyMaterialMissing    = &Error{Code: "KeyMaterialMissing"}   // nothing to delete
+	ErrKeyMaterialPermanent  = &Error{Code: "KeyMaterialPermanent"} // material of asymmetric keys cannot be deleted alone
+	ErrInvalidImportToken    = &Error{Code: "InvalidImportToken"}   // malformed, or of another key
+	ErrImportTokenExpired    = &Error{Code: "ImportTokenExpired"}   // get new import parameters
+	ErrInvalidGrant          = &Error{Code: "InvalidGrant"}         // Field and Reason say what is wrong
+	ErrBusy                  = &Error{Code: "Busy"}                 // try again after RetryAfter
+	ErrDeadlineExceeded      = &Error{Code: "DeadlineExceeded"}     // the operation took too long
+	ErrInternal              = &Error{Code: "Internal"}             // the sidecar's log has the cause under RequestID
 )
 
 // ErrCutOff is a response that ended early: the sidecar stopped, or the caller lost the right to read it.

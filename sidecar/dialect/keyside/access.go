@@ -25,7 +25,7 @@ func (d *Dialect) createGrant(ctx context.Context, op policy.Operation, x *diale
 	for _, name := range x.Texts(operations) {
 		operation, known := policy.ParseOperation(string(name))
 		if !known {
-			return unknown(operations.Name, "must be operations")
+			return kms.Invalid(operations.Name, kms.ReasonUnknown, "must be operations")
 		}
 		in.Operations = append(in.Operations, operation)
 	}

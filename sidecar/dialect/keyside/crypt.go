@@ -88,7 +88,7 @@ func (d *Dialect) opener(ctx context.Context, op policy.Operation, x *dialect.Ex
 		return err
 	}
 	if in.Algorithm != "" && in.Algorithm != kms.SymmetricDefault {
-		return missing(field.Name, "is required with "+string(in.Algorithm))
+		return kms.Invalid(field.Name, kms.ReasonMissing, "is required with %s", in.Algorithm)
 	}
 	return nil
 }

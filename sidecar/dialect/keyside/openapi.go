@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"net/http"
 	"reflect"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -193,7 +192,7 @@ func (d *document) members(place string, t reflect.Type, properties object, requ
 			schema["enum"] = values
 		}
 		if place == "ErrorDetail" && name == "code" {
-			schema["enum"] = slices.Sorted(slices.Values(kms.Codes))
+			schema["enum"] = kms.Codes
 		}
 		explain(schema, place, name)
 		properties[name] = schema
