@@ -137,6 +137,7 @@ type Fault struct {
 	Missing bool
 	Code    string // of the dialect; empty where Missing, or where Field is nil
 	Reason  string
+	Why     kms.Reason // the core's word for Reason
 }
 
 func (f *Fault) Error() string {
@@ -277,11 +278,11 @@ func outside(text string) []byte { return AppendString(nil, text) }
 func parseQuery(raw string, fields []Field) (url.Values, *Fault) {
 	query, err := url.ParseQuery(raw)
 	if err != nil {
-		return nil, &Fault{Reason: "query is malformed"}
+		return nil, &Fault{Reason: "query is malformed", Why: kms.ReasonMalformed}
 	}
 	for i := range fields {
 		if f := &fields[i]; f.In == Query && len(query[f.Name]) > 1 {
-			return nil, &Fault{Reason: "query has " + f.Name + " twice"}
+			return nil, &Fault{Reason: "query has " + f.Name + " twice", Why: kms.ReasonMalformed}
 		}
 	}
 	return query, nil
@@ -295,7 +296,7 @@ func (o *Object) read(f *Field, raw []byte, into *value) *Fault {
 		into.set = true
 		return nil
 	case !into.set && f.Required:
-		return &Fault{Field: f, Name: f.Name, Missing: true, Reason: "is required"}
+		return &Fault{Field: f, Name: f.Name, Missing: true, Reason: "is required", Why: kms.ReasonMissing}
 	case !into.set:
 		return nil
 	}
@@ -329,9 +330,11 @@ func (o *Object) readText(f *Field, raw []byte, into *value) *Fault {
 	case err != nil:
 		return f.fault("must be a string")
 	case f.High > 0 && (int64(len(text)) < f.Low || int64(len(text)) > f.High):
-		return f.outOfBounds("must have " + f.bounds() + " characters")
+		return f.outOfBounds(kms.ReasonLength, "must have "+f.bounds()+" characters")
 	case f.Values != nil && !slices.Contains(f.Values, string(text)):
-		return f.fault("must be " + oneOf(f.Values))
+		fault := f.fault("must be " + oneOf(f.Values))
+		fault.Why = kms.ReasonUnknown
+		return fault
 	case f.Form != nil && !f.Form.OK(text):
 		return f.fault(f.Form.Reason)
 	}
@@ -379,7 +382,7 @@ func (o *Object) readList(f *Field, raw []byte, into *value) *Fault {
 	case err != nil:
 		return f.fault("must be an array of strings")
 	case fault == nil && f.High > 0 && (n < f.Low || n > f.High):
-		return f.outOfBounds("must have " + f.bounds() + " elements")
+		return f.outOfBounds(kms.ReasonTooMany, "must have "+f.bounds()+" elements")
 	}
 	return fault
 }
@@ -407,9 +410,11 @@ func (o *Object) readNumber(f *Field, raw []byte, into *value) *Fault {
 	case err != nil:
 		return f.fault("must be a whole number")
 	case f.Values != nil && !slices.Contains(f.Values, string(text)):
-		return f.fault("must be " + oneOf(f.Values))
+		fault := f.fault("must be " + oneOf(f.Values))
+		fault.Why = kms.ReasonUnknown
+		return fault
 	case f.High > 0 && (n < f.Low || n > f.High):
-		return f.outOfBounds("must be " + f.bounds())
+		return f.outOfBounds(kms.ReasonOutOfRange, "must be "+f.bounds())
 	case f.Step > 0 && n%f.Step != 0:
 		fault := f.fault("must be a multiple of " + strconv.FormatInt(f.Step, 10))
 		fault.Code = cmp.Or(f.StepCode, f.Code)
@@ -420,11 +425,12 @@ func (o *Object) readNumber(f *Field, raw []byte, into *value) *Fault {
 }
 
 func (f *Field) fault(reason string) *Fault {
-	return &Fault{Field: f, Name: f.Name, Code: f.Code, Reason: reason}
+	return &Fault{Field: f, Name: f.Name, Code: f.Code, Reason: reason, Why: kms.ReasonMalformed}
 }
 
-func (f *Field) outOfBounds(reason string) *Fault {
+func (f *Field) outOfBounds(why kms.Reason, reason string) *Fault {
 	fault := f.fault(reason)
+	fault.Why = why
 	fault.Code = cmp.Or(f.BoundCode, f.Code)
 	return fault
 }

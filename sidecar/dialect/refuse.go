@@ -99,6 +99,40 @@ type Errors struct {
 	Write func(x *Exchange, rt *Route, a Answer, e *kms.Error)
 }
 
+// Answers maps errors of the core to a dialect's answers.
+type Answers struct {
+	Codes      map[kms.Code]Answer // has every code
+	Exceptions []Exception         // go before Codes; the first that holds counts
+}
+
+// Exception is a row for errors that have an answer of their own. Its first members are conditions; an empty one always holds.
+type Exception struct {
+	Operation policy.Operation
+	Code      kms.Code
+	Field     string // the core's name of the field at fault
+	Reason    kms.Reason
+	When      func(x *Exchange) bool // about the request's fields
+	As        string                 // the dialect's code
+	Status    int                    // zero: that of the code
+}
+
+func (ex *Exception) holds(rt *Route, x *Exchange, e *kms.Error) bool {
+	return ex.Code == e.Code && (ex.Operation == "" || rt != nil && ex.Operation == rt.Operation) &&
+		(ex.Field == "" || ex.Field == e.Field) && (ex.Reason == "" || ex.Reason == e.Reason) &&
+		(ex.When == nil || ex.When(x))
+}
+
+// To returns the answer to an error, as Errors.Of does.
+func (t *Answers) To(rt *Route, x *Exchange, e *kms.Error) Answer {
+	a := t.Codes[e.Code]
+	for i := range t.Exceptions {
+		if ex := &t.Exceptions[i]; ex.holds(rt, x, e) {
+			return Answer{cmp.Or(ex.Status, a.Status), ex.As}
+		}
+	}
+	return a
+}
+
 // refuse returns the refusal of a condition.
 func (s *Server) refuse(c Condition) *Refusal {
 	return &Refusal{s.cfg.Errors.Conditions[c], refused[c]}
@@ -125,7 +159,7 @@ func (s *Server) fieldError(rt *Route, x *Exchange, err error) error {
 	if err == nil || !errors.As(err, &fault) {
 		return err
 	}
-	core := &kms.Error{Code: kms.CodeInvalidRequest, Field: fault.Name, Message: fault.Reason}
+	core := &kms.Error{Code: kms.CodeInvalidRequest, Field: fault.Name, Reason: fault.Why, Message: fault.Reason}
 	switch {
 	case fault.Field == nil:
 		return &Refusal{s.cfg.Errors.Conditions[BadQuery], core}

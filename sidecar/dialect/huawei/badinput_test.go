@@ -2,6 +2,7 @@ package huawei
 
 import (
 	"errors"
+	"maps"
 	"net/http"
 	"os"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/keyside/keyside/sidecar/dialect"
+	"github.com/keyside/keyside/sidecar/dialect/dialecttest"
 	"github.com/keyside/keyside/sidecar/kms"
 )
 
@@ -310,32 +312,20 @@ func clip(s string) string {
 
 // TestErrorsAreTotal holds the table of answers to the core's list.
 func TestErrorsAreTotal(t *testing.T) {
-	for _, code := range kms.Codes {
-		a, ok := answers[code]
-		if !ok || a.status < 400 || !strings.HasPrefix(a.code, "KMS.") && !strings.HasPrefix(a.code, "APIGW.") {
-			t.Errorf("%s is answered with %+v", code, a)
+	dialecttest.CheckErrors(t, conditions, answers)
+	for _, a := range slices.Concat(slices.Collect(maps.Values(conditions)), slices.Collect(maps.Values(coreCodes))) {
+		if a.Status < 400 || !strings.HasPrefix(a.Code, "KMS.") && !strings.HasPrefix(a.Code, "APIGW.") {
+			t.Errorf("an error is answered with %+v", a)
 		}
 	}
-	if len(answers) != len(kms.Codes) {
-		t.Errorf("%d answers for %d codes", len(answers), len(kms.Codes))
-	}
-	for i, ex := range exceptions {
-		before := slices.ContainsFunc(exceptions[i+1:], func(later exception) bool { return later.code == ex.code }) // which would hold
-		if !slices.Contains(kms.Codes, ex.code) || !strings.HasPrefix(ex.answer, "KMS.") || ex.answer == answers[ex.code].code && !before {
-			t.Errorf("exception %+v says nothing", ex)
-		}
-		if i := slices.IndexFunc(routes, func(rt dialect.Route) bool { return rt.Operation == ex.operation }); ex.algorithm != "" &&
+	for _, ex := range exceptions {
+		if i := slices.IndexFunc(routes, func(rt dialect.Route) bool { return rt.Operation == ex.Operation }); ex.When != nil &&
 			(i < 0 || !slices.ContainsFunc(routes[i].Fields, func(f dialect.Field) bool { return f.Name == encryptionAlgorithm.Name })) {
 			t.Errorf("exception %+v looks at a field that the operation has not", ex)
 		}
 	}
 	e := kms.AsError(errors.New("pq: secret detail"))
-	if a := answerTo(nil, nil, e); a.Code != "KMS.0103" || strings.Contains(text(nil, e), "secret") {
+	if a := answers.To(nil, nil, e); a.Code != "KMS.0103" || strings.Contains(text(nil, e), "secret") {
 		t.Errorf("an unknown error is answered with %v %q", a, text(nil, e))
-	}
-	for _, c := range dialect.Conditions() {
-		if a := conditions[c]; a.Status < 400 || !strings.HasPrefix(a.Code, "KMS.") && !strings.HasPrefix(a.Code, "APIGW.") {
-			t.Errorf("condition %d is answered with %+v", c, a)
-		}
 	}
 }

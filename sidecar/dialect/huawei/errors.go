@@ -1,7 +1,6 @@
 package huawei
 
 import (
-	"cmp"
 	"net/http"
 	"strings"
 
@@ -10,128 +9,114 @@ import (
 	"github.com/keyside/keyside/sidecar/kms"
 )
 
-// answer is an error as the wire knows it: a code of the service, or one of the gateway in front of it.
-type answer struct {
-	status int
-	code   string
+// answers maps the errors of the core to codes of the service, and of the gateway in front of it.
+var answers = dialect.Answers{Codes: coreCodes, Exceptions: exceptions}
+
+var coreCodes = map[kms.Code]dialect.Answer{
+	kms.CodeInvalidRequest:        {Status: http.StatusBadRequest, Code: codeParameter},
+	kms.CodeUnsupported:           {Status: http.StatusBadRequest, Code: codeSpec},
+	kms.CodeAlreadyExists:         {Status: http.StatusBadRequest, Code: "KMS.1104"},
+	kms.CodeQuotaExceeded:         {Status: http.StatusBadRequest, Code: "KMS.1105"},
+	kms.CodeNotFound:              {Status: http.StatusNotFound, Code: "KMS.0207"},
+	kms.CodeDenied:                {Status: http.StatusForbidden, Code: "KMS.0307"},
+	kms.CodeUnauthenticated:       {Status: http.StatusUnauthorized, Code: "APIGW.0301"},
+	kms.CodeTokenExpired:          {Status: http.StatusForbidden, Code: "KMS.0303"},
+	kms.CodeKeyDisabled:           {Status: http.StatusBadRequest, Code: "KMS.0209"},
+	kms.CodeKeyPendingDeletion:    {Status: http.StatusBadRequest, Code: "KMS.0210"},
+	kms.CodeKeyPendingImport:      {Status: http.StatusBadRequest, Code: "KMS.1301"},
+	kms.CodeKeyUnavailable:        {Status: http.StatusServiceUnavailable, Code: "KMS.0104"},
+	kms.CodeKeyExhausted:          {Status: http.StatusBadRequest, Code: "KMS.0320"},
+	kms.CodeKeyNotDisabled:        {Status: http.StatusBadRequest, Code: "KMS.1201"},
+	kms.CodeKeyNotEnabled:         {Status: http.StatusBadRequest, Code: "KMS.1301"},
+	kms.CodeKeyNotPendingDeletion: {Status: http.StatusBadRequest, Code: "KMS.1501"},
+	kms.CodeKeyNotPendingImport:   {Status: http.StatusBadRequest, Code: "KMS.0310"},
+	kms.CodeInvalidKeyUsage:       {Status: http.StatusBadRequest, Code: codeParameter},
+	kms.CodeInvalidAlgorithm:      {Status: http.StatusBadRequest, Code: codeAlgorithm},
+	kms.CodeServiceKey:            {Status: http.StatusBadRequest, Code: "KMS.0211"},
+	kms.CodeInvalidOrigin:         {Status: http.StatusBadRequest, Code: "KMS.0309"},
+	kms.CodeRotationEnabled:       {Status: http.StatusBadRequest, Code: "KMS.2901"},
+	kms.CodeRotationDisabled:      {Status: http.StatusBadRequest, Code: "KMS.0313"},
+	kms.CodeInvalidCiphertext:     {Status: http.StatusBadRequest, Code: codeCipherText},
+	kms.CodeInvalidKeyMaterial:    {Status: http.StatusBadRequest, Code: codeUnwrap},
+	kms.CodeKeyMaterialMismatch:   {Status: http.StatusBadRequest, Code: "KMS.2606"},
+	kms.CodeKeyMaterialMissing:    {Status: http.StatusBadRequest, Code: "KMS.2701"},
+	kms.CodeKeyMaterialPermanent:  {Status: http.StatusBadRequest, Code: "KMS.2702"},
+	kms.CodeInvalidImportToken:    {Status: http.StatusBadRequest, Code: codeToken},
+	kms.CodeImportTokenExpired:    {Status: http.StatusBadRequest, Code: "KMS.2601"},
+	kms.CodeInvalidGrant:          {Status: http.StatusBadRequest, Code: codeGrantee},
+	kms.CodeBusy:                  {Status: http.StatusServiceUnavailable, Code: "KMS.0104"},
+	kms.CodeDeadlineExceeded:      {Status: http.StatusGatewayTimeout, Code: "KMS.0101"},
+	kms.CodeInternal:              {Status: http.StatusInternalServerError, Code: "KMS.0103"},
 }
 
-// answers maps every code of the core.
-var answers = map[kms.Code]answer{
-	kms.CodeInvalidRequest:        {http.StatusBadRequest, codeParameter},
-	kms.CodeUnsupported:           {http.StatusBadRequest, codeSpec},
-	kms.CodeAlreadyExists:         {http.StatusBadRequest, "KMS.1104"},
-	kms.CodeQuotaExceeded:         {http.StatusBadRequest, "KMS.1105"},
-	kms.CodeNotFound:              {http.StatusNotFound, "KMS.0207"},
-	kms.CodeDenied:                {http.StatusForbidden, "KMS.0307"},
-	kms.CodeUnauthenticated:       {http.StatusUnauthorized, "APIGW.0301"},
-	kms.CodeTokenExpired:          {http.StatusForbidden, "KMS.0303"},
-	kms.CodeKeyDisabled:           {http.StatusBadRequest, "KMS.0209"},
-	kms.CodeKeyPendingDeletion:    {http.StatusBadRequest, "KMS.0210"},
-	kms.CodeKeyPendingImport:      {http.StatusBadRequest, "KMS.1301"},
-	kms.CodeKeyUnavailable:        {http.StatusServiceUnavailable, "KMS.0104"},
-	kms.CodeKeyExhausted:          {http.StatusBadRequest, "KMS.0320"},
-	kms.CodeKeyNotDisabled:        {http.StatusBadRequest, "KMS.1201"},
-	kms.CodeKeyNotEnabled:         {http.StatusBadRequest, "KMS.1301"},
-	kms.CodeKeyNotPendingDeletion: {http.StatusBadRequest, "KMS.1501"},
-	kms.CodeKeyNotPendingImport:   {http.StatusBadRequest, "KMS.0310"},
-	kms.CodeInvalidKeyUsage:       {http.StatusBadRequest, codeParameter},
-	kms.CodeInvalidAlgorithm:      {http.StatusBadRequest, codeAlgorithm},
-	kms.CodeServiceKey:            {http.StatusBadRequest, "KMS.0211"},
-	kms.CodeInvalidOrigin:         {http.StatusBadRequest, "KMS.0309"},
-	kms.CodeRotationEnabled:       {http.StatusBadRequest, "KMS.2901"},
-	kms.CodeRotationDisabled:      {http.StatusBadRequest, "KMS.0313"},
-	kms.CodeInvalidCiphertext:     {http.StatusBadRequest, codeCipherText},
-	kms.CodeInvalidKeyMaterial:    {http.StatusBadRequest, codeUnwrap},
-	kms.CodeKeyMaterialMismatch:   {http.StatusBadRequest, "KMS.2606"},
-	kms.CodeKeyMaterialMissing:    {http.StatusBadRequest, "KMS.2701"},
-	kms.CodeKeyMaterialPermanent:  {http.StatusBadRequest, "KMS.2702"},
-	kms.CodeInvalidImportToken:    {http.StatusBadRequest, codeToken},
-	kms.CodeImportTokenExpired:    {http.StatusBadRequest, "KMS.2601"},
-	kms.CodeInvalidGrant:          {http.StatusBadRequest, codeGrantee},
-	kms.CodeBusy:                  {http.StatusServiceUnavailable, "KMS.0104"},
-	kms.CodeDeadlineExceeded:      {http.StatusGatewayTimeout, "KMS.0101"},
-	kms.CodeInternal:              {http.StatusInternalServerError, "KMS.0103"},
+// namesRSA reports whether a request names an encryption algorithm of RSA.
+func namesRSA(x *dialect.Exchange) bool {
+	return strings.HasPrefix(string(x.Text(encryptionAlgorithm)), "RSA")
 }
 
-// exception is an error of the core that has an answer of its own where these hold. An empty field always holds.
-type exception struct {
-	operation policy.Operation
-	code      kms.Code
-	field     string // the core's name of the field at fault
-	reason    kms.Reason
-	algorithm string // prefix of the encryption algorithm that the request names
-	answer    string
-	status    int // 0: as in answers
-}
+var exceptions = []dialect.Exception{
+	{Operation: policy.OpGenRandom, Code: kms.CodeInvalidRequest, Field: "length", As: codeRandomLength},
+	{Operation: policy.OpEncryptDataKey, Code: kms.CodeInvalidRequest, Field: "plaintext", As: codePlainLength},
+	{Operation: policy.OpEncryptData, Code: kms.CodeInvalidRequest, Field: "plaintext", Reason: kms.ReasonLength, When: namesRSA, As: codeRSATooLong},
+	{Operation: policy.OpEncryptData, Code: kms.CodeInvalidRequest, Field: "plaintext", Reason: kms.ReasonLength, As: codePlainText},
+	{Operation: policy.OpReEncrypt, Code: kms.CodeInvalidRequest, Field: "plaintext", Reason: kms.ReasonLength, As: codeRSATooLong},
+	{Operation: policy.OpCreateRSAKeyPair, Code: kms.CodeInvalidRequest, Field: "key_spec", As: codeKeyLengthSpec},
+	{Operation: policy.OpCreateECKeyPair, Code: kms.CodeInvalidRequest, Field: "key_spec", As: codeKeyLengthSpec},
+	{Code: kms.CodeInvalidRequest, Field: "context", As: codeContext},
+	{Code: kms.CodeInvalidRequest, Field: "key_id", Reason: kms.ReasonMalformed, As: codeKeyID},
+	{Code: kms.CodeInvalidRequest, Field: "alias", As: codeAlias},
+	{Code: kms.CodeInvalidRequest, Field: "description", As: codeDescription},
+	{Code: kms.CodeInvalidRequest, Field: "key_spec", As: codeSpec},
+	{Code: kms.CodeInvalidRequest, Field: "wrapping_key_spec", As: codeSpec},
+	{Code: kms.CodeInvalidRequest, Field: "limit", As: codeLimit},
+	{Code: kms.CodeInvalidRequest, Field: "marker", As: codeMarker},
+	{Code: kms.CodeInvalidRequest, Field: "offset", As: codeOffset},
+	{Code: kms.CodeInvalidRequest, Field: "length", As: codeKeyLength},
+	{Code: kms.CodeInvalidRequest, Field: "data_key_bytes", As: codeCipherLength},
+	{Code: kms.CodeInvalidRequest, Field: "message", Reason: kms.ReasonDigest, As: "KMS.0329"},
+	{Code: kms.CodeInvalidRequest, Field: "pending_days", As: codePendingDays},
+	{Code: kms.CodeInvalidRequest, Field: "rotation_interval", As: codeInterval},
+	{Code: kms.CodeInvalidRequest, Field: "expiration_time", As: codeExpiry},
+	{Code: kms.CodeInvalidRequest, Field: "key", Reason: kms.ReasonLength, As: "KMS.0411"},
+	{Code: kms.CodeInvalidRequest, Field: "key", Reason: kms.ReasonMalformed, As: codeTagKey},
+	{Code: kms.CodeInvalidRequest, Field: "value", Reason: kms.ReasonLength, As: "KMS.0410"},
+	{Code: kms.CodeInvalidRequest, Field: "value", Reason: kms.ReasonMalformed, As: codeTagValue},
+	{Code: kms.CodeInvalidRequest, Field: "values", Reason: kms.ReasonTooMany, As: codeTagValues},
+	{Code: kms.CodeInvalidRequest, Field: "tags", Reason: kms.ReasonTooMany, As: codeTagCount},
 
-// rsaNames is how the names of RSA's encryption algorithms begin.
-const rsaNames = "RSA"
+	{Code: kms.CodeUnsupported, Field: "wrapping_algorithm", As: codeParameter},
+	{Code: kms.CodeQuotaExceeded, Field: "tags", As: "KMS.0409"},
+	{Code: kms.CodeQuotaExceeded, Field: "grants", As: "KMS.2404"},
+	{Code: kms.CodeNotFound, Field: "tags", As: "KMS.0416"},
+	{Code: kms.CodeNotFound, Field: "grant_id", As: "KMS.2502", Status: http.StatusBadRequest},
+	{Code: kms.CodeInvalidGrant, Reason: kms.ReasonCreateGrantOnly, As: "KMS.2401"},
+	{Code: kms.CodeInvalidOrigin, Reason: kms.ReasonExternal, As: "KMS.0312"},
+	{Code: kms.CodeInvalidKeyMaterial, Field: "private_key", Reason: kms.ReasonMissing, As: "KMS.2608"},
+	{Code: kms.CodeInvalidKeyMaterial, Field: "private_key", Reason: kms.ReasonMalformed, As: codePrivateKey},
+	{Code: kms.CodeInvalidImportToken, Reason: kms.ReasonOtherKey, As: "KMS.2603"},
+	{Operation: policy.OpScheduleDeletion, Code: kms.CodeKeyPendingDeletion, As: "KMS.1402"},
 
-// exceptions go before answers, the first that holds.
-var exceptions = []exception{
-	{operation: policy.OpGenRandom, code: kms.CodeInvalidRequest, field: "length", answer: codeRandomLength},
-	{operation: policy.OpEncryptDataKey, code: kms.CodeInvalidRequest, field: "plaintext", answer: codePlainLength},
-	{operation: policy.OpEncryptData, code: kms.CodeInvalidRequest, field: "plaintext", reason: kms.ReasonLength, algorithm: rsaNames, answer: codeRSATooLong},
-	{operation: policy.OpEncryptData, code: kms.CodeInvalidRequest, field: "plaintext", reason: kms.ReasonLength, answer: codePlainText},
-	{operation: policy.OpReEncrypt, code: kms.CodeInvalidRequest, field: "plaintext", reason: kms.ReasonLength, answer: codeRSATooLong},
-	{operation: policy.OpCreateRSAKeyPair, code: kms.CodeInvalidRequest, field: "key_spec", answer: codeKeyLengthSpec},
-	{operation: policy.OpCreateECKeyPair, code: kms.CodeInvalidRequest, field: "key_spec", answer: codeKeyLengthSpec},
-	{code: kms.CodeInvalidRequest, field: "context", answer: codeContext},
-	{code: kms.CodeInvalidRequest, field: "key_id", reason: kms.ReasonMalformed, answer: codeKeyID},
-	{code: kms.CodeInvalidRequest, field: "alias", answer: codeAlias},
-	{code: kms.CodeInvalidRequest, field: "description", answer: codeDescription},
-	{code: kms.CodeInvalidRequest, field: "key_spec", answer: codeSpec},
-	{code: kms.CodeInvalidRequest, field: "wrapping_key_spec", answer: codeSpec},
-	{code: kms.CodeInvalidRequest, field: "limit", answer: codeLimit},
-	{code: kms.CodeInvalidRequest, field: "marker", answer: codeMarker},
-	{code: kms.CodeInvalidRequest, field: "offset", answer: codeOffset},
-	{code: kms.CodeInvalidRequest, field: "length", answer: codeKeyLength},
-	{code: kms.CodeInvalidRequest, field: "data_key_bytes", answer: codeCipherLength},
-	{code: kms.CodeInvalidRequest, field: "message", reason: kms.ReasonDigest, answer: "KMS.0329"},
-	{code: kms.CodeInvalidRequest, field: "pending_days", answer: codePendingDays},
-	{code: kms.CodeInvalidRequest, field: "rotation_interval", answer: codeInterval},
-	{code: kms.CodeInvalidRequest, field: "expiration_time", answer: codeExpiry},
-	{code: kms.CodeInvalidRequest, field: "key", reason: kms.ReasonLength, answer: "KMS.0411"},
-	{code: kms.CodeInvalidRequest, field: "key", reason: kms.ReasonMalformed, answer: codeTagKey},
-	{code: kms.CodeInvalidRequest, field: "value", reason: kms.ReasonLength, answer: "KMS.0410"},
-	{code: kms.CodeInvalidRequest, field: "value", reason: kms.ReasonMalformed, answer: codeTagValue},
-	{code: kms.CodeInvalidRequest, field: "values", reason: kms.ReasonTooMany, answer: codeTagValues},
-	{code: kms.CodeInvalidRequest, field: "tags", reason: kms.ReasonTooMany, answer: codeTagCount},
+	{Operation: policy.OpEncryptData, Code: kms.CodeInvalidAlgorithm, When: namesRSA, As: codeNotSymmetric},
+	{Operation: policy.OpEncryptData, Code: kms.CodeInvalidAlgorithm, As: codeNotRSA},
+	{Operation: policy.OpDecryptData, Code: kms.CodeInvalidAlgorithm, When: namesRSA, As: codeNotSymmetric},
+	{Operation: policy.OpDecryptData, Code: kms.CodeInvalidAlgorithm, As: codeNotRSA},
+	{Operation: policy.OpReEncrypt, Code: kms.CodeInvalidAlgorithm, As: codeParameter},
+	{Operation: policy.OpGenerateMAC, Code: kms.CodeInvalidAlgorithm, As: codeParameter},
+	{Operation: policy.OpVerifyMAC, Code: kms.CodeInvalidAlgorithm, As: codeParameter},
 
-	{code: kms.CodeUnsupported, field: "wrapping_algorithm", answer: codeParameter},
-	{code: kms.CodeQuotaExceeded, field: "tags", answer: "KMS.0409"},
-	{code: kms.CodeQuotaExceeded, field: "grants", answer: "KMS.2404"},
-	{code: kms.CodeNotFound, field: "tags", answer: "KMS.0416"},
-	{code: kms.CodeNotFound, field: "grant_id", answer: "KMS.2502", status: http.StatusBadRequest},
-	{code: kms.CodeInvalidGrant, reason: kms.ReasonCreateGrantOnly, answer: "KMS.2401"},
-	{code: kms.CodeInvalidOrigin, reason: kms.ReasonExternal, answer: "KMS.0312"},
-	{code: kms.CodeInvalidKeyMaterial, field: "private_key", reason: kms.ReasonMissing, answer: "KMS.2608"},
-	{code: kms.CodeInvalidKeyMaterial, field: "private_key", reason: kms.ReasonMalformed, answer: codePrivateKey},
-	{code: kms.CodeInvalidImportToken, reason: kms.ReasonOtherKey, answer: "KMS.2603"},
-	{operation: policy.OpScheduleDeletion, code: kms.CodeKeyPendingDeletion, answer: "KMS.1402"},
-
-	{operation: policy.OpEncryptData, code: kms.CodeInvalidAlgorithm, algorithm: rsaNames, answer: codeNotSymmetric},
-	{operation: policy.OpEncryptData, code: kms.CodeInvalidAlgorithm, answer: codeNotRSA},
-	{operation: policy.OpDecryptData, code: kms.CodeInvalidAlgorithm, algorithm: rsaNames, answer: codeNotSymmetric},
-	{operation: policy.OpDecryptData, code: kms.CodeInvalidAlgorithm, answer: codeNotRSA},
-	{operation: policy.OpReEncrypt, code: kms.CodeInvalidAlgorithm, answer: codeParameter},
-	{operation: policy.OpGenerateMAC, code: kms.CodeInvalidAlgorithm, answer: codeParameter},
-	{operation: policy.OpVerifyMAC, code: kms.CodeInvalidAlgorithm, answer: codeParameter},
-
-	{operation: policy.OpGenerateMAC, code: kms.CodeInvalidKeyUsage, answer: codeParameter},
-	{operation: policy.OpVerifyMAC, code: kms.CodeInvalidKeyUsage, answer: codeParameter},
-	{operation: policy.OpDeriveSharedSecret, code: kms.CodeInvalidKeyUsage, reason: kms.ReasonEncryptDecrypt, answer: codeParameter},
-	{operation: policy.OpDeriveSharedSecret, code: kms.CodeInvalidKeyUsage, reason: kms.ReasonSignVerify, answer: codeParameter},
-	{operation: policy.OpEncryptData, code: kms.CodeInvalidKeyUsage, reason: kms.ReasonKeyAgreement, answer: codeElliptic},
-	{operation: policy.OpDecryptData, code: kms.CodeInvalidKeyUsage, reason: kms.ReasonKeyAgreement, answer: codeElliptic},
-	{operation: policy.OpReEncrypt, code: kms.CodeInvalidKeyUsage, reason: kms.ReasonKeyAgreement, answer: codeElliptic},
-	{code: kms.CodeInvalidKeyUsage, reason: kms.ReasonSymmetric, answer: "KMS.0331"},
-	{code: kms.CodeInvalidKeyUsage, reason: kms.ReasonAsymmetric, answer: "KMS.0325"},
-	{code: kms.CodeInvalidKeyUsage, reason: kms.ReasonMAC, answer: "KMS.0341"},
-	{code: kms.CodeInvalidKeyUsage, reason: kms.ReasonEncryptDecrypt, answer: "KMS.0334"},
-	{code: kms.CodeInvalidKeyUsage, reason: kms.ReasonSignVerify, answer: "KMS.0335"},
-	{code: kms.CodeInvalidKeyUsage, reason: kms.ReasonElliptic, answer: codeElliptic},
+	{Operation: policy.OpGenerateMAC, Code: kms.CodeInvalidKeyUsage, As: codeParameter},
+	{Operation: policy.OpVerifyMAC, Code: kms.CodeInvalidKeyUsage, As: codeParameter},
+	{Operation: policy.OpDeriveSharedSecret, Code: kms.CodeInvalidKeyUsage, Reason: kms.ReasonEncryptDecrypt, As: codeParameter},
+	{Operation: policy.OpDeriveSharedSecret, Code: kms.CodeInvalidKeyUsage, Reason: kms.ReasonSignVerify, As: codeParameter},
+	{Operation: policy.OpEncryptData, Code: kms.CodeInvalidKeyUsage, Reason: kms.ReasonKeyAgreement, As: codeElliptic},
+	{Operation: policy.OpDecryptData, Code: kms.CodeInvalidKeyUsage, Reason: kms.ReasonKeyAgreement, As: codeElliptic},
+	{Operation: policy.OpReEncrypt, Code: kms.CodeInvalidKeyUsage, Reason: kms.ReasonKeyAgreement, As: codeElliptic},
+	{Code: kms.CodeInvalidKeyUsage, Reason: kms.ReasonSymmetric, As: "KMS.0331"},
+	{Code: kms.CodeInvalidKeyUsage, Reason: kms.ReasonAsymmetric, As: "KMS.0325"},
+	{Code: kms.CodeInvalidKeyUsage, Reason: kms.ReasonMAC, As: "KMS.0341"},
+	{Code: kms.CodeInvalidKeyUsage, Reason: kms.ReasonEncryptDecrypt, As: "KMS.0334"},
+	{Code: kms.CodeInvalidKeyUsage, Reason: kms.ReasonSignVerify, As: "KMS.0335"},
+	{Code: kms.CodeInvalidKeyUsage, Reason: kms.ReasonElliptic, As: codeElliptic},
 }
 
 // Codes for what the translation itself refuses.
@@ -220,23 +205,6 @@ func refuse(code string, core kms.Code, field, message string) error {
 	return &dialect.Refusal{
 		Answer: dialect.Answer{Status: http.StatusBadRequest, Code: code}, Core: &kms.Error{Code: core, Field: field, Message: message},
 	}
-}
-
-// answerTo returns the answer to an error of the core.
-func answerTo(rt *dialect.Route, x *dialect.Exchange, e *kms.Error) dialect.Answer {
-	a := answers[e.Code]
-	for i := range exceptions {
-		if ex := &exceptions[i]; ex.holds(rt, x, e) {
-			return dialect.Answer{Status: cmp.Or(ex.status, a.status), Code: ex.answer}
-		}
-	}
-	return dialect.Answer{Status: a.status, Code: a.code}
-}
-
-func (ex *exception) holds(rt *dialect.Route, x *dialect.Exchange, e *kms.Error) bool {
-	return ex.code == e.Code && (ex.operation == "" || rt != nil && ex.operation == rt.Operation) &&
-		(ex.field == "" || ex.field == e.Field) && (ex.reason == "" || ex.reason == e.Reason) &&
-		(ex.algorithm == "" || strings.HasPrefix(string(x.Text(encryptionAlgorithm)), ex.algorithm))
 }
 
 // appendError appends an error: the gateway's in the gateway's flat form, the service's in its nested one.

@@ -263,11 +263,11 @@ func FuzzRequest(f *testing.F) {
 		f.Add(http.MethodGet, target, []byte(nil))
 		f.Add(http.MethodDelete, target, []byte(`{"key_id":"x"}`))
 	}
-	for _, a := range answers {
-		known[a.code] = true
+	for _, a := range coreCodes {
+		known[a.Code] = true
 	}
 	for _, ex := range exceptions {
-		known[ex.answer] = true
+		known[ex.As] = true
 	}
 	for _, own := range []string{codeOffsetUnwelcome, codePlainDigest, codePlainMismatch, codeCipherMismatch, codeTagKey, codeTagValue, codeMatchKey, codeMatchValue} {
 		known[own] = true

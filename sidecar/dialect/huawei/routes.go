@@ -147,7 +147,7 @@ func New(cfg Config) *Dialect {
 	d.config = dialect.Config{
 		Host: cfg.Host, Core: cfg.Core, Name: Name, Table: dialect.NewPathTable(pathBase, d.routes()), Place: d.inProject,
 		Proofs: Proofs(),
-		Errors: dialect.Errors{Conditions: conditions, Of: answerTo, Write: appendError},
+		Errors: dialect.Errors{Conditions: conditions, Of: answers.To, Write: appendError},
 	}
 	d.Server = dialect.NewServer(d.config)
 	return d
