@@ -151,7 +151,7 @@ func (o *own) readmit(ctx context.Context, cancel context.CancelFunc) (why func(
 func (o *own) readmitNow(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readmitEvery) // an answer that ends meanwhile is no refusal
 	defer cancel()
-	if !dialect.CallerFrom(ctx).Known {
+	if !kms.CallerFrom(ctx).Known {
 		return o.core.Refuse(ctx, policy.OpReadAudit, kms.Errorf(kms.CodeDenied, "the process that asked has ended"))
 	}
 	return o.core.Readmit(ctx, policy.OpReadAudit)

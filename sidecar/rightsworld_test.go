@@ -24,7 +24,6 @@ import (
 
 	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/client"
-	"github.com/keyside/keyside/sidecar/dialect"
 	"github.com/keyside/keyside/sidecar/kms"
 )
 
@@ -102,7 +101,7 @@ func (w *rightsWorld) address(path string) string {
 func (w *rightsWorld) ask(c rightsCaller, method, path, body string) *httptest.ResponseRecorder {
 	r := httptest.NewRequestWithContext(w.Context(), method, "http://127.0.0.1"+w.address(path), strings.NewReader(body))
 	r.Header.Set("Content-Type", "application/json")
-	r = r.WithContext(dialect.WithCaller(r.Context(), policy.Caller{
+	r = r.WithContext(kms.WithCaller(r.Context(), policy.Caller{
 		UID: c.uid, GID: cmp.Or(c.gid, c.uid), PID: 1, Known: c.uid != 0 && !c.ended, Ended: c.ended, Socket: c.uid != 0,
 		Process: &policy.Process{Unit: c.unit},
 	}))

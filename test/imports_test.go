@@ -49,7 +49,7 @@ var mayImport = []importRule{
 		"github.com/decred/dcrd/dcrec/secp256k1/v4/..."}},
 	{"sidecar/dialect", []string{module + "/sidecar/kms", module + "/policy", "github.com/gorilla/mux", "github.com/google/uuid",
 		"github.com/go-json-experiment/json/..."}},
-	{"sidecar/edge", []string{module + "/hsmd/peer", module + "/sidecar/client", module + "/sidecar/dialect", "github.com/go-json-experiment/json", "golang.org/x/sys/..."}},
+	{"sidecar/edge", []string{module + "/hsmd/peer", module + "/sidecar/client", module + "/sidecar/dialect", module + "/sidecar/kms", "github.com/go-json-experiment/json", "golang.org/x/sys/..."}},
 	{"sidecar/hsm", []string{module + "/hsmd", module + "/hsmd/telemetry", module + "/plugins/driver",
 		module + "/sidecar/kms", "go.opentelemetry.io/otel/trace"}},
 	{"sidecar/dialect/huawei", []string{module + "/sidecar/dialect", module + "/sidecar/kms", module + "/policy"}},

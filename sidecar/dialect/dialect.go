@@ -57,7 +57,7 @@ func (r *Router) Handle(method, path string, h http.Handler) {
 // its ServeHTTP, which would copy every request twice for variables that no dialect uses and redirect paths that a KMS must
 // answer with an error.
 func (r *Router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	caller := CallerFrom(req.Context())
+	caller := kms.CallerFrom(req.Context())
 	if caller.Ended {
 		w.Header().Set("Connection", "close") // another process that holds it must connect by itself
 	}
@@ -70,25 +70,4 @@ func (r *Router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	default:
 		r.fallback.AnswerUnserved(w, req, NoRoute)
 	}
-}
-
-type callerKey struct{}
-
-// WithCaller returns a connection's context that says who is at its other end.
-func WithCaller(ctx context.Context, c policy.Caller) context.Context {
-	return WithCallerNow(ctx, func() policy.Caller { return c })
-}
-
-// WithCallerNow returns a connection's context in which each request asks who is at the other end: it may be nobody from some
-// time on.
-func WithCallerNow(ctx context.Context, caller func() policy.Caller) context.Context {
-	return context.WithValue(ctx, callerKey{}, caller)
-}
-
-// CallerFrom returns who is at the other end now; without WithCaller, a caller that is not known.
-func CallerFrom(ctx context.Context) policy.Caller {
-	if caller, ok := ctx.Value(callerKey{}).(func() policy.Caller); ok {
-		return caller()
-	}
-	return policy.Caller{}
 }

@@ -215,7 +215,7 @@ func recorded(r *Refusal, err error) error {
 // refuseUnserved has the core record a request for no operation. Its sender is not authenticated: the record has the
 // kernel's word on the caller.
 func (s *Server) refuseUnserved(r *http.Request, x *Exchange, c Condition) error {
-	ctx := kms.WithCall(r.Context(), &kms.Call{RequestID: x.RequestID, Dialect: s.cfg.Name, Caller: CallerFrom(r.Context())})
+	ctx := kms.WithCall(r.Context(), &kms.Call{RequestID: x.RequestID, Dialect: s.cfg.Name, Caller: kms.CallerFrom(r.Context())})
 	refusal := s.refuse(c)
 	return recorded(refusal, s.cfg.Core.RefuseUnserved(ctx, refusal.Core))
 }

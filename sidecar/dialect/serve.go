@@ -94,7 +94,7 @@ func (s *Server) operate(rt *Route, r *http.Request, x *Exchange) (err error) {
 		ctx, end = s.cfg.Recorder.Begin(ctx, r.Header.Get("Traceparent"), s.cfg.Name, x.RequestID, op)
 		defer func() { end(outcome(err)) }()
 	}
-	call := &kms.Call{RequestID: x.RequestID, Dialect: s.cfg.Name, Caller: CallerFrom(ctx), Limits: s.cfg.Limits}
+	call := &kms.Call{RequestID: x.RequestID, Dialect: s.cfg.Name, Caller: kms.CallerFrom(ctx), Limits: s.cfg.Limits}
 	ctx = kms.WithCall(ctx, call)
 	defer func() {
 		if p := recover(); p != nil {

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/keyside/keyside/hsmd/peer"
-	"github.com/keyside/keyside/sidecar/dialect"
+	"github.com/keyside/keyside/sidecar/kms"
 )
 
 // Options says what to serve, where and within which limits.
@@ -82,7 +82,7 @@ func Serve(ctx context.Context, opts Options) error {
 // connection on the port the kernel reports none.
 func withCaller(ctx context.Context, conn net.Conn) context.Context {
 	if c, ok := conn.(*peer.Conn); ok {
-		return dialect.WithCallerNow(ctx, c.Caller)
+		return kms.WithCallerNow(ctx, c.Caller)
 	}
 	return ctx
 }

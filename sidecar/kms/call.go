@@ -36,6 +36,27 @@ func CallFrom(ctx context.Context) *Call {
 	return call
 }
 
+type callerKey struct{}
+
+// WithCaller returns the context of a connection from a caller: an HTTP connection, a gRPC one, or a stream that a library
+// opened.
+func WithCaller(ctx context.Context, c policy.Caller) context.Context {
+	return WithCallerNow(ctx, func() policy.Caller { return c })
+}
+
+// WithCallerNow returns the context of a connection whose caller each request looks up again, because its process may exit.
+func WithCallerNow(ctx context.Context, caller func() policy.Caller) context.Context {
+	return context.WithValue(ctx, callerKey{}, caller)
+}
+
+// CallerFrom returns the caller of a connection as it is now. Without WithCaller, it is not known.
+func CallerFrom(ctx context.Context) policy.Caller {
+	if caller, ok := ctx.Value(callerKey{}).(func() policy.Caller); ok {
+		return caller()
+	}
+	return policy.Caller{}
+}
+
 // ParseKeyID reads the one text form of a key id, a lower-case UUID with hyphens. Anything else is CodeInvalidRequest.
 func ParseKeyID(s string) (KeyID, error) {
 	id, err := uuid.Parse(s)

@@ -90,7 +90,7 @@ func (g *gate) credential(in kms.CreateCredentialInput) *kms.NewCredential {
 func (g *gate) ask(caller policy.Caller, r *http.Request) answered {
 	g.t.Helper()
 	w := httptest.NewRecorder()
-	g.router.ServeHTTP(w, r.WithContext(dialect.WithCaller(context.Background(), caller)))
+	g.router.ServeHTTP(w, r.WithContext(kms.WithCaller(context.Background(), caller)))
 	if len(w.Header().Get("X-Request-Id")) != 32 {
 		g.t.Errorf("%s: no request id", r.URL)
 	}

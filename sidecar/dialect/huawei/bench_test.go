@@ -49,7 +49,7 @@ func BenchmarkHandler(b *testing.B) {
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			b.ReportAllocs()
-			ctx := dialect.WithCaller(context.Background(), policy.Caller{Known: true})
+			ctx := kms.WithCaller(context.Background(), policy.Caller{Known: true})
 			body := []byte(c.body)
 			reader := bytes.NewReader(body)
 			r := (&http.Request{

@@ -211,7 +211,7 @@ func TestHSMFailures(t *testing.T) {
 // TestClientGoesAway leaves a body half sent: the refusal is on record and the server carries on.
 func TestClientGoesAway(t *testing.T) {
 	s := newServer(t, os.Getuid())
-	ctx := dialect.WithCaller(context.Background(), policy.Caller{UID: uint32(os.Getuid()), Known: true})
+	ctx := kms.WithCaller(context.Background(), policy.Caller{UID: uint32(os.Getuid()), Known: true})
 	w := newWriter()
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://localhost/v1.0/"+testProject+"/kms/gen-random", &halfBody{})
 	if err != nil {
@@ -272,7 +272,7 @@ func FuzzRequest(f *testing.F) {
 	for _, own := range []string{codeOffsetUnwelcome, codePlainDigest, codePlainMismatch, codeCipherMismatch, codeTagKey, codeTagValue, codeMatchKey, codeMatchValue} {
 		known[own] = true
 	}
-	ctx := dialect.WithCaller(context.Background(), policy.Caller{UID: uint32(os.Getuid()), Known: true})
+	ctx := kms.WithCaller(context.Background(), policy.Caller{UID: uint32(os.Getuid()), Known: true})
 	f.Fuzz(func(t *testing.T, method, target string, body []byte) {
 		r, err := http.NewRequestWithContext(ctx, method, "http://localhost"+address("")+target, bytes.NewReader(body))
 		if err != nil {

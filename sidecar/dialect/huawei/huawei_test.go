@@ -69,7 +69,7 @@ func newServer(t testing.TB, owner int) *server {
 		t.Fatal(err)
 	}
 	srv := &http.Server{Handler: s.router, ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-		return dialect.WithCallerNow(ctx, c.(*peer.Conn).Caller)
+		return kms.WithCallerNow(ctx, c.(*peer.Conn).Caller)
 	}}
 	go func() { _ = srv.Serve(peer.Watch(ln)) }()
 	transport := unixTransport(s.socket)

@@ -170,7 +170,7 @@ func TestAliasListShapes(t *testing.T) {
 		"huaweicloud-usdk-go/3.0": true, "huaweicloud-usdk-python/3.0": true, "huaweicloud-usdk-java/3.0": true,
 		"": false, "curl/8.0": false, "golangsdk/2.0.0": false, "Terraform huaweicloud-usdk-go/3.0": false, "HUAWEICLOUD-USDK-go": false,
 	} {
-		ctx := dialect.WithCaller(context.Background(), policy.Caller{UID: uint32(os.Getuid()), Known: true})
+		ctx := kms.WithCaller(context.Background(), policy.Caller{UID: uint32(os.Getuid()), Known: true})
 		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost"+address("aliases?limit=2"), http.NoBody)
 		if err != nil {
 			t.Fatal(err)
@@ -218,7 +218,7 @@ func TestPanic(t *testing.T) {
 		d := New(Config{Core: core, ProjectID: testProject, Host: dialect.Host{Timeout: time.Second, Principal: func(policy.Caller) policy.Principal {
 			return policy.Principal{Name: "owner", Role: policy.Administrator}
 		}}})
-		ctx := dialect.WithCaller(context.Background(), policy.Caller{Known: true})
+		ctx := kms.WithCaller(context.Background(), policy.Caller{Known: true})
 		r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://localhost"+address("gen-random"), strings.NewReader(`{"random_data_length":8}`))
 		if err != nil {
 			t.Fatal(err)
@@ -252,7 +252,7 @@ func TestTimeouts(t *testing.T) {
 				return policy.Principal{Name: "owner", Role: policy.Administrator}
 			}}})
 			d.config.Table = dialect.NewPathTable(pathBase, dialect.Routes(timed))
-			ctx := dialect.WithCaller(t.Context(), policy.Caller{Known: true})
+			ctx := kms.WithCaller(t.Context(), policy.Caller{Known: true})
 			r := httptest.NewRequestWithContext(ctx, http.MethodPost, "http://localhost"+address("timed"), nil)
 			if dialect.NewServer(d.config).ServeHTTP(httptest.NewRecorder(), r); left > want || left < want*9/10 {
 				t.Errorf("%s of %s has %s", rt.Path, configured, left)

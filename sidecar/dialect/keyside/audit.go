@@ -142,7 +142,7 @@ func (d *Dialect) readmit(ctx context.Context, cancel context.CancelFunc) (stop 
 func (d *Dialect) readmitNow(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readmitEvery) // the end of the response is no refusal
 	defer cancel()
-	if !dialect.CallerFrom(ctx).Known {
+	if !kms.CallerFrom(ctx).Known {
 		return d.cfg.Core.Refuse(ctx, policy.OpReadAudit, kms.Errorf(kms.CodeDenied, "the calling process has exited"))
 	}
 	return d.cfg.Core.Readmit(ctx, policy.OpReadAudit)
