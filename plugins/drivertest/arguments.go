@@ -16,21 +16,18 @@ var argumentChecks = []check{
 func (s *suite) checkOpArguments(p *probe) {
 	bad := only(driver.InvalidArgument, driver.Unsupported)
 	for _, number := range []driver.OpKind{0, driver.LastOp + 1, 99, 255} {
-		_, err := s.do(p.ctx, &driver.Op{Kind: number, Data: []byte("x")})
-		p.refused(err, bad, "operation %d", number)
+		s.refuse(p, &driver.Op{Kind: number, Data: []byte("x")}, bad, "operation %d", number)
 	}
 	for _, number := range keyed {
 		op := &driver.Op{Kind: number, Data: make([]byte, 32), Iv: make([]byte, driver.GCMIVSize), Length: 16}
-		_, err := s.do(p.ctx, op)
-		p.refused(err, bad, "%s without a key", number)
+		s.refuse(p, op, bad, "%s without a key", number)
 	}
 	for _, k := range s.samples() {
 		key := s.mustShare(p, k)
 		op, err := s.plainest(key.id)
 		p.must(err, "an operation of %s", k)
 		op.Sealed = key.sealed.GetSealed()
-		_, err = s.do(p.ctx, op)
-		p.refused(err, bad, "%s without its identity", k)
+		s.refuse(p, op, bad, "%s without its identity", k)
 		p.refused(s.exercise(p.ctx, s.Tenant, key.id, nil), only(driver.InvalidArgument, driver.SealInvalid), "%s without its blob", k)
 	}
 }
@@ -53,8 +50,7 @@ func (s *suite) checkIdentityArguments(p *probe) {
 			_, err = s.Driver.Reseal(p.ctx, &driver.ResealRequest{Tenant: s.Tenant, Key: id, Sealed: key.sealed.GetSealed()})
 			p.refused(err, only(driver.InvalidArgument, driver.Unsupported), "reseal %s with %s", k, what)
 			op := &driver.Op{Kind: driver.Encrypt, Key: id, Sealed: key.sealed.GetSealed(), Data: []byte("x")}
-			_, err = s.do(p.ctx, op)
-			p.refused(err, only(driver.InvalidArgument, driver.Unsupported), "use %s with %s", k, what)
+			s.refuse(p, op, only(driver.InvalidArgument, driver.Unsupported), "use %s with %s", k, what)
 		}
 	}
 	_, err := s.Driver.MakeKey(p.ctx, &driver.MakeKeyRequest{Tenant: s.Tenant})
@@ -100,8 +96,7 @@ func (s *suite) checkUsage(p *probe) {
 				op := key.op(number, func(op *driver.Op) {
 					op.Algorithm, op.Data, op.Iv, op.Length = a, make([]byte, size), make([]byte, driver.GCMIVSize), 16
 				})
-				_, err := s.do(p.ctx, op)
-				p.refused(err, only(driver.InvalidArgument, driver.Unsupported), "%s with a key %s", number, k)
+				s.refuse(p, op, only(driver.InvalidArgument, driver.Unsupported), "%s with a key %s", number, k)
 			}
 		}
 	}

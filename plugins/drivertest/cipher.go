@@ -79,8 +79,7 @@ func (s *suite) checkBadCiphertext(p *probe) {
 		try := func(what string, change func(*driver.Op)) {
 			op := decryptOp(key, &driver.Result{Iv: bytes.Clone(out.GetIv()), Data: bytes.Clone(out.GetData())}, bytes.Clone(aad))
 			change(op)
-			_, err := s.do(p.ctx, op)
-			p.refused(err, bad, "%s: decrypt with %s", k, what)
+			s.refuse(p, op, bad, "%s: decrypt with %s", k, what)
 		}
 		try("another aad", func(op *driver.Op) { op.Aad[0] ^= 1 })
 		try("no aad", func(op *driver.Op) { op.Aad = nil })
@@ -91,8 +90,7 @@ func (s *suite) checkBadCiphertext(p *probe) {
 		try("half a tag", func(op *driver.Op) { op.Data = op.Data[:8] })
 		try("a byte added", func(op *driver.Op) { op.Data = append(op.Data, 0) })
 		other := s.mustMake(p, k)
-		_, err := s.do(p.ctx, decryptOp(other, out, aad))
-		p.refused(err, bad, "%s: decrypt with another key", k)
+		s.refuse(p, decryptOp(other, out, aad), bad, "%s: decrypt with another key", k)
 		for what, change := range map[string]func(*driver.Op){
 			"no data":       func(op *driver.Op) { op.Data = nil },
 			"no iv":         func(op *driver.Op) { op.Iv = nil },
@@ -101,8 +99,7 @@ func (s *suite) checkBadCiphertext(p *probe) {
 		} {
 			op := decryptOp(key, out, aad)
 			change(op)
-			_, err := s.do(p.ctx, op)
-			p.refused(err, only(driver.BadCiphertext, driver.InvalidArgument), "%s: decrypt with %s", k, what)
+			s.refuse(p, op, only(driver.BadCiphertext, driver.InvalidArgument), "%s: decrypt with %s", k, what)
 		}
 		p.equal(s.mustDo(p, decryptOp(key, out, aad)).GetData(), []byte(marker), "plaintext after all that")
 	}
@@ -111,11 +108,9 @@ func (s *suite) checkBadCiphertext(p *probe) {
 func (s *suite) checkCipherLimits(p *probe) {
 	key := s.mustShare(p, s.ciphers(p)[0])
 	over := make([]byte, s.desc.GetMaxData()+1)
-	_, err := s.do(p.ctx, encryptOp(key, over, nil))
-	p.refused(err, only(driver.InvalidArgument), "encrypt more than max_data")
+	s.refuse(p, encryptOp(key, over, nil), only(driver.InvalidArgument), "encrypt more than max_data")
 	long := &driver.Result{Iv: make([]byte, driver.GCMIVSize), Data: make([]byte, int(s.desc.GetMaxData())+driver.GCMTagSize+1)}
-	_, err = s.do(p.ctx, decryptOp(key, long, nil))
-	p.refused(err, only(driver.InvalidArgument, driver.BadCiphertext), "decrypt more than max_data")
+	s.refuse(p, decryptOp(key, long, nil), only(driver.InvalidArgument, driver.BadCiphertext), "decrypt more than max_data")
 }
 
 func dataKeyOp(key *testKey, n uint32, aad []byte) *driver.Op {
@@ -134,8 +129,7 @@ func (s *suite) checkDataKeys(p *probe) {
 				p.Fatalf("%s: data key of %d bytes has %d", k, n, len(out.GetPlaintext()))
 			}
 			p.equal(s.mustDo(p, decryptOp(key, out, aad)).GetData(), out.GetPlaintext(), k.String()+": decrypted data key")
-			_, err := s.do(p.ctx, decryptOp(key, out, []byte("other")))
-			p.refused(err, only(driver.BadCiphertext), "%s: decrypt a data key with another aad", k)
+			s.refuse(p, decryptOp(key, out, []byte("other")), only(driver.BadCiphertext), "%s: decrypt a data key with another aad", k)
 			if n < 16 {
 				continue
 			}
@@ -149,7 +143,6 @@ func (s *suite) checkDataKeys(p *probe) {
 func (s *suite) checkDataKeyLimits(p *probe) {
 	key := s.mustShare(p, s.ciphers(p)[0])
 	for _, n := range []uint32{0, s.desc.GetMaxDataKey() + 1, 1<<32 - 1} {
-		_, err := s.do(p.ctx, dataKeyOp(key, n, nil))
-		p.refused(err, only(driver.InvalidArgument), "data key of %d bytes", n)
+		s.refuse(p, dataKeyOp(key, n, nil), only(driver.InvalidArgument), "data key of %d bytes", n)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/keyside/keyside/plugins/driver"
+	"github.com/keyside/keyside/plugins/driverv1"
 )
 
 // Config is what the kit needs. The zero value of every field but Driver and Tenant is good.
@@ -168,7 +169,22 @@ func (s *suite) mustDo(p *probe, op *driver.Op) *driver.Result {
 	return res
 }
 
-// in parallel runs fn n times at once and waits; the first error of each is a failure.
+// refuse runs an operation for the tenant under test that must fail with one of the codes.
+func (s *suite) refuse(p *probe, op *driver.Op, codes []driver.Code, format string, args ...any) {
+	_, err := s.do(p.ctx, op)
+	p.refused(err, codes, format, args...)
+}
+
+// refuseOthers runs an operation with every algorithm that is not announced.
+func (s *suite) refuseOthers(p *probe, announced []driver.Algorithm, what string, op func(driver.Algorithm) *driver.Op) {
+	for number := range driverv1.Algorithm_name {
+		if a := driver.Algorithm(number); !slices.Contains(announced, a) {
+			s.refuse(p, op(a), only(driver.InvalidArgument, driver.Unsupported), "%s with %s", what, a)
+		}
+	}
+}
+
+// parallel runs fn n times at once and waits; the errors of all are a failure.
 func parallel(p *probe, n int, fn func(i int) error) {
 	errs := make([]error, n)
 	var wg sync.WaitGroup

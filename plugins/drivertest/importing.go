@@ -3,8 +3,6 @@ package drivertest
 import (
 	"bytes"
 	"crypto/rsa"
-	"crypto/x509"
-	"maps"
 	"reflect"
 	"slices"
 
@@ -25,28 +23,19 @@ func (s *suite) wrappingKey(p *probe) (*testKey, *rsa.PublicKey) {
 	if len(kinds) == 0 {
 		p.Skipf("describe announces no wrapping_specs")
 	}
-	slices.SortFunc(kinds, func(a, b kind) int { return int(cost(a.spec) - cost(b.spec)) })
 	key := s.mustShare(p, kinds[0])
-	parsed, err := x509.ParsePKIXPublicKey(key.sealed.GetPublicKey())
-	p.must(err, "public key of the wrapping key")
-	pub, ok := parsed.(*rsa.PublicKey)
-	if !ok {
-		p.Fatalf("public key of the wrapping key is a %T", parsed)
-	}
-	return key, pub
+	return key, mustRSAPublic(p, key)
 }
 
 // importKinds returns what the kit imports: every announced kind that is quick to make in Go, RSA by the smallest of each
 // usage. Go cannot write private keys on secp256k1.
 func (s *suite) importKinds() []kind {
-	smallest := map[driver.KeyUsage]kind{}
-	kinds := slices.DeleteFunc(s.kinds(), func(k kind) bool {
-		if has, there := smallest[k.usage]; isRSA(k.spec) && (!there || k.spec < has.spec) {
-			smallest[k.usage] = k
-		}
-		return isRSA(k.spec) || k.spec == driver.Secp256k1
+	hasRSA := map[driver.KeyUsage]bool{}
+	return slices.DeleteFunc(s.kinds(), func(k kind) bool {
+		second := isRSA(k.spec) && hasRSA[k.usage]
+		hasRSA[k.usage] = hasRSA[k.usage] || isRSA(k.spec)
+		return second || k.spec == driver.Secp256k1
 	})
-	return append(kinds, slices.Collect(maps.Values(smallest))...)
 }
 
 func importRequest(s *suite, id *driver.KeyIdentity, with *testKey, a driver.Algorithm, w *wrapped) *driver.ImportKeyRequest {
@@ -64,14 +53,13 @@ func (s *suite) openedInHSM(a driver.Algorithm, w *wrapped) bool {
 func (s *suite) checkImport(p *probe) {
 	with, pub := s.wrappingKey(p)
 	for _, k := range s.importKinds() {
-		m, err := newMaterial(k)
-		p.must(err, "make %s in go", k)
+		m := mustMaterial(p, k)
 		s.secret(m.raw)
 		for _, a := range s.desc.GetImportAlgorithms() {
-			list, err := m.wrap(a, pub)
-			p.must(err, "wrap %s with %s", k, a)
+			list := m.wrap(p, a, pub)
 			for _, w := range list {
 				key := &testKey{id: k.identity()}
+				var err error
 				key.sealed, err = s.Driver.ImportKey(p.ctx, importRequest(s, key.id, with, a, w))
 				p.must(err, "import %s with %s and %s", k, a, w.layout)
 				s.checkSealed(p, k, key.sealed)
@@ -94,12 +82,10 @@ func (s *suite) checkCheckValue(p *probe) {
 	for _, k := range s.importKinds() {
 		var values [][]byte
 		for range 2 {
-			m, err := newMaterial(k)
-			p.must(err, "make %s in go", k)
+			m := mustMaterial(p, k)
 			var value []byte
 			for _, a := range s.desc.GetImportAlgorithms() {
-				list, err := m.wrap(a, pub)
-				p.must(err, "wrap %s with %s", k, a)
+				list := m.wrap(p, a, pub)
 				for _, w := range list {
 					req := importRequest(s, k.identity(), with, a, w)
 					req.ExpectedCheckValue = value
@@ -143,12 +129,10 @@ func (s *suite) checkBadMaterial(p *probe) {
 		}
 	}
 	for _, k := range s.importSamples() {
-		m, err := newMaterial(k)
-		p.must(err, "make %s in go", k)
+		m := mustMaterial(p, k)
 		wrongs := s.wrongMaterials(p, m)
 		for _, a := range s.desc.GetImportAlgorithms() {
-			list, err := m.wrap(a, pub)
-			p.must(err, "wrap %s with %s", k, a)
+			list := m.wrap(p, a, pub)
 			for _, w := range list {
 				for what, bad := range w.damaged(p, a, pub) {
 					refuse(importRequest(s, k.identity(), with, a, bad), w.layout+" with "+what, k)
@@ -158,8 +142,7 @@ func (s *suite) checkBadMaterial(p *probe) {
 				refuse(req, w.layout+" with another check value", k)
 			}
 			for what, wrong := range wrongs {
-				list, err := wrong.wrap(a, pub)
-				p.must(err, "wrap %s", what)
+				list := wrong.wrap(p, a, pub)
 				for _, w := range list {
 					if !wrong.longer || !s.openedInHSM(a, w) {
 						refuse(importRequest(s, k.identity(), with, a, w), what+" in "+w.layout, k)
@@ -247,11 +230,9 @@ func badImportBlocks(p *probe, a driver.Algorithm, pub *rsa.PublicKey, good []by
 func (s *suite) checkImportArguments(p *probe) {
 	with, pub := s.wrappingKey(p)
 	k := s.importKinds()[0]
-	m, err := newMaterial(k)
-	p.must(err, "make %s in go", k)
+	m := mustMaterial(p, k)
 	a := s.desc.GetImportAlgorithms()[0]
-	list, err := m.wrap(a, pub)
-	p.must(err, "wrap %s with %s", k, a)
+	list := m.wrap(p, a, pub)
 	for what, c := range map[string]struct {
 		codes  []driver.Code
 		change func(*driver.ImportKeyRequest)
@@ -280,7 +261,7 @@ func (s *suite) checkImportArguments(p *probe) {
 		p.refused(err, c.codes, "import with %s", what)
 	}
 	notForImport := kind{with.id.GetSpec(), driver.SignVerify}.identity()
-	_, err = s.Driver.MakeWrappingKey(p.ctx, &driver.MakeWrappingKeyRequest{Tenant: s.Tenant, Key: notForImport})
+	_, err := s.Driver.MakeWrappingKey(p.ctx, &driver.MakeWrappingKeyRequest{Tenant: s.Tenant, Key: notForImport})
 	p.refused(err, only(driver.InvalidArgument), "make a wrapping key with usage %s", driver.SignVerify)
 }
 

@@ -5,7 +5,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/x509"
 	"fmt"
 	"slices"
 	"strings"
@@ -102,8 +101,8 @@ func (s *suite) mustMake(p *probe, k kind) *testKey {
 
 // makeKeysAhead makes all shared keys beside the first checks.
 func (s *suite) makeKeysAhead(ctx context.Context) *sync.WaitGroup {
-	kinds := append(s.kinds(), s.wrappingKinds()...)
-	slices.SortStableFunc(kinds, func(a, b kind) int { return int(cost(b.spec) - cost(a.spec)) }) // the slowest first
+	kinds := byCost(append(s.kinds(), s.wrappingKinds()...))
+	slices.Reverse(kinds) // the slowest first
 	turns := make(chan struct{}, 2)
 	wg := new(sync.WaitGroup)
 	for _, k := range kinds {
@@ -126,7 +125,7 @@ func cost(spec driver.KeySpec) driver.KeySpec {
 	return 0
 }
 
-// kinds returns what Describe announces, without doubles.
+// kinds returns what Describe announces, without duplicates, the fastest to make first.
 func (s *suite) kinds() []kind {
 	var list []kind
 	for _, c := range s.desc.GetKeys() {
@@ -134,15 +133,22 @@ func (s *suite) kinds() []kind {
 			list = append(list, k)
 		}
 	}
-	return list
+	return byCost(list)
 }
 
+// wrappingKinds does it for keys that open imports.
 func (s *suite) wrappingKinds() []kind {
 	var list []kind
 	for _, spec := range s.desc.GetWrappingSpecs() {
 		list = append(list, kind{spec, driver.Unwrap})
 	}
-	return list
+	return byCost(list)
+}
+
+// byCost sorts kinds by how long their keys take to make.
+func byCost(kinds []kind) []kind {
+	slices.SortStableFunc(kinds, func(a, b kind) int { return int(cost(a.spec) - cost(b.spec)) })
+	return kinds
 }
 
 // with returns the announced kinds of a usage, or ends the check: there is nothing to test.
@@ -169,7 +175,6 @@ func (s *suite) samples() []kind {
 	var list []kind
 	for _, usage := range []driver.KeyUsage{driver.EncryptDecrypt, driver.SignVerify, driver.GenerateVerifyMAC, driver.KeyAgreement} {
 		of := slices.DeleteFunc(s.kinds(), func(k kind) bool { return k.usage != usage })
-		slices.SortStableFunc(of, func(a, b kind) int { return int(cost(a.spec) - cost(b.spec)) })
 		if len(of) > 0 {
 			list = append(list, of[0])
 		}
@@ -233,10 +238,8 @@ func (s *suite) blockFor(id *driver.KeyIdentity, a driver.Algorithm) ([]byte, er
 	s.mu.Lock()
 	spki := s.publics[string(id.GetKeyId())]
 	s.mu.Unlock()
-	if parsed, err := x509.ParsePKIXPublicKey(spki); err == nil {
-		if pub, ok := parsed.(*rsa.PublicKey); ok && pub.N.BitLen() == driver.SpecOf(id.GetSpec()).Bits {
-			return encryptRSA(a, pub, []byte(marker))
-		}
+	if pub, err := rsaPublic(spki); err == nil && pub.N.BitLen() == driver.SpecOf(id.GetSpec()).Bits {
+		return encryptRSA(a, pub, []byte(marker))
 	}
 	return make([]byte, driver.SpecOf(id.GetSpec()).Size()), nil
 }

@@ -30,28 +30,29 @@ var importAlgorithms = []driver.Algorithm{
 
 // material is a key that the kit made to import: raw is what the contract calls material, a symmetric key or PKCS#8 DER.
 type material struct {
-	kind   kind
-	raw    []byte
-	spki   []byte
-	longer bool // bytes follow the key. A module that opens PKCS#8 by itself may ignore them: SoftHSM writes such.
+	kind    kind
+	raw     []byte
+	private crypto.Signer // nil for a symmetric key
+	spki    []byte
+	longer  bool // bytes follow the key. A module that opens PKCS#8 by itself may ignore them: SoftHSM writes such.
 }
 
-func newMaterial(k kind) (*material, error) {
+// mustMaterial makes a key with Go's cryptography.
+func mustMaterial(p *probe, k kind) *material {
 	m := &material{kind: k}
 	if spec := driver.SpecOf(k.spec); spec.Symmetric() {
 		m.raw = make([]byte, spec.Size())
 		rand.Read(m.raw)
-		return m, nil
+		return m
 	}
-	private, err := newPrivate(driver.SpecOf(k.spec))
-	if err != nil {
-		return nil, err
-	}
-	if m.raw, err = x509.MarshalPKCS8PrivateKey(private); err != nil {
-		return nil, err
-	}
-	m.spki, err = x509.MarshalPKIXPublicKey(private.Public())
-	return m, err
+	var err error
+	m.private, err = newPrivate(driver.SpecOf(k.spec))
+	p.must(err, "make %s in go", k)
+	m.raw, err = x509.MarshalPKCS8PrivateKey(m.private)
+	p.must(err, "encode %s", k)
+	m.spki, err = x509.MarshalPKIXPublicKey(m.private.Public())
+	p.must(err, "encode the public key of %s", k)
+	return m
 }
 
 func newPrivate(spec *driver.Spec) (crypto.Signer, error) {
@@ -78,42 +79,29 @@ type wrapped struct {
 }
 
 // wrap encrypts the material as importers do, with Go's cryptography: in every layout of the algorithm.
-func (m *material) wrap(a driver.Algorithm, pub *rsa.PublicKey) ([]*wrapped, error) {
-	var all []*wrapped
+func (m *material) wrap(p *probe, a driver.Algorithm, pub *rsa.PublicKey) (all []*wrapped) {
 	if m.spki == nil {
 		block, err := encryptRSA(a, pub, m.raw)
-		if err != nil {
-			return nil, err
-		}
+		p.must(err, "encrypt %s with %s", m.kind, a)
 		all = append(all, &wrapped{layout: "the key in the block", blob: block, block: len(block)})
 	}
 	if m.spki != nil || wholeBlob(a) {
-		w, err := m.behind(a, pub, false)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, w)
+		all = append(all, m.behind(p, a, pub, false))
 	}
 	if m.spki != nil && !fips140.Enforced() { // which forbids openssl's salts of 8 bytes
-		w, err := m.behind(a, pub, true)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, w)
+		all = append(all, m.behind(p, a, pub, true))
 	}
-	return all, nil
+	return all
 }
 
-// behind puts a temporary key into the block and the material behind it, or beside it.
-func (m *material) behind(a driver.Algorithm, pub *rsa.PublicKey, openssl bool) (*wrapped, error) {
+// behind puts a temporary key into the block, and the material after the block or into a field of its own.
+func (m *material) behind(p *probe, a driver.Algorithm, pub *rsa.PublicKey, openssl bool) *wrapped {
 	temporary := make([]byte, 32)
 	rand.Read(temporary)
 	temporary[0] |= 0x80 // neither a line feed nor a zero: openssl's password is not empty
 	temporary[1+mathrand.IntN(31)] = "\n\x00\r"[mathrand.IntN(3)]
 	block, err := encryptRSA(a, pub, temporary)
-	if err != nil {
-		return nil, err
-	}
+	p.must(err, "encrypt a temporary key with %s", a)
 	w := &wrapped{layout: "RFC 5649", block: len(block), openssl: openssl}
 	var container []byte
 	if openssl {
@@ -122,12 +110,13 @@ func (m *material) behind(a driver.Algorithm, pub *rsa.PublicKey, openssl bool) 
 	} else {
 		container, err = kwpWrap(temporary, m.raw)
 	}
+	p.must(err, "wrap %s", m.kind)
 	if wholeBlob(a) {
 		w.blob = append(block, container...)
 	} else {
 		w.blob, w.privateKey = block, container
 	}
-	return w, err
+	return w
 }
 
 // opensslEnc is `openssl enc -aes-256-cbc -salt -pbkdf2 -iter 10 -pass file:`, which takes the file's first line as a C string.
@@ -189,7 +178,7 @@ func (m *material) check(s *suite, p *probe, key *testKey) {
 	case m.kind.decryptsRSA():
 		p.equal(key.sealed.GetPublicKey(), m.spki, "public key of imported "+m.kind.String())
 		a := s.algorithms(m.kind)[0]
-		block, err := encryptRSA(a, rsaPublic(p, key), []byte(marker))
+		block, err := encryptRSA(a, mustRSAPublic(p, key), []byte(marker))
 		p.must(err, "encrypt in go")
 		p.equal(s.mustDo(p, decryptRSAOp(key, a, block)).GetData(), []byte(marker), "plaintext under imported "+m.kind.String())
 	case m.kind.usage == driver.EncryptDecrypt:

@@ -82,12 +82,10 @@ func (s *suite) useAs(p *probe, id *driver.KeyIdentity, key *testKey) error {
 		return s.exercise(p.ctx, s.Tenant, id, key.sealed.GetSealed())
 	}
 	k := s.importKinds()[0]
-	m, err := newMaterial(k)
-	p.must(err, "make %s in go", k)
+	m := mustMaterial(p, k)
 	a := s.desc.GetImportAlgorithms()[0]
-	w, err := m.wrap(a, rsaPublic(p, key))
-	p.must(err, "wrap %s with %s", k, a)
-	_, err = s.Driver.ImportKey(p.ctx, importRequest(s, k.identity(), &testKey{id, key.sealed}, a, w[0]))
+	w := m.wrap(p, a, mustRSAPublic(p, key))
+	_, err := s.Driver.ImportKey(p.ctx, importRequest(s, k.identity(), &testKey{id, key.sealed}, a, w[0]))
 	return err
 }
 

@@ -12,7 +12,6 @@ import (
 	secpecdsa "github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
 
 	"github.com/keyside/keyside/plugins/driver"
-	"github.com/keyside/keyside/plugins/driverv1"
 )
 
 var signChecks = []check{
@@ -97,15 +96,11 @@ func (s *suite) checkSignArguments(p *probe) {
 	for _, k := range s.with(p, driver.SignVerify) {
 		key, announced := s.mustShare(p, k), s.algorithms(k)
 		for _, n := range []int{0, 1, digestSize(announced[0]) - 1, digestSize(announced[0]) + 1} {
-			_, err := s.do(p.ctx, signOp(key, announced[0], make([]byte, n)))
-			p.refused(err, bad, "%s: sign a digest of %d bytes with %s", k, n, announced[0])
+			s.refuse(p, signOp(key, announced[0], make([]byte, n)), bad, "%s: sign a digest of %d bytes with %s", k, n, announced[0])
 		}
-		for number := range driverv1.Algorithm_name {
-			if a := driver.Algorithm(number); !slices.Contains(announced, a) {
-				_, err := s.do(p.ctx, signOp(key, a, make([]byte, digestSize(a))))
-				p.refused(err, only(driver.InvalidArgument, driver.Unsupported), "%s: sign with %s", k, a)
-			}
-		}
+		s.refuseOthers(p, announced, k.String()+": sign", func(a driver.Algorithm) *driver.Op {
+			return signOp(key, a, make([]byte, digestSize(a)))
+		})
 	}
 }
 
@@ -116,8 +111,7 @@ func (s *suite) checkAuditSign(p *probe) {
 		p.Errorf("audit signature: %v", err)
 	}
 	for _, n := range []int{0, 20, 31, 33, 64} {
-		_, err := s.do(p.ctx, &driver.Op{Kind: driver.AuditSign, Data: make([]byte, n)})
-		p.refused(err, only(driver.InvalidArgument), "audit signature of %d bytes", n)
+		s.refuse(p, &driver.Op{Kind: driver.AuditSign, Data: make([]byte, n)}, only(driver.InvalidArgument), "audit signature of %d bytes", n)
 	}
 }
 
@@ -159,17 +153,11 @@ func (s *suite) checkBadPeers(p *probe, key *testKey) {
 		"nothing": nil, "no key": []byte("x"), "another curve's": elsewhere.spki, "a point off the curve": off, "the point 0, 0": zero,
 		"the bare point": spki[point-1:], "a byte more": append(bytes.Clone(spki), 0),
 	} {
-		_, err := s.do(p.ctx, deriveOp(key, data))
-		p.refused(err, only(driver.InvalidArgument), "%s: derive with %s", key.id.GetSpec(), what)
+		s.refuse(p, deriveOp(key, data), only(driver.InvalidArgument), "%s: derive with %s", key.id.GetSpec(), what)
 	}
-	for number := range driverv1.Algorithm_name {
-		if a := driver.Algorithm(number); a != driver.ECDH {
-			op := deriveOp(key, spki)
-			op.Algorithm = a
-			_, err := s.do(p.ctx, op)
-			p.refused(err, only(driver.InvalidArgument, driver.Unsupported), "%s: derive with %s", key.id.GetSpec(), a)
-		}
-	}
+	s.refuseOthers(p, []driver.Algorithm{driver.ECDH}, key.id.GetSpec().String()+": derive", func(a driver.Algorithm) *driver.Op {
+		return key.op(driver.Derive, func(op *driver.Op) { op.Algorithm, op.Data = a, spki })
+	})
 }
 
 func otherSpec(spec driver.KeySpec) driver.KeySpec {

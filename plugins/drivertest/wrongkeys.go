@@ -5,7 +5,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/x509"
 	"encoding/asn1"
 	"math/big"
 
@@ -42,12 +41,9 @@ func (s *suite) wrongMaterials(p *probe, m *material) map[string]*material {
 }
 
 func (s *suite) wrongRSA(p *probe, m *material, list map[string][]byte) {
-	parsed, err := x509.ParsePKCS8PrivateKey(m.raw)
-	p.must(err, "parse a key that go made")
-	key := parsed.(*rsa.PrivateKey)
+	key := m.private.(*rsa.PrivateKey)
 	list["a modulus of 1024 bits"] = rsaPKCS8(p, smallRSA(p))
-	elliptic, err := newMaterial(kind{driver.ECP256, driver.SignVerify})
-	p.must(err, "make an elliptic key in go")
+	elliptic := mustMaterial(p, kind{driver.ECP256, driver.SignVerify})
 	list["an elliptic key"] = elliptic.raw
 	list["a weak exponent"] = rsaPKCS8(p, withWeakExponent(p, key))
 	parts := rsaParts{N: key.N, E: key.E, D: key.D, P: key.Primes[0], Q: key.Primes[1],
@@ -62,12 +58,9 @@ func (s *suite) wrongElliptic(p *probe, m *material, list map[string][]byte) {
 	if m.kind.spec == driver.ECP384 {
 		spec = driver.ECP256
 	}
-	other, err := newMaterial(kind{spec, m.kind.usage})
-	p.must(err, "make %s in go", spec)
+	other := mustMaterial(p, kind{spec, m.kind.usage})
 	list["a key of another curve"] = other.raw
-	parsed, err := x509.ParsePKCS8PrivateKey(m.raw)
-	p.must(err, "parse a key that go made")
-	key := parsed.(*ecdsa.PrivateKey)
+	key := m.private.(*ecdsa.PrivateKey)
 	scalar, err := key.Bytes()
 	p.must(err, "scalar of a key that go made")
 	point, err := key.PublicKey.Bytes()
