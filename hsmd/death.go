@@ -52,7 +52,6 @@ func (x *Mux) lost(c *call) (v verdict) {
 	l := c.life
 	x.condemn(l)
 	x.release(c)
-	c = x.copyOf(c)
 	if l.buried {
 		x.judge(l, c, &v)
 	} else {
@@ -61,16 +60,6 @@ func (x *Mux) lost(c *call) (v verdict) {
 	}
 	x.finishIfIdle()
 	return v
-}
-
-// copyOf returns a call to go on with in place of one that was lost: a Submitter that fails in the midst of Submit may
-// still be reading the old one's request, which is therefore neither changed nor used again.
-func (x *Mux) copyOf(c *call) *call {
-	n := x.newCall()
-	answer := n.answer
-	*n = *c
-	n.answer = answer
-	return n
 }
 
 // bury is called when a member's process is gone.
@@ -103,7 +92,8 @@ func (x *Mux) judge(l *life, c *call, v *verdict) {
 		c.strikes += strikeOutside
 	}
 	switch {
-	case c.done == nil: // answered at its deadline already
+	case c.done == nil: // answered early, at its deadline
+		clear(c.req.Body)
 	case c.strikes >= maxStrikes:
 		v.poison = append(v.poison, c)
 	case x.ctx.Err() != nil:

@@ -67,6 +67,12 @@ type fakeBackend struct {
 }
 
 func (b *fakeBackend) Submit(req *driver.Request, done func(*driver.Response)) {
+	op := new(driver.Op)
+	if err := proto.Unmarshal(req.Body, op); err != nil {
+		done(driver.ErrorResponse(err))
+		return
+	}
+	tenant, deadline := req.Tenant, req.Deadline
 	b.mu.Lock()
 	if b.dead {
 		b.mu.Unlock()
@@ -77,12 +83,6 @@ func (b *fakeBackend) Submit(req *driver.Request, done func(*driver.Response)) {
 	id := b.next
 	b.pending[id] = done
 	b.mu.Unlock()
-	op := new(driver.Op)
-	if err := proto.Unmarshal(req.Body, op); err != nil {
-		b.answer(id, driver.ErrorResponse(err))
-		return
-	}
-	tenant, deadline := req.Tenant, req.Deadline
 	go b.execute(id, tenant, deadline, op)
 }
 

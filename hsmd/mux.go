@@ -288,6 +288,8 @@ func (x *Mux) answered(c *call, r *driver.Response) {
 		r.Timings.Queue += c.queued
 		x.record(c, l, r)
 		done(r)
+	} else {
+		clear(c.req.Body) // answered early, at its deadline
 	}
 	x.recycle(c)
 	if more {
@@ -376,7 +378,9 @@ func (x *Mux) sweep() {
 	}
 	for _, o := range unanswered {
 		x.cfg.Recorder.Record(o.op)
-		o.done(driver.ErrorResponse(driver.Errorf(driver.Deadline, "deadline passed while the driver worked")))
+		r := driver.ErrorResponse(driver.Errorf(driver.Deadline, "deadline passed while the driver worked"))
+		r.Early = true
+		o.done(r)
 	}
 }
 

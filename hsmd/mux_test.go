@@ -1,6 +1,7 @@
 package hsmd
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -11,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"google.golang.org/protobuf/proto"
 
 	"github.com/keyside/keyside/plugins/driver"
 )
@@ -362,6 +365,36 @@ func TestDeadlines(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestEarlyAnswers checks that a request that is answered at its deadline stays as it is while a member may read it, and that
+// the Mux clears it afterwards.
+func TestEarlyAnswers(t *testing.T) {
+	for data, d := range map[string]*device{"hang": {}, "late": {work: 2 * time.Second}} {
+		synctest.Test(t, func(t *testing.T) {
+			x := newMux(t, MuxConfig{Name: "m", InFlight: 1}, d)
+			var bodies [2][]byte // as many as the member takes, so that the last request waits for what becomes of them
+			early := make(chan bool, len(bodies))
+			for i := range bodies {
+				bodies[i], _ = proto.Marshal(&driver.Op{Kind: driver.Encrypt, Data: []byte(data)})
+				x.Submit(&driver.Request{Kind: driver.Encrypt, Tenant: "t", Deadline: time.Now().Add(time.Second), Body: bodies[i]},
+					func(r *driver.Response) { early <- r.Early && r.Code == driver.Deadline })
+			}
+			for i := range bodies {
+				if !<-early || !bytes.Contains(bodies[i], []byte(data)) {
+					t.Errorf("%s: not answered early, or already cleared: %q", data, bodies[i])
+				}
+			}
+			if code := <-submit(x, "t", "after", time.Minute); code != 0 {
+				t.Errorf("%s: afterwards: %v", data, code)
+			}
+			for _, b := range bodies {
+				if len(bytes.Trim(b, "\x00")) > 0 {
+					t.Errorf("%s: not cleared: %q", data, b)
+				}
+			}
+		})
+	}
 }
 
 func TestFailingCanaryReplacesTheMember(t *testing.T) {

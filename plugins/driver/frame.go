@@ -30,17 +30,24 @@ func (r *Request) fits() error {
 	if len(r.Trace) > maxTrace || len(r.Tenant) > maxTenant {
 		return Errorf(InvalidArgument, "tenant name or trace context too long")
 	}
-	if requestHeader+2+len(r.Trace)+len(r.Tenant)+len(r.Body) > maxFrame {
+	if r.frameSize()-4 > maxFrame {
 		return Errorf(InvalidArgument, "operation longer than a frame")
 	}
 	return nil
 }
 
+// frameSize is the length of the request's frame with its length field, in bytes.
+func (r *Request) frameSize() int {
+	return 4 + requestHeader + 2 + len(r.Trace) + len(r.Tenant) + len(r.Body)
+}
+
+// frameSize is the length of the response's frame with its length field, in bytes.
+func (r *Response) frameSize() int { return 4 + responseHeader + len(r.Body) }
+
 func appendRequest(b []byte, id uint64, req *Request, now time.Time) []byte {
 	timeout := req.Deadline.Sub(now)
 	timeout = min(max(timeout, 0), time.Duration(1<<32-1)*time.Microsecond)
-	n := requestHeader + 1 + len(req.Trace) + 1 + len(req.Tenant) + len(req.Body)
-	b = binary.BigEndian.AppendUint32(b, uint32(n))
+	b = binary.BigEndian.AppendUint32(b, uint32(req.frameSize()-4))
 	b = append(b, frameRequest, byte(req.Kind))
 	b = binary.BigEndian.AppendUint64(b, id)
 	b = binary.BigEndian.AppendUint32(b, uint32(timeout/time.Microsecond))
@@ -52,10 +59,10 @@ func appendRequest(b []byte, id uint64, req *Request, now time.Time) []byte {
 }
 
 func appendResponse(b []byte, id uint64, r *Response) []byte {
-	if responseHeader+len(r.Body) > maxFrame {
+	if r.frameSize()-4 > maxFrame {
 		r = ErrorResponse(Errorf(Internal, "driver answered more than a frame carries"))
 	}
-	b = binary.BigEndian.AppendUint32(b, uint32(responseHeader+len(r.Body)))
+	b = binary.BigEndian.AppendUint32(b, uint32(r.frameSize()-4))
 	b = append(b, frameResponse, byte(r.Code))
 	b = binary.BigEndian.AppendUint64(b, id)
 	b = appendMicros(b, r.Timings.Queue)

@@ -2,6 +2,8 @@ package driver
 
 import (
 	"bytes"
+	"io"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -71,6 +73,27 @@ func TestFramesComeInPieces(t *testing.T) {
 	}
 	if _, size, err := nextFrame(whole); size != len(whole) || err != nil {
 		t.Fatalf("whole frame: size %d, %v", size, err)
+	}
+}
+
+// TestReadFramesAreCleared checks that no buffer of a reader keeps a frame, also one that outgrew the first buffer.
+func TestReadFramesAreCleared(t *testing.T) {
+	client, server := net.Pipe()
+	go func() {
+		small, large := []byte("secret"), bytes.Repeat([]byte("secret"), readBuffer/4)
+		stream := appendResponse(appendResponse(nil, 1, &Response{Body: small}), 2, &Response{Body: large})
+		_, _ = server.Write(stream[:100])
+		_, _ = server.Write(append(stream[100:], 0, 0, 1)) // ends within a frame
+		_ = server.Close()
+	}()
+	var frames [][]byte
+	if err := readFrames(client, func(p []byte) error { frames = append(frames, p); return nil }, func() {}); err != io.EOF || len(frames) != 2 {
+		t.Fatalf("%d frames, %v", len(frames), err)
+	}
+	for _, p := range frames {
+		if len(bytes.Trim(p, "\x00")) > 0 {
+			t.Errorf("a buffer holds %.60q", p)
+		}
 	}
 }
 

@@ -37,14 +37,15 @@ func newOutbox(conn net.Conn, fail func(error)) *outbox {
 
 var errStalled = errors.New("peer does not read its stream")
 
-// add appends what fn appends, and sends: now, or with batch at the batch's end.
-func (o *outbox) add(batch *Batch, fn func([]byte) []byte) {
+// add appends what fn appends, at most size bytes, and sends: now, or with batch at the batch's end. It reports whether it
+// called fn: not after a failure.
+func (o *outbox) add(batch *Batch, size int, fn func([]byte) []byte) bool {
 	o.mu.Lock()
 	if o.failed {
 		o.mu.Unlock()
-		return
+		return false
 	}
-	o.buf = fn(o.buf)
+	o.buf = fn(reserve(o.buf, size))
 	stalled := len(o.buf) > outboxLimit
 	if stalled {
 		o.failed = true
@@ -61,6 +62,18 @@ func (o *outbox) add(batch *Batch, fn func([]byte) []byte) {
 	default:
 		o.send()
 	}
+	return true
+}
+
+// reserve returns b with room for n more bytes. It clears a buffer that it replaces: frames carry plaintext.
+func reserve(b []byte, n int) []byte {
+	if cap(b)-len(b) >= n {
+		return b
+	}
+	grown := make([]byte, len(b), max(2*cap(b), len(b)+n))
+	copy(grown, b)
+	clear(b)
+	return grown
 }
 
 func (o *outbox) send() {
@@ -113,6 +126,7 @@ func (o *outbox) sendSlowly(out []byte, from int) {
 
 // giveUp ends the outbox; it is called with the lock held and releases it.
 func (o *outbox) giveUp(err error) {
+	clear(o.buf)
 	o.failed, o.sending, o.buf = true, false, nil
 	o.mu.Unlock()
 	o.fail(err)

@@ -66,18 +66,21 @@ func (s *Stream) Submit(req *Request, done func(*Response)) {
 		done(ErrorResponse(err))
 		return
 	}
-	s.mu.Lock()
-	if s.err != nil {
-		s.mu.Unlock()
+	now, ended := time.Now(), false
+	added := s.out.add(req.Batch, req.frameSize(), func(b []byte) []byte {
+		// Registered with its frame, so that whoever calls done finds the request read.
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if ended = s.err != nil; ended {
+			return b
+		}
+		s.next++
+		s.pending[s.next] = done
+		return appendRequest(b, s.next, req, now)
+	})
+	if ended || !added {
 		done(ErrorResponse(Errorf(Lost, "execute stream ended")))
-		return
 	}
-	s.next++
-	id := s.next
-	s.pending[id] = done
-	s.mu.Unlock()
-	now := time.Now()
-	s.out.add(req.Batch, func(b []byte) []byte { return appendRequest(b, id, req, now) })
 }
 
 func (s *Stream) read() {
@@ -169,7 +172,10 @@ func ServeStream(conn net.Conn, s Submitter, admit func(*Request) error) error {
 			return err
 		}
 		done := func(r *Response) {
-			out.add(r.Batch, func(b []byte) []byte { return appendResponse(b, id, r) })
+			out.add(r.Batch, r.frameSize(), func(b []byte) []byte { return appendResponse(b, id, r) })
+			if !r.Early {
+				clear(req.Body)
+			}
 		}
 		if admit != nil {
 			if err := admit(&req); err != nil {
@@ -192,6 +198,7 @@ func ServeStream(conn net.Conn, s Submitter, admit func(*Request) error) error {
 // that ended the stream, io.EOF at a clean end.
 func readFrames(conn net.Conn, fn func([]byte) error, drained func()) error {
 	buf := make([]byte, readBuffer)
+	defer func() { clear(buf) }() // frames carry plaintext, and so is every part that was read
 	have := 0
 	for {
 		n, err := conn.Read(buf[have:])
@@ -220,7 +227,7 @@ func readFrames(conn net.Conn, fn func([]byte) error, drained func()) error {
 		have -= at
 		switch {
 		case have == len(buf):
-			buf = append(buf, make([]byte, len(buf))...)
+			buf = reserve(buf, len(buf))[:2*len(buf)]
 		case have == 0 && len(buf) > readBuffer:
 			buf = make([]byte, readBuffer)
 		}

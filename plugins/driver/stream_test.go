@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -300,6 +301,32 @@ func TestHostileServer(t *testing.T) {
 				t.Errorf("%v", err)
 			}
 		})
+	}
+}
+
+// TestAnswersBeforeTheirRequests has a server answer before it has read anything: whoever clears a request when it is answered
+// changes nothing that is still to be sent.
+func TestAnswersBeforeTheirRequests(t *testing.T) {
+	data := bytes.Repeat([]byte{'x'}, 200_000)
+	for range 100 {
+		client, server := socketPair(t)
+		received := make(chan []byte, 1)
+		go func() {
+			_, _ = AcceptStream(server, 0)
+			_, _ = server.Write(appendResponse([]byte(StreamPreface), 1, &Response{}))
+			all, _ := io.ReadAll(server)
+			received <- all
+		}()
+		s, err := DialStream(client, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = Do(t.Context(), s, "t", &Op{Kind: Encrypt, Data: data})
+		_ = s.Close()
+		all := <-received
+		if start := bytes.IndexByte(all, 'x'); start >= 0 && len(bytes.Trim(all[start:], "x")) > 0 {
+			t.Fatal("a cleared request was sent")
+		}
 	}
 }
 

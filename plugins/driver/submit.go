@@ -10,8 +10,9 @@ import (
 	"github.com/keyside/keyside/plugins/driverv1"
 )
 
-// Request is one operation in its encoded form, as it crosses hops. A Submitter may keep it until it has called done;
-// nobody changes it meanwhile.
+// Request is one operation in its encoded form, as it crosses hops. A Submitter reads it only until it calls done, and nobody
+// changes it until then. When done is called, the caller of Submit clears Body, which may hold plaintext, unless the response
+// is Early.
 type Request struct {
 	Kind     OpKind
 	Tenant   string
@@ -25,7 +26,9 @@ type Request struct {
 
 // Response answers a Request. Body is valid only until done returns.
 type Response struct {
-	Code    Code
+	Code Code
+	// Early says that a part of the Submitter may still read the request. The Submitter then clears the request's Body itself.
+	Early   bool
 	Timings Timings
 	Body    []byte // encoded Result
 	Batch   *Batch // as in Request, for what done writes
@@ -123,20 +126,41 @@ func Do(ctx context.Context, s Submitter, tenant string, op *Op) (*Result, error
 				c.err = Errorf(Internal, "driver answered with a malformed result")
 			}
 		}
+		if !r.Early {
+			clear(body)
+		}
 		c.ready <- struct{}{}
 	})
 	select {
 	case <-c.ready:
 	case <-ctx.Done():
-		return nil, AsError(ctx.Err()) // c is left to the late answer, and to the collector
+		go c.abandon()
+		return nil, AsError(ctx.Err())
 	}
 	res, err := &Result{Data: c.res.Data, Iv: c.res.Iv, Plaintext: c.res.Plaintext, Valid: c.res.Valid}, c.err
 	*TimingsFrom(ctx) = c.timings
-	c.res.Reset()
-	c.err = nil
-	calls.Put(c)
+	c.reuse()
 	if err != nil {
 		return nil, err
 	}
 	return res, nil
+}
+
+func (c *call) reuse() {
+	c.res.Reset()
+	c.err = nil
+	calls.Put(c)
+}
+
+// abandon waits for an answer that comes after its deadline, and clears it.
+func (c *call) abandon() {
+	<-c.ready
+	wipe(&c.res)
+	c.reuse()
+}
+
+// wipe clears what may be secret in a result.
+func wipe(r *Result) {
+	clear(r.GetData())
+	clear(r.GetPlaintext())
 }

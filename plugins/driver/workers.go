@@ -191,6 +191,7 @@ func (w *Workers) do(l *lane, j job, began time.Time, batch *Batch) time.Duratio
 	r := w.run(j, began)
 	r.Batch = batch
 	j.done(r)
+	clear(r.Body)
 	now := time.Now()
 	if batch.held++; batch.held == 1 {
 		batch.oldest, batch.lane = now, l
@@ -203,21 +204,23 @@ func (w *Workers) do(l *lane, j job, began time.Time, batch *Batch) time.Duratio
 }
 
 func (w *Workers) run(j job, began time.Time) *Response {
-	timings := Timings{Queue: began.Sub(j.since)}
-	res, err := w.execute(j.req, began, &timings)
+	timings, op := Timings{Queue: began.Sub(j.since)}, new(Op)
+	defer func() { clear(op.Data) }() // after the result is encoded, which may share it
+	res, err := w.execute(j.req, op, began, &timings)
 	if err != nil {
 		r := ErrorResponse(err)
 		r.Timings = timings
 		return r
 	}
 	body, err := proto.Marshal(res)
+	wipe(res)
 	if err != nil {
 		return ErrorResponse(Errorf(Internal, "encode result: %w", err))
 	}
 	return &Response{Timings: timings, Body: body}
 }
 
-func (w *Workers) execute(req *Request, now time.Time, timings *Timings) (res *Result, err error) {
+func (w *Workers) execute(req *Request, op *Op, now time.Time, timings *Timings) (res *Result, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			res, err = nil, Errorf(Internal, "driver panicked: %s", panicText(p))
@@ -226,7 +229,6 @@ func (w *Workers) execute(req *Request, now time.Time, timings *Timings) (res *R
 	if now.After(req.Deadline) {
 		return nil, &Error{Code: Deadline, Message: "deadline passed in the driver's queue"}
 	}
-	op := new(Op)
 	if err := proto.Unmarshal(req.Body, op); err != nil {
 		return nil, Errorf(InvalidArgument, "malformed operation")
 	}

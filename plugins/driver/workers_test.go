@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"strings"
@@ -286,5 +287,70 @@ func TestQuickOperationsNeedNoWorker(t *testing.T) {
 		if submit() {
 			t.Fatal("an operation that takes long was run at once")
 		}
+	}
+}
+
+// watched is a Submitter of a function.
+type watched func(req *Request, done func(*Response))
+
+func (w watched) Submit(req *Request, done func(*Response)) { w(req, done) }
+
+// kept is a Submitter that answers at once and keeps what it was given.
+type kept struct {
+	Response
+	body []byte
+}
+
+func (k *kept) Submit(req *Request, done func(*Response)) {
+	k.body = req.Body
+	done(&k.Response)
+}
+
+// TestPlaintextIsCleared checks every buffer that an operation and its result pass through on both sides of a stream.
+func TestPlaintextIsCleared(t *testing.T) {
+	var mu sync.Mutex
+	buffers := map[string][]byte{}
+	keep := func(name string, b []byte) {
+		mu.Lock()
+		defer mu.Unlock()
+		buffers[name] = b
+	}
+	workers := NewWorkers(fakeDriver{execute: func(_ context.Context, _ string, op *Op) (*Result, error) {
+		res := &Result{Data: []byte("secret data"), Plaintext: []byte("secret key")}
+		keep("Op.Data", op.GetData())
+		keep("Result.Data", res.GetData())
+		keep("Result.Plaintext", res.GetPlaintext())
+		return res, nil
+	}}, 1, 1)
+	client, server := socketPair(t)
+	serve(server, watched(func(req *Request, done func(*Response)) {
+		keep("the server's Request.Body", req.Body)
+		workers.Submit(req, func(r *Response) {
+			keep("the server's Response.Body", r.Body)
+			done(r)
+		})
+	}), nil)
+	s, err := DialStream(client, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := Do(t.Context(), watched(func(req *Request, done func(*Response)) {
+		keep("the client's Request.Body", req.Body)
+		s.Submit(req, done)
+	}), "t", &Op{Kind: Encrypt, Data: []byte("secret plaintext")})
+	if err != nil || string(res.GetData()) != "secret data" || string(res.GetPlaintext()) != "secret key" {
+		t.Fatalf("%v, %v", res, err)
+	}
+	if err := errors.Join(s.Close(), workers.Drain(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	for name, b := range buffers {
+		if len(b) == 0 || bytes.Contains(b, []byte("secret")) {
+			t.Errorf("%s holds %q", name, b)
+		}
+	}
+	early := &kept{Response: Response{Code: Deadline, Early: true}}
+	if _, err := Do(t.Context(), early, "t", &Op{Kind: Encrypt, Data: []byte("secret")}); CodeOf(err) != Deadline || !bytes.Contains(early.body, []byte("secret")) {
+		t.Errorf("an early answer: %v, %q", err, early.body)
 	}
 }
