@@ -16,6 +16,7 @@ import (
 	"github.com/keyside/keyside/sidecar"
 	"github.com/keyside/keyside/sidecar/bench"
 	"github.com/keyside/keyside/sidecar/cli"
+	"github.com/keyside/keyside/sidecar/kms"
 )
 
 // pages returns the Markdown files of the repository, by their paths below it.
@@ -205,6 +206,16 @@ func TestCommands(t *testing.T) {
 	}
 	if count < 100 {
 		t.Errorf("found only %d commands", count)
+	}
+}
+
+// TestErrorCodes checks that docs/api.md explains every error code.
+func TestErrorCodes(t *testing.T) {
+	text := pages(t)["docs/api.md"]
+	for _, code := range kms.Codes {
+		if !strings.Contains(text, "`"+string(code)+"`") {
+			t.Errorf("docs/api.md lacks %s", code)
+		}
 	}
 }
 
