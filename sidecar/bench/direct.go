@@ -18,9 +18,17 @@ import (
 
 // direct is the module called by this process with nothing in between.
 type direct struct {
-	target func(operation) target
-	close  func() error
+	operation func(operation) func(ctx context.Context, worker int) error
+	close     func() error
 }
+
+// target implements path.
+func (d *direct) target(op operation, _ int) (target, error) {
+	return target{do: d.operation(op), done: func() {}}, nil
+}
+
+// pids implements path: the module runs in this process.
+func (d *direct) pids() []int { return nil }
 
 // openDirect opens the driver that a node's folder configures.
 func openDirect(ctx context.Context, dir string) (*direct, error) {
@@ -58,7 +66,7 @@ func openModule(settings, pin []byte) (*direct, error) {
 		return nil, err
 	}
 	digest := make([]byte, 32)
-	return &direct{close: m.Close, target: func(op operation) target {
+	return &direct{close: m.Close, operation: func(op operation) func(context.Context, int) error {
 		plaintext := make([]byte, op.size)
 		switch op.kind {
 		case kindEncrypt:
@@ -113,7 +121,7 @@ func openSoft(ctx context.Context, settings, passphrase []byte) (*direct, error)
 	keys[kindDataKey].Data = nil
 	keys[kindRandom] = &driver.Op{Kind: driver.Random}
 	closeSoft := func() error { return errors.Join(d.Drain(context.WithoutCancel(ctx)), os.Remove(s.File+".bench")) }
-	return &direct{close: closeSoft, target: func(o operation) target {
+	return &direct{close: closeSoft, operation: func(o operation) func(context.Context, int) error {
 		base := keys[o.kind]
 		op := &driver.Op{Kind: base.Kind, Key: base.Key, Sealed: base.Sealed, Algorithm: base.Algorithm, Data: base.Data}
 		switch o.kind {

@@ -26,27 +26,46 @@ type Cell struct {
 	Ratio       float64 `json:"ratio"`         // operations per second against direct: the median over rounds
 }
 
-// target does one operation on behalf of worker n of a path.
-type target func(ctx context.Context, worker int) error
+// path is a way to the module.
+type path interface {
+	target(op operation, clients int) (target, error)
+	pids() []int // processes beside this one that work on the path
+}
 
-// measure runs op in concurrency closed loops for about d after a warm-up of a fifth of it. pids are the processes whose
-// processor time counts beside this one's.
-func measure(ctx context.Context, op target, concurrency int, d time.Duration, pids func() []int) (Cell, error) {
-	if _, err := closedLoop(ctx, op, concurrency, d/5); err != nil {
+// target is one operation on one path.
+type target struct {
+	do   func(ctx context.Context, worker int) error
+	done func() // releases what do needs and ends calls of it
+}
+
+// measure runs an operation in so many closed loops for about d, after a warm-up of a fifth of d.
+func measure(ctx context.Context, p path, op operation, clients int, d time.Duration) (c Cell, err error) {
+	t, err := p.target(op, clients)
+	if err != nil {
 		return Cell{}, err
 	}
-	cpuBefore := cpuTime(pids())
-	start := time.Now()
-	latencies, err := closedLoop(ctx, op, concurrency, d)
+	defer t.done()
+	defer context.AfterFunc(ctx, t.done)() // an answer may never come
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("%s, concurrency %d: %w", op.name, clients, err)
+		}
+	}()
+	if _, err := closedLoop(ctx, t, clients, d/5); err != nil {
+		return Cell{}, err
+	}
+	pids := p.pids()
+	cpuBefore, start := cpuTime(pids), time.Now()
+	latencies, err := closedLoop(ctx, t, clients, d)
 	elapsed := time.Since(start)
 	if err != nil {
 		return Cell{}, err
 	}
-	cpu := cpuTime(pids()) - cpuBefore
+	cpu := cpuTime(pids) - cpuBefore
 	slices.Sort(latencies)
 	n := len(latencies)
 	return Cell{
-		Concurrency: concurrency,
+		Concurrency: clients,
 		OpsPerS:     float64(n) / elapsed.Seconds(),
 		P50:         micros(latencies[n/2]),
 		P99:         micros(latencies[min(n*99/100, n-1)]),
@@ -56,8 +75,8 @@ func measure(ctx context.Context, op target, concurrency int, d time.Duration, p
 
 func micros(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
 
-// closedLoop lets each worker do one operation after the other until d has passed, and returns every latency.
-func closedLoop(ctx context.Context, op target, concurrency int, d time.Duration) ([]time.Duration, error) {
+// closedLoop lets each worker do one operation after the other, at least one, until d has passed. It returns every latency.
+func closedLoop(ctx context.Context, t target, concurrency int, d time.Duration) ([]time.Duration, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	perWorker := make([][]time.Duration, concurrency)
@@ -66,8 +85,8 @@ func closedLoop(ctx context.Context, op target, concurrency int, d time.Duration
 	for w := range concurrency {
 		wg.Go(func() {
 			latencies := make([]time.Duration, 0, 1<<14)
-			for at := time.Now(); at.Before(end); {
-				if err := op(ctx, w); err != nil {
+			for at := time.Now(); len(latencies) == 0 || at.Before(end); {
+				if err := t.do(ctx, w); err != nil {
 					cancel(err)
 					return
 				}
@@ -82,11 +101,7 @@ func closedLoop(ctx context.Context, op target, concurrency int, d time.Duration
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
 	}
-	all := slices.Concat(perWorker...)
-	if len(all) == 0 {
-		return nil, fmt.Errorf("no operation ended within %v", d)
-	}
-	return all, nil
+	return slices.Concat(perWorker...), nil
 }
 
 // cpuTime returns the processor time that this process and pids have used.

@@ -83,8 +83,8 @@ func writeTable(w io.Writer, cells []Cell) error {
 	return tw.Flush()
 }
 
-func writeJSON(w io.Writer, cells []Cell) error {
+func writeJSON(w io.Writer, v any) error {
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
-	return enc.Encode(cells)
+	return enc.Encode(v)
 }

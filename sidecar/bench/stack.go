@@ -7,31 +7,28 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
-	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/keyside/keyside/sidecar/bench/node"
 )
 
-// kmsURL is where the Huawei dialect of a node of `keyside up` serves, under the default project id. The host is of no
-// account on a Unix socket.
-const kmsURL = "http://localhost/v1.0/keyside/kms/"
-
 // stack is a running node with the keys that the benchmark uses.
 type stack struct {
-	node   *node.Node
-	client *http.Client
-	keys   map[string]string // key id by spec
+	node       *node.Node
+	keys       map[string]string // key id by spec
+	ciphertext string            // of 32 bytes under the AES_256 key
+	created    atomic.Uint64     // keys of the operation create-key
 }
 
 // benchTenant is the tenant of the direct path of the soft driver, and of every path on an operator's own HSM.
 const benchTenant = "keyside-bench"
 
-// useDriver gives a node that is not running yet another driver: a driver's section of an hsmd.yaml.
+// useDriver configures a driver for a node that does not run yet. section is a driver's section of an hsmd.yaml.
 func useDriver(ctx context.Context, o node.Options, section map[string]any) error {
 	err := node.EditFile(ctx, o, "hsmd.yaml", func(config map[string]any) {
 		config["tenants"].([]any)[0].(map[string]any)["name"] = benchTenant
@@ -46,26 +43,24 @@ func useDriver(ctx context.Context, o node.Options, section map[string]any) erro
 		if via, ok := hsm["via"].(map[string]any); ok {
 			via["name"] = section["name"]
 		} else {
-			delete(section, "queue") // is hsmd's alone
+			delete(section, "queue") // only hsmd accepts it
 			hsm["driver"] = section
 		}
 	})
-	// What the first run left belongs to another tenant.
+	// The first run's database and audit log belong to another tenant.
 	return errors.Join(err, os.RemoveAll(filepath.Join(o.Dir, "db")), os.RemoveAll(filepath.Join(o.Dir, "audit")))
 }
 
-// startStack starts a node in dir and makes its keys. section, if not nil, is the driver to use.
-func startStack(ctx context.Context, o node.Options, section map[string]any, auditSync bool, connections int) (*stack, error) {
+// startStack starts a node and creates its keys. section is the driver to use, nil for that of o; change, if not nil, changes
+// the sidecar's configuration.
+func startStack(ctx context.Context, o node.Options, section map[string]any, change func(config map[string]any)) (*stack, error) {
 	if section != nil {
 		if err := useDriver(ctx, o, maps.Clone(section)); err != nil {
 			return nil, err
 		}
 	}
-	if !auditSync {
-		err := node.Edit(ctx, o, func(config map[string]any) {
-			config["audit"].(map[string]any)["sync"] = false
-		})
-		if err != nil {
+	if change != nil {
+		if err := node.Edit(ctx, o, change); err != nil {
 			return nil, err
 		}
 	}
@@ -73,83 +68,113 @@ func startStack(ctx context.Context, o node.Options, section map[string]any, aud
 	if err != nil {
 		return nil, err
 	}
-	s := &stack{node: n, client: node.Client(n.Socket, connections), keys: map[string]string{}}
-	for _, spec := range []string{"AES_256", "RSA_2048", "EC_P256"} {
-		if s.keys[spec], err = s.createKey(ctx, spec); err != nil {
-			s.stop()
-			return nil, err
-		}
+	s := &stack{node: n, keys: map[string]string{}}
+	if err := s.prepare(); err != nil {
+		s.stop()
+		return nil, err
 	}
 	return s, nil
 }
 
-func (s *stack) stop() {
-	s.client.CloseIdleConnections()
-	_ = s.node.Stop(context.Background())
-}
+func (s *stack) stop() { _ = s.node.Stop(context.Background()) }
 
-func (s *stack) createKey(ctx context.Context, spec string) (string, error) {
-	body := fmt.Sprintf(`{"key_alias":"bench-%s-%d","key_spec":%q}`, strings.ToLower(spec), os.Getpid(), spec)
-	answer, err := s.post(ctx, "create-key", []byte(body))
+// prepare creates the keys and the ciphertext that the operations use.
+func (s *stack) prepare() error {
+	c, err := connect(s.node.Socket)
 	if err != nil {
-		return "", err
-	}
-	var created struct {
-		KeyInfo struct {
-			KeyID string `json:"key_id"`
-		} `json:"key_info"`
-	}
-	if err := json.Unmarshal(answer, &created); err != nil || created.KeyInfo.KeyID == "" {
-		return "", fmt.Errorf("create-key answered %q", answer)
-	}
-	return created.KeyInfo.KeyID, nil
-}
-
-// post sends one request and returns the answer's body; anything but 200 is an error.
-func (s *stack) post(ctx context.Context, operation string, body []byte) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, kmsURL+operation, bytes.NewReader(body))
-	if err != nil {
-		return nil, err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := s.client.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	answer, err := io.ReadAll(resp.Body)
-	_ = resp.Body.Close()
-	if err != nil {
-		return nil, err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s answered %s: %s", operation, resp.Status, answer)
-	}
-	return answer, nil
-}
-
-// target returns what one operation is on this path: a request whose body is ready, sent by Go's standard client.
-func (s *stack) target(op operation) target {
-	route, body := s.request(op)
-	return func(ctx context.Context, _ int) error {
-		_, err := s.post(ctx, route, body)
 		return err
 	}
+	defer func() { _ = c.Close() }()
+	ask := func(operation string, body []byte, answer any) error {
+		text, err := c.do(request(operation, body))
+		if err != nil {
+			return err
+		}
+		return json.Unmarshal(text, answer)
+	}
+	for _, spec := range []string{"AES_256", "RSA_2048", "EC_P256"} {
+		var created struct {
+			KeyInfo struct {
+				KeyID string `json:"key_id"`
+			} `json:"key_info"`
+		}
+		body := fmt.Appendf(nil, `{"key_alias":"bench-%s-%d","key_spec":%q}`, strings.ToLower(spec), os.Getpid(), spec)
+		if err := ask("create-key", body, &created); err != nil {
+			return err
+		}
+		s.keys[spec] = created.KeyInfo.KeyID
+	}
+	var encrypted struct {
+		CipherText string `json:"cipher_text"`
+	}
+	err = ask("encrypt-data", s.encryptBody(32), &encrypted)
+	s.ciphertext = encrypted.CipherText
+	return err
 }
 
-// request returns the route and body of an operation.
-func (s *stack) request(op operation) (string, []byte) {
+// target returns an operation on this node for so many clients, each with a connection of its own.
+func (s *stack) target(op operation, clients int) (target, error) {
+	conns, requests := make([]*conn, 0, clients), make([][]byte, clients)
+	t := target{done: func() {
+		for _, c := range conns {
+			_ = c.Close()
+		}
+	}}
+	for i := range clients {
+		c, err := connect(s.node.Socket)
+		if err != nil {
+			t.done()
+			return target{}, err
+		}
+		conns, requests[i] = append(conns, c), s.request(op)
+	}
+	t.do = func(_ context.Context, worker int) error {
+		if op.kind == kindCreateKey {
+			s.rename(requests[worker])
+		}
+		_, err := conns[worker].do(requests[worker])
+		return err
+	}
+	return t, nil
+}
+
+// request returns the request of an operation.
+func (s *stack) request(op operation) []byte {
 	switch op.kind {
 	case kindEncrypt:
-		return "encrypt-data", fmt.Appendf(nil, `{"key_id":%q,"plain_text":%q}`, s.keys["AES_256"], strings.Repeat("k", op.size))
+		return request("encrypt-data", s.encryptBody(op.size))
+	case kindDecrypt:
+		return request("decrypt-data", fmt.Appendf(nil, `{"cipher_text":%q}`, s.ciphertext))
 	case kindDataKey:
-		return "create-datakey", fmt.Appendf(nil, `{"key_id":%q,"datakey_length":"%d"}`, s.keys["AES_256"], 8*op.size)
+		return request("create-datakey", fmt.Appendf(nil, `{"key_id":%q,"datakey_length":"%d"}`, s.keys["AES_256"], 8*op.size))
 	case kindRandom:
-		return "gen-random", fmt.Appendf(nil, `{"random_data_length":"%d"}`, 8*op.size)
+		return request("gen-random", fmt.Appendf(nil, `{"random_data_length":"%d"}`, 8*op.size))
 	case kindSignRSA:
-		return "sign", s.signBody("RSA_2048", "RSASSA_PKCS1_V1_5_SHA_256")
+		return request("sign", s.signBody("RSA_2048", "RSASSA_PKCS1_V1_5_SHA_256"))
+	case kindSignEC:
+		return request("sign", s.signBody("EC_P256", "ECDSA_SHA_256"))
+	case kindCreateKey:
+		return request("create-key", []byte(`{"key_alias":"`+aliasStart+strings.Repeat("0", aliasDigits)+`"}`))
 	default:
-		return "sign", s.signBody("EC_P256", "ECDSA_SHA_256")
+		return request("describe-key", fmt.Appendf(nil, `{"key_id":%q}`, s.keys["AES_256"]))
 	}
+}
+
+// The aliases of keys that create-key makes.
+const (
+	aliasStart  = "bench/"
+	aliasDigits = 12
+)
+
+// rename gives a request of create-key the next alias.
+func (s *stack) rename(request []byte) {
+	digits := request[bytes.LastIndex(request, []byte(aliasStart))+len(aliasStart):][:aliasDigits]
+	number := strconv.FormatUint(s.created.Add(1), 10)
+	copy(digits[aliasDigits-len(number):], number)
+}
+
+func (s *stack) encryptBody(size int) []byte {
+	return fmt.Appendf(nil, `{"key_id":%q,"plain_text":%q}`, s.keys["AES_256"], strings.Repeat("k", size))
 }
 
 func (s *stack) signBody(spec, algorithm string) []byte {
