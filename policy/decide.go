@@ -110,7 +110,7 @@ func byGrant(r *Request, f *Facts) *Grant {
 		return nil
 	}
 	for _, g := range f.Grants {
-		if g.shortfall(r, f) == "" {
+		if g.mismatch(r, f) == "" {
 			return g
 		}
 	}
@@ -121,7 +121,7 @@ func byGrant(r *Request, f *Facts) *Grant {
 func Explain(r *Request, f *Facts) (reasons []string) {
 	for _, g := range f.Grants {
 		if g.To(r.Principal, f.Account) {
-			if why := g.shortfall(r, f); why != "" {
+			if why := g.mismatch(r, f); why != "" {
 				reasons = append(reasons, fmt.Sprintf("grant %s: %s", g.ID, why))
 			}
 		}

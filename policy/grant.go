@@ -58,7 +58,7 @@ func (g *Grant) Expired(now time.Time) bool {
 }
 
 // shortfall says why the grant does not allow a request, or "" if it does.
-func (g *Grant) shortfall(r *Request, f *Facts) string {
+func (g *Grant) mismatch(r *Request, f *Facts) string {
 	if r.Operation == OpRetireGrant && r.Principal.Name != "" && (g.Issuer == r.Principal.Name || g.Retiring == r.Principal.Name) {
 		return ""
 	}
@@ -111,7 +111,7 @@ func (c *Constraints) within(limit *Constraints) bool {
 // one. It returns the first that lets it make grants. Who may make grants by a role or a policy needs none of this.
 func Delegate(r *Request, f *Facts, wanted *Grant) (parent *Grant, d Decision) {
 	for _, g := range f.Grants {
-		if g.shortfall(r, f) == "" && wanted.Constraints.within(&g.Constraints) {
+		if g.mismatch(r, f) == "" && wanted.Constraints.within(&g.Constraints) {
 			parent = g
 			break
 		}
@@ -120,7 +120,7 @@ func Delegate(r *Request, f *Facts, wanted *Grant) (parent *Grant, d Decision) {
 		return nil, Decision{Reason: "grant would be constrained less than the right to make it"}
 	}
 	for _, op := range wanted.Operations {
-		if !slices.ContainsFunc(f.Grants, func(g *Grant) bool { return g.lends(op, r, f, wanted) }) {
+		if !slices.ContainsFunc(f.Grants, func(g *Grant) bool { return g.mayDelegate(op, r, f, wanted) }) {
 			return nil, Decision{Reason: "may not grant " + string(op) + ", which it has not itself, or not so freely"}
 		}
 	}
@@ -128,7 +128,7 @@ func Delegate(r *Request, f *Facts, wanted *Grant) (parent *Grant, d Decision) {
 }
 
 // lends reports whether the grant lets its grantee give an operation on.
-func (g *Grant) lends(op Operation, r *Request, f *Facts, wanted *Grant) bool {
+func (g *Grant) mayDelegate(op Operation, r *Request, f *Facts, wanted *Grant) bool {
 	return g.To(r.Principal, f.Account) && slices.Contains(g.Operations, op) && !g.Expired(f.Time) &&
 		g.Constraints.Source.Matches(r.Caller) && wanted.Constraints.within(&g.Constraints)
 }

@@ -61,14 +61,14 @@ func (l *Log) recordAcceptance() error {
 		if err != nil {
 			return err
 		}
-		if lasts && !slices.Contains(states, f.state) {
-			states = append(states, f.state)
+		if lasts && !slices.Contains(states, f.content) {
+			states = append(states, f.content)
 		}
 	}
 	if more := l.opts.accepted.report.More; more > 0 {
 		texts = append(texts, fmt.Sprintf("and %d more", more))
 	}
-	return l.markBy(l.opts.accepted.by, OpLossAccepted, strings.Join(texts, "; "), strings.Join(states, " "))
+	return l.recordEventBy(l.opts.accepted.by, OpLossAccepted, strings.Join(texts, "; "), strings.Join(states, " "))
 }
 
 // lasts reports whether a file stays as it was found. One that is mended by the log's going on is accepted this once: what
@@ -82,14 +82,14 @@ func (l *Log) lasts(f Finding) (bool, error) {
 		return false, nil
 	}
 	now, err := stateOf(l.opts.Dir, f.File)
-	return now == f.state, err
+	return now == f.content, err
 }
 
 // void gives a checkpoint another name, under which nobody looks for it.
 func void(dir, name string) error {
 	path := filepath.Join(dir, name)
 	size := "damaged"
-	if c, err := believeCheckpoint(dir, name); err == nil {
+	if c, err := readUnverified(dir, name); err == nil {
 		size = fmt.Sprint(c.tree.size())
 	} else if errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -62,8 +62,8 @@ type Options struct {
 
 	accepted    *acceptance       // nil: no loss is
 	journalSize int64             // 0: the constant; for tests
-	patience    time.Duration     // 0: the constant; for tests
-	arrow       func(step string) // called between any two steps of which a crash may see the first only; for tests
+	waitLimit   time.Duration     // 0: the constant; for tests
+	failpoint   func(step string) // called between any two steps of which a crash may see the first only; for tests
 }
 
 // Log is the audit log. It implements kms.Auditor and is safe for concurrent use.
@@ -76,26 +76,26 @@ type Log struct {
 	spare  []byte        // an empty buffer to reuse
 	enough chan struct{} // has room for one word that an awaited group is large enough
 
-	writing sync.Mutex // held while a group is written; guards what follows
-	file    *os.File
-	leaves  *os.File // the leaf hashes of the file's records, see leaves.go
-	journal *journal // nil without Options.Sync
-	syncer  *syncer
-	path    string
-	number  int    // of the file
-	size    int64  // of the file as far as it is acknowledged
-	start   tree   // as the file began
-	tree    tree   // of what is acknowledged
-	hashed  []byte // the leaf hashes of the group being written
-	before  int    // records of the last group
-	hurry   int    // how many groups are not waited for
-	hurried int    // what hurry was after the last wait, 0 if that was worth it
-	lost    int    // records refused since the first error
-	cause   error  // the first error
-	closed  bool
+	writing   sync.Mutex // held while a group is written; guards what follows
+	file      *os.File
+	leaves    *os.File // the leaf hashes of the file's records, see leaves.go
+	journal   *journal // nil without Options.Sync
+	syncer    *syncer
+	path      string
+	number    int    // of the file
+	size      int64  // of the file as far as it is acknowledged
+	start     tree   // as the file began
+	tree      tree   // of what is acknowledged
+	hashed    []byte // the leaf hashes of the group being written
+	before    int    // records of the last group
+	skipWaits int    // how many groups are not waited for
+	skipped   int    // what hurry was after the last wait, 0 if that was worth it
+	lost      int    // records refused since the first error
+	cause     error  // the first error
+	closed    bool
 
-	failed atomic.Bool           // cause is set
-	now    atomic.Pointer[state] // what is acknowledged, for those who do not write
+	failed atomic.Bool              // cause is set
+	now    atomic.Pointer[snapshot] // what is acknowledged, for those who do not write
 
 	watching  atomic.Pointer[chan struct{}] // closed when the log has grown; nil where nobody waits
 	retaining sync.RWMutex                  // held for writing while files are removed, for reading by whoever reads several
@@ -107,14 +107,14 @@ type Log struct {
 	keeping  sync.WaitGroup
 	stop     chan struct{} // closed to end what runs in the background
 
-	rotating    sync.Mutex // guards rotated
-	rotated     []*state   // ends of files that no checkpoint covers yet, the oldest first
+	rotating    sync.Mutex  // guards rotated
+	rotated     []*snapshot // ends of files that no checkpoint covers yet, the oldest first
 	signed      atomic.Uint64
 	checkpoints *checkpoints // nil until SignCheckpoints
 }
 
 // state is how far the log is. All of it is acknowledged, and nobody changes it.
-type state struct {
+type snapshot struct {
 	tree   tree  // of all records
 	number int   // of the file
 	size   int64 // bytes of the file
@@ -122,7 +122,7 @@ type state struct {
 }
 
 // sync makes a log durable that is not synced anyway.
-func (s *state) sync(dir string) error {
+func (s *snapshot) sync(dir string) error {
 	f, err := os.OpenFile(fileName(dir, s.number), os.O_WRONLY, 0)
 	if err != nil {
 		return err
@@ -134,7 +134,7 @@ func (s *state) sync(dir string) error {
 type group struct {
 	lines    []byte
 	records  int
-	underway int  // operations that will be recorded soon, as of the last record
+	inFlight int  // operations that will be recorded soon, as of the last record
 	least    int  // records that there should be; set when it is awaited
 	awaited  bool // someone wants to know when it is large
 	written  sync.WaitGroup
@@ -150,14 +150,14 @@ func Open(opts Options) (*Log, error) {
 	if opts.MaxFileSize == 0 {
 		opts.MaxFileSize = DefaultMaxFileSize
 	}
-	if opts.patience == 0 {
-		opts.patience = patience
+	if opts.waitLimit == 0 {
+		opts.waitLimit = waitLimit
 	}
 	if opts.journalSize == 0 {
 		opts.journalSize = journalSize
 	}
-	if opts.arrow == nil {
-		opts.arrow = func(string) {}
+	if opts.failpoint == nil {
+		opts.failpoint = func(string) {}
 	}
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
@@ -192,7 +192,7 @@ func (l *Log) Record(_ context.Context, r *kms.AuditRecord) error {
 	first := g.records == 0
 	g.records++
 	g.lines = appendRecord(g.lines, r)
-	g.underway = r.Underway
+	g.inFlight = r.InFlight
 	if g.awaited && g.large() {
 		g.awaited = false
 		l.enough <- struct{}{}
@@ -204,7 +204,7 @@ func (l *Log) Record(_ context.Context, r *kms.AuditRecord) error {
 	}
 	// The first of a group writes it, as soon as the group before is done; until then others join.
 	l.writing.Lock()
-	l.gather(g)
+	l.gatherGroup(g)
 	g.err = l.write(g)
 	l.writing.Unlock()
 	g.written.Done()
@@ -218,7 +218,7 @@ func (l *Log) Record(_ context.Context, r *kms.AuditRecord) error {
 // gather closes a group to further records; l.writing is held. It lets those run that are about to join, for as long as some
 // do: a sync costs far more than a record, and a yield with nobody else to run costs nothing. Where many operations are under
 // way it then waits for their records.
-func (l *Log) gather(g *group) {
+func (l *Log) gatherGroup(g *group) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for seen := 0; g.records > seen || l.await(g); {
@@ -231,14 +231,14 @@ func (l *Log) gather(g *group) {
 }
 
 // large reports whether a group has as many records as there are operations under way, and as it should have at least.
-func (g *group) large() bool { return g.records >= max(g.underway, g.least) }
+func (g *group) large() bool { return g.records >= max(g.inFlight, g.least) }
 
 // Of many operations half share a sync, and the others go on meanwhile. Where only few are under way and few shared the sync
 // before, none is waited for.
 const (
-	company  = 8
-	patience = 2 * time.Millisecond // the longest wait
-	maxHurry = 64                   // groups
+	minInFlight = 8
+	waitLimit   = 2 * time.Millisecond // the longest wait
+	maxSkips    = 64                   // groups
 )
 
 // await waits until a group is large, and reports whether it did; l.mu is released meanwhile. Where operations take longer
@@ -246,15 +246,15 @@ const (
 func (l *Log) await(g *group) bool {
 	g.least = l.before / 2
 	switch {
-	case !l.opts.Sync || max(g.underway, l.before) < company || g.large():
+	case !l.opts.Sync || max(g.inFlight, l.before) < minInFlight || g.large():
 		return false
-	case l.hurry > 0:
-		l.hurry--
+	case l.skipWaits > 0:
+		l.skipWaits--
 		return false
 	}
 	g.awaited = true
 	l.mu.Unlock()
-	timer := time.NewTimer(l.opts.patience)
+	timer := time.NewTimer(l.opts.waitLimit)
 	select {
 	case <-l.enough:
 	case <-timer.C:
@@ -263,15 +263,15 @@ func (l *Log) await(g *group) bool {
 	l.mu.Lock()
 	if g.awaited {
 		g.awaited = false
-		l.hurried = min(2*l.hurried+1, maxHurry)
-		l.hurry = l.hurried
+		l.skipped = min(2*l.skipped+1, maxSkips)
+		l.skipWaits = l.skipped
 		return false
 	}
 	select { // the word that came with the end of patience
 	case <-l.enough:
 	default:
 	}
-	l.hurried = 0
+	l.skipped = 0
 	return true
 }
 
@@ -311,7 +311,7 @@ func (l *Log) append(lines []byte, alone bool) error {
 	if _, err := l.file.Write(lines); err != nil {
 		return err
 	}
-	l.opts.arrow("records are written")
+	l.opts.failpoint("records are written")
 	grown := l.tree.clone()
 	hash := func() { l.hashed = grown.addLines(lines, l.hashed[:0]) }
 	if !l.opts.Sync {
@@ -319,11 +319,11 @@ func (l *Log) append(lines []byte, alone bool) error {
 	} else if err := l.sync(lines, alone, hash); err != nil {
 		return err
 	}
-	l.opts.arrow("records are synced")
+	l.opts.failpoint("records are synced")
 	if err := l.keepLeaves(); err != nil {
 		return err
 	}
-	l.opts.arrow("leaf hashes are written")
+	l.opts.failpoint("leaf hashes are written")
 	l.size += int64(len(lines))
 	l.tree = grown
 	l.publish()
@@ -332,8 +332,8 @@ func (l *Log) append(lines []byte, alone bool) error {
 
 // publish shows what is acknowledged to those who do not write.
 func (l *Log) publish() {
-	l.now.Store(&state{tree: l.tree, number: l.number, size: l.size, start: l.start})
-	l.tell()
+	l.now.Store(&snapshot{tree: l.tree, number: l.number, size: l.size, start: l.start})
+	l.wakeHeads()
 	if l.watching.Load() != nil {
 		close(*l.watching.Swap(nil))
 	}
@@ -359,7 +359,7 @@ func (l *Log) sync(lines []byte, alone bool, meanwhile func()) error {
 	if err := l.journal.write(l.number, l.size, lines); err != nil {
 		return err
 	}
-	l.opts.arrow("the journal is written")
+	l.opts.failpoint("the journal is written")
 	return sync(l.journal.file, meanwhile)
 }
 
@@ -385,7 +385,7 @@ func (l *Log) resume() error {
 	if err := l.restore(); err != nil {
 		return fmt.Errorf("audit log failed (%w) and cannot be opened again: %w", l.cause, err)
 	}
-	if err := l.mark(OpResumed, fmt.Sprintf("%d records could not be written: %v", l.lost, l.cause), ""); err != nil {
+	if err := l.recordEvent(OpResumed, fmt.Sprintf("%d records could not be written: %v", l.lost, l.cause), ""); err != nil {
 		return fmt.Errorf("audit log failed (%w) and still does: %w", l.cause, err)
 	}
 	l.opts.Logger.Info("the audit log can be written again", "file", l.path, "lost", l.lost)
@@ -423,7 +423,7 @@ func (l *Log) Close() error {
 	l.keeping.Wait()
 	whole := l.cause == nil
 	err := l.release()
-	l.opts.arrow("the log is closed")
+	l.opts.failpoint("the log is closed")
 	if err == nil && whole {
 		err = l.storeHead(true)
 	}

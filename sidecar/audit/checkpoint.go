@@ -128,7 +128,7 @@ func readCheckpoint(dir, name string, verifiers []note.Verifier) (*checkpoint, e
 }
 
 // believeCheckpoint reads a checkpoint without looking at its signature.
-func believeCheckpoint(dir, name string) (*checkpoint, error) {
+func readUnverified(dir, name string) (*checkpoint, error) {
 	b, err := os.ReadFile(filepath.Join(dir, name))
 	if err != nil {
 		return nil, err

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	case "write":
 		writeUntilKilled(os.Args[1])
-	case "arrow":
+	case "failpoint":
 		var last int64
 		_, err := fmt.Sscan(os.Args[3], &last)
 		if err == nil {

@@ -47,7 +47,7 @@ func (l *Log) create(n int) error {
 	if err != nil {
 		return err
 	}
-	l.opts.arrow("a file is made")
+	l.opts.failpoint("a file is made")
 	leaves, err := os.OpenFile(leavesPath(l.opts.Dir, n), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err == nil {
 		if err = l.lock.Sync(); err != nil {
@@ -94,11 +94,11 @@ func (l *Log) rotate() error {
 		return err
 	}
 	old, oldLeaves := l.file, l.leaves
-	end := &state{tree: l.tree, number: l.number, size: l.size, start: l.start}
+	end := &snapshot{tree: l.tree, number: l.number, size: l.size, start: l.start}
 	if err := l.create(l.number + 1); err != nil {
 		return err
 	}
-	l.opts.arrow("the next file is begun")
+	l.opts.failpoint("the next file is begun")
 	if l.journal != nil {
 		l.journal.restart()
 	}

@@ -11,7 +11,7 @@ import (
 // recordAmong records while so many other operations are under way.
 func recordAmong(t *testing.T, l *Log, others int) {
 	r := sample("r")
-	r.Underway = others
+	r.InFlight = others
 	if err := l.Record(context.Background(), r); err != nil {
 		t.Error(err)
 	}
@@ -21,12 +21,12 @@ func recordAmong(t *testing.T, l *Log, others int) {
 // waits for nobody.
 func TestCompanyIsAwaited(t *testing.T) {
 	var syncs atomic.Int32
-	l := open(t, Options{Dir: t.TempDir(), Sync: true, patience: time.Hour, arrow: func(step string) {
+	l := open(t, Options{Dir: t.TempDir(), Sync: true, waitLimit: time.Hour, failpoint: func(step string) {
 		if step == "records are synced" {
 			syncs.Add(1)
 		}
 	}})
-	recordAmong(t, l, company-1)
+	recordAmong(t, l, minInFlight-1)
 	if n := syncs.Load(); n != 1 {
 		t.Fatalf("a record among few took %d syncs", n)
 	}
@@ -49,14 +49,14 @@ func TestCompanyIsAwaited(t *testing.T) {
 
 // TestPatienceEnds holds that operations which do not come are not waited for, and soon only seldom.
 func TestPatienceEnds(t *testing.T) {
-	l := open(t, Options{Dir: t.TempDir(), Sync: true, patience: time.Nanosecond})
-	for range 2 * maxHurry {
+	l := open(t, Options{Dir: t.TempDir(), Sync: true, waitLimit: time.Nanosecond})
+	for range 2 * maxSkips {
 		recordAmong(t, l, 20)
 	}
-	if n := len(lines(t, l.opts.Dir)); n != 2*maxHurry {
+	if n := len(lines(t, l.opts.Dir)); n != 2*maxSkips {
 		t.Errorf("%d records are there", n)
 	}
-	if l.hurried != maxHurry {
-		t.Errorf("after each wait in vain %d groups are not waited for, want %d", l.hurried, maxHurry)
+	if l.skipped != maxSkips {
+		t.Errorf("after each wait in vain %d groups are not waited for, want %d", l.skipped, maxSkips)
 	}
 }

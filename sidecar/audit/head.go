@@ -130,7 +130,7 @@ func (l *Log) keepHead(stop <-chan struct{}) {
 			}
 		}
 		if failing {
-			l.tell()
+			l.wakeHeads()
 		}
 		select {
 		case <-time.After(headPause):
@@ -141,7 +141,7 @@ func (l *Log) keepHead(stop <-chan struct{}) {
 }
 
 // tell has the head stored soon.
-func (l *Log) tell() {
+func (l *Log) wakeHeads() {
 	select {
 	case l.grown <- struct{}{}:
 	default:
@@ -177,11 +177,11 @@ func (l *Log) storeHead(closed bool) error {
 			return err
 		}
 	}
-	l.opts.arrow("before the head is stored")
+	l.opts.failpoint("before the head is stored")
 	if err := l.opts.Heads.SetAuditHead(context.Background(), rawAnchor, rawHead); err != nil {
 		return err
 	}
-	l.opts.arrow("the head is stored")
+	l.opts.failpoint("the head is stored")
 	l.anchor, l.anchored = a, true
 	return nil
 }

@@ -11,15 +11,15 @@ import (
 
 // inspected is a file under verification.
 type inspected struct {
-	q       *inquiry
-	number  int
-	name    string
-	start   tree
-	end     tree   // as the next file begins, if closed
-	closed  bool   // something vouches for the end
-	marks   []mark // of its records
-	after   tree   // as the file leaves the tree
-	present bool
+	q            *verification
+	number       int
+	name         string
+	start        tree
+	end          tree          // as the next file begins, if closed
+	closed       bool          // something vouches for the end
+	expectations []expectation // of its records
+	after        tree          // as the file leaves the tree
+	present      bool
 
 	have []leaf // of its whole lines
 	want []leaf // that are stored beside it
@@ -82,29 +82,29 @@ func (f *inspected) look(line []byte) {
 var errEnough = errors.New("enough")
 
 // fold returns the tree after some records of the file, and the first mark that they have not.
-func (f *inspected) fold(leaves []leaf) (t tree, failed *mark) {
+func (f *inspected) fold(leaves []leaf) (t tree, failed *expectation) {
 	t = f.start.clone()
-	marks := f.marks
+	expectations := f.expectations
 	check := func() {
-		for len(marks) > 0 && marks[0].size <= t.size() {
-			if m := marks[0]; failed == nil && (m.size != t.size() || !bytes.Equal(m.root, t.root())) {
+		for len(expectations) > 0 && expectations[0].size <= t.size() {
+			if m := expectations[0]; failed == nil && (m.size != t.size() || !bytes.Equal(m.root, t.root())) {
 				failed = &m
 			}
-			marks = marks[1:]
+			expectations = expectations[1:]
 		}
 	}
 	for i := range leaves {
 		t.add(leaves[i][:])
 		check()
 	}
-	if failed == nil && len(marks) > 0 {
-		failed = &marks[0]
+	if failed == nil && len(expectations) > 0 {
+		failed = &expectations[0]
 	}
 	return t, failed
 }
 
 // good reports whether leaves are those of the file's records, as far as anybody vouches for them.
-func (f *inspected) good(leaves []leaf) (tree, *mark, bool) {
+func (f *inspected) good(leaves []leaf) (tree, *expectation, bool) {
 	t, failed := f.fold(leaves)
 	fits := failed == nil && (!f.closed || t.size() == f.end.size() && bytes.Equal(t.root(), f.end.root()))
 	return t, failed, fits
@@ -113,15 +113,15 @@ func (f *inspected) good(leaves []leaf) (tree, *mark, bool) {
 // proven reports whether something vouches for the file's records, and they are good.
 func (f *inspected) proven() bool {
 	_, _, good := f.good(f.have)
-	return good && (f.closed || len(f.marks) > 0)
+	return good && (f.closed || len(f.expectations) > 0)
 }
 
 // judge compares what is there with what should be.
-func (f *inspected) judge() {
+func (f *inspected) conclude() {
 	t, failed, good := f.good(f.have)
 	f.after = t
 	if good {
-		f.judgeRest()
+		f.concludeRest()
 		return
 	}
 	if wanted, _, ok := f.good(f.want); ok {
@@ -129,16 +129,16 @@ func (f *inspected) judge() {
 		f.differ()
 		return
 	}
-	f.guess(failed)
+	f.explain(failed)
 }
 
 // judgeRest looks at what is beside records that are good.
-func (f *inspected) judgeRest() {
-	if len(f.marks) > 0 {
-		f.q.marked = max(f.q.marked, f.marks[len(f.marks)-1].size)
+func (f *inspected) concludeRest() {
+	if len(f.expectations) > 0 {
+		f.q.attested = max(f.q.attested, f.expectations[len(f.expectations)-1].size)
 	}
 	if f.closed {
-		f.q.marked = max(f.q.marked, f.end.size())
+		f.q.attested = max(f.q.attested, f.end.size())
 	}
 	last := f.number == f.q.last
 	if len(f.torn) > 0 {
@@ -166,11 +166,11 @@ func (f *inspected) judgeRest() {
 
 // differ says how the records differ from the leaf hashes beside them, which are good.
 func (f *inspected) differ() {
-	if len(f.marks) > 0 {
-		f.q.marked = max(f.q.marked, f.marks[len(f.marks)-1].size)
+	if len(f.expectations) > 0 {
+		f.q.attested = max(f.q.attested, f.expectations[len(f.expectations)-1].size)
 	}
 	if f.closed {
-		f.q.marked = max(f.q.marked, f.end.size())
+		f.q.attested = max(f.q.attested, f.end.size())
 	}
 	from, to := f.start.size()+1, f.start.size()+uint64(len(f.want))
 	switch other := f.sameAsOther(); {
@@ -210,10 +210,10 @@ func (f *inspected) sameAsOther() int {
 }
 
 // guess says what can be said where the leaf hashes are not good either.
-func (f *inspected) guess(failed *mark) {
+func (f *inspected) explain(failed *expectation) {
 	from := f.start.size() + 1
 	if f.closed {
-		f.q.marked = max(f.q.marked, f.end.size())
+		f.q.attested = max(f.q.attested, f.end.size())
 	}
 	if !f.present {
 		to := from
@@ -237,14 +237,14 @@ func (f *inspected) guess(failed *mark) {
 	}
 	have := f.start.size() + uint64(len(f.have))
 	if failed == nil {
-		failed = &mark{size: f.end.size(), who: fmt.Sprintf(checkpointOfFile, f.number)}
+		failed = &expectation{size: f.end.size(), who: fmt.Sprintf(checkpointOfFile, f.number)}
 	}
 	if have < failed.size && (failed.signed || failed.who != "") {
 		f.q.find(Truncated, f.name, have+1, len(f.have)+1, "it ends after record %d of %d, which %s vouches for; "+
 			"whether those before are what they were cannot be said, since the leaf hashes are gone or damaged as well", have, failed.size, failed.who)
 		return
 	}
-	for _, m := range f.marks {
+	for _, m := range f.expectations {
 		if m.size < failed.size {
 			from = m.size + 1
 		}

@@ -54,7 +54,7 @@ type markers struct {
 // believe takes what the markers say, up to a record. Those after it nothing vouches for: anybody who writes the folder of a
 // killed node could have added them, to excuse what he did. Retention removes nothing before the database has its marker,
 // and who accepts a loss has not done so before.
-func (m *markers) believe(r *Report, upTo uint64) {
+func (m *markers) apply(r *Report, upTo uint64) {
 	m.accepted = make(map[string]string)
 	for _, each := range m.all {
 		switch {
@@ -63,8 +63,8 @@ func (m *markers) believe(r *Report, upTo uint64) {
 				"says that a loss was accepted"})
 		case each.record > upTo:
 		case each.Operation == OpLossAccepted:
-			for state := range strings.FieldsSeq(each.Target) {
-				m.accepted[state] = each.Time.UTC().Format(time.RFC3339)
+			for content := range strings.FieldsSeq(each.Target) {
+				m.accepted[content] = each.Time.UTC().Format(time.RFC3339)
 			}
 		default:
 			if n, err := strconv.Atoi(each.Target); err == nil {
@@ -77,7 +77,7 @@ func (m *markers) believe(r *Report, upTo uint64) {
 // settle holds the findings to what was accepted, and the first file to what retention removed. upTo is the last record that
 // something vouches for.
 func (m *markers) settle(dir string, r *Report, first int, upTo uint64) error {
-	m.believe(r, upTo)
+	m.apply(r, upTo)
 	if removed := m.removed; first > 1 && removed < first-1 {
 		r.add(Finding{Kind: FileMissing, File: nameOf(removed + 1), Record: 1, Detail: fmt.Sprintf("the files up to %s are missing, and the log "+
 			"does not say that retention removed them", nameOf(first-1))})
@@ -92,11 +92,11 @@ func (m *markers) settle(dir string, r *Report, first int, upTo uint64) error {
 		}
 		var err error
 		if i > 0 && r.Findings[i-1].File == f.File {
-			f.state = r.Findings[i-1].state
-		} else if f.state, err = stateOf(dir, f.File); err != nil {
+			f.content = r.Findings[i-1].content
+		} else if f.content, err = stateOf(dir, f.File); err != nil {
 			return err
 		}
-		f.Accepted = m.accepted[f.state]
+		f.Accepted = m.accepted[f.content]
 	}
 	return nil
 }

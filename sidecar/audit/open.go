@@ -49,17 +49,17 @@ func (l *Log) open() error {
 
 // carryOn opens a log that has files, or that the database knows.
 func (l *Log) carryOn(numbers []int, a *anchor, h *head) error {
-	s := stock{dir: l.opts.Dir, numbers: numbers, flush: a == nil, accept: l.opts.accepted != nil}
+	s := scan{dir: l.opts.Dir, numbers: numbers, flush: a == nil, accept: l.opts.accepted != nil}
 	end, err := l.findEnd(numbers)
 	if err == nil {
 		if a == nil {
-			if h, err = s.believe(); err != nil {
+			if h, err = s.trustCheckpoint(); err != nil {
 				return err
 			}
 		}
 		err = s.take(a, h)
 	}
-	if err == nil && a != nil && s.excused && !s.accept {
+	if err == nil && a != nil && s.excusedByRecord && !s.accept {
 		err = l.checkExcuse()
 	}
 	if err != nil {
@@ -87,11 +87,11 @@ func (l *Log) carryOn(numbers []int, a *anchor, h *head) error {
 			return err
 		}
 	}
-	if err := l.goOn(a, h); err != nil || kept == "" {
+	if err := l.goOnFrom(a, h); err != nil || kept == "" {
 		return err
 	}
 	l.opts.Logger.Warn("the audit log's last record was cut off by a crash", "file", l.path, "kept", kept)
-	return l.mark(OpRepaired, "a crash cut the last record off; its fragment is in "+filepath.Base(kept), "")
+	return l.recordEvent(OpRepaired, "a crash cut the last record off; its fragment is in "+filepath.Base(kept), "")
 }
 
 // findEnd brings the last file in order after a kill, and returns how many bytes of it are whole lines.
@@ -140,7 +140,7 @@ func (l *Log) explain(err error) error {
 }
 
 // goOn tells the database that the log goes on.
-func (l *Log) goOn(a *anchor, h *head) error {
+func (l *Log) goOnFrom(a *anchor, h *head) error {
 	if a == nil {
 		warning := fmt.Sprintf("the database knew nothing of the %d records before", l.tree.size())
 		if h != nil {
@@ -168,25 +168,25 @@ func (l *Log) begin(warning string) error {
 	var raw [8]byte
 	_, _ = rand.Read(raw[:]) // never fails
 	id := hex.EncodeToString(raw[:])
-	if c, err := believeCheckpoint(l.opts.Dir, checkpointName); err == nil {
+	if c, err := readUnverified(l.opts.Dir, checkpointName); err == nil {
 		if was, ok := strings.CutPrefix(c.origin, originOf(l.opts.Tenant, "")); ok && isLogID(was) {
 			id = was
 		}
 	}
 	l.anchor = anchor{Format: headFormat, ID: id}
-	if err := l.mark(OpBegun, warning, l.anchor.ID); err != nil {
+	if err := l.recordEvent(OpBegun, warning, l.anchor.ID); err != nil {
 		return err
 	}
 	return l.storeHead(false)
 }
 
 // mark writes a record about the log itself.
-func (l *Log) mark(op policy.Operation, warning, target string) error {
-	return l.markBy(policy.Caller{}, op, warning, target)
+func (l *Log) recordEvent(op policy.Operation, warning, target string) error {
+	return l.recordEventBy(policy.Caller{}, op, warning, target)
 }
 
 // markBy writes a record about what somebody has the log do.
-func (l *Log) markBy(by policy.Caller, op policy.Operation, warning, target string) error {
+func (l *Log) recordEventBy(by policy.Caller, op policy.Operation, warning, target string) error {
 	return l.append(appendRecord(nil, &kms.AuditRecord{
 		Time: l.opts.Clock.Now(), Operation: op, Trace: op.Trace(), Tenant: l.opts.Tenant, Caller: by, Decision: "allow", By: "audit", Outcome: "ok",
 		Warning: warning, Target: target,

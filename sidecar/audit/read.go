@@ -148,7 +148,7 @@ func (l *Log) readThere(ctx context.Context, q Query, fn func(Entry) error) (pla
 }
 
 // starts returns where each file begins that is there now. How many records a file has its leaf hashes tell.
-func (l *Log) starts(now *state) (list []place, err error) {
+func (l *Log) starts(now *snapshot) (list []place, err error) {
 	numbers, err := filesUpTo(l.opts.Dir, now.number)
 	if err != nil {
 		return nil, err
@@ -185,7 +185,7 @@ func filesUpTo(dir string, last int) ([]int, error) {
 }
 
 // readFile reads a file from a place on, the last one as far as it is acknowledged, and counts its records there.
-func (l *Log) readFile(ctx context.Context, from *place, now *state, q Query, fn func(Entry) error) error {
+func (l *Log) readFile(ctx context.Context, from *place, now *snapshot, q Query, fn func(Entry) error) error {
 	f, err := os.Open(fileName(l.opts.Dir, from.number))
 	if err != nil {
 		return err

@@ -31,7 +31,7 @@ type Finding struct {
 	// Accepted says that an administrator has accepted it and when, by a record in the log.
 	Accepted string `json:"accepted,omitempty"`
 
-	state string // of the file, as an acceptance names it
+	content string // of the file, as an acceptance names it
 }
 
 func (f Finding) String() string {

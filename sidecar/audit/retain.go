@@ -34,7 +34,7 @@ func (l *Log) retain() error {
 	}
 	l.writing.Lock()
 	if err = l.resume(); err == nil {
-		err = l.mark(OpRemoved, fmt.Sprintf("retention removes the files up to %s", nameOf(last)), strconv.Itoa(last))
+		err = l.recordEvent(OpRemoved, fmt.Sprintf("retention removes the files up to %s", nameOf(last)), strconv.Itoa(last))
 		if err != nil {
 			l.fail(err)
 		}
@@ -43,11 +43,11 @@ func (l *Log) retain() error {
 	if err != nil {
 		return err
 	}
-	l.opts.arrow("a removal is on record")
+	l.opts.failpoint("a removal is on record")
 	if err := l.storeHead(false); err != nil { // a record that the database does not have excuses nothing
 		return err
 	}
-	l.opts.arrow("the database has the record of a removal")
+	l.opts.failpoint("the database has the record of a removal")
 	return l.remove(last)
 }
 
@@ -104,7 +104,7 @@ func (l *Log) remove(last int) error {
 		if err := os.Remove(fileName(l.opts.Dir, n)); err != nil {
 			return err
 		}
-		l.opts.arrow("a file is removed")
+		l.opts.failpoint("a file is removed")
 	}
 	entries, err := os.ReadDir(l.opts.Dir) // also what an earlier removal left that was killed
 	if err != nil {

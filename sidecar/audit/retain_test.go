@@ -34,11 +34,11 @@ func (c *movedClock) move(d time.Duration) {
 }
 
 // rotated is an open log with several files that have checkpoints.
-func rotated(t testing.TB, keep Keep, arrow func(string)) (*world, *Log, *movedClock) {
+func rotated(t testing.TB, keep Keep, failpoint func(string)) (*world, *Log, *movedClock) {
 	t.Helper()
 	w := newWorld(t, 2500)
 	clock := &movedClock{now: sample("").Time}
-	w.Clock, w.Keep, w.arrow = clock, keep, arrow
+	w.Clock, w.Keep, w.failpoint = clock, keep, failpoint
 	l := w.open(t)
 	for i := range 30 {
 		if err := l.Record(t.Context(), sample(fmt.Sprint(i))); err != nil {
@@ -253,7 +253,7 @@ func TestRetentionIsKilled(t *testing.T) {
 		}()
 		until(t, func() bool { _, h := w.heads.head(t); return h.Size == l.now.Load().tree.size() })
 		c := w.copy(t)
-		c.arrow = nil
+		c.failpoint = nil
 		wantClean(t, c.source(t))
 		c.Keep = Keep{Files: 1}
 		l = c.open(t)

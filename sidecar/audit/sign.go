@@ -60,7 +60,7 @@ func (l *Log) trust(key string) error {
 	if !first {
 		l.opts.Logger.Warn("the tenant's audit key is another than before", "key", key)
 		l.writing.Lock()
-		err := l.mark(OpKeyChanged, "the tenant's audit key is another than before; checkpoints are signed with it from here on", key)
+		err := l.recordEvent(OpKeyChanged, "the tenant's audit key is another than before; checkpoints are signed with it from here on", key)
 		l.writing.Unlock()
 		if err != nil {
 			return err
@@ -166,7 +166,7 @@ func (c *checkpoints) signNow(ctx context.Context) error {
 func (c *checkpoints) signAll(ctx context.Context) error {
 	for {
 		c.log.rotating.Lock()
-		var next *state
+		var next *snapshot
 		if len(c.log.rotated) > 0 {
 			next = c.log.rotated[0]
 		}
@@ -190,12 +190,12 @@ func (c *checkpoints) signAll(ctx context.Context) error {
 	}
 	c.at = c.log.opts.Clock.Now()
 	c.log.signed.Store(now.tree.size())
-	c.log.tell()
+	c.log.wakeHeads()
 	return nil
 }
 
 // signOne signs a checkpoint and makes it durable in a file.
-func (c *checkpoints) signOne(ctx context.Context, s *state, name string) error {
+func (c *checkpoints) signOne(ctx context.Context, s *snapshot, name string) error {
 	if !c.log.opts.Sync {
 		if err := s.sync(c.log.opts.Dir); err != nil { // a checkpoint must not be ahead of the disk
 			return err
@@ -208,7 +208,7 @@ func (c *checkpoints) signOne(ctx context.Context, s *state, name string) error 
 	if err != nil {
 		return err
 	}
-	c.log.opts.arrow("a checkpoint is signed")
+	c.log.opts.failpoint("a checkpoint is signed")
 	return writeDurably(c.log.opts.Dir, name, b)
 }
 

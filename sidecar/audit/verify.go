@@ -20,13 +20,13 @@ type Source struct {
 	// Keys are the verifier keys whose signatures count; nil: those that the database names.
 	Keys []note.Verifier
 
-	until *state // of a log that is being written: what comes later is not looked at
+	until *snapshot // of a log that is being written: what comes later is not looked at
 }
 
 // Verify holds every record of a log to its checkpoints, to what the database has of it, and to the leaf hashes beside it.
 // What it finds is in the report; an error says that it could not look.
 func Verify(ctx context.Context, src Source) (*Report, error) {
-	q := &inquiry{Source: src, report: &Report{Findings: []Finding{}}, begins: map[int]tree{1: emptyTree()}}
+	q := &verification{Source: src, report: &Report{Findings: []Finding{}}, begins: map[int]tree{1: emptyTree()}}
 	for _, step := range []func() error{q.readDatabase, q.readCheckpoints, q.listFiles} {
 		if err := step(); err != nil {
 			return nil, err
@@ -41,7 +41,7 @@ func Verify(ctx context.Context, src Source) (*Report, error) {
 		}
 	}
 	q.conclude()
-	return q.report, q.markers.settle(q.Dir, q.report, q.first, q.marked)
+	return q.report, q.markers.settle(q.Dir, q.report, q.first, q.attested)
 }
 
 // Verify verifies the log up to now, while it is written. Meanwhile no file is removed. Where keys are given it has the log
@@ -63,28 +63,28 @@ func (l *Log) Verify(ctx context.Context, keys []note.Verifier) (*Report, error)
 }
 
 // inquiry is one verification under way.
-type inquiry struct {
+type verification struct {
 	Source
 	report *Report
 	anchor *anchor
 	head   *head
 
-	marks       []mark       // roots that the log must have, the smallest first
-	begins      map[int]tree // how files began, where something vouches for it
-	checkpoints []int        // numbers of the files that have a good one
-	newest      *checkpoint  // the one that is not of a file
-	numbers     []int        // of the files that are there
-	first, last int          // that there should be
-	tree        tree         // as the next file begins
-	lost        int          // the missing file since which that is not known, 0 if it is
-	marked      uint64       // the largest mark that the records have
-	given       bool         // the keys are the caller's own
-	unsigned    time.Time    // of the first record that no signature covers
-	markers     markers
+	expectations []expectation // roots that the log must have, the smallest first
+	begins       map[int]tree  // how files began, where something vouches for it
+	checkpoints  []int         // numbers of the files that have a good one
+	newest       *checkpoint   // the one that is not of a file
+	numbers      []int         // of the files that are there
+	first, last  int           // that there should be
+	tree         tree          // as the next file begins
+	lost         int           // the missing file since which that is not known, 0 if it is
+	attested     uint64        // the largest mark that the records have
+	given        bool          // the keys are the caller's own
+	unsigned     time.Time     // of the first record that no signature covers
+	markers      markers
 }
 
 // mark is a root that somebody vouches for.
-type mark struct {
+type expectation struct {
 	size   uint64
 	root   []byte
 	file   int // that the last of the records is in
@@ -92,14 +92,14 @@ type mark struct {
 	who    string
 }
 
-func (q *inquiry) find(kind Kind, file string, record uint64, line int, format string, args ...any) {
+func (q *verification) find(kind Kind, file string, record uint64, line int, format string, args ...any) {
 	q.report.add(Finding{Kind: kind, File: file, Record: record, Line: line, Detail: fmt.Sprintf(format, args...)})
 }
 
 // readDatabase takes what the database vouches for.
-func (q *inquiry) readDatabase() error {
+func (q *verification) readDatabase() error {
 	if q.until != nil {
-		q.vouch(mark{q.until.tree.size(), q.until.tree.root(), q.until.number, false, "the running sidecar"})
+		q.attest(expectation{q.until.tree.size(), q.until.tree.root(), q.until.number, false, "the running sidecar"})
 	}
 	if q.Anchor != nil {
 		a, h, err := decodeHeads(q.Anchor, q.Head)
@@ -109,8 +109,8 @@ func (q *inquiry) readDatabase() error {
 			q.anchor, q.head = a, h
 			start, _ := treeOf(a.Size, a.Hashes) // decoded above
 			q.begins[a.File] = start
-			q.vouch(mark{h.Size, h.Root, h.File, false, "the database"})
-			q.vouch(mark{a.Size, start.root(), a.File - 1, false, "the database"})
+			q.attest(expectation{h.Size, h.Root, h.File, false, "the database"})
+			q.attest(expectation{a.Size, start.root(), a.File - 1, false, "the database"})
 		}
 	}
 	q.given = q.Keys != nil
@@ -132,14 +132,14 @@ func (q *inquiry) readDatabase() error {
 	return nil
 }
 
-func (q *inquiry) vouch(m mark) {
+func (q *verification) attest(m expectation) {
 	if m.size > 0 {
-		q.marks = append(q.marks, m)
+		q.expectations = append(q.expectations, m)
 	}
 }
 
 // readCheckpoints takes what signatures vouch for.
-func (q *inquiry) readCheckpoints() error {
+func (q *verification) readCheckpoints() error {
 	// The newest first: those of files that it covers were there before it.
 	if err := q.readCheckpoint(checkpointName, 0); err != nil {
 		return err
@@ -157,7 +157,7 @@ func (q *inquiry) readCheckpoints() error {
 			return err
 		}
 	}
-	slices.SortStableFunc(q.marks, func(a, b mark) int {
+	slices.SortStableFunc(q.expectations, func(a, b expectation) int {
 		switch {
 		case a.size < b.size:
 			return -1
@@ -170,7 +170,7 @@ func (q *inquiry) readCheckpoints() error {
 }
 
 // readCheckpoint takes one, of a file or (0) the newest.
-func (q *inquiry) readCheckpoint(name string, number int) error {
+func (q *verification) readCheckpoint(name string, number int) error {
 	c, err := readCheckpoint(q.Dir, name, q.Keys)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -189,7 +189,7 @@ func (q *inquiry) readCheckpoint(name string, number int) error {
 	if q.until != nil && c.tree.size() > q.until.tree.size() {
 		return nil // signed since the verification began
 	}
-	q.vouch(mark{c.tree.size(), c.tree.root(), c.file, true, name})
+	q.attest(expectation{c.tree.size(), c.tree.root(), c.file, true, name})
 	if number != 0 {
 		q.begins[number+1] = c.tree
 		q.checkpoints = append(q.checkpoints, number)
@@ -201,21 +201,21 @@ func (q *inquiry) readCheckpoint(name string, number int) error {
 func nameOf(number int) string { return fmt.Sprintf(namePattern, number) }
 
 // listFiles finds out which files there should be, and how the first of them began, if anything says so.
-func (q *inquiry) listFiles() (err error) {
+func (q *verification) listFiles() (err error) {
 	if q.numbers, err = list(q.Dir); err != nil {
 		return err
 	}
 	if q.until != nil {
 		q.numbers = slices.DeleteFunc(q.numbers, func(n int) bool { return n > q.until.number })
 	}
-	if len(q.numbers) == 0 && len(q.marks) == 0 {
+	if len(q.numbers) == 0 && len(q.expectations) == 0 {
 		return fmt.Errorf("there is no audit log in %s", q.Dir)
 	}
 	q.first, q.last = 1, 1
 	if len(q.numbers) > 0 {
 		q.first, q.last = q.numbers[0], q.numbers[len(q.numbers)-1]
 	}
-	for _, m := range q.marks {
+	for _, m := range q.expectations {
 		q.last = max(q.last, m.file)
 	}
 	q.tree = emptyTree()
@@ -231,18 +231,18 @@ func (q *inquiry) listFiles() (err error) {
 }
 
 // conclude says what only the whole log shows.
-func (q *inquiry) conclude() {
+func (q *verification) conclude() {
 	end := q.tree.size()
 	q.report.Records = end
 	switch {
-	case end <= q.marked:
+	case end <= q.attested:
 	case q.head == nil && q.until == nil:
-		q.find(Uncovered, nameOf(q.last), q.marked+1, 0, "%s covered by no checkpoint", count(int(end-q.marked), "record is", "records are"))
+		q.find(Uncovered, nameOf(q.last), q.attested+1, 0, "%s covered by no checkpoint", count(int(end-q.attested), "record is", "records are"))
 	case q.head != nil && q.head.Closed && q.until == nil:
-		q.find(Added, nameOf(q.last), q.marked+1, 0, "%s after the log was closed", count(int(end-q.marked), "record was added", "records were added"))
+		q.find(Added, nameOf(q.last), q.attested+1, 0, "%s after the log was closed", count(int(end-q.attested), "record was added", "records were added"))
 	default:
 		q.report.note("%s newer than what the database has: the node was killed, and its next start takes them in",
-			count(int(end-q.marked), "record is", "records are"))
+			count(int(end-q.attested), "record is", "records are"))
 	}
 	if q.head != nil && (q.newest == nil || q.newest.tree.size() < q.head.Signed) {
 		has := uint64(0)
@@ -256,7 +256,7 @@ func (q *inquiry) conclude() {
 	if q.head == nil && q.newest == nil {
 		q.find(Checkpoint, checkpointName, 0, 0, "it is missing, so nobody knows where the log ends")
 	}
-	switch n := min(end, q.marked); {
+	switch n := min(end, q.attested); {
 	case n <= q.report.Signed:
 	case q.given && q.report.Signed == 0:
 		q.find(Uncovered, nameOf(q.first), q.report.First, 0, "nothing is signed with the key that was given")
@@ -266,16 +266,16 @@ func (q *inquiry) conclude() {
 }
 
 // file verifies one file and leaves q.tree as the next one begins.
-func (q *inquiry) file(number int) error {
+func (q *verification) file(number int) error {
 	begun, known := q.begins[number]
 	if known {
 		q.tree, q.lost = begun, 0
 	}
 	f := &inspected{q: q, number: number, name: nameOf(number), start: q.tree}
 	f.end, f.closed = q.begins[number+1]
-	for _, m := range q.marks {
+	for _, m := range q.expectations {
 		if m.size > f.start.size() && (f.closed && m.size <= f.end.size() || !f.closed && m.file <= number) {
-			f.marks = append(f.marks, m)
+			f.expectations = append(f.expectations, m)
 		}
 	}
 	if err := f.read(); err != nil {
@@ -288,11 +288,11 @@ func (q *inquiry) file(number int) error {
 	case q.lost != 0:
 		q.find(Uncovered, f.name, 0, 0, "its records cannot be verified, since %s and the checkpoint of its end are missing", nameOf(q.lost))
 		f.after = f.start
-	case !f.present && !f.closed && len(f.marks) == 0:
+	case !f.present && !f.closed && len(f.expectations) == 0:
 		q.lost, f.after = number, f.start
 		q.find(FileMissing, f.name, f.start.size()+1, 0, "the records from %d on are missing; how many, nothing says", f.start.size()+1)
 	default:
-		f.judge()
+		f.conclude()
 	}
 	switch {
 	case f.closed:
@@ -307,7 +307,7 @@ func (q *inquiry) file(number int) error {
 }
 
 // signedUpTo returns how many records the newest checkpoint covered, as far as anybody knows.
-func (q *inquiry) signedUpTo() uint64 {
+func (q *verification) signedUpTo() uint64 {
 	n := q.report.Signed
 	if q.head != nil {
 		n = max(n, q.head.Signed)

@@ -290,14 +290,14 @@ func TestAcceptLoss(t *testing.T) {
 					t.Errorf("after it: %+v", after)
 				}
 			}
-			marked := 0
+			attested := 0
 			for _, r := range lines(t, w.Dir) {
 				if r.Operation == OpLossAccepted && r.Caller.UID == 7 && r.Warning != "" {
-					marked++
+					attested++
 				}
 			}
-			if marked != 1 {
-				t.Errorf("%d records of it", marked)
+			if attested != 1 {
+				t.Errorf("%d records of it", attested)
 			}
 			if again, err := AcceptLoss(t.Context(), w.Options, policy.Caller{}); err != nil || !again.OK() {
 				t.Errorf("a second time: %v, %v", again, err)
@@ -464,11 +464,11 @@ func TestForgedExcuses(t *testing.T) {
 			b := files(t, w.Dir)[nameOf(1)]
 			b[60] ^= 1
 			put(t, w.Dir, nameOf(1), b)
-			state, err := stateOf(w.Dir, nameOf(1))
+			content, err := stateOf(w.Dir, nameOf(1))
 			if err != nil {
 				t.Fatal(err)
 			}
-			return OpLossAccepted, state
+			return OpLossAccepted, content
 		},
 		"nothing is done yet": func(*testing.T, *world) (policy.Operation, string) { return OpLossAccepted, nameOf(1) + "@missing" },
 	} {

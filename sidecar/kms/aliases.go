@@ -88,7 +88,7 @@ func (s *Service) aliasSource(ctx context.Context, r *request, name string) erro
 	if err != nil {
 		return err
 	}
-	return s.also(r, r.op, key)
+	return s.authorizeAlso(r, r.op, key)
 }
 
 // ListAliasesInput selects a page of aliases in the byte order of their names.

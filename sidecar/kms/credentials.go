@@ -314,7 +314,7 @@ func (s *Service) Readmit(ctx context.Context, op policy.Operation) error {
 			return s.Refuse(ctx, op, err)
 		}
 	}
-	if err := s.allow(&r, nil, nil); err != nil {
+	if err := s.authorize(&r, nil, nil); err != nil {
 		return s.finish(ctx, &r, err)
 	}
 	return nil

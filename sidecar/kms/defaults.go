@@ -59,7 +59,7 @@ func (s *Service) defaultKey(ctx context.Context, r *request, service string) (K
 	if err == nil || AsError(err).Code != CodeNotFound || service == "" || r.call.Principal.Service != service {
 		return id, err
 	}
-	if err := s.allow(r, &Key{Service: service}, nil); err != nil {
+	if err := s.authorize(r, &Key{Service: service}, nil); err != nil {
 		return KeyID{}, err
 	}
 	// One at a time: two first uses at once must not ask the HSM for two keys.

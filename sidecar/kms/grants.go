@@ -241,9 +241,9 @@ func describeGrant(g *policy.Grant) string {
 // mayGrant decides whether the caller may make the grant, and makes it the child of the one by which it may.
 func (s *Service) mayGrant(r *request, key *Key, grants []*policy.Grant, g *policy.Grant) error {
 	if s.decide(r, r.op, key, nil).Allow {
-		return s.allow(r, key, nil)
+		return s.authorize(r, key, nil)
 	}
-	if err := s.allow(r, key, grants); err != nil {
+	if err := s.authorize(r, key, grants); err != nil {
 		return err
 	}
 	r.by = nil
@@ -280,7 +280,7 @@ func (s *Service) removeGrant(ctx context.Context, op policy.Operation, id KeyID
 				this = grants[at : at+1]
 				r.target = describeGrant(grants[at])
 			}
-			if err := s.allow(r, key, this); err != nil {
+			if err := s.authorize(r, key, this); err != nil {
 				return nil, err
 			}
 			if err := checkKey(op, key); err != nil {

@@ -29,7 +29,7 @@ func (s *Service) change(
 			}
 		}
 		return s.store.UpdateKey(ctx, id, func(key *Key) error {
-			if err := s.allow(r, key, s.store.Grants(id)); err != nil {
+			if err := s.authorize(r, key, s.store.Grants(id)); err != nil {
 				return err
 			}
 			if err := checkKey(op, key); err != nil {

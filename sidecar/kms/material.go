@@ -301,7 +301,7 @@ func (s *Service) DeleteImportedKeyMaterial(ctx context.Context, id KeyID) (*Key
 		if _, err := s.external(ctx, r, id, false); err != nil {
 			return nil, err
 		}
-		if err := s.intend(ctx, r); err != nil {
+		if err := s.recordBegun(ctx, r); err != nil {
 			return nil, err
 		}
 		return s.dropMaterial(ctx, id, func(key *Key) error { return checkExternal(r.op, key, false) })
@@ -335,7 +335,7 @@ func (s *Service) dropMaterial(ctx context.Context, id KeyID, check func(*Key) e
 
 // expireMaterial destroys the material of a key whose time has come.
 func (s *Service) expireMaterial(ctx context.Context, r *request, key *Key) error {
-	if err := s.intend(ctx, r); err != nil {
+	if err := s.recordBegun(ctx, r); err != nil {
 		return err
 	}
 	r.version = key.Current()

@@ -254,7 +254,7 @@ type Auditor interface {
 type AuditRecord struct {
 	// Underway is how many other operations are under way, whose records will follow this one: a log that makes several
 	// durable at a time may wait for some. It is no part of the record.
-	Underway int `json:"-"`
+	InFlight int `json:"-"`
 
 	Time      time.Time        `json:"time"`
 	RequestID string           `json:"request_id"`

@@ -46,7 +46,7 @@ func (s *Service) ReEncrypt(ctx context.Context, in ReEncryptInput) (*ReEncryptO
 		if err != nil {
 			return nil, err
 		}
-		if err := s.also(r, source.purpose.decrypting(), source.key); err != nil {
+		if err := s.authorizeAlso(r, source.purpose.decrypting(), source.key); err != nil {
 			return nil, err
 		}
 		purpose, err := in.purpose(r.limits, source)
@@ -61,7 +61,7 @@ func (s *Service) ReEncrypt(ctx context.Context, in ReEncryptInput) (*ReEncryptO
 		if purpose == PurposeDataKey && !in.Destination.Algorithm.rsa() {
 			encrypting = policy.OpEncryptDataKey
 		}
-		if err := s.also(r, encrypting, key); err != nil {
+		if err := s.authorizeAlso(r, encrypting, key); err != nil {
 			return nil, err
 		}
 		ciphertext, err := s.move(ctx, r, source, key, in, purpose)

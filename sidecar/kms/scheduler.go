@@ -288,7 +288,7 @@ func (s *Service) destroyDue(ctx context.Context, keys []*Key) {
 	requests, results := make([]request, len(keys)), make([]error, len(keys))
 	together(len(keys), func(i int) {
 		requests[i] = s.scheduled(ctx, policy.OpDestroyKey, keys[i].ID)
-		if results[i] = s.intend(ctx, &requests[i]); results[i] != nil {
+		if results[i] = s.recordBegun(ctx, &requests[i]); results[i] != nil {
 			s.report(ctx, &requests[i], AsError(results[i]))
 		}
 	})

@@ -48,7 +48,7 @@ type Service struct {
 	principals func(name string) (policy.Principal, bool)
 	hsm        HSM
 	auditor    Auditor
-	underway   atomic.Int32 // operations whose last record is still to come
+	inFlight   atomic.Int32 // operations whose last record is still to come
 	tenant     string
 	limits     Limits
 	clock      Clock
@@ -112,7 +112,7 @@ type request struct {
 	decision policy.Decision
 	decided  bool     // decision is final; of an operation that is about a key, it is about that key
 	by       []string // who allowed it, where one decision was not enough
-	underway bool     // counted in Service.underway
+	inFlight bool     // counted in Service.underway
 	start    time.Time
 	span     trace.Span // nil without a tracer
 	keyID    *KeyID     // that the caller named, known or not
@@ -196,19 +196,19 @@ func (s *Service) admit(ctx context.Context, r *request) error {
 		r.decision = policy.Decision{Reason: "not decided: no key was looked at"}
 		return ctx.Err()
 	}
-	if err := s.allow(r, nil, nil); err != nil {
+	if err := s.authorize(r, nil, nil); err != nil {
 		return err
 	}
 	return ctx.Err()
 }
 
 // allow decides the operation for a key and its grants; key is nil where it is about none, or about one that is not there.
-func (s *Service) allow(r *request, key *Key, grants []*policy.Grant) error {
+func (s *Service) authorize(r *request, key *Key, grants []*policy.Grant) error {
 	return r.settle(s.decide(r, r.op, key, grants))
 }
 
 // also wants another operation's right as well.
-func (s *Service) also(r *request, op policy.Operation, key *Key) error {
+func (s *Service) authorizeAlso(r *request, op policy.Operation, key *Key) error {
 	return r.settle(s.decide(r, op, key, s.store.Grants(key.ID)))
 }
 
@@ -251,7 +251,7 @@ func (s *Service) SetPolicies(p *policy.Policies) { s.policies.Store(p) }
 
 // judge decides what failed before it was decided, so that who may not do it learns nothing from how it fails. A key that
 // is not there is told only to who may do the operation with any such key.
-func (s *Service) judge(ctx context.Context, r *request, err error) error {
+func (s *Service) authorizeFailed(ctx context.Context, r *request, err error) error {
 	if r.decided || r.call == nil || r.call.Principal.Name == "" {
 		return err
 	}
@@ -262,7 +262,7 @@ func (s *Service) judge(ctx context.Context, r *request, err error) error {
 			key, grants = k, s.store.Grants(k.ID)
 		}
 	}
-	refused := s.allow(r, key, grants)
+	refused := s.authorize(r, key, grants)
 	if refused == nil || r.keyID == nil && AsError(err).Code == CodeInvalidCiphertext { // which says nothing of any key
 		return err
 	}
@@ -276,19 +276,19 @@ const outcomeBegun = "begun"
 
 // enter counts an operation as one that is under way, leave as one that is not. Leaving twice does nothing.
 func (s *Service) enter(r *request) {
-	r.underway = true
-	s.underway.Add(1)
+	r.inFlight = true
+	s.inFlight.Add(1)
 }
 
 func (s *Service) leave(r *request) {
-	if r.underway {
-		r.underway = false
-		s.underway.Add(-1)
+	if r.inFlight {
+		r.inFlight = false
+		s.inFlight.Add(-1)
 	}
 }
 
 // intend makes durable in the audit log that the operation begins.
-func (s *Service) intend(ctx context.Context, r *request) error {
+func (s *Service) recordBegun(ctx context.Context, r *request) error {
 	if err := s.ready(ctx); err != nil {
 		return err
 	}
@@ -303,7 +303,7 @@ func (s *Service) finish(ctx context.Context, r *request, err error) error {
 	outcome, reason := "ok", Reason("")
 	var e *Error
 	if err != nil {
-		e = AsError(s.judge(ctx, r, err))
+		e = AsError(s.authorizeFailed(ctx, r, err))
 		outcome, reason = string(e.Code), e.Reason
 	}
 	s.leave(r)
@@ -332,7 +332,7 @@ func (s *Service) record(r *request, outcome string, reason Reason) *AuditRecord
 	rec := &AuditRecord{
 		Time: r.start, Operation: r.op, Tenant: s.tenant, Decision: "deny", By: r.decision.Reason, Outcome: outcome, Reason: reason,
 		Latency: s.clock.Now().Sub(r.start).Microseconds(), Warning: r.warning, Target: r.target, Trace: r.op.Trace(),
-		Missing: r.decision.Missing, Underway: int(s.underway.Load()),
+		Missing: r.decision.Missing, InFlight: int(s.inFlight.Load()),
 	}
 	if r.decision.Allow {
 		rec.Decision, rec.By = "allow", r.decision.By
@@ -426,7 +426,7 @@ func (s *Service) load(ctx context.Context, r *request, id KeyID) (*Key, error) 
 	if err != nil {
 		return nil, err
 	}
-	if err := s.allow(r, key, s.store.Grants(id)); err != nil {
+	if err := s.authorize(r, key, s.store.Grants(id)); err != nil {
 		return nil, err
 	}
 	return key, nil

@@ -630,8 +630,8 @@ func TestEndedContext(t *testing.T) {
 func TestUnderway(t *testing.T) {
 	w := newWorld(t, kms.Limits{})
 	key := w.create(t, kms.CreateKeyInput{})
-	if rec := w.audit.last(t); rec.Underway != 0 {
-		t.Errorf("one operation alone is recorded among %d", rec.Underway)
+	if rec := w.audit.last(t); rec.InFlight != 0 {
+		t.Errorf("one operation alone is recorded among %d", rec.InFlight)
 	}
 	encrypt := func() {
 		_, err := w.Encrypt(admin, kms.EncryptInput{KeyID: key.ID, Plaintext: []byte("p")})
@@ -641,8 +641,8 @@ func TestUnderway(t *testing.T) {
 		w.hsm.hook = nil
 		_, err := w.DescribeKey(admin, key.ID)
 		wantCode(t, err, "ok")
-		if rec := w.audit.last(t); rec.Underway != 1 {
-			t.Errorf("an operation beside another is recorded among %d", rec.Underway)
+		if rec := w.audit.last(t); rec.InFlight != 1 {
+			t.Errorf("an operation beside another is recorded among %d", rec.InFlight)
 		}
 	}
 	encrypt()
@@ -653,7 +653,7 @@ func TestUnderway(t *testing.T) {
 	}()
 	w.hsm.hook = nil
 	encrypt()
-	if rec := w.audit.last(t); rec.Underway != 0 {
-		t.Errorf("afterwards an operation is recorded among %d", rec.Underway)
+	if rec := w.audit.last(t); rec.InFlight != 0 {
+		t.Errorf("afterwards an operation is recorded among %d", rec.InFlight)
 	}
 }

@@ -82,7 +82,7 @@ func (s *Store) removeSome(ctx context.Context, ids []kms.KeyID, doomed func(*km
 			s.grants.set(r.key.ID, nil)
 			gone = append(gone, r.key)
 		}
-		s.intend(intents)
+		s.addPendingPurges(intents)
 	})
 	return gone, rest, err
 }

@@ -216,8 +216,8 @@ func checkGone(t *testing.T, s *Store, secrets [][]byte, staying []*kms.Key) {
 				t.Errorf("a key that stays is %+v (%v), want %+v", got, err, k)
 			}
 		}
-		if len(s.unpurged) > 0 {
-			t.Errorf("intents stay: %v", s.unpurged)
+		if len(s.pendingPurges) > 0 {
+			t.Errorf("intents stay: %v", s.pendingPurges)
 		}
 		s.Close()
 		s = open(t, Options{Dir: s.opts.Dir})
@@ -229,7 +229,7 @@ func checkGone(t *testing.T, s *Store, secrets [][]byte, staying []*kms.Key) {
 func TestReaderHoldsUpPurge(t *testing.T) {
 	merges := 0
 	var reader *badger.Txn
-	s := open(t, Options{Dir: t.TempDir(), arrow: func(step string) {
+	s := open(t, Options{Dir: t.TempDir(), failpoint: func(step string) {
 		if step == "after the tables were merged" {
 			if merges++; merges == 2 {
 				reader.Discard()
@@ -253,7 +253,7 @@ func TestIteratorHoldsUpPurge(t *testing.T) {
 	var s *Store
 	closed, waits := false, 0
 	closeIterator := func() {}
-	s = open(t, Options{Dir: t.TempDir(), arrow: func(step string) {
+	s = open(t, Options{Dir: t.TempDir(), failpoint: func(step string) {
 		switch step {
 		case "after the memtable was written":
 			reader := s.db.NewTransaction(false) // it does not see the key any more, but has the tables
@@ -291,7 +291,7 @@ func TestNewMaterialOutlivesPurge(t *testing.T) {
 	k := sealedKey("imported")
 	again := randomSealed()
 	merges := 0
-	s = open(t, Options{Dir: t.TempDir(), arrow: func(step string) {
+	s = open(t, Options{Dir: t.TempDir(), failpoint: func(step string) {
 		if step != "after the tables were merged" {
 			return
 		}
@@ -339,7 +339,7 @@ func TestPurgeOfWhatCameAgain(t *testing.T) {
 			dropped = len(now.Versions[0].Sealed) == 0
 		}
 	})
-	s = open(t, Options{Dir: t.TempDir(), arrow: func(step string) {
+	s = open(t, Options{Dir: t.TempDir(), failpoint: func(step string) {
 		if step == "waiting for old tables to be removed" {
 			once()
 		}
@@ -359,7 +359,7 @@ func TestPurgeOnFullDisk(t *testing.T) {
 	s := open(t, o)
 	a, b := sealedKey("a"), sealedKey("b")
 	create(t, s, a, b)
-	s.opts.arrow = func(step string) {
+	s.opts.failpoint = func(step string) {
 		if step == "after a commit" {
 			free = minFree - 1 // once the key is removed
 		}
@@ -376,7 +376,7 @@ func TestPurgeOnFullDisk(t *testing.T) {
 		s.Close()
 		t.Error("database is served before what was destroyed is gone")
 	}
-	free, s.opts.arrow = 1<<40, func(string) {}
+	free, s.opts.failpoint = 1<<40, func(string) {}
 	if gone, err := s.DestroyKeys(ctx, []kms.KeyID{a.ID}, all); err != nil || len(gone) != 0 {
 		t.Fatalf("second try: %v (%v)", gone, err)
 	}
@@ -387,7 +387,7 @@ func TestPurgeOnFullDisk(t *testing.T) {
 // TestDestroyMany holds that a call for very many keys takes few transactions and one purge.
 func TestDestroyMany(t *testing.T) {
 	commits, merges := 0, 0
-	s := open(t, Options{Dir: t.TempDir(), unsynced: true, arrow: func(step string) {
+	s := open(t, Options{Dir: t.TempDir(), unsynced: true, failpoint: func(step string) {
 		switch step {
 		case "after a commit":
 			commits++
@@ -473,7 +473,7 @@ func TestCloseWaitsForPurge(t *testing.T) {
 	var s *Store
 	closed := make(chan error, 1)
 	once := sync.OnceFunc(func() { go func() { closed <- s.Close() }() })
-	s = open(t, Options{Dir: t.TempDir(), arrow: func(step string) {
+	s = open(t, Options{Dir: t.TempDir(), failpoint: func(step string) {
 		if step == "after the memtable was written" {
 			once()
 		}

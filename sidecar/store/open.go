@@ -27,7 +27,7 @@ type Options struct {
 	unsynced   bool // tests that make very many keys
 	migrations []migration
 	freeBytes  func(dir string) (uint64, error)
-	arrow      func(step string) // called between any two steps of which a crash may see the first only
+	failpoint  func(step string) // called between any two steps of which a crash may see the first only
 }
 
 const (
@@ -63,8 +63,8 @@ func Open(opts Options) (*Store, error) {
 	if opts.freeBytes == nil {
 		opts.freeBytes = freeBytes
 	}
-	if opts.arrow == nil {
-		opts.arrow = func(string) {}
+	if opts.failpoint == nil {
+		opts.failpoint = func(string) {}
 	}
 	if opts.InMemory {
 		opts.Dir = ""

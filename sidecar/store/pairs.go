@@ -120,7 +120,7 @@ func (s *Store) DestroyPairs(ctx context.Context, now time.Time, limit int) (gon
 		s.pairs = slices.DeleteFunc(s.pairs, func(e pairEnd) bool {
 			return slices.ContainsFunc(gone, func(p *kms.WrappingPair) bool { return p.ID == e.id })
 		})
-		s.intend(intents)
+		s.addPendingPurges(intents)
 	})
 	if err != nil {
 		return nil, time.Time{}, err

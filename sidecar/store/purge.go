@@ -55,16 +55,16 @@ func writeIntents(txn *badger.Txn, prefixes [][]byte) error {
 }
 
 // intend remembers intents that are committed. s.writing is held.
-func (s *Store) intend(prefixes [][]byte) {
+func (s *Store) addPendingPurges(prefixes [][]byte) {
 	for _, p := range prefixes {
-		s.unpurged[string(p)]++
+		s.pendingPurges[string(p)]++
 	}
 }
 
 func (s *Store) readIntents(txn *badger.Txn) {
-	s.unpurged = make(map[string]int)
+	s.pendingPurges = make(map[string]int)
 	for key := range keysFrom(txn, intentPrefix, nil) {
-		s.unpurged[string(key[len(intentPrefix):])]++
+		s.pendingPurges[string(key[len(intentPrefix):])]++
 	}
 }
 
@@ -74,7 +74,7 @@ func (s *Store) purge() error {
 	s.purging.Lock()
 	defer s.purging.Unlock()
 	s.writing.Lock()
-	intents := maps.Clone(s.unpurged)
+	intents := maps.Clone(s.pendingPurges)
 	s.writing.Unlock()
 	if len(intents) == 0 {
 		return nil
@@ -101,7 +101,7 @@ func (s *Store) removeIntents(fulfilled map[string]int, prefixes []string) error
 			return err
 		}
 		for _, p := range prefixes {
-			if s.unpurged[p] != fulfilled[p] {
+			if s.pendingPurges[p] != fulfilled[p] {
 				continue
 			}
 			done = append(done, p)
@@ -112,7 +112,7 @@ func (s *Store) removeIntents(fulfilled map[string]int, prefixes []string) error
 		return nil
 	}, func() {
 		for _, p := range done {
-			delete(s.unpurged, p)
+			delete(s.pendingPurges, p)
 		}
 	})
 }
@@ -136,9 +136,9 @@ func (s *Store) rewrite(prefixes []string) error {
 		if err := s.flush(); err != nil {
 			return err
 		}
-		s.opts.arrow("after the memtable was written")
+		s.opts.failpoint("after the memtable was written")
 		merge = s.merge()
-		s.opts.arrow("after the tables were merged")
+		s.opts.failpoint("after the tables were merged")
 		if merge != nil && !errors.Is(merge, errUnmerged) {
 			return merge
 		}
@@ -272,7 +272,7 @@ func (s *Store) files(suffix string) ([]string, error) {
 // wait looks again and again until what it waits for has come.
 func (s *Store) wait(what string, come func() (bool, error)) error {
 	for end := time.Now().Add(purgeWait); ; time.Sleep(purgePoll) {
-		s.opts.arrow("waiting for " + what)
+		s.opts.failpoint("waiting for " + what)
 		switch ok, err := come(); {
 		case err != nil || ok:
 			return err

@@ -34,11 +34,11 @@ type Store struct {
 	purging sync.Mutex  // one purge or merge at a time; taken before writing
 	closed  bool        // guarded by purging
 
-	writing  sync.Mutex     // one state change at a time; guards what follows
-	broken   error          // why there are no more changes: closed, or a commit whose outcome is unknown
-	dirTime  time.Time      // when the directory was last changed, as of its last sync
-	unpurged map[string]int // how often it was intended that what is under a prefix leaves the files, where it still is to
-	pairs    []pairEnd      // of all wrapping pairs
+	writing       sync.Mutex     // one state change at a time; guards what follows
+	broken        error          // why there are no more changes: closed, or a commit whose outcome is unknown
+	dirTime       time.Time      // when the directory was last changed, as of its last sync
+	pendingPurges map[string]int // how often it was intended that what is under a prefix leaves the files, where it still is to
+	pairs         []pairEnd      // of all wrapping pairs
 }
 
 var _ kms.Store = (*Store)(nil)
@@ -180,7 +180,7 @@ func (s *Store) UpdateKey(ctx context.Context, id kms.KeyID, change func(*kms.Ke
 	}, func() {
 		s.index.update(before, after)
 		s.cache.put(after.key)
-		s.intend(dropped)
+		s.addPendingPurges(dropped)
 	})
 	if err != nil {
 		return nil, err
@@ -323,12 +323,12 @@ func (s *Store) change(ctx context.Context, stage func(*badger.Txn) error, apply
 	if err := stage(txn); err != nil {
 		return err
 	}
-	s.opts.arrow("before a commit")
+	s.opts.failpoint("before a commit")
 	if err := s.commit(txn, apply); err != nil {
 		s.broken = fmt.Errorf("commit: %w", err)
 		return s.broken
 	}
-	s.opts.arrow("after a commit")
+	s.opts.failpoint("after a commit")
 	return nil
 }
 

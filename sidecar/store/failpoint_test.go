@@ -57,7 +57,7 @@ func dieAtArrow(dir, what string) error {
 		return err
 	}
 	steps := 0
-	s, err := Open(Options{Dir: dir, Tenant: "default", arrow: func(step string) {
+	s, err := Open(Options{Dir: dir, Tenant: "default", failpoint: func(step string) {
 		if steps++; steps == last {
 			fmt.Println(step)
 			syscall.Kill(os.Getpid(), syscall.SIGKILL)
@@ -79,7 +79,7 @@ func eachArrow(t *testing.T, dir, act string, check func(dir string, step int)) 
 		if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
 			t.Fatal(err)
 		}
-		cmd := exec.Command(os.Args[0], copied, fmt.Sprint(act, " ", step), "arrow")
+		cmd := exec.Command(os.Args[0], copied, fmt.Sprint(act, " ", step), "failpoint")
 		cmd.Env = append(os.Environ(), childVariable+"=1")
 		out, err := cmd.CombinedOutput()
 		var exit *exec.ExitError

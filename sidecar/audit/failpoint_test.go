@@ -27,7 +27,7 @@ func dieAtArrow(top, key string, last int64) error {
 	var steps atomic.Int64
 	o := Options{
 		Dir: filepath.Join(top, "audit"), Sync: true, MaxFileSize: 1500, Tenant: "default", journalSize: 4000,
-		Heads: &fileHeads{path: filepath.Join(top, "heads")}, arrow: func(step string) {
+		Heads: &fileHeads{path: filepath.Join(top, "heads")}, failpoint: func(step string) {
 			if steps.Add(1) == last {
 				os.Stdout.WriteString("died " + step + "\n")
 				syscall.Kill(os.Getpid(), syscall.SIGKILL)
@@ -48,10 +48,10 @@ func dieAtArrow(top, key string, last int64) error {
 		return err
 	}
 	for i := range 8 {
-		if err := l.Record(context.Background(), sample(fmt.Sprint("arrow-", i))); err != nil {
+		if err := l.Record(context.Background(), sample(fmt.Sprint("failpoint-", i))); err != nil {
 			return err
 		}
-		os.Stdout.WriteString(fmt.Sprint("said arrow-", i, "\n"))
+		os.Stdout.WriteString(fmt.Sprint("said failpoint-", i, "\n"))
 		_ = l.checkpoints.signNow(context.Background())
 	}
 	l.EndCheckpoints(context.Background())
@@ -80,7 +80,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 		for step := 1; ; step += 1 + step/8 { // later many are alike
 			w := from.copy(t)
 			cmd := exec.Command(os.Args[0], filepath.Dir(w.Dir), key, fmt.Sprint(step))
-			cmd.Env = append(os.Environ(), childVariable+"=arrow")
+			cmd.Env = append(os.Environ(), childVariable+"=failpoint")
 			out, err := cmd.CombinedOutput()
 			var exit *exec.ExitError
 			if err != nil && (!errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL) {

@@ -12,16 +12,16 @@ import (
 )
 
 // stock is what is found in the files of a log.
-type stock struct {
+type scan struct {
 	dir     string
 	numbers []int // of the files
 	accept  bool  // whatever is there
 
-	start, tree tree           // as the last file began, and of all lines
-	rotated     []*state       // ends of files that have no checkpoint
-	leaves      map[int][]byte // leaf hashes of files that are not those beside them
-	excused     bool           // a record that the database does not have excuses what is not as it was
-	flush       bool           // write them after each file: a log from before there were heads may have very many
+	start, tree     tree           // as the last file began, and of all lines
+	rotated         []*snapshot    // ends of files that have no checkpoint
+	leaves          map[int][]byte // leaf hashes of files that are not those beside them
+	excusedByRecord bool           // a record that the database does not have excuses what is not as it was
+	flush           bool           // write them after each file: a log from before there were heads may have very many
 }
 
 // LossError says that records which were acknowledged are missing from the log, or are not what they were, or that somebody
@@ -49,7 +49,7 @@ func (e *LossError) Error() string {
 	return b.String()
 }
 
-func (s *stock) loss(format string, args ...any) error {
+func (s *scan) loss(format string, args ...any) error {
 	if s.accept {
 		return nil
 	}
@@ -57,8 +57,8 @@ func (s *stock) loss(format string, args ...any) error {
 }
 
 // believe returns as a head what the newest checkpoint says, for a database that knows nothing; nil without one.
-func (s *stock) believe() (*head, error) {
-	c, err := believeCheckpoint(s.dir, checkpointName)
+func (s *scan) trustCheckpoint() (*head, error) {
+	c, err := readUnverified(s.dir, checkpointName)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -70,7 +70,7 @@ func (s *stock) believe() (*head, error) {
 
 // take reads the files that the database says nothing final about, from the beginning of the one that was the last when the
 // head was stored, and holds them to the head. Those before are for Verify. Without a head it reads all that there are.
-func (s *stock) take(a *anchor, h *head) error {
+func (s *scan) take(a *anchor, h *head) error {
 	first, t, err := s.from(a)
 	if err != nil {
 		return err
@@ -104,7 +104,7 @@ func (s *stock) take(a *anchor, h *head) error {
 }
 
 // from returns the file to begin with, and the tree as it began.
-func (s *stock) from(a *anchor) (int, tree, error) {
+func (s *scan) from(a *anchor) (int, tree, error) {
 	if a != nil {
 		t, err := treeOf(a.Size, a.Hashes)
 		return a.File, t, err
@@ -112,7 +112,7 @@ func (s *stock) from(a *anchor) (int, tree, error) {
 	if s.numbers[0] == 1 {
 		return 1, emptyTree(), nil
 	}
-	c, err := believeCheckpoint(s.dir, fmt.Sprintf(checkpointOfFile, s.numbers[0]-1))
+	c, err := readUnverified(s.dir, fmt.Sprintf(checkpointOfFile, s.numbers[0]-1))
 	if err != nil {
 		return 0, tree{}, fmt.Errorf("%s is the first file, and neither the database nor a checkpoint says what was before it: restore the "+
 			"database that belongs to this log, or move the log elsewhere to begin a new one (%w)", nameOf(s.numbers[0]), err)
@@ -121,7 +121,7 @@ func (s *stock) from(a *anchor) (int, tree, error) {
 }
 
 // read adds a file to the tree.
-func (s *stock) read(number int, last bool, h *head) error {
+func (s *scan) read(number int, last bool, h *head) error {
 	path := fileName(s.dir, number)
 	f, err := os.Open(path)
 	if err != nil {
@@ -146,7 +146,7 @@ func (s *stock) read(number int, last bool, h *head) error {
 		s.tree.add(leaf)
 		leaves, size = append(leaves, leaf...), size+int64(len(line))+1
 		if h != nil && s.tree.size() > h.Size && markerIn(line) != nil {
-			s.excused = true
+			s.excusedByRecord = true
 		}
 		if h != nil && s.tree.size() == h.Size && !bytes.Equal(s.tree.root(), h.Root) {
 			return s.loss("records from %d to %d are not all what they were", s.start.size()+1, h.Size)
@@ -166,14 +166,14 @@ func (s *stock) read(number int, last bool, h *head) error {
 }
 
 // endOf notes the end of a file that is not the last.
-func (s *stock) endOf(number int, size int64) error {
+func (s *scan) endOf(number int, size int64) error {
 	signed, err := s.hasCheckpoint(number)
 	if err != nil {
 		return err
 	}
 	if signed && s.accept {
 		name := fmt.Sprintf(checkpointOfFile, number)
-		if c, err := believeCheckpoint(s.dir, name); err != nil || !bytes.Equal(c.tree.root(), s.tree.root()) {
+		if c, err := readUnverified(s.dir, name); err != nil || !bytes.Equal(c.tree.root(), s.tree.root()) {
 			if err := void(s.dir, name); err != nil {
 				return err
 			}
@@ -181,7 +181,7 @@ func (s *stock) endOf(number int, size int64) error {
 		}
 	}
 	if !signed {
-		s.rotated = append(s.rotated, &state{tree: s.tree.clone(), number: number, size: size, start: s.start})
+		s.rotated = append(s.rotated, &snapshot{tree: s.tree.clone(), number: number, size: size, start: s.start})
 	}
 	if s.flush {
 		return s.keepLeaves()
@@ -189,7 +189,7 @@ func (s *stock) endOf(number int, size int64) error {
 	return nil
 }
 
-func (s *stock) hasCheckpoint(number int) (bool, error) {
+func (s *scan) hasCheckpoint(number int) (bool, error) {
 	_, err := os.Stat(filepath.Join(s.dir, fmt.Sprintf(checkpointOfFile, number)))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -199,7 +199,7 @@ func (s *stock) hasCheckpoint(number int) (bool, error) {
 
 // unsigned returns the ends of files before the anchor's that have no checkpoint, as they are after a time in which the HSM could
 // sign none. What is signed is what the anchor was made from, or nothing.
-func (s *stock) unsigned(a *anchor) ([]*state, error) {
+func (s *scan) unsigned(a *anchor) ([]*snapshot, error) {
 	if a == nil {
 		return nil, nil
 	}
@@ -219,7 +219,7 @@ func (s *stock) unsigned(a *anchor) ([]*state, error) {
 			}
 			t = c.tree
 		}
-		again := stock{dir: s.dir, numbers: before[i:], tree: t, start: t, leaves: make(map[int][]byte)}
+		again := scan{dir: s.dir, numbers: before[i:], tree: t, start: t, leaves: make(map[int][]byte)}
 		for n, number := range again.numbers {
 			if number != before[i]+n {
 				return nil, fmt.Errorf("file %d is missing", before[i]+n)
@@ -237,7 +237,7 @@ func (s *stock) unsigned(a *anchor) ([]*state, error) {
 }
 
 // keepLeaves writes the leaf hashes that are not those beside the files.
-func (s *stock) keepLeaves() error {
+func (s *scan) keepLeaves() error {
 	for number, leaves := range s.leaves {
 		if err := writeDurably(s.dir, fmt.Sprintf(leavesOfFile, number), leaves); err != nil {
 			return err
