@@ -101,7 +101,7 @@ func TestPassedConnection(t *testing.T) {
 	answers := bufio.NewReader(conn)
 	ask := func() (status int, body string, closed bool) {
 		t.Helper()
-		_, err := io.WriteString(conn, "POST /v1.0/"+n.cfg.Huawei.ProjectID+"/kms/list-keys HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
+		_, err := io.WriteString(conn, "POST /v1.0/"+n.cfg.huawei().ProjectID+"/kms/list-keys HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
 		if err != nil {
 			return 0, "", true
 		}

@@ -26,6 +26,7 @@ import (
 	"github.com/keyside/keyside/plugins"
 	"github.com/keyside/keyside/plugins/driver"
 	"github.com/keyside/keyside/sidecar/audit"
+	"github.com/keyside/keyside/sidecar/dialect"
 	"github.com/keyside/keyside/sidecar/edge"
 	"github.com/keyside/keyside/sidecar/kms"
 )
@@ -50,10 +51,11 @@ type Config struct {
 	Import         ImportConfig           `yaml:"import"`
 	RequestTimeout time.Duration          `yaml:"request_timeout"`
 	DrainTimeout   time.Duration          `yaml:"drain_timeout"`
-	Huawei         HuaweiConfig           `yaml:"huawei"`
 	Telemetry      telemetry.Config       `yaml:"telemetry"`
 	Procs          int                    `yaml:"procs"`        // GOMAXPROCS; 0: as many as help
 	MemoryLimit    int                    `yaml:"memory_limit"` // MiB at which the collector works harder
+
+	sections map[string]dialect.Section `yaml:"-"` // of dialects, by their keys
 
 	// Clock is what the process takes for the time, nil for the system's. No file sets it: it is for tests in which keys
 	// come due.
@@ -78,14 +80,6 @@ func (c *ImportConfig) validate(check func(ok bool, key, format string, args ...
 		_, ok := kms.DefaultPool[spec]
 		check(ok && n >= 0 && n <= maxPool, "import.pool."+string(spec), "must be RSA_2048, RSA_3072 or RSA_4096, with 0 to %d", maxPool)
 	}
-}
-
-// HuaweiConfig is what the Huawei dialect calls this place, and its own limits: a zero field takes the tenant's.
-type HuaweiConfig struct {
-	Region    string     `yaml:"region"`
-	ProjectID string     `yaml:"project_id"`
-	DomainID  string     `yaml:"domain_id"`
-	Limits    kms.Limits `yaml:"limits"`
 }
 
 // AuditConfig says where the audit log is and what acknowledged means.
@@ -179,7 +173,7 @@ func defaults() Config {
 		SocketMode: 0o660, Audit: AuditConfig{Sync: true, FileSize: audit.DefaultMaxFileSize >> 20}, Owner: unset, SignedOnSocket: true, RequestTimeout: 10 * time.Second,
 		Connections:  edge.DefaultConnections,
 		DrainTimeout: 15 * time.Second, HSM: HSMConfig{Canary: 5 * time.Second},
-		Huawei:      HuaweiConfig{Region: "local", ProjectID: "keyside", DomainID: "keyside"},
+		sections:    map[string]dialect.Section{dialects[0].Key: dialects[0].Section()},
 		MemoryLimit: 64,
 	}
 }
@@ -216,16 +210,27 @@ func load(path string) (Config, error) {
 
 // ParseConfig reads and checks a configuration: an unknown key is a fault, and so is a key that is there twice.
 func ParseConfig(text []byte) (Config, error) {
-	cfg := defaults()
+	cfg, err := decodeConfig(text)
+	if err != nil {
+		return Config{}, err
+	}
+	return cfg, cfg.Validate()
+}
+
+func decodeConfig(text []byte) (Config, error) {
+	file := struct {
+		Config   `yaml:",inline"`
+		Sections map[string]yaml.Node `yaml:",inline"` // the keys that Config does not have
+	}{Config: defaults()}
 	d := yaml.NewDecoder(bytes.NewReader(text))
 	d.KnownFields(true)
-	if err := d.Decode(&cfg); err != nil && !errors.Is(err, io.EOF) {
+	if err := d.Decode(&file); err != nil && !errors.Is(err, io.EOF) {
 		return Config{}, err
 	}
 	if err := d.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		return Config{}, errors.New("more than one document")
 	}
-	return cfg, cfg.Validate()
+	return file.Config, file.readSections(file.Sections)
 }
 
 // decodeStrict decodes a node that a type's own UnmarshalYAML got, which the decoder's strictness does not reach.
@@ -270,11 +275,8 @@ func (c *Config) Validate() error {
 	}
 	check(c.Procs >= 0, "procs", "must not be negative")
 	check(c.MemoryLimit >= 16, "memory_limit", "must be 16 MiB or more")
-	for key, v := range map[string]string{"huawei.region": c.Huawei.Region, "huawei.project_id": c.Huawei.ProjectID, "huawei.domain_id": c.Huawei.DomainID} {
-		check(isName(v), key, "must be 1 to 64 letters, digits, - and _")
-	}
 	checkLimits("limits.", c.Limits, check)
-	checkLimits("huawei.limits.", c.Huawei.Limits, check)
+	c.checkSections(check)
 	c.Import.validate(check)
 	c.HSM.validate(check)
 	if err := c.Telemetry.Validate(); err != nil {
@@ -311,14 +313,4 @@ func (h *HSMConfig) validate(check func(ok bool, key, format string, args ...any
 		check(filepath.IsAbs(h.Via.Socket), "hsm.via.socket", "an absolute path is required")
 		check(h.Via.UID >= 0, "hsm.via.uid", "the uid that hsmd runs as is required")
 	}
-}
-
-// isName reports whether s can stand in a path and in JSON as it is.
-func isName(s string) bool {
-	for _, c := range []byte(s) {
-		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' {
-			return false
-		}
-	}
-	return s != "" && len(s) <= 64
 }

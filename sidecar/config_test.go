@@ -35,10 +35,7 @@ func TestExampleIsComplete(t *testing.T) {
 		t.Fatal(err)
 	}
 	text = commentedKey.ReplaceAll(text, []byte("$1$2"))
-	var all Config
-	d := yaml.NewDecoder(strings.NewReader(string(text)))
-	d.KnownFields(true)
-	if err := d.Decode(&all); err != nil {
+	if _, err := decodeConfig(text); err != nil {
 		t.Fatalf("with every key: %v\n%s", err, text)
 	}
 	var root yaml.Node
@@ -46,6 +43,14 @@ func TestExampleIsComplete(t *testing.T) {
 		t.Fatal(err)
 	}
 	missing(t, root.Content[0], reflect.TypeFor[Config](), "")
+	for _, d := range dialects {
+		var sections map[string]yaml.Node
+		if err := root.Decode(&sections); err != nil {
+			t.Fatal(err)
+		}
+		section := sections[d.Key]
+		missing(t, &section, reflect.TypeOf(d.Section()), "."+d.Key)
+	}
 }
 
 // missing reports the keys of a struct type that a mapping does not have.

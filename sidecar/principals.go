@@ -12,6 +12,7 @@ import (
 
 	"github.com/keyside/keyside/hsmd/peer"
 	"github.com/keyside/keyside/policy"
+	"github.com/keyside/keyside/sidecar/dialect"
 	"github.com/keyside/keyside/sidecar/kms"
 )
 
@@ -111,7 +112,7 @@ func (c *Config) checkPrincipals(check func(ok bool, key, format string, args ..
 		err := kms.CheckUser(p.Name)
 		check(err == nil, key+"name", "must be 1 to 64 letters, digits and any of . _ @ -, the first a letter or digit")
 		check(!names[p.Name], key+"name", "%q is taken", p.Name)
-		check(p.Account == "" || isName(p.Account), key+"account", "must be 1 to 64 letters, digits, - and _")
+		check(p.Account == "" || dialect.IsName(p.Account), key+"account", "must be 1 to 64 letters, digits, - and _")
 		check(p.Service == "" || kms.CheckService(p.Service) == nil, key+"service", "must be 1 to 32 of a-z, 0-9 and -, the first a letter")
 		check(slices.Contains(policy.Roles, p.role()), key+"role", "must be administrator, user, auditor or none")
 		check(!p.Administrator || p.Role == policy.None || p.Role == policy.Administrator, key+"administrator", "is not the role %s", p.Role)

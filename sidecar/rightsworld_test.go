@@ -94,7 +94,7 @@ func (w *rightsWorld) address(path string) string {
 	if strings.HasPrefix(path, "/") {
 		return path
 	}
-	return "/v1.0/" + w.process.cfg.Huawei.ProjectID + "/kms/" + path
+	return "/v1.0/" + w.process.cfg.huawei().ProjectID + "/kms/" + path
 }
 
 // ask sends a request of a caller through the handler.

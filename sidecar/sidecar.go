@@ -201,7 +201,7 @@ func (p *process) openCore(ctx context.Context) (err error) {
 	}
 	p.core, err = kms.New(kms.Config{
 		Store: p.store, HSM: p.hsm, Auditor: auditor, Tenant: p.cfg.Tenant, Credentials: p.store, Limits: p.cfg.Limits,
-		Account: p.cfg.Huawei.DomainID, Policies: p.policies, Principals: p.cfg.principalNamed, Accounts: p.cfg.accounts(),
+		Account: p.cfg.huawei().DomainID, Policies: p.policies, Principals: p.cfg.principalNamed, Accounts: p.cfg.accounts(),
 		Clock: p.cfg.Clock, Logger: p.log, Tracer: tracer, Pool: p.cfg.Import.Pool,
 	})
 	if err == nil {
@@ -217,7 +217,7 @@ func (p *process) openHealth(ctx context.Context) error {
 		Interval: p.cfg.HSM.Canary, Logger: p.log,
 		Checks: map[string]func(context.Context) error{"store": p.store.Ready, "audit": p.audit.Ready, "hsm": p.backend.Health},
 		Answer: client.Health{Tenant: p.cfg.Tenant, Huawei: client.Huawei{
-			Region: p.cfg.Huawei.Region, ProjectID: p.cfg.Huawei.ProjectID, DomainID: p.cfg.Huawei.DomainID,
+			Region: p.cfg.huawei().Region, ProjectID: p.cfg.huawei().ProjectID, DomainID: p.cfg.huawei().DomainID,
 		}},
 	})
 	p.closer(stop)
@@ -258,26 +258,19 @@ func (p *process) handler() (http.Handler, error) {
 		}
 		recorder = r
 	}
-	limits, users := p.cfg.Huawei.Limits.Over(p.core.Limits()), p.cfg.users()
+	users := p.cfg.users()
 	host := dialect.Host{
-		Principal: users.Principal, Unsigned: !p.cfg.SignedOnSocket, Timeout: p.cfg.RequestTimeout, Limits: &limits, Recorder: recorder,
-		Clock: p.cfg.Clock,
+		Principal: users.Principal, Unsigned: !p.cfg.SignedOnSocket, Timeout: p.cfg.RequestTimeout, Recorder: recorder, Clock: p.cfg.Clock,
 	}
-	cloud := huawei.New(huawei.Config{
-		Core: p.core, Region: p.cfg.Huawei.Region, ProjectID: p.cfg.Huawei.ProjectID, DomainID: p.cfg.Huawei.DomainID,
-		Host: host,
-	})
-	router := dialect.NewRouter(cloud)
-	router.Add(cloud)
+	router := openDialects(&p.cfg, p.core, host)
 	router.Handle(http.MethodGet, client.HealthPath, p.health)
 	p.draining, p.drain = context.WithCancel(context.Background())
-	host.Limits = nil
 	router.Add(keyside.New(keyside.Config{
 		Host: host, Proofs: huawei.Proofs(), Core: p.core, Users: users, Audit: p.audit, HSMStatus: p.backend.Status, Logger: p.log, Draining: p.draining,
 	}))
 	(&own{
-		core: p.core, backend: p.backend, users: users, project: p.cfg.Huawei.ProjectID, audit: p.audit, log: p.log, draining: p.draining,
+		core: p.core, backend: p.backend, users: users, project: p.cfg.huawei().ProjectID, audit: p.audit, log: p.log, draining: p.draining,
 		verifier: make(chan struct{}, 1),
-	}).handlers(router, cloud)
+	}).handlers(router, p.cfg.huawei().New(host, p.core).(*huawei.Dialect))
 	return router, nil
 }

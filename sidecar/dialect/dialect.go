@@ -16,6 +16,7 @@ import (
 // Dialect is one cloud's API.
 type Dialect interface {
 	http.Handler
+	Fallback
 	// Matches reports whether a request is this dialect's to answer, be it with an error. It looks at the request line
 	// and the headers only.
 	Matches(r *http.Request) bool

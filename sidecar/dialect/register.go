@@ -1,0 +1,29 @@
+package dialect
+
+import "github.com/keyside/keyside/sidecar/kms"
+
+// Registration is a dialect in the list of those that the sidecar can serve.
+type Registration struct {
+	Key     string         // of the dialect's section in the configuration
+	Section func() Section // returns a new section with its defaults
+}
+
+// Section is a dialect's section of the configuration: a pointer to a struct with yaml tags.
+type Section interface {
+	// Validate calls check for each key of the section; ok false means that its value is invalid.
+	Validate(check func(ok bool, key, format string, args ...any))
+	// OwnLimits returns the dialect's limits: a zero field takes the tenant's.
+	OwnLimits() kms.Limits
+	// New returns the dialect.
+	New(host Host, core *kms.Service) Dialect
+}
+
+// IsName reports whether s can stand in a path and in JSON as it is: 1 to 64 letters, digits, - and _.
+func IsName(s string) bool {
+	for _, c := range []byte(s) {
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 64
+}
