@@ -75,7 +75,7 @@ func checkOwner(path string, f *os.File) error {
 	if !info.Mode().IsRegular() {
 		return fmt.Errorf("%s is not a regular file", path)
 	}
-	if err := ours(path, info, false); err != nil {
+	if err := checkPermissions(path, info, false); err != nil {
 		return err
 	}
 	dir := path
@@ -86,7 +86,7 @@ func checkOwner(path string, f *os.File) error {
 			return err
 		}
 		// A sticky directory further up, such as /tmp, lets nobody rename what is ours in it.
-		if err := ours(dir, info, dir != filepath.Dir(path)); err != nil {
+		if err := checkPermissions(dir, info, dir != filepath.Dir(path)); err != nil {
 			return err
 		}
 	}
@@ -97,7 +97,7 @@ func checkOwner(path string, f *os.File) error {
 	return nil
 }
 
-func ours(path string, info fs.FileInfo, stickyOK bool) error {
+func checkPermissions(path string, info fs.FileInfo, stickyOK bool) error {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
 		return fmt.Errorf("%s: owner unknown", path)

@@ -21,10 +21,10 @@ var lifeChecks = []check{
 	{"watch", (*suite).checkWatch},
 }
 
-// soon is how long a call may take to return once its context has ended.
-const soon = 5 * time.Second
+// returnLimit is how long a call may take to return once its context has ended.
+const returnLimit = 5 * time.Second
 
-// within fails if fn takes longer than soon; it does not wait for it then.
+// within fails if fn takes longer than returnLimit; it does not wait for it then.
 func within(p *probe, what string, fn func() error) error {
 	done := make(chan error, 1)
 	go func() {
@@ -35,13 +35,13 @@ func within(p *probe, what string, fn func() error) error {
 		}()
 		done <- fn()
 	}()
-	timer := time.NewTimer(soon)
+	timer := time.NewTimer(returnLimit)
 	defer timer.Stop()
 	select {
 	case err := <-done:
 		return err
 	case <-timer.C:
-		p.Fatalf("%s did not return within %s of its context's end", what, soon)
+		p.Fatalf("%s did not return within %s of its context's end", what, returnLimit)
 		return nil
 	}
 }
@@ -95,8 +95,8 @@ func (s *suite) checkConcurrency(p *probe) {
 	})
 }
 
-// patiently repeats a call that a full queue refuses, as a caller does.
-func patiently(ctx context.Context, fn func() error) error {
+// retryBusy repeats a call that a full queue refuses, as a caller does.
+func retryBusy(ctx context.Context, fn func() error) error {
 	for {
 		err := fn()
 		var e *driver.Error
@@ -114,7 +114,7 @@ func patiently(ctx context.Context, fn func() error) error {
 }
 
 func (s *suite) mixed(ctx context.Context, key *testKey, n int) error {
-	return patiently(ctx, func() error {
+	return retryBusy(ctx, func() error {
 		k := kind{key.id.GetSpec(), key.id.GetUsage()}
 		switch {
 		case k.decryptsRSA():

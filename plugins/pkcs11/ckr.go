@@ -13,7 +13,7 @@ const (
 	loginAgain                  // the token has forgotten the login
 	makeRoom                    // the device is full: let go of live keys
 	busy                        // no session left
-	doubtful                    // says nothing: a canary operation decides
+	unclear                    // says nothing: a canary operation decides
 	replaceProcess              // the module or token is gone for this process
 )
 
@@ -37,7 +37,7 @@ func (e *callError) class() class {
 	if c, ok := returnValues[e.rv]; ok {
 		return c.class
 	}
-	return doubtful // a vendor's own code
+	return unclear // a vendor's own code
 }
 
 type returnValue struct {
@@ -48,10 +48,10 @@ type returnValue struct {
 // returnValues holds the codes of PKCS#11 v2.40 and those of v3.0 that a v2.40 function may return.
 var returnValues = map[uint]returnValue{
 	0x001:      {"CKR_CANCEL", freshSession},
-	0x002:      {"CKR_HOST_MEMORY", doubtful},
+	0x002:      {"CKR_HOST_MEMORY", unclear},
 	0x003:      {"CKR_SLOT_ID_INVALID", replaceProcess},
-	0x005:      {"CKR_GENERAL_ERROR", doubtful},
-	0x006:      {"CKR_FUNCTION_FAILED", doubtful},
+	0x005:      {"CKR_GENERAL_ERROR", unclear},
+	0x006:      {"CKR_FUNCTION_FAILED", unclear},
 	0x007:      {"CKR_ARGUMENTS_BAD", never},
 	0x008:      {"CKR_NO_EVENT", never},
 	0x009:      {"CKR_NEED_TO_CREATE_THREADS", replaceProcess},
@@ -122,7 +122,7 @@ var returnValues = map[uint]returnValue{
 	0x114:      {"CKR_WRAPPING_KEY_SIZE_RANGE", never},
 	0x115:      {"CKR_WRAPPING_KEY_TYPE_INCONSISTENT", never},
 	0x120:      {"CKR_RANDOM_SEED_NOT_SUPPORTED", never},
-	0x121:      {"CKR_RANDOM_NO_RNG", doubtful},
+	0x121:      {"CKR_RANDOM_NO_RNG", unclear},
 	0x130:      {"CKR_DOMAIN_PARAMS_INVALID", never},
 	0x140:      {"CKR_CURVE_NOT_SUPPORTED", never},
 	0x150:      {"CKR_BUFFER_TOO_SMALL", freshSession},
@@ -144,7 +144,7 @@ var returnValues = map[uint]returnValue{
 	0x201:      {"CKR_TOKEN_RESOURCE_EXCEEDED", makeRoom},
 	0x202:      {"CKR_OPERATION_CANCEL_FAILED", freshSession},
 	0x203:      {"CKR_KEY_EXHAUSTED", never},
-	0x80000000: {"CKR_VENDOR_DEFINED", doubtful},
+	0x80000000: {"CKR_VENDOR_DEFINED", unclear},
 }
 
 // isReturnValue reports whether a name is the standard's, or "CKR_0x" and 8 upper-case digits for a vendor's own code.

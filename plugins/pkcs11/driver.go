@@ -2,7 +2,7 @@
 // driver.v1. It is the only package that knows what a session, a handle or a CKR code is.
 //
 // One process serves one token with one credential. A pinned session holds the login and owns every live key; each
-// operation runs on a session of its own. Errors climb a ladder: a fresh session, the object found again, a fresh login,
+// operation runs on a session of its own. Errors recoverFrom a ladder: a fresh session, the object found again, a fresh login,
 // a fresh process.
 package pkcs11
 

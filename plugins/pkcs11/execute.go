@@ -42,13 +42,13 @@ func (d *Driver) Execute(ctx context.Context, tenant string, op *driver.Op) (*dr
 	if err := d.checker.Op(op); err != nil {
 		return nil, err
 	}
-	for rung := 0; ; rung++ {
+	for step := 0; ; step++ {
 		f := failure{tenant: tenant, gen: d.generation.Load()}
 		res, err := d.once(ctx, op, &f)
 		if err == nil {
 			return res, nil
 		}
-		if f.err = err; rung == maxRungs || !d.climb(f) {
+		if f.err = err; step == maxRecoverySteps || !d.recoverFrom(f) {
 			return nil, d.reply(err)
 		}
 	}
@@ -113,7 +113,7 @@ func sealedResult(iv, sealed []byte, n int, plain []byte) (*driver.Result, error
 func (j *job) decrypt() (*driver.Result, error) {
 	plain, err := j.s.open(j.key.handle, j.op.GetIv(), j.op.GetAad(), j.op.GetData())
 	if err != nil {
-		return nil, j.d.blame(j.s, err, driver.BadCiphertextError())
+		return nil, j.d.badDataError(j.s, err, driver.BadCiphertextError())
 	}
 	if len(plain) != len(j.op.GetData())-driver.GCMTagSize {
 		return nil, driver.Errorf(driver.Device, "module made a plaintext of %d bytes from %d", len(plain), len(j.op.GetData()))
@@ -133,7 +133,7 @@ func (j *job) decryptRSA() (*driver.Result, error) {
 		plain, opened, err = j.s.openOAEP(driver.HashOf(algorithm), j.key.handle, block)
 	}
 	if err != nil {
-		if err = j.d.blame(j.s, err, driver.BadCiphertextError()); driver.CodeOf(err) != driver.BadCiphertext {
+		if err = j.d.badDataError(j.s, err, driver.BadCiphertextError()); driver.CodeOf(err) != driver.BadCiphertext {
 			return nil, err
 		}
 		opened = false

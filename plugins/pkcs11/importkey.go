@@ -191,7 +191,7 @@ func (j *importJob) openPrivateKey(wrapping handle, may, target []*p11.Attribute
 // data reports an error that the material can have caused.
 func (j *importJob) data(err error) bool {
 	var ce *callError
-	return errors.As(err, &ce) && (ce.class() == never || j.d.profile.blames(ce))
+	return errors.As(err, &ce) && (ce.class() == never || j.d.profile.causedByData(ce))
 }
 
 // keep remembers an object for its destruction.
@@ -285,7 +285,7 @@ func (j *importJob) fault(err error) error {
 		}
 		return errBadMaterial
 	}
-	if err := j.d.blame(j.s, err, material.Bad()); driver.CodeOf(err) != driver.BadMaterial {
+	if err := j.d.badDataError(j.s, err, material.Bad()); driver.CodeOf(err) != driver.BadMaterial {
 		return err
 	}
 	return errBadMaterial

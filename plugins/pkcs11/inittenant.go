@@ -57,7 +57,7 @@ func (d *Driver) withStore(wait bool, fn func(*session, *store) error) (err erro
 
 // completeTenant makes the keys of a tenant that are missing.
 func (d *Driver) completeTenant(s *session, st *store, name string) error {
-	if err := d.tokenWell(s); err != nil {
+	if err := d.checkToken(s); err != nil {
 		return err
 	}
 	d.pinned.Lock()
@@ -70,7 +70,7 @@ func (d *Driver) completeTenant(s *session, st *store, name string) error {
 		if len(parts[purpose]) > 0 {
 			continue
 		}
-		if err := d.makeLasting(s, st, name, purpose, 1); err != nil {
+		if err := d.createTenantKey(s, st, name, purpose, 1); err != nil {
 			return err
 		}
 		d.log.Info("tenant key made", "tenant", name, "purpose", purpose)
@@ -78,32 +78,32 @@ func (d *Driver) completeTenant(s *session, st *store, name string) error {
 	return nil
 }
 
-// makeLasting makes a key that stays on the token: under a provisional label, read back, used once, synced to disk, and
+// createTenantKey makes a key that stays on the token: under a provisional label, read back, used once, synced to disk, and
 // only then under its name.
-func (d *Driver) makeLasting(s *session, st *store, tenant, purpose string, n uint32) error {
+func (d *Driver) createTenantKey(s *session, st *store, tenant, purpose string, n uint32) error {
 	since := time.Now()
 	label := tenantLabel(tenant, purpose, n)
-	h, public, err := d.generateLasting(s, label, purpose)
+	h, public, err := d.generateTenantKey(s, label, purpose)
 	if err != nil {
 		return err
 	}
 	if err := d.checkAttributes(s, h, tenantPurposes[purpose]); err != nil {
 		return errors.Join(driver.Errorf(driver.Device, "new key %s: %w", label, err), s.destroy(h))
 	}
-	err = d.useLasting(s, h, public, purpose)
+	err = d.tryTenantKey(s, h, public, purpose)
 	if err == nil {
 		err = st.sync(since)
 	}
 	if err != nil {
 		return errors.Join(err, s.destroy(h))
 	}
-	return d.nameLasting(s, st, h, tenant, label, since)
+	return d.labelTenantKey(s, st, h, tenant, label, since)
 }
 
-// nameLasting gives a new key its name, under which others may find it and use it at once. So it is never destroyed from here
+// labelTenantKey gives a new key its name, under which others may find it and use it at once. So it is never destroyed from here
 // on: whatever fails, the process ends, and the next one syncs the key, or sweeps it if it has no name, before it does
 // anything else.
-func (d *Driver) nameLasting(s *session, st *store, h handle, tenant, label string, since time.Time) error {
+func (d *Driver) labelTenantKey(s *session, st *store, h handle, tenant, label string, since time.Time) error {
 	err := s.setAttribute(h, p11.CKA_LABEL, label)
 	if err == nil {
 		var ok bool
@@ -118,12 +118,12 @@ func (d *Driver) nameLasting(s *session, st *store, h handle, tenant, label stri
 		return nil
 	}
 	err = driver.Errorf(driver.Device, "name the new key %s: %v", label, err) // without the cause, for which this process would try again
-	d.giveUp(err)
+	d.stopProcess(err)
 	return err
 }
 
-// generateLasting generates the object, and returns the public key of a pair.
-func (d *Driver) generateLasting(s *session, label, purpose string) (h handle, public []byte, err error) {
+// generateTenantKey generates the object, and returns the public key of a pair.
+func (d *Driver) generateTenantKey(s *session, label, purpose string) (h handle, public []byte, err error) {
 	key := tenantPurposes[purpose]
 	spec := specOf(key.spec)
 	template := spec.template(key.uses, false, onToken(), p11.NewAttribute(p11.CKA_LABEL, provisional+rand.Text()+"/"+label),
@@ -131,8 +131,8 @@ func (d *Driver) generateLasting(s *session, label, purpose string) (h handle, p
 	return generateObject(s, spec, template)
 }
 
-// useLasting does with a new key what it is for.
-func (d *Driver) useLasting(s *session, h handle, public []byte, purpose string) error {
+// tryTenantKey does with a new key what it is for.
+func (d *Driver) tryTenantKey(s *session, h handle, public []byte, purpose string) error {
 	switch purpose {
 	case purposeRoot:
 		return d.useRoot(s, h)
@@ -184,7 +184,7 @@ func (d *Driver) syncStore() error {
 	return st.sync(time.Time{})
 }
 
-// sweep removes what a kill in the midst of makeLasting left. The pinned lock is held.
+// sweep removes what a kill in the midst of createTenantKey left. The pinned lock is held.
 func (d *Driver) sweep() error {
 	return d.withStore(false, func(s *session, st *store) error {
 		found, err := s.find(onToken())

@@ -23,7 +23,7 @@ func attempt[T any](ctx context.Context, d *Driver, work func() (T, error)) (T, 
 	}
 	done := make(chan outcome, 1)
 	go func() {
-		for rung := 0; ; rung++ {
+		for step := 0; ; step++ {
 			gen := d.generation.Load()
 			v, err := work()
 			var f failure
@@ -31,7 +31,7 @@ func attempt[T any](ctx context.Context, d *Driver, work func() (T, error)) (T, 
 				f = failure{err: err}
 			}
 			f.gen = gen
-			if err == nil || rung == maxRungs || !d.climb(f) {
+			if err == nil || step == maxRecoverySteps || !d.recoverFrom(f) {
 				done <- outcome{v, f.err}
 				return
 			}
@@ -190,7 +190,7 @@ func (d *Driver) unseal(s *session, t *tenantKeys, tenant string, id *driver.Key
 	}
 	h, err := s.unwrap(mechanism{id: d.profile.Wrap.Mechanism}, root, rec.Wrapped, spec.template(may, extractable, d.sessionOnly(extractable)...))
 	if err != nil {
-		return 0, nil, d.blame(s, err, driver.Errorf(driver.KeyUnavailable, "sealed key does not open under its root"))
+		return 0, nil, d.badDataError(s, err, driver.Errorf(driver.KeyUnavailable, "sealed key does not open under its root"))
 	}
 	return h, rec, nil
 }

@@ -246,7 +246,7 @@ func (p *Profile) checkNumbers() error {
 	return nil
 }
 
-// blames reports whether the profile says that bad data causes this error.
-func (p *Profile) blames(e *callError) bool {
+// causedByData reports whether the profile says that bad data causes this error.
+func (p *Profile) causedByData(e *callError) bool {
 	return e.class() == badData || slices.Contains(p.BadData[e.function], e.name())
 }

@@ -141,7 +141,7 @@ func TestVendorsReturnValue(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !p.blames(&callError{rv: 0x8000002A, function: "C_Sign"}) || p.blames(&callError{rv: 0x8000002B, function: "C_Sign"}) {
+	if !p.causedByData(&callError{rv: 0x8000002A, function: "C_Sign"}) || p.causedByData(&callError{rv: 0x8000002B, function: "C_Sign"}) {
 		t.Error("a vendor's code is not the one that the profile names")
 	}
 	for _, name := range []string{"CKR_0x8000002a", "CKR_0x2A", "CKR_0x00000005", "CKR_0x8000002A "} {

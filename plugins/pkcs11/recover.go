@@ -12,9 +12,9 @@ import (
 	"github.com/keyside/keyside/plugins/driver"
 )
 
-// maxRungs bounds how often one operation is repeated: a fresh session, a key loaded again, the root found again, a
+// maxRecoverySteps bounds how often one operation is repeated: a fresh session, a key loaded again, the root found again, a
 // fresh login.
-const maxRungs = 5
+const maxRecoverySteps = 5
 
 // errStale is a handle of a former generation. Loading it again helps.
 var errStale = errors.New("handle of a former login")
@@ -27,8 +27,8 @@ type failure struct {
 	gen    uint64   // before it started
 }
 
-// climb does what the error asks for and reports whether the operation is worth another try. No session is held.
-func (d *Driver) climb(f failure) bool {
+// recoverFrom does what the error asks for and reports whether the operation is worth another try. No session is held.
+func (d *Driver) recoverFrom(f failure) bool {
 	if errors.Is(f.err, errStale) {
 		d.drop(f)
 		return true
@@ -52,13 +52,13 @@ func (d *Driver) climb(f failure) bool {
 	case makeRoom:
 		d.live.makeRoom()
 		return true
-	case doubtful:
+	case unclear:
 		if d.canary() != nil {
-			d.giveUp(ce)
+			d.stopProcess(ce)
 		}
 		return false
 	case replaceProcess:
-		d.giveUp(ce)
+		d.stopProcess(ce)
 	}
 	return false
 }
@@ -74,7 +74,7 @@ func (d *Driver) drop(f failure) {
 // pinnedAlive makes sure of the pinned session, with which all live keys would have gone.
 func (d *Driver) pinnedAlive(gen uint64) bool {
 	d.pinned.Lock()
-	err := d.pinned.canaryWorks()
+	err := d.pinned.runCanary()
 	d.pinned.Unlock()
 	return err == nil || d.renew(gen) == nil
 }
@@ -109,7 +109,7 @@ func (d *Driver) renew(gen uint64) error {
 		return errDraining
 	}
 	if err := d.openPinned(); err != nil {
-		d.giveUpLogin(err)
+		d.stopAfterLogin(err)
 		return err
 	}
 	d.log.Warn("logged in again", "generation", d.generation.Load())
@@ -121,10 +121,10 @@ func (d *Driver) renew(gen uint64) error {
 func (d *Driver) canary() error {
 	d.pinned.Lock()
 	defer d.pinned.Unlock()
-	return d.pinned.canaryWorks()
+	return d.pinned.runCanary()
 }
 
-func (p *pinnedSession) canaryWorks() error {
+func (p *pinnedSession) runCanary() error {
 	if p.session == nil {
 		return errors.New("no session")
 	}
@@ -149,11 +149,11 @@ func tryKey(s *session, key handle) error {
 	return nil
 }
 
-// blame decides about an error that bad data may have caused: if the profile names it for the function and the canary
+// badDataError decides about an error that bad data may have caused: if the profile names it for the function and the canary
 // still sings on the same session, it is the data's fault. The caller may hold the pinned lock.
-func (d *Driver) blame(s *session, err error, answer *driver.Error) error {
+func (d *Driver) badDataError(s *session, err error, answer *driver.Error) error {
 	var ce *callError
-	if !errors.As(err, &ce) || !d.profile.blames(ce) {
+	if !errors.As(err, &ce) || !d.profile.causedByData(ce) {
 		return err
 	}
 	if ce.class() != badData { // the code alone says nothing
@@ -166,12 +166,12 @@ func (d *Driver) blame(s *session, err error, answer *driver.Error) error {
 	return answer
 }
 
-// giveUpLogin ends the process, unless it was the PIN that failed: the next process would try that once more. This one
+// stopAfterLogin ends the process, unless it was the PIN that failed: the next process would try that once more. This one
 // stays and refuses everything, until a person has seen to the PIN.
-func (d *Driver) giveUpLogin(cause error) {
+func (d *Driver) stopAfterLogin(cause error) {
 	e := d.answer(cause)
 	if e.Code != driver.PINIncorrect && e.Code != driver.PINLocked {
-		d.giveUp(cause)
+		d.stopProcess(cause)
 		return
 	}
 	d.refused.Store(e)
@@ -179,8 +179,8 @@ func (d *Driver) giveUpLogin(cause error) {
 	d.emit("token-lost", e)
 }
 
-// giveUp ends the process soon: nothing in it can help any more.
-func (d *Driver) giveUp(cause error) {
+// stopProcess ends the process soon: nothing in it can help any more.
+func (d *Driver) stopProcess(cause error) {
 	if d.failed.Swap(true) {
 		return
 	}

@@ -140,7 +140,7 @@ func TestRecoversFromAnOperationLeftActive(t *testing.T) {
 func TestModuleGoneEndsTheProcess(t *testing.T) {
 	d, exit := opened(t, tokenMain, "")
 	cause := &callError{rv: p11.CKR_DEVICE_REMOVED, function: "C_Encrypt"}
-	if d.climb(failure{err: cause}) {
+	if d.recoverFrom(failure{err: cause}) {
 		t.Error("a module that is gone is worth another try")
 	}
 	_, err := d.Execute(t.Context(), "any", &driver.Op{Kind: driver.Random, Length: 1})
@@ -246,16 +246,16 @@ func TestBlame(t *testing.T) {
 		{"C_Decrypt", p11.CKR_DEVICE_ERROR, false},
 		{"C_UnwrapKey", p11.CKR_WRAPPED_KEY_INVALID, true},
 	} {
-		err := d.blame(s, &callError{c.rv, c.function}, driver.BadCiphertextError())
+		err := d.badDataError(s, &callError{c.rv, c.function}, driver.BadCiphertextError())
 		if got := driver.CodeOf(err) == driver.BadCiphertext; got != c.data {
-			t.Errorf("%s from %s: blames the data: %t", (&callError{rv: c.rv}).name(), c.function, got)
+			t.Errorf("%s from %s: causedByData the data: %t", (&callError{rv: c.rv}).name(), c.function, got)
 		}
 	}
 	setCanary := func(h handle) handle {
 		return handle(d.pinned.canary.Swap(uint64(h)))
 	}
 	defer setCanary(setCanary(0))
-	err = d.blame(s, &callError{p11.CKR_GENERAL_ERROR, "C_Decrypt"}, driver.BadCiphertextError())
+	err = d.badDataError(s, &callError{p11.CKR_GENERAL_ERROR, "C_Decrypt"}, driver.BadCiphertextError())
 	if driver.CodeOf(err) == driver.BadCiphertext {
 		t.Error("with a dead canary, the data is still blamed")
 	}
@@ -273,8 +273,8 @@ func TestHungCallEndsTheProcess(t *testing.T) {
 func TestReturnValues(t *testing.T) {
 	for rv, want := range map[uint]class{
 		p11.CKR_SESSION_HANDLE_INVALID: freshSession, p11.CKR_KEY_HANDLE_INVALID: findAgain, p11.CKR_USER_NOT_LOGGED_IN: loginAgain,
-		p11.CKR_TOKEN_NOT_PRESENT: replaceProcess, p11.CKR_PIN_INCORRECT: never, p11.CKR_GENERAL_ERROR: doubtful,
-		p11.CKR_SESSION_COUNT: busy, p11.CKR_DEVICE_MEMORY: makeRoom, 0x80001234: doubtful,
+		p11.CKR_TOKEN_NOT_PRESENT: replaceProcess, p11.CKR_PIN_INCORRECT: never, p11.CKR_GENERAL_ERROR: unclear,
+		p11.CKR_SESSION_COUNT: busy, p11.CKR_DEVICE_MEMORY: makeRoom, 0x80001234: unclear,
 	} {
 		if got := (&callError{rv: rv}).class(); got != want {
 			t.Errorf("0x%x is class %d, want %d", rv, got, want)

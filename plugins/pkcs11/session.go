@@ -226,7 +226,7 @@ func (s *session) finish(err error) {
 		return
 	}
 	var ce *callError
-	if !errors.As(err, &ce) || ce.class() != badData && ce.class() != never && ce.class() != doubtful {
+	if !errors.As(err, &ce) || ce.class() != badData && ce.class() != never && ce.class() != unclear {
 		s.flawed = true
 	}
 }

@@ -94,7 +94,7 @@ func (d *Driver) Health(ctx context.Context, tenant string) error {
 		if d.pinned.session == nil {
 			return struct{}{}, errDraining
 		}
-		if err := d.tokenWell(d.pinned.session); err != nil {
+		if err := d.checkToken(d.pinned.session); err != nil {
 			return struct{}{}, err
 		}
 		if tenant != "" {
@@ -102,7 +102,7 @@ func (d *Driver) Health(ctx context.Context, tenant string) error {
 				return struct{}{}, err
 			}
 		}
-		return struct{}{}, d.pinned.canaryWorks()
+		return struct{}{}, d.pinned.runCanary()
 	})
 	return err
 }

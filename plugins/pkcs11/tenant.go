@@ -161,7 +161,7 @@ func (d *Driver) findTenant(s *session, name string) (*tenantKeys, error) {
 	switch {
 	case len(t.roots) == 0 && t.mac == 0 && t.audit == 0:
 		// A sick token finds nothing either, and neither does a lost login, both without an error.
-		if err := d.tokenWell(s); err != nil {
+		if err := d.checkToken(s); err != nil {
 			return nil, err
 		}
 		return nil, driver.Errorf(driver.TenantUnknown, "no keys of tenant %s on the token", name)
@@ -255,9 +255,9 @@ func (d *Driver) checkAttributes(s *session, h handle, key tenantKey) error {
 	return nil
 }
 
-// tokenWell reports a token that does not answer for itself, which ends the process: modules do not find such a token
+// checkToken reports a token that does not answer for itself, which ends the process: modules do not find such a token
 // again when it comes back. A lost login it reports as the module would.
-func (d *Driver) tokenWell(s *session) error {
+func (d *Driver) checkToken(s *session) error {
 	s.begin(callInfo, 0)
 	info, err := d.lib.ctx.GetTokenInfo(d.slot)
 	err = called(err, "C_GetTokenInfo")
@@ -273,7 +273,7 @@ func (d *Driver) tokenWell(s *session) error {
 			e.CKR, e.Function = ce.name(), ce.function
 		}
 		d.emit("token-lost", e)
-		d.giveUp(e)
+		d.stopProcess(e)
 		return e
 	}
 	s.begin(callInfo, 0)

@@ -167,13 +167,13 @@ func TestNamedKeyIsNeverDestroyed(t *testing.T) {
 	}
 	label := tenantLabel("named", purposeRoot, 2)
 	err := d.withStore(true, func(s *session, st *store) error {
-		h, _, err := d.generateLasting(s, label, purposeRoot)
+		h, _, err := d.generateTenantKey(s, label, purposeRoot)
 		if err != nil {
 			return err
 		}
 		gone := &store{path: filepath.Join(t.TempDir(), "gone"), dir: st.dir}
 		_, err = attempt(t.Context(), d, func() (struct{}, error) {
-			return struct{}{}, d.nameLasting(s, gone, h, "named", label, time.Now())
+			return struct{}{}, d.labelTenantKey(s, gone, h, "named", label, time.Now())
 		})
 		wantCode(t, err, driver.Lost)
 		return nil
@@ -222,7 +222,7 @@ func TestResealMovesToTheNewestRoot(t *testing.T) {
 		id, key := newKey(t, d, "reseal", spec)
 		keys[id] = key
 	}
-	if err := d.withStore(true, func(s *session, st *store) error { return d.makeLasting(s, st, "reseal", purposeRoot, 2) }); err != nil {
+	if err := d.withStore(true, func(s *session, st *store) error { return d.createTenantKey(s, st, "reseal", purposeRoot, 2) }); err != nil {
 		t.Fatal(err)
 	}
 	d.tenants.forgetAll()

@@ -78,7 +78,7 @@ func rawBlock(t *testing.T, d *Driver, wrapping *driver.KeyIdentity, sealed []by
 			ok = err == nil
 		}
 		var ce *callError
-		if errors.As(err, &ce) && d.profile.blames(ce) {
+		if errors.As(err, &ce) && d.profile.causedByData(ce) {
 			err = nil
 		}
 		return struct{}{}, errors.Join(err, s.destroy(h))
