@@ -15,10 +15,10 @@ type KeyWrap struct {
 // kwpPrefix is the constant half of the alternative initial value, RFC 5649 section 3.
 const kwpPrefix = 0xA65959A6
 
-// MaxWrapped bounds what Wrap takes, bytes. The longest real material, a PKCS#8 RSA-4096 key, has under 2,500.
+// MaxWrapped is the longest material that Wrap accepts, in bytes. The longest real material, a PKCS#8 RSA-4096 key, has under 2,500.
 const MaxWrapped = 8 << 10
 
-// NewKeyWrap takes an AES key of 16, 24 or 32 bytes.
+// NewKeyWrap returns the KeyWrap of an AES key of 16, 24 or 32 bytes.
 func NewKeyWrap(key []byte) (*KeyWrap, error) {
 	block, err := aes.NewCipher(key)
 	if err != nil {
@@ -56,7 +56,7 @@ func (w *KeyWrap) Wrap(material []byte) ([]byte, error) {
 	return b, nil
 }
 
-// Unwrap decrypts what Wrap made; ok is false for anything else, with nothing said about why.
+// Unwrap decrypts the result of Wrap. ok is false for everything else.
 func (w *KeyWrap) Unwrap(wrapped []byte) (material []byte, ok bool) {
 	if len(wrapped) < 16 || len(wrapped)%8 != 0 || len(wrapped) > 8+MaxWrapped {
 		return nil, false
@@ -67,7 +67,7 @@ func (w *KeyWrap) Unwrap(wrapped []byte) (material []byte, ok bool) {
 	} else {
 		w.unwrapSteps(b, wrapped)
 	}
-	// A forger gains nothing from knowing which check failed: the 64 bits come out of the cipher at random.
+	// Knowing which check failed does not help a forger, because the 64 bits are random for a forged input.
 	padded, length := len(b)-8, int(binary.BigEndian.Uint32(b[4:]))
 	if binary.BigEndian.Uint32(b) != kwpPrefix || length <= padded-8 || length > padded || !allZero(b[8+length:]) {
 		clear(b)

@@ -13,20 +13,19 @@ import (
 	"github.com/keyside/keyside/plugins/driver"
 )
 
-// The files of `openssl enc -aes-256-cbc -salt -pbkdf2 -iter 10`, as VNG Cloud's guide has its users make them: Salted__,
-// 8 bytes of salt, AES-256-CBC with PKCS #7 padding. Key and IV are PBKDF2-HMAC-SHA-256 of the password. Nothing
-// authenticates them.
+// Files of `openssl enc -aes-256-cbc -salt -pbkdf2 -iter 10`, as in VNG Cloud's guide: Salted__, 8 bytes of salt, AES-256-CBC with
+// PKCS #7 padding. Key and IV are PBKDF2-HMAC-SHA-256 of the password. The files are not authenticated.
 const (
 	opensslMagic      = "Salted__"
 	opensslHead       = len(opensslMagic) + 8
 	opensslIterations = 10
 )
 
-// IsOpenSSL reports whether a container is a file of openssl enc. One under RFC 5649 begins so once in 2^64.
+// IsOpenSSL reports whether a container is a file of openssl enc. A container under RFC 5649 has the same first bytes once in 2^64.
 func IsOpenSSL(container []byte) bool { return bytes.HasPrefix(container, []byte(opensslMagic)) }
 
-// openOpenSSL opens a file of openssl enc that holds a private key, as PEM or DER. Every step is taken whatever became of
-// the one before, so that neither the answer nor its time tells bad padding from a bad key.
+// openOpenSSL opens a file of openssl enc that contains a private key as PEM or DER. It takes every step even if an earlier one
+// failed, so that neither the answer nor its time distinguishes bad padding from a bad key.
 func openOpenSSL(spec driver.KeySpec, temporary, file []byte) (pkcs8 []byte, ok bool) {
 	if n := len(file) - opensslHead; n <= 0 || n%aes.BlockSize != 0 || n > MaxWrapped {
 		return nil, false
@@ -48,8 +47,8 @@ func openOpenSSL(spec driver.KeySpec, temporary, file []byte) (pkcs8 []byte, ok 
 	return pkcs8, ok
 }
 
-// passwords returns what the file's password may be. `-pass file:` reads the first line of the temporary key as a C string,
-// so for 22 % of random keys it ends before the file does; other tools take all of it.
+// passwords returns the possible passwords. `-pass file:` reads the first line of the temporary key as a C string, which is
+// shorter than the key for 22 % of random keys; other tools use the whole key.
 func passwords(temporary []byte) [][]byte {
 	if end := slices.IndexFunc(temporary, func(b byte) bool { return b == '\n' || b == 0 }); end >= 0 {
 		return [][]byte{temporary[:end], temporary}
@@ -57,7 +56,7 @@ func passwords(temporary []byte) [][]byte {
 	return [][]byte{temporary}
 }
 
-// decryptOpenSSL returns the text without its padding, or with it where padded is false.
+// decryptOpenSSL returns the text without its padding. If the padding is bad, padded is false and the text includes it.
 func decryptOpenSSL(password, file []byte) (text []byte, padded bool, err error) {
 	derived, err := pbkdf2.Key(sha256.New, string(password), file[len(opensslMagic):opensslHead], opensslIterations, 32+aes.BlockSize)
 	if err != nil {
@@ -74,8 +73,7 @@ func decryptOpenSSL(password, file []byte) (text []byte, padded bool, err error)
 	return text[:len(text)-n], good == 1, nil
 }
 
-// padding returns the length of a text's PKCS #7 padding (RFC 5652 section 6.3), 0 where there is none, in the same time for
-// every text.
+// padding returns the length of a text's PKCS #7 padding (RFC 5652 section 6.3), 0 if it is bad, in constant time.
 func padding(text []byte) (n, good int) {
 	n = int(text[len(text)-1])
 	good = subtle.ConstantTimeLessOrEq(1, n) & subtle.ConstantTimeLessOrEq(n, aes.BlockSize)
@@ -87,8 +85,8 @@ func padding(text []byte) (n, good int) {
 	return subtle.ConstantTimeSelect(good, n, 0), good
 }
 
-// ReadPrivateKey reads a private key of the spec as PEM or DER, in any of the forms that openssl writes without a passphrase.
-// It comes back as OpenPrivateKey has it; the caller clears it.
+// ReadPrivateKey reads a private key of the spec as PEM or DER, in any form that openssl writes without a passphrase. It returns
+// canonical PKCS#8 DER, which the caller must clear.
 func ReadPrivateKey(spec driver.KeySpec, text []byte) ([]byte, bool) {
 	traditional, label := readPKCS1, "RSA PRIVATE KEY"
 	if driver.SpecOf(spec).Family == driver.EC {

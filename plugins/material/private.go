@@ -1,6 +1,6 @@
-// Package material reads the forms in which private keys are imported, for drivers that open imports in their own process:
-// RFC 5649, files of `openssl enc`, and keys as PKCS#8, PKCS#1 and SEC 1. It takes a key only if every byte is accounted
-// for, and never says what is wrong: who sent bad material must not learn how far its decryption went.
+// Package material opens imported key material in a driver process: RFC 5649, files of `openssl enc`, and private keys as PKCS#8,
+// PKCS#1 and SEC 1. It accepts a key only if every byte is accounted for, and never says what is wrong: the sender of bad material
+// must not learn how far its decryption went.
 package material
 
 import (
@@ -18,9 +18,9 @@ import (
 	"github.com/keyside/keyside/plugins/driver"
 )
 
-// OpenPrivateKey opens what carries a private key in an import: PKCS#8 DER under RFC 5649 with the temporary key, or a file
-// of openssl enc (see IsOpenSSL) whose password the temporary key is. The key must be of the spec. It comes back as PKCS#8
-// DER, in one form for each key whatever form it had; the caller clears it.
+// OpenPrivateKey opens the container of a private key: PKCS#8 DER under RFC 5649 with the temporary key, or a file of openssl enc
+// (see IsOpenSSL) with the temporary key as password. It returns the key as canonical PKCS#8 DER, which the caller must clear, and
+// false unless it is a key of the spec.
 func OpenPrivateKey(spec driver.KeySpec, temporary, container []byte) (pkcs8 []byte, ok bool) {
 	if IsOpenSSL(container) {
 		return openOpenSSL(spec, temporary, container)
@@ -42,8 +42,7 @@ var (
 	oidEC  = asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1}     // id-ecPublicKey, RFC 5480
 )
 
-// readPKCS8 reads an unencrypted PrivateKeyInfo (RFC 5208, and RFC 5958 with its public key). An encrypted one has another
-// shape and is none.
+// readPKCS8 reads an unencrypted PrivateKeyInfo (RFC 5208, and RFC 5958 with its public key). It refuses an encrypted one.
 func readPKCS8(spec driver.KeySpec, der []byte) ([]byte, bool) {
 	var info, algorithm, key cryptobyte.String
 	var version int
@@ -66,10 +65,9 @@ func readPKCS8(spec driver.KeySpec, der []byte) ([]byte, bool) {
 	return readSEC1(spec, key, right)
 }
 
-// readPKCS1 reads an RSAPrivateKey (RFC 8017 section A.1.2) and holds it to FIPS 186-5 section A.1.1: e odd and above
-// 2^16, primes of half the modulus' length that are not close, d above half of it. Go's own reader makes sure that the parts
-// belong together; that they encode to the same bytes again, that nothing is behind or between them. right is what the
-// caller found so far.
+// readPKCS1 reads an RSAPrivateKey (RFC 8017 section A.1.2) and checks it by FIPS 186-5 section A.1.1: e odd and above 2^16, primes of
+// half the modulus' length that are not close, d above half of it. Go's reader checks that the parts belong together; encoding the
+// key again checks that the DER has no other bytes. If right is false, the result is false.
 func readPKCS1(spec driver.KeySpec, der []byte, right bool) ([]byte, bool) {
 	row := driver.SpecOf(spec)
 	bits := row.Bits
@@ -89,7 +87,7 @@ func readPKCS1(spec driver.KeySpec, der []byte, right bool) ([]byte, bool) {
 	return pkcs8, err == nil
 }
 
-// readSEC1 reads an ECPrivateKey (RFC 5915). The curve, where it is named, and the public point must be those of the key.
+// readSEC1 reads an ECPrivateKey (RFC 5915). The curve and the public point, if present, must be those of the key.
 func readSEC1(spec driver.KeySpec, der []byte, right bool) ([]byte, bool) {
 	row := driver.SpecOf(spec)
 	var key, params, public, scalar cryptobyte.String
@@ -107,7 +105,7 @@ func readSEC1(spec driver.KeySpec, der []byte, right bool) ([]byte, bool) {
 	if hasParams && (!params.ReadASN1ObjectIdentifier(&named) || !params.Empty() || !named.Equal(row.OID)) {
 		return nil, false
 	}
-	padded := make([]byte, row.Size()) // some tools leave leading zeros out
+	padded := make([]byte, row.Size()) // some tools omit leading zeros
 	defer clear(padded)
 	copy(padded[len(padded)-len(scalar):], scalar)
 	point, ok := publicPoint(row.Curve, padded)
@@ -147,7 +145,7 @@ func isPoint(public cryptobyte.String, point []byte) bool {
 	return bytes.Equal(given, point) || bytes.Equal(given, compressed)
 }
 
-// encodeEC makes PKCS#8 as Go and openssl do.
+// encodeEC encodes PKCS#8 as Go and openssl do.
 func encodeEC(curve asn1.ObjectIdentifier, scalar, point []byte) ([]byte, bool) {
 	var inner, b cryptobyte.Builder
 	inner.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {

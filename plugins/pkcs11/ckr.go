@@ -2,22 +2,22 @@ package pkcs11
 
 import "fmt"
 
-// class says what a return value means for the next step. It is the driver's recovery ladder as data.
+// class says how the driver recovers from a return value.
 type class uint8
 
 const (
-	never          class = iota // the call was wrong, or no repetition helps
-	badData                     // the caller's data is to blame
-	freshSession                // the session is of no more use; another one may do
-	findAgain                   // a handle is stale: load the key, or find the object, again
-	loginAgain                  // the token has forgotten the login
-	makeRoom                    // the device is full: let go of live keys
-	busy                        // no session left
-	unclear                    // says nothing: a canary operation decides
-	replaceProcess              // the module or token is gone for this process
+	never          class = iota // the call was wrong, or repeating it does not help
+	badData                     // the caller's data is invalid
+	freshSession                // the session is unusable: use another one
+	findAgain                   // a handle is stale: load the key or find the object again
+	loginAgain                  // the token lost the login
+	makeRoom                    // the device is full: evict live keys
+	busy                        // the token has no free session
+	unclear                     // cause unknown: run a canary to decide
+	replaceProcess              // the module or token no longer works in this process
 )
 
-// callError is a C function that did not return CKR_OK.
+// callError reports a C function that did not return CKR_OK.
 type callError struct {
 	rv       uint
 	function string
@@ -25,7 +25,7 @@ type callError struct {
 
 func (e *callError) Error() string { return e.name() + " from " + e.function }
 
-// name returns the return value as the standard spells it.
+// name returns the name of the return value in the standard.
 func (e *callError) name() string {
 	if c, ok := returnValues[e.rv]; ok {
 		return c.name
@@ -45,7 +45,7 @@ type returnValue struct {
 	class class
 }
 
-// returnValues holds the codes of PKCS#11 v2.40 and those of v3.0 that a v2.40 function may return.
+// returnValues has the codes of PKCS#11 v2.40, and those of v3.0 that a v2.40 function may return.
 var returnValues = map[uint]returnValue{
 	0x001:      {"CKR_CANCEL", freshSession},
 	0x002:      {"CKR_HOST_MEMORY", unclear},

@@ -1,9 +1,9 @@
-// Package pkcs11 is the PKCS#11 driver: any HSM with a PKCS#11 module, as its profile describes it, behind the contract
-// driver.v1. It is the only package that knows what a session, a handle or a CKR code is.
+// Package pkcs11 implements the contract driver.v1 for HSMs with a PKCS#11 module, which a [Profile] describes. It is the only
+// package that knows sessions, object handles and CKR codes.
 //
 // One process serves one token with one credential. A pinned session holds the login and owns every live key; each
-// operation runs on a session of its own. Errors recoverFrom a ladder: a fresh session, the object found again, a fresh login,
-// a fresh process.
+// operation runs on a session of its own. Recovery escalates from a new session to reloading the key, a new login and a new
+// process.
 package pkcs11
 
 import (
@@ -20,18 +20,18 @@ import (
 	"github.com/keyside/keyside/plugins/driver"
 )
 
-// Exit codes of a driver process that gives itself up. The host starts another one.
+// Exit codes of a driver process that cannot recover. The host starts another process.
 const (
 	// ExitHung means that a C call did not return in time.
 	ExitHung = 70
-	// ExitModuleGone means that the module or its token failed for good in this process.
+	// ExitModuleGone means that the module or its token no longer works in this process.
 	ExitModuleGone = 71
 )
 
-// exitDelay lets the answer and the event that explain the exit leave the process first.
+// exitDelay is how long the process waits before it exits, so that the answer and the event that explain the exit are sent.
 const exitDelay = 200 * time.Millisecond
 
-// controlSessions is how many control calls may work at once. At most half of them make RSA keys, which takes seconds.
+// controlSessions limits the control calls that run at once. At most half of them may generate RSA keys, which takes seconds.
 const controlSessions = 4
 
 // Driver implements driver.Driver on one token.
@@ -46,17 +46,17 @@ type Driver struct {
 
 	slot         uint
 	info         p11.TokenInfo
-	sessionLimit int // 0: none known
+	sessionLimit int // 0: no limit is known
 	generation   atomic.Uint64
 	failed       atomic.Bool // the process is about to exit
 	draining     atomic.Bool
-	refused      atomic.Pointer[driver.Error] // the PIN became wrong: nothing works any more, and no process may try it again
+	refused      atomic.Pointer[driver.Error] // set when the token rejects a PIN that it accepted before; every call then returns it
 
 	meter    meter
 	watchdog *watchdog
 	pool     *pool         // for operations
 	control  *pool         // for everything else
-	making   chan struct{} // a place for each RSA key that may be in the making
+	making   chan struct{} // holds one element per RSA key that is being generated
 	pinned   pinnedSession
 	live     *liveKeys
 	tenants  tenantCache
@@ -65,16 +65,16 @@ type Driver struct {
 	last     atomic.Pointer[driver.Error]
 }
 
-// pinnedSession holds the login and owns the live keys, whose objects would go with their session.
+// pinnedSession holds the login and owns the live keys. Closing it would delete their objects.
 type pinnedSession struct {
 	sync.Mutex
 	*session
-	canary atomic.Uint64 // handle of its key; good without the lock for whoever holds a session, as no new generation begins meanwhile
+	canary atomic.Uint64 // handle of the canary key; readable without the lock while a session is leased, because no login happens meanwhile
 }
 
 var _ driver.Driver = (*Driver)(nil)
 
-// Configure opens the token that the settings name. It is a driver.Configurer.
+// Configure opens the token that the settings name. It implements driver.Configurer.
 func Configure(_ context.Context, settings, credential []byte) (driver.Driver, error) {
 	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
 	d, err := openDriver(settings, credential, log, os.Exit)
@@ -114,7 +114,7 @@ func openDriver(settings, credential []byte, log *slog.Logger, exit func(int)) (
 	return d, nil
 }
 
-// start logs in, proves that the module is what the profile says, and clears what a kill left behind.
+// start logs in, tests the module against its profile, and deletes what a killed process left unfinished.
 func (d *Driver) start() error {
 	d.pinned.Lock()
 	defer d.pinned.Unlock()
@@ -130,7 +130,7 @@ func (d *Driver) start() error {
 	return d.sweep()
 }
 
-// makePools sizes the pools by what the token says about sessions: 0 is no limit, and all ones is not telling.
+// makePools sizes the pools by the token's session limit. A token reports 0 for no limit, and all ones for unknown.
 func (d *Driver) makePools() {
 	if n := d.info.MaxSessionCount; n != 0 && n != p11.CK_UNAVAILABLE_INFORMATION {
 		d.sessionLimit = int(n)
@@ -139,7 +139,7 @@ func (d *Driver) makePools() {
 	}
 	work, control := d.settings.FastWorkers+d.settings.SlowWorkers, controlSessions
 	if d.sessionLimit > 0 {
-		// One is pinned, and one is left for the session that makes a tenant's keys.
+		// One session is pinned, and one is reserved for creating a tenant's keys.
 		control = min(control, max((d.sessionLimit-2)/4, 1))
 		work = min(work, max(d.sessionLimit-2-control, 1))
 	}
@@ -171,7 +171,7 @@ func (d *Driver) closeSession(s *session) {
 	d.watchdog.forget(s.tracker)
 }
 
-// openPinned opens the pinned session, logs in, and makes the canary key. The pinned lock is held.
+// openPinned opens the pinned session, logs in, and generates the canary key. The caller must hold the pinned lock.
 func (d *Driver) openPinned() error {
 	s, err := d.openSession(0)
 	if err != nil {
@@ -192,13 +192,13 @@ func (d *Driver) openPinned() error {
 	return nil
 }
 
-// login logs in once. A PIN that was wrong is never tried again in this process, and the last try that a token grants
-// is left to a person.
+// login calls C_Login once. It refuses to try a PIN that the token rejected before in this process, and to use the token's last
+// attempt, which is the operator's.
 func (d *Driver) login(s *session) error {
 	d.lib.mu.Lock()
 	defer d.lib.mu.Unlock()
 	if d.lib.pinFailed[d.info.SerialNumber] {
-		return driver.Errorf(driver.PINIncorrect, "pin was wrong before and is not tried again")
+		return driver.Errorf(driver.PINIncorrect, "the token rejected this pin before: it is not tried again")
 	}
 	s.begin(callInfo, 0)
 	info, err := d.lib.ctx.GetTokenInfo(d.slot)
@@ -210,7 +210,7 @@ func (d *Driver) login(s *session) error {
 	case info.Flags&p11.CKF_USER_PIN_LOCKED != 0:
 		return driver.Errorf(driver.PINLocked, "the token has locked its user pin")
 	case info.Flags&p11.CKF_USER_PIN_FINAL_TRY != 0:
-		return driver.Errorf(driver.PINLocked, "one wrong pin more would lock the token: log in by hand once")
+		return driver.Errorf(driver.PINLocked, "one more wrong pin would lock the token: log in once by hand to reset its counter")
 	}
 	s.begin(callLogin, 0)
 	err = d.lib.list.login(s.h, d.pin)
@@ -228,7 +228,7 @@ func (d *Driver) login(s *session) error {
 	return err
 }
 
-// close lets go of everything without C_Finalize.
+// close closes the pinned session and clears the PIN. It does not call C_Finalize, because calls may be in flight.
 func (d *Driver) close() {
 	d.watchdog.close()
 	d.pinned.Lock()
@@ -240,7 +240,7 @@ func (d *Driver) close() {
 	d.pin.wipe()
 }
 
-// describe returns what Describe answers, once the token is known.
+// describe returns the answer of Describe. The token must be known.
 func (d *Driver) describe() *driver.Description {
 	p := d.profile
 	return &driver.Description{
@@ -255,13 +255,13 @@ func (d *Driver) describe() *driver.Description {
 // Describe implements driver.Driver.
 func (d *Driver) Describe(context.Context) (*driver.Description, error) { return d.describe(), nil }
 
-// admit refuses work that cannot be done any more.
+// admit returns an error if the driver takes no more work, or if the context ended.
 func (d *Driver) admit(ctx context.Context) error {
 	switch {
 	case d.refused.Load() != nil:
 		return d.refused.Load()
 	case d.failed.Load():
-		return &driver.Error{Code: driver.Lost, Message: "module failed; the process ends"}
+		return &driver.Error{Code: driver.Lost, Message: "module failed: the process exits"}
 	case d.draining.Load():
 		return errDraining
 	}

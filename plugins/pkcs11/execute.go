@@ -11,7 +11,7 @@ import (
 	"github.com/keyside/keyside/plugins/driver"
 )
 
-// job is one operation with all that it needs.
+// job is one operation with the objects that it uses.
 type job struct {
 	d   *Driver
 	op  *driver.Op
@@ -54,7 +54,7 @@ func (d *Driver) Execute(ctx context.Context, tenant string, op *driver.Op) (*dr
 	}
 }
 
-// once does an operation once, and leaves in f what it worked with.
+// once runs an operation once and stores in f which key it used.
 func (d *Driver) once(ctx context.Context, op *driver.Op, f *failure) (*driver.Result, error) {
 	start := time.Since(epoch)
 	t, err := d.tenant(f.tenant)
@@ -73,7 +73,7 @@ func (d *Driver) once(ctx context.Context, op *driver.Op, f *failure) (*driver.R
 		return nil, err
 	}
 	defer d.pool.put(j.s)
-	// No new generation begins while a session is out.
+	// The generation cannot change while a session is leased.
 	if gen := d.generation.Load(); t.gen != gen || j.key != nil && j.key.gen != gen {
 		return nil, errStale
 	}
@@ -105,7 +105,7 @@ func (j *job) dataKey() (*driver.Result, error) {
 
 func sealedResult(iv, sealed []byte, n int, plain []byte) (*driver.Result, error) {
 	if len(sealed) != n+driver.GCMTagSize {
-		return nil, driver.Errorf(driver.Device, "module made a ciphertext of %d bytes from %d", len(sealed), n)
+		return nil, driver.Errorf(driver.Device, "the module returned a ciphertext of %d bytes from %d", len(sealed), n)
 	}
 	return &driver.Result{Iv: iv, Data: sealed, Plaintext: plain}, nil
 }
@@ -116,12 +116,12 @@ func (j *job) decrypt() (*driver.Result, error) {
 		return nil, j.d.badDataError(j.s, err, driver.BadCiphertextError())
 	}
 	if len(plain) != len(j.op.GetData())-driver.GCMTagSize {
-		return nil, driver.Errorf(driver.Device, "module made a plaintext of %d bytes from %d", len(plain), len(j.op.GetData()))
+		return nil, driver.Errorf(driver.Device, "the module returned a plaintext of %d bytes from %d", len(plain), len(j.op.GetData()))
 	}
 	return &driver.Result{Data: plain}, nil
 }
 
-// decryptRSA opens a block where the profile says: inside the HSM, or by raw RSA there and decoding here.
+// decryptRSA opens a block inside the HSM, or decodes it here after raw RSA in the HSM, as the profile says.
 func (j *job) decryptRSA() (*driver.Result, error) {
 	algorithm, block := j.op.GetAlgorithm(), j.op.GetData()
 	var plain []byte
@@ -143,13 +143,13 @@ func (j *job) decryptRSA() (*driver.Result, error) {
 	}
 	if len(plain) > len(block)-2*driver.HashOf(algorithm).Size()-2 {
 		clear(plain)
-		return nil, driver.Errorf(driver.Device, "module made a plaintext of %d bytes from a block of %d", len(plain), len(block))
+		return nil, driver.Errorf(driver.Device, "the module returned a plaintext of %d bytes from a block of %d", len(plain), len(block))
 	}
 	return &driver.Result{Data: plain}, nil
 }
 
-// derive does ECDH. The peer's point is checked here, whatever the module does: one that is not on the curve gives the key
-// away bit by bit (Biehl, Meyer, Mueller 2000).
+// derive runs ECDH. It checks the peer's point itself, because a point off the curve would disclose the private key bit by bit
+// (Biehl, Meyer, Mueller 2000) if the module does not check it.
 func (j *job) derive() (*driver.Result, error) {
 	point, err := peerPoint(j.key.spec, j.op.GetData())
 	if err != nil {
@@ -159,7 +159,7 @@ func (j *job) derive() (*driver.Result, error) {
 	secret, err := j.s.ecdh(j.key.handle, point, size)
 	if err == nil && len(secret) != size {
 		clear(secret)
-		return nil, driver.Errorf(driver.Device, "module made a shared secret of %d bytes", len(secret))
+		return nil, driver.Errorf(driver.Device, "the module returned a shared secret of %d bytes", len(secret))
 	}
 	return result(secret, err)
 }
@@ -175,12 +175,12 @@ func (j *job) mac() (*driver.Result, error) {
 	data, size := j.op.GetData(), driver.HashOf(j.op.GetAlgorithm()).Size()
 	out, err := j.s.sign(callMAC, len(data), signatures[j.op.GetAlgorithm()].mech, j.key.handle, data, make([]byte, size))
 	if err == nil && len(out) != size {
-		return nil, driver.Errorf(driver.Device, "module made a mac of %d bytes", len(out))
+		return nil, driver.Errorf(driver.Device, "the module returned a mac of %d bytes", len(out))
 	}
 	return result(out, err)
 }
 
-// verifyMAC makes the MAC again and compares it here: one answer less to trust.
+// verifyMAC computes the MAC and compares it in this process, so that the module's verdict need not be trusted.
 func (j *job) verifyMAC() (*driver.Result, error) {
 	right, err := j.mac()
 	if err != nil {
@@ -217,13 +217,13 @@ func signRSA(s *session, key handle, spec keySpec, alg driver.Algorithm, digest 
 	}
 	out, err := s.sign(callSign, spec.Bits, a.mech, key, input, make([]byte, size))
 	if err == nil && len(out) != size {
-		return nil, driver.Errorf(driver.Device, "module made an rsa signature of %d bytes", len(out))
+		return nil, driver.Errorf(driver.Device, "the module returned an rsa signature of %d bytes", len(out))
 	}
 	return out, err
 }
 
-// signEC signs a digest, of which only as many left-most bits count as the curve's order has (FIPS 186-5 section 6.4.1),
-// and returns the signature as ASN.1 DER.
+// signEC signs a digest, truncated to the bit length of the curve's order (FIPS 186-5 section 6.4.1), and returns the signature
+// as ASN.1 DER.
 func signEC(s *session, key handle, spec keySpec, digest []byte) ([]byte, error) {
 	raw, err := rawSignEC(s, key, spec, digest)
 	if err != nil {
@@ -239,10 +239,10 @@ func signEC(s *session, key handle, spec keySpec, digest []byte) ([]byte, error)
 
 func rawSignEC(s *session, key handle, spec keySpec, digest []byte) ([]byte, error) {
 	size := spec.Size()
-	// Whole bytes are enough: no digest is longer than the one curve whose order has a broken byte.
+	// Whole bytes suffice: no digest is longer than the order of P-521, the only one that does not end at a byte.
 	out, err := s.sign(callSign, size, signatures[driver.ECDSASHA256].mech, key, digest[:min(len(digest), size)], make([]byte, 2*size))
 	if err == nil && len(out) != 2*size {
-		return nil, driver.Errorf(driver.Device, "module made an ecdsa signature of %d bytes", len(out))
+		return nil, driver.Errorf(driver.Device, "the module returned an ecdsa signature of %d bytes", len(out))
 	}
 	return out, err
 }

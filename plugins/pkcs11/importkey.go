@@ -20,20 +20,20 @@ import (
 
 var errBadMaterial = material.Bad()
 
-// checkLabel is what a symmetric key authenticates to give its check value.
+// checkLabel is the message whose CMAC or HMAC is the check value of a symmetric key.
 const checkLabel = "keyside material check v1\x00"
 
-// importJob is one import on its way through the module.
+// importJob is the state of one import.
 type importJob struct {
 	d                *Driver
 	req              *driver.ImportKeyRequest
 	spec             keySpec
 	block, container []byte
 	blockInHSM       bool // the module opens the block
-	keyInHSM         bool // and what it holds does not leave the module
+	keyInHSM         bool // and the block's content does not leave the module
 	s                *session
-	temporary        []handle
-	bad              error // what was wrong with the block
+	temporary        []handle // objects to destroy at the end
+	bad              error    // what was wrong with the block
 }
 
 // ImportKey implements driver.Driver.
@@ -96,8 +96,8 @@ func (j *importJob) run(t *tenantKeys, wrapping handle) (*driver.SealedKey, erro
 	return sealed, nil
 }
 
-// open makes the key object of the material. It may sign, for the proof that follows, and be wrapped. What is wrong with the
-// block does not stop it: see standIn.
+// open creates the key object of the material, which can sign, for prove, and be wrapped. It does not stop at a bad block: see
+// readBlock.
 func (j *importJob) open(wrapping handle) (handle, error) {
 	target := j.spec.template(uses{sign: true}, true, inSession())
 	if len(j.container) == 0 {
@@ -115,7 +115,7 @@ func (j *importJob) open(wrapping handle) (handle, error) {
 	return j.openPrivateKey(wrapping, may, target)
 }
 
-// openBlock makes a secret key of what the RSA block holds: inside the HSM, or by way of this process's memory.
+// openBlock creates a secret key from the content of the RSA block: inside the HSM, or through the memory of this process.
 func (j *importJob) openBlock(wrapping handle, spec keySpec, template []*p11.Attribute, sizes []int) (handle, error) {
 	if j.keyInHSM {
 		h, err := j.keep(j.s.unwrap(rsaBlocks[j.req.GetAlgorithm()], wrapping, j.block, template))
@@ -133,8 +133,8 @@ func (j *importJob) openBlock(wrapping handle, spec keySpec, template []*p11.Att
 	return j.keep(j.s.create(append(template, p11.NewAttribute(p11.CKA_VALUE, secret))))
 }
 
-// readBlock returns the secret of one of these sizes that the RSA block holds. Where it holds none, bad says so and the
-// secret is a random one: all that follows is done as with the right one, for what a block's padding was, no time may tell.
+// readBlock returns the content of the RSA block, which must have one of these sizes. For a bad block it sets j.bad and returns
+// a random secret, so that the steps that follow take the same time as for a good one: the time must not disclose the padding.
 func (j *importJob) readBlock(wrapping handle, sizes []int) (secret []byte, err error) {
 	ok := true
 	if j.blockInHSM {
@@ -157,8 +157,8 @@ func (j *importJob) readBlock(wrapping handle, sizes []int) (secret []byte, err 
 	return secret, j.s.random(secret)
 }
 
-// openPrivateKey opens a private key in this process, since the module does not, and hands it to the module under the
-// temporary key. In between it is held to more than a module checks.
+// openPrivateKey opens a private key in this process, because the module cannot, and unwraps it in the module under the temporary
+// key. package material checks more of the key than modules do.
 func (j *importJob) openPrivateKey(wrapping handle, may, target []*p11.Attribute) (handle, error) {
 	temporary, err := j.readBlock(wrapping, material.TemporarySizes)
 	if err != nil {
@@ -188,13 +188,13 @@ func (j *importJob) openPrivateKey(wrapping handle, may, target []*p11.Attribute
 	return j.keep(j.s.unwrap(mechanism{id: j.d.profile.Wrap.Mechanism}, key, wrapped, target))
 }
 
-// data reports an error that the material can have caused.
+// data reports whether the material can have caused an error.
 func (j *importJob) data(err error) bool {
 	var ce *callError
 	return errors.As(err, &ce) && (ce.class() == never || j.d.profile.causedByData(ce))
 }
 
-// keep remembers an object for its destruction.
+// keep notes an object that is to be destroyed at the end.
 func (j *importJob) keep(h handle, err error) (handle, error) {
 	if err == nil {
 		j.temporary = append(j.temporary, h)
@@ -202,8 +202,8 @@ func (j *importJob) keep(h handle, err error) (handle, error) {
 	return h, err
 }
 
-// prove uses the new key, makes sure that it is of its spec, and returns its public half and its check value before the
-// tenant's MAC.
+// prove uses the new key once, checks that it is of its spec, and returns its public key and the input of the tenant's MAC for
+// its check value.
 func (j *importJob) prove(t *tenantKeys, h handle) (public, check []byte, err error) {
 	if j.spec.class == secretKey {
 		check, err = j.proveSecret(t, h)
@@ -228,8 +228,8 @@ func (j *importJob) prove(t *tenantKeys, h handle) (public, check []byte, err er
 }
 
 func (j *importJob) proveSecret(t *tenantKeys, h handle) ([]byte, error) {
-	// Some modules do not tell the length of an unwrapped key. What it wraps to tells it up to 7 bytes, and its use below
-	// the rest: AES knows three lengths, and those modules refuse HMAC keys shorter than the hash.
+	// Some modules report length 0 for an unwrapped key. The length of its wrapped form tells it up to 7 bytes, and its use
+	// below the rest: AES has three lengths, and those modules refuse HMAC keys shorter than the hash.
 	length, err := j.s.attribute(h, p11.CKA_VALUE_LEN)
 	if err != nil {
 		return nil, err
@@ -258,7 +258,7 @@ func (j *importJob) proveSecret(t *tenantKeys, h handle) ([]byte, error) {
 	return check, err
 }
 
-// proveRSA makes sure that the private half belongs to the public one.
+// proveRSA checks that the private key belongs to the public key.
 func (j *importJob) proveRSA(h handle, public []byte) error {
 	digest := sha256.Sum256([]byte(checkLabel))
 	signature, err := signRSA(j.s, h, j.spec, driver.PKCS1v15SHA256, digest[:])
@@ -275,7 +275,7 @@ func (j *importJob) proveRSA(h handle, public []byte) error {
 	return nil
 }
 
-// fault makes BadMaterial of every error that the material can have caused.
+// fault returns BadMaterial for every error that the material can have caused, otherwise err.
 func (j *importJob) fault(err error) error {
 	var ce *callError
 	if !errors.As(err, &ce) || ce.class() == never {

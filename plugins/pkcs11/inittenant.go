@@ -16,11 +16,11 @@ import (
 	"github.com/keyside/keyside/plugins/driver"
 )
 
-// provisional begins the label of a lasting key until it is whole, in use and on disk.
+// provisional begins the label of a tenant key until the key is complete, tested and synced to disk.
 const provisional = "keyside-unfinished/"
 
-// InitTenant implements driver.Driver. A key gets its label last: whatever a kill leaves behind has none, or a
-// provisional one, and is swept at the next start.
+// InitTenant implements driver.Driver. A key gets its label last, so that an object of a killed process has none or a provisional
+// one, and is deleted at the next start.
 func (d *Driver) InitTenant(ctx context.Context, req *driver.InitTenantRequest) (*driver.Tenant, error) {
 	if err := driver.CheckTenant(req.GetTenant()); err != nil {
 		return nil, err
@@ -35,8 +35,8 @@ func (d *Driver) InitTenant(ctx context.Context, req *driver.InitTenantRequest) 
 	return d.DescribeTenant(ctx, &driver.DescribeTenantRequest{Tenant: req.GetTenant()})
 }
 
-// withStore runs fn on a session that may write, while no other driver process writes to the same store. If it may not
-// wait and another does, fn is not run.
+// withStore runs fn on a read/write session under the store's lock. Without wait, it does not run fn if another driver process has
+// the lock.
 func (d *Driver) withStore(wait bool, fn func(*session, *store) error) (err error) {
 	st, err := openStore(d.settings, d.profile)
 	if err != nil {
@@ -55,7 +55,7 @@ func (d *Driver) withStore(wait bool, fn func(*session, *store) error) (err erro
 	return fn(s, st)
 }
 
-// completeTenant makes the keys of a tenant that are missing.
+// completeTenant creates the keys of a tenant that do not exist.
 func (d *Driver) completeTenant(s *session, st *store, name string) error {
 	if err := d.checkToken(s); err != nil {
 		return err
@@ -73,13 +73,13 @@ func (d *Driver) completeTenant(s *session, st *store, name string) error {
 		if err := d.createTenantKey(s, st, name, purpose, 1); err != nil {
 			return err
 		}
-		d.log.Info("tenant key made", "tenant", name, "purpose", purpose)
+		d.log.Info("created tenant key", "tenant", name, "purpose", purpose)
 	}
 	return nil
 }
 
-// createTenantKey makes a key that stays on the token: under a provisional label, read back, used once, synced to disk, and
-// only then under its name.
+// createTenantKey creates a key on the token under a provisional label, checks its attributes, uses it once, syncs it to disk, and
+// then sets its label.
 func (d *Driver) createTenantKey(s *session, st *store, tenant, purpose string, n uint32) error {
 	since := time.Now()
 	label := tenantLabel(tenant, purpose, n)
@@ -100,15 +100,14 @@ func (d *Driver) createTenantKey(s *session, st *store, tenant, purpose string, 
 	return d.labelTenantKey(s, st, h, tenant, label, since)
 }
 
-// labelTenantKey gives a new key its name, under which others may find it and use it at once. So it is never destroyed from here
-// on: whatever fails, the process ends, and the next one syncs the key, or sweeps it if it has no name, before it does
-// anything else.
+// labelTenantKey sets the label of a new key, under which other processes may use the key at once. So the key is never destroyed
+// afterwards: after an error the process exits, and the next one first syncs the key, or deletes it if it has no label.
 func (d *Driver) labelTenantKey(s *session, st *store, h handle, tenant, label string, since time.Time) error {
 	err := s.setAttribute(h, p11.CKA_LABEL, label)
 	if err == nil {
 		var ok bool
 		if _, _, ok, err = d.partOf(s, h, tenant); err == nil && !ok {
-			err = errors.New("it does not read back")
+			err = errors.New("its label cannot be read back")
 		}
 	}
 	if err == nil {
@@ -117,12 +116,12 @@ func (d *Driver) labelTenantKey(s *session, st *store, h handle, tenant, label s
 	if err == nil {
 		return nil
 	}
-	err = driver.Errorf(driver.Device, "name the new key %s: %v", label, err) // without the cause, for which this process would try again
+	err = driver.Errorf(driver.Device, "label the new key %s: %v", label, err) // without the cause, which would start recovery
 	d.stopProcess(err)
 	return err
 }
 
-// generateTenantKey generates the object, and returns the public key of a pair.
+// generateTenantKey generates the object. For a key pair, it also returns the public key.
 func (d *Driver) generateTenantKey(s *session, label, purpose string) (h handle, public []byte, err error) {
 	key := tenantPurposes[purpose]
 	spec := specOf(key.spec)
@@ -131,7 +130,7 @@ func (d *Driver) generateTenantKey(s *session, label, purpose string) (h handle,
 	return generateObject(s, spec, template)
 }
 
-// tryTenantKey does with a new key what it is for.
+// tryTenantKey uses a new key once for its purpose.
 func (d *Driver) tryTenantKey(s *session, h handle, public []byte, purpose string) error {
 	switch purpose {
 	case purposeRoot:
@@ -155,7 +154,7 @@ func (d *Driver) tryTenantKey(s *session, h handle, public []byte, purpose strin
 	return nil
 }
 
-// useRoot wraps a key, unwraps it, and uses what came out.
+// useRoot wraps a key, unwraps it, and uses the result.
 func (d *Driver) useRoot(s *session, root handle) error {
 	spec := specOf(driver.AES256)
 	both := uses{encrypt: true, decrypt: true}
@@ -174,7 +173,7 @@ func (d *Driver) useRoot(s *session, root handle) error {
 	return errors.Join(tryKey(s, back), s.destroy(back))
 }
 
-// syncStore writes to disk what a former process may have named and not synced.
+// syncStore syncs keys that an earlier process may have labeled and not synced.
 func (d *Driver) syncStore() error {
 	st, err := openStore(d.settings, d.profile)
 	if err != nil {
@@ -184,7 +183,7 @@ func (d *Driver) syncStore() error {
 	return st.sync(time.Time{})
 }
 
-// sweep removes what a kill in the midst of createTenantKey left. The pinned lock is held.
+// sweep deletes objects of a process that was killed during createTenantKey. The caller must hold the pinned lock.
 func (d *Driver) sweep() error {
 	return d.withStore(false, func(s *session, st *store) error {
 		found, err := s.find(onToken())
@@ -202,13 +201,13 @@ func (d *Driver) sweep() error {
 			swept++
 		}
 		if swept > 0 {
-			d.log.Warn("swept unfinished objects from the token", "count", swept)
+			d.log.Warn("deleted unfinished objects from the token", "count", swept)
 		}
 		return nil
 	})
 }
 
-// leftover reports whether an object is one that was never finished. What cannot be read is left alone.
+// leftover reports whether an object was never completed. It returns false for an object that cannot be read.
 func (d *Driver) leftover(s *session, h handle) bool {
 	label, err := s.attribute(h, p11.CKA_LABEL)
 	if err != nil {

@@ -8,8 +8,8 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// InitToken initialises the first uninitialised token of a module and sets its user PIN. It loads the module into this
-// process for good, so it wants a process of its own.
+// InitToken initializes the first uninitialized token of a module and sets its user PIN. The module stays loaded, so it should run
+// in a process of its own.
 func InitToken(module, label, soPIN, pin string) (err error) {
 	if len(label) > 32 {
 		return fmt.Errorf("token label has %d bytes, more than 32", len(label))
@@ -35,7 +35,7 @@ func InitToken(module, label, soPIN, pin string) (err error) {
 	return setUserPIN(ctx, label, soPIN, pin)
 }
 
-// freeSlot returns a slot whose token is not initialised.
+// freeSlot returns a slot whose token is not initialized.
 func freeSlot(ctx *pkcs11.Ctx) (uint, error) {
 	slots, err := ctx.GetSlotList(true)
 	if err != nil {
@@ -46,11 +46,11 @@ func freeSlot(ctx *pkcs11.Ctx) (uint, error) {
 			return slot, nil
 		}
 	}
-	return 0, errors.New("module has no uninitialised token")
+	return 0, errors.New("module has no uninitialized token")
 }
 
-// setUserPIN logs in as security officer and sets the user's PIN. The token is found by its label, because a module may
-// move it to another slot when it is initialised.
+// setUserPIN logs in as security officer and sets the user PIN. It finds the token by its label, because modules may move a token
+// to another slot when they initialize it.
 func setUserPIN(ctx *pkcs11.Ctx, label, soPIN, pin string) error {
 	slots, err := ctx.GetSlotList(true)
 	if err != nil {
@@ -73,5 +73,5 @@ func setUserPIN(ctx *pkcs11.Ctx, label, soPIN, pin string) error {
 		}
 		return ctx.CloseSession(session)
 	}
-	return fmt.Errorf("token %q is not found after it was initialised", label)
+	return fmt.Errorf("token %q is not found after it was initialized", label)
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/keyside/keyside/plugins/driver"
 )
 
-// attempt runs work, and again as long as the recovery ladder sees a chance. It returns when the context ends, even
-// though work goes on inside the module.
+// attempt runs work and repeats it while recovery steps are left. It returns when the context ends, although work may continue
+// in the module.
 func attempt[T any](ctx context.Context, d *Driver, work func() (T, error)) (T, error) {
 	var zero T
 	if err := d.admit(ctx); err != nil {
@@ -50,9 +50,9 @@ func attempt[T any](ctx context.Context, d *Driver, work func() (T, error)) (T, 
 
 func (f failure) Error() string { return f.err.Error() }
 
-// control runs a control call for a tenant on a session of the control pool, and in one of the places where there are any:
-// it keeps both until the module is done, also when its caller has left.
-func control[T any](ctx context.Context, d *Driver, tenant string, places chan struct{}, fn func(*session, *tenantKeys) (T, error)) (T, error) {
+// control runs a control call for a tenant on a session of the control pool. If slots is not nil, it also takes one element of it.
+// It keeps both until the module returns, also after the caller's context ended.
+func control[T any](ctx context.Context, d *Driver, tenant string, slots chan struct{}, fn func(*session, *tenantKeys) (T, error)) (T, error) {
 	if err := driver.CheckTenant(tenant); err != nil {
 		var zero T
 		return zero, err
@@ -67,10 +67,10 @@ func control[T any](ctx context.Context, d *Driver, tenant string, places chan s
 		if err != nil {
 			return v, err
 		}
-		if places != nil {
+		if slots != nil {
 			select {
-			case places <- struct{}{}:
-				defer func() { <-places }()
+			case slots <- struct{}{}:
+				defer func() { <-slots }()
 			case <-ctx.Done():
 				return v, driver.AsError(ctx.Err())
 			}
@@ -105,11 +105,11 @@ func (d *Driver) MakeWrappingKey(ctx context.Context, req *driver.MakeWrappingKe
 
 func (d *Driver) makeKey(ctx context.Context, tenant string, id *driver.KeyIdentity) (*driver.SealedKey, error) {
 	spec := specOf(id.GetSpec())
-	var places chan struct{}
+	var slots chan struct{}
 	if spec.rsa() {
-		places = d.making
+		slots = d.making
 	}
-	return control(ctx, d, tenant, places, func(s *session, t *tenantKeys) (sealed *driver.SealedKey, err error) {
+	return control(ctx, d, tenant, slots, func(s *session, t *tenantKeys) (sealed *driver.SealedKey, err error) {
 		h, public, err := generateKey(s, spec)
 		if err != nil {
 			return nil, err
@@ -119,13 +119,13 @@ func (d *Driver) makeKey(ctx context.Context, tenant string, id *driver.KeyIdent
 	})
 }
 
-// generateKey generates a key that is extractable and may do nothing else: it lives until it is sealed.
+// generateKey generates a key that can be wrapped and not used. It exists until it is sealed.
 func generateKey(s *session, spec keySpec) (h handle, public []byte, err error) {
 	return generateObject(s, spec, spec.template(uses{}, true, inSession()))
 }
 
-// generateObject generates a secret or private key from a template. Of a key pair it returns the public half as DER
-// SubjectPublicKeyInfo and leaves no object of it.
+// generateObject generates a secret or private key from a template. For a key pair, it also returns the public key as DER
+// SubjectPublicKeyInfo and destroys its object.
 func generateObject(s *session, spec keySpec, template []*p11.Attribute) (h handle, public []byte, err error) {
 	if spec.class == secretKey {
 		h, err = s.generate(spec.generate, append(template, p11.NewAttribute(p11.CKA_VALUE_LEN, spec.Size())))
@@ -141,7 +141,7 @@ func generateObject(s *session, spec keySpec, template []*p11.Attribute) (h hand
 	return h, public, s.destroy(pub)
 }
 
-// seal wraps a key object under the tenant's newest root, binds the record, and proves that it opens again.
+// seal wraps a key object under the tenant's newest root, authenticates the record, and unseals it once as a test.
 func (d *Driver) seal(s *session, t *tenantKeys, h handle, tenant string, id *driver.KeyIdentity, public []byte) (*driver.SealedKey, error) {
 	root := t.newestRoot()
 	wrapped, err := s.wrap(d.profile.Wrap.Mechanism, t.roots[root], h)
@@ -160,11 +160,11 @@ func (d *Driver) seal(s *session, t *tenantKeys, h handle, tenant string, id *dr
 	return &driver.SealedKey{Sealed: sealed, Root: root, Protection: rec.Protection, PublicKey: public}, s.destroy(opened)
 }
 
-// tenantMAC is HMAC-SHA-256 with the tenant's mac key over a label and data.
+// tenantMAC returns the HMAC-SHA-256 of a label and data under the tenant's MAC key.
 func tenantMAC(s *session, t *tenantKeys, label string, data []byte) ([]byte, error) {
 	out, err := s.sign(callMAC, len(data), hmacSHA256, t.mac, append([]byte(label), data...), make([]byte, driver.MACSize))
 	if err == nil && len(out) != driver.MACSize {
-		return nil, driver.Errorf(driver.Device, "module made a mac of %d bytes", len(out))
+		return nil, driver.Errorf(driver.Device, "the module returned a mac of %d bytes", len(out))
 	}
 	return out, err
 }
@@ -182,7 +182,7 @@ func (d *Driver) unseal(s *session, t *tenantKeys, tenant string, id *driver.Key
 	}
 	root, found := t.roots[rec.Root]
 	if !found {
-		return 0, nil, driver.Errorf(driver.KeyUnavailable, "root %d of tenant %s is not on the token", rec.Root, tenant)
+		return 0, nil, driver.Errorf(driver.KeyUnavailable, "root %d of tenant %s does not exist on the token", rec.Root, tenant)
 	}
 	spec := specOf(rec.Key.GetSpec())
 	if rec.Format != driver.SealRFC5649 || spec.class == 0 {
@@ -190,7 +190,7 @@ func (d *Driver) unseal(s *session, t *tenantKeys, tenant string, id *driver.Key
 	}
 	h, err := s.unwrap(mechanism{id: d.profile.Wrap.Mechanism}, root, rec.Wrapped, spec.template(may, extractable, d.sessionOnly(extractable)...))
 	if err != nil {
-		return 0, nil, d.badDataError(s, err, driver.Errorf(driver.KeyUnavailable, "sealed key does not open under its root"))
+		return 0, nil, d.badDataError(s, err, driver.Errorf(driver.KeyUnavailable, "the sealed key does not unwrap under its root"))
 	}
 	return h, rec, nil
 }
@@ -200,8 +200,8 @@ func (d *Driver) unsealWorking(s *session, t *tenantKeys, tenant string, id *dri
 	return d.unseal(s, t, tenant, id, sealed, workUses(id.GetUsage(), specOf(id.GetSpec()).class), false)
 }
 
-// sessionOnly returns what a session object has beside its uses. One that works is made unchangeable where the module
-// knows how.
+// sessionOnly returns the attributes of a session object beside its uses. A working key also becomes unchangeable, if the
+// profile says that the module can do so.
 func (d *Driver) sessionOnly(temporary bool) []*p11.Attribute {
 	if temporary || !d.profile.LockAttributes {
 		return []*p11.Attribute{inSession()}
@@ -209,7 +209,7 @@ func (d *Driver) sessionOnly(temporary bool) []*p11.Attribute {
 	return []*p11.Attribute{inSession(), p11.NewAttribute(p11.CKA_COPYABLE, false), p11.NewAttribute(p11.CKA_MODIFIABLE, false)}
 }
 
-// loadKey unseals a key into the pinned session; it is liveKeys.load.
+// loadKey unseals a key into the pinned session. It implements liveKeys.load.
 func (d *Driver) loadKey(k *liveKey) error {
 	d.pinned.Lock()
 	defer d.pinned.Unlock()
@@ -228,13 +228,13 @@ func (d *Driver) loadKey(k *liveKey) error {
 	return nil
 }
 
-// destroyKey is liveKeys.destroy.
+// destroyKey implements liveKeys.destroy.
 func (d *Driver) destroyKey(k *liveKey) {
 	d.pinned.Lock()
 	defer d.pinned.Unlock()
 	if d.pinned.session != nil && k.gen == d.generation.Load() {
 		if err := d.pinned.destroy(k.handle); err != nil {
-			d.log.Warn("live key not destroyed", "error", err)
+			d.log.Warn("cannot destroy a live key", "error", err)
 		}
 	}
 }

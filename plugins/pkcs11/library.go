@@ -16,8 +16,8 @@ import (
 	"github.com/keyside/keyside/plugins/driver"
 )
 
-// library is a loaded and initialised module. A process has one, whatever the number of drivers in it, since a module's
-// state belongs to the process; it is never finalised, for C_Finalize under a call in flight crashes some modules.
+// library is a loaded and initialized module. Drivers of one process share it, because a module's state belongs to the process. It
+// is never finalized: C_Finalize with calls in flight crashes some modules.
 type library struct {
 	ctx      *p11.Ctx
 	list     functionList
@@ -25,11 +25,11 @@ type library struct {
 	version  string // of the module, as it states it
 
 	mu        sync.Mutex
-	pinFailed map[string]bool // by token serial: a wrong PIN is not tried twice
+	pinFailed map[string]bool // serial numbers of tokens that rejected the PIN
 	lastIV    [driver.GCMIVSize]byte
 }
 
-// newIVs refuses IVs from a generator that is stuck: all zero, or those that it gave before.
+// newIVs returns an error if the generator is stuck: at zeros, or at the IVs that it returned before.
 func (l *library) newIVs(ivs []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -37,7 +37,7 @@ func (l *library) newIVs(ivs []byte) error {
 		l.lastIV = first
 		return nil
 	}
-	return driver.Errorf(driver.Device, "module's random numbers repeat")
+	return driver.Errorf(driver.Device, "the module's random numbers repeat")
 }
 
 var loaded struct {
@@ -45,13 +45,13 @@ var loaded struct {
 	libraries map[string]*library // by path
 }
 
-// loadLibrary returns the module of these settings, loading it if it is the first to ask.
+// loadLibrary returns the module of these settings. The first call loads it.
 func loadLibrary(s *Settings, byPath bool) (*library, error) {
 	loaded.Lock()
 	defer loaded.Unlock()
 	if l := loaded.libraries[s.Module]; l != nil {
 		if l.reserved != s.Reserved {
-			return nil, driver.Errorf(driver.InvalidArgument, "module is already initialised with another reserved string")
+			return nil, driver.Errorf(driver.InvalidArgument, "the module is already initialized with another reserved string")
 		}
 		return l, nil
 	}
@@ -59,7 +59,7 @@ func loadLibrary(s *Settings, byPath bool) (*library, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The descriptor stays open: the loader's name for the module, which miekg/pkcs11 asks for in turn, leads through it.
+	// The descriptor stays open, because miekg/pkcs11 opens the module again by this name.
 	path := fmt.Sprintf("/proc/self/fd/%d", file.Fd())
 	if byPath {
 		path = s.Module
@@ -86,7 +86,7 @@ func loadLibrary(s *Settings, byPath bool) (*library, error) {
 	return l, nil
 }
 
-// keepOpen holds the descriptors of loaded modules.
+// keepOpen has the descriptors of loaded modules, so that the garbage collector does not close them.
 var keepOpen []*os.File
 
 func (l *library) initialize() error {
@@ -100,14 +100,14 @@ func (l *library) initialize() error {
 	if err == nil || errors.As(err, &ce) && ce.rv == p11.CKR_CRYPTOKI_ALREADY_INITIALIZED {
 		return nil
 	}
-	e := driver.Errorf(driver.Device, "the module does not initialise; are its configuration and environment right? %w", err)
+	e := driver.Errorf(driver.Device, "the module does not initialize: check its configuration and environment: %w", err)
 	if ce != nil {
 		e.CKR, e.Function = ce.name(), ce.function
 	}
 	return e
 }
 
-// called turns an error of miekg/pkcs11 into a callError of the C function.
+// called returns an error of miekg/pkcs11 as the callError of the C function.
 func called(err error, function string) error {
 	var rv p11.Error
 	if errors.As(err, &rv) {
@@ -158,13 +158,13 @@ func checkFile(file *os.File, pin string) error {
 	return nil
 }
 
-// token is a slot with the token that the settings name in it.
+// token is the slot of a token with the token's information.
 type token struct {
 	slot uint
 	info p11.TokenInfo
 }
 
-// findToken finds the token by label and serial. Slot numbers are not stable, so they name nothing.
+// findToken finds the token by label and serial number. Slot numbers are not stable.
 func (l *library) findToken(s *Settings) (token, error) {
 	slots, err := l.ctx.GetSlotList(true)
 	if err != nil {
@@ -174,7 +174,7 @@ func (l *library) findToken(s *Settings) (token, error) {
 	for _, slot := range slots {
 		info, err := l.ctx.GetTokenInfo(slot)
 		if err != nil {
-			continue // another token's trouble is not ours
+			continue // another token may be broken
 		}
 		if (s.Token == "" || info.Label == s.Token) && (s.Serial == "" || info.SerialNumber == s.Serial) {
 			found = append(found, token{slot, info})
@@ -186,6 +186,6 @@ func (l *library) findToken(s *Settings) (token, error) {
 	case 0:
 		return token{}, driver.Errorf(driver.Device, "no token with label %q and serial %q in %d slots", s.Token, s.Serial, len(slots))
 	default:
-		return token{}, driver.Errorf(driver.InvalidArgument, "%d tokens are labelled %q: name one by serial", len(found), s.Token)
+		return token{}, driver.Errorf(driver.InvalidArgument, "%d tokens are labeled %q: set serial", len(found), s.Token)
 	}
 }

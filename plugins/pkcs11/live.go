@@ -7,7 +7,7 @@ import (
 	"github.com/keyside/keyside/plugins/driver"
 )
 
-// liveKey is an unsealed key inside the HSM. Its handle is good in one generation of the login only.
+// liveKey is an unsealed key inside the HSM. Its handle is valid in one generation of the login only.
 type liveKey struct {
 	id     liveID
 	key    *driver.KeyIdentity
@@ -17,8 +17,8 @@ type liveKey struct {
 
 	// Under the lock of liveKeys:
 	refs       int
-	dead       bool          // no longer in the map: destroyed when nobody uses it
-	gone       bool          // the object went away by itself, and its handle may be another's by now
+	dead       bool          // evicted from the map: destroyed when refs is 0
+	gone       bool          // the module deleted the object, and may have given its handle to another one
 	loading    chan struct{} // closed when loaded, then nil
 	err        error
 	newer, old *liveKey
@@ -26,8 +26,8 @@ type liveKey struct {
 
 type liveID struct{ tenant, sealed string }
 
-// liveKeys is an LRU of unsealed keys. Each is opened once, however many ask for it; an evicted key stays in the HSM
-// until its last user is done.
+// liveKeys is an LRU cache of unsealed keys. Concurrent requests for a key load it once; an evicted key stays in the HSM
+// until its last user returns it.
 type liveKeys struct {
 	limit   int
 	load    func(*liveKey) error
@@ -51,7 +51,7 @@ func (l *liveKeys) front(k *liveKey) {
 	k.old.newer, l.ring.old = k, k
 }
 
-// get returns the live key of a sealed one. The caller gives it back with put.
+// get returns the live key of a sealed key, and loads it if necessary. The caller must return it with put.
 func (l *liveKeys) get(ctx context.Context, tenant string, sealed []byte, id *driver.KeyIdentity) (*liveKey, error) {
 	l.mu.Lock()
 	k := l.keys[liveID{tenant, string(sealed)}]
@@ -84,7 +84,7 @@ func (l *liveKeys) get(ctx context.Context, tenant string, sealed []byte, id *dr
 	return k, nil
 }
 
-// add puts a new key into the map, loads it and lets the oldest go. It is called with the lock held and releases it.
+// add puts a new key into the map, loads it, and evicts the oldest keys above the limit. It is called with the lock held and releases it.
 func (l *liveKeys) add(k *liveKey) (*liveKey, error) {
 	l.keys[k.id] = k
 	l.front(k)
@@ -109,7 +109,7 @@ func (l *liveKeys) add(k *liveKey) (*liveKey, error) {
 	return k, nil
 }
 
-// put gives a key back.
+// put returns a key to the cache.
 func (l *liveKeys) put(k *liveKey) {
 	l.mu.Lock()
 	k.refs--
@@ -120,7 +120,7 @@ func (l *liveKeys) put(k *liveKey) {
 	}
 }
 
-// remove takes a key out of the map and reports whether its object can be destroyed now.
+// remove removes a key from the map and reports whether its object can be destroyed now.
 func (l *liveKeys) remove(k *liveKey) bool {
 	if k.dead {
 		return false
@@ -131,12 +131,12 @@ func (l *liveKeys) remove(k *liveKey) bool {
 	return k.refs == 0 && !k.gone
 }
 
-// shrink removes the oldest keys until limit are left and returns those to destroy.
+// shrink evicts the oldest keys until limit are left and returns those to destroy.
 func (l *liveKeys) shrink(limit int) (unused []*liveKey) {
 	for len(l.keys) > limit {
 		oldest := l.ring.newer
 		if oldest.loading != nil {
-			return unused // the oldest being still on its way, all others are too
+			return unused // if the oldest is still loading, so are all others
 		}
 		if l.remove(oldest) {
 			unused = append(unused, oldest)
@@ -151,7 +151,7 @@ func (l *liveKeys) destroyAll(keys []*liveKey) {
 	}
 }
 
-// makeRoom lets half of the keys go.
+// makeRoom evicts half of the keys.
 func (l *liveKeys) makeRoom() {
 	l.mu.Lock()
 	unused := l.shrink(len(l.keys) / 2)
@@ -159,7 +159,7 @@ func (l *liveKeys) makeRoom() {
 	l.destroyAll(unused)
 }
 
-// forget lets one key go.
+// forget evicts one key.
 func (l *liveKeys) forget(tenant string, sealed []byte) {
 	l.mu.Lock()
 	k := l.keys[liveID{tenant, string(sealed)}]
@@ -170,7 +170,7 @@ func (l *liveKeys) forget(tenant string, sealed []byte) {
 	}
 }
 
-// lost drops a key whose object the HSM no longer knows.
+// lost removes a key whose object no longer exists in the HSM.
 func (l *liveKeys) lost(k *liveKey) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -178,8 +178,8 @@ func (l *liveKeys) lost(k *liveKey) {
 	l.remove(k)
 }
 
-// lostAll drops all keys, after their session ended. A key on its way may be loaded in the new generation already; if it
-// is not, its generation tells.
+// lostAll removes all keys after their session was closed, but those being loaded: they may belong to the new generation, and
+// their gen tells.
 func (l *liveKeys) lostAll() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -34,15 +34,15 @@ const (
 var kindNames = [kinds]string{"encrypt", "decrypt", "datakey", "sign", "mac", "random", "unwrap", "wrap", "decrypt-rsa",
 	"derive", "generate", "object", "find", "session", "login", "info"}
 
-// sizeClasses split each kind: the time of a call depends on how much it works on. For data that is a power of 64
-// bytes; for signatures the key's bits come in as its bytes.
+// sizeClasses is how many size classes each kind has, because the time of a call depends on its input: the length of data in
+// bytes, or a signing key's length in bits.
 const sizeClasses = 4
 
 func sizeClass(size int) int {
 	return min(max(bits.Len(uint(size))-7, 0)/3, sizeClasses-1) // up to 127, 1023, 8191 bytes, more
 }
 
-// meter holds the latencies of all C calls of a driver.
+// meter counts the latencies of all C calls of a driver.
 type meter struct {
 	calls [kinds][sizeClasses]driver.Histogram
 }
@@ -61,12 +61,12 @@ func (m *meter) latencies() []*driver.Latency {
 	return out
 }
 
-// tracker is where one caller at a time records the C call that it is in. The watchdog reads it.
+// tracker records the C call that a session is in. One goroutine at a time writes it; the watchdog reads it.
 type tracker struct {
 	meter *meter
 	began atomic.Int64  // nanoseconds since epoch; 0 outside a call
 	what  atomic.Uint32 // kind*sizeClasses + size class
-	spent time.Duration // in calls since the owner last set it to 0; the owner's alone
+	spent time.Duration // in calls since the session's user set it to 0; not read by the watchdog
 }
 
 var epoch = time.Now()

@@ -2,14 +2,13 @@ package pkcs11
 
 import (
 	"crypto"
-	_ "crypto/sha1" // OAEP with SHA-1 is what older import tools offer
+	_ "crypto/sha1" // for OAEP with SHA-1, which older import tools use
 	"crypto/subtle"
 	"encoding/binary"
 )
 
-// oaepDecode undoes EME-OAEP of RFC 8017 section 7.1.2 with an empty label and MGF1 of the same hash. It takes the same
-// time for every em of a length, good or bad, up to the answer itself: a difference would let a sender decrypt other
-// people's messages (Manger 2001).
+// oaepDecode decodes EME-OAEP (RFC 8017 section 7.1.2) with an empty label and MGF1 of the same hash. Its time depends on the length
+// of em only, not on whether em is good: a difference would let a sender decrypt other people's messages (Manger 2001).
 func oaepDecode(hash crypto.Hash, em []byte) (message []byte, ok bool) {
 	h := hash.Size()
 	if len(em) < 2*h+2 {
@@ -21,7 +20,7 @@ func oaepDecode(hash crypto.Hash, em []byte) (message []byte, ok bool) {
 
 	good := subtle.ConstantTimeByteEq(em[0], 0)
 	good &= subtle.ConstantTimeCompare(db[:h], hash.New().Sum(nil))
-	// Behind the hash: zeros, a one, the message.
+	// After the hash: zeros, a one, the message.
 	looking, at := 1, 0
 	for i, b := range db[h:] {
 		one := subtle.ConstantTimeByteEq(b, 1)

@@ -24,7 +24,7 @@ func readPublicKey(s *session, h handle, spec keySpec) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	var inner []byte // the standard wraps the point into an OCTET STRING; not every module does
+	var inner []byte // the standard wraps the point into an OCTET STRING, but some modules do not
 	if rest, err := asn1.Unmarshal(point, &inner); err == nil && len(rest) == 0 {
 		point = inner
 	}
@@ -33,13 +33,13 @@ func readPublicKey(s *session, h handle, spec keySpec) ([]byte, error) {
 	}
 	pub, err := ecdsa.ParseUncompressedPublicKey(spec.Curve, point)
 	if err != nil {
-		return nil, driver.Errorf(driver.Device, "module's public point is not on the curve: %w", err)
+		return nil, driver.Errorf(driver.Device, "the module's public point is not on the curve: %w", err)
 	}
 	return marshalPublic(pub)
 }
 
-// privateKeysPublic returns the public key that belongs to a private key object, nil for secret keys. Elliptic keys must
-// be allowed to sign.
+// privateKeysPublic returns the public key of a private key object, nil for secret keys. Elliptic keys must have the attribute
+// CKA_SIGN.
 func privateKeysPublic(s *session, h handle, spec keySpec) ([]byte, error) {
 	switch {
 	case spec.rsa():
@@ -52,7 +52,7 @@ func privateKeysPublic(s *session, h handle, spec keySpec) ([]byte, error) {
 	return nil, nil
 }
 
-// rsaPublicKey reads the public half from either object of a pair.
+// rsaPublicKey reads the public key from either object of a pair.
 func rsaPublicKey(s *session, h handle, spec keySpec) ([]byte, error) {
 	modulus, err := s.attribute(h, p11.CKA_MODULUS)
 	if err != nil {
@@ -63,7 +63,7 @@ func rsaPublicKey(s *session, h handle, spec keySpec) ([]byte, error) {
 		return nil, err
 	}
 	n, e := new(big.Int).SetBytes(modulus), new(big.Int).SetBytes(exponent)
-	// FIPS 186-5 section A.1.1 wants an odd exponent above 2^16; Go takes 31 bits.
+	// FIPS 186-5 section A.1.1 requires an odd exponent above 2^16; Go accepts up to 31 bits.
 	if n.BitLen() != spec.Bits || e.BitLen() > 31 || e.BitLen() < 17 || e.Bit(0) == 0 {
 		return nil, errBadMaterial
 	}
@@ -82,20 +82,20 @@ func peerPoint(spec keySpec, spki []byte) ([]byte, error) {
 			return pub.Bytes()
 		}
 	}
-	return nil, driver.Errorf(driver.InvalidArgument, "peer's public key is none of this key's curve")
+	return nil, driver.Errorf(driver.InvalidArgument, "the peer's public key is not on this key's curve")
 }
 
 func marshalPublic(pub any) ([]byte, error) {
 	der, err := x509.MarshalPKIXPublicKey(pub)
 	if err != nil {
-		return nil, driver.Errorf(driver.Device, "module's public key: %w", err)
+		return nil, driver.Errorf(driver.Device, "the module's public key: %w", err)
 	}
 	return der, nil
 }
 
-// ecPublicKey works out the public key of a private key object from signatures, since modules keep no public point with a
-// private key. A signature (r, s) of the digest 0 by the nonce's point R has Q = (s/r)·R; r is R's X coordinate, and
-// Diffie-Hellman with s/r gives Q's. Which of the two points of that X it is, a second signature tells.
+// ecPublicKey computes the public key of a private key object from signatures, because modules do not store the public point with
+// the private key. A signature (r, s) of the digest 0 by the nonce's point R has Q = (s/r)·R; r is R's X coordinate, and
+// Diffie-Hellman with s/r gives Q's. A second signature tells which of the two points with this X it is.
 func ecPublicKey(s *session, h handle, spec keySpec) ([]byte, error) {
 	size := spec.Size()
 	zero := make([]byte, min(size, 64))
@@ -119,7 +119,7 @@ func ecPublicKey(s *session, h handle, spec keySpec) ([]byte, error) {
 			return marshalPublic(pub)
 		}
 	}
-	return nil, driver.Errorf(driver.Device, "key's signatures belong to no public key")
+	return nil, driver.Errorf(driver.Device, "the key's signatures do not belong to any public key")
 }
 
 // zeroDigestX returns the X coordinate of the public key that signed the digest 0 as raw = r | s.
@@ -143,8 +143,8 @@ func zeroDigestX(curve elliptic.Curve, raw []byte) ([]byte, error) {
 	return scalar.ECDH(point)
 }
 
-// pointAt returns the uncompressed form of the point with this X coordinate and the compressed form's first byte, nil if
-// there is none.
+// pointAt returns the uncompressed form of the point with this X coordinate and this first byte of its compressed form, nil if
+// there is no such point.
 func pointAt(curve elliptic.Curve, parity byte, x []byte) []byte {
 	px, py := elliptic.UnmarshalCompressed(curve, append([]byte{parity}, x...))
 	if px == nil {
@@ -157,7 +157,7 @@ func pointAt(curve elliptic.Curve, parity byte, x []byte) []byte {
 	return p
 }
 
-var errBadSignature = driver.Errorf(driver.Device, "module's signature is none")
+var errBadSignature = driver.Errorf(driver.Device, "the module's signature is malformed")
 
 var dhCurves = map[elliptic.Curve]ecdh.Curve{
 	elliptic.P256(): ecdh.P256(), elliptic.P384(): ecdh.P384(), elliptic.P521(): ecdh.P521(),

@@ -12,22 +12,22 @@ import (
 	"github.com/keyside/keyside/plugins/driver"
 )
 
-// maxRecoverySteps bounds how often one operation is repeated: a fresh session, a key loaded again, the root found again, a
-// fresh login.
+// maxRecoverySteps limits how often one operation is repeated: on a new session, with its key loaded again, with the tenant's
+// keys found again, after a new login.
 const maxRecoverySteps = 5
 
-// errStale is a handle of a former generation. Loading it again helps.
-var errStale = errors.New("handle of a former login")
+// errStale reports a handle of an earlier login. Loading the object again helps.
+var errStale = errors.New("handle of an earlier login")
 
-// failure is an error of an operation and what it was working with, for the ladder.
+// failure is an error of an operation with the objects that the operation used.
 type failure struct {
 	err    error
 	tenant string
-	key    *liveKey // nil where the operation has none
-	gen    uint64   // before it started
+	key    *liveKey // nil for an operation without a key
+	gen    uint64   // generation of the login before the operation started
 }
 
-// recoverFrom does what the error asks for and reports whether the operation is worth another try. No session is held.
+// recoverFrom takes the recovery step of an error and reports whether to repeat the operation. The caller must not hold a session.
 func (d *Driver) recoverFrom(f failure) bool {
 	if errors.Is(f.err, errStale) {
 		d.drop(f)
@@ -38,7 +38,7 @@ func (d *Driver) recoverFrom(f failure) bool {
 		return false
 	}
 	switch ce.class() {
-	case freshSession: // the session was closed when it came back
+	case freshSession: // put has closed the session
 		if ce.rv == p11.CKR_SESSION_HANDLE_INVALID || ce.rv == p11.CKR_SESSION_CLOSED {
 			d.pool.flush()
 			d.control.flush()
@@ -63,7 +63,7 @@ func (d *Driver) recoverFrom(f failure) bool {
 	return false
 }
 
-// drop forgets the handles that an operation used.
+// drop removes the handles that an operation used from the caches.
 func (d *Driver) drop(f failure) {
 	if f.key != nil {
 		d.live.lost(f.key)
@@ -71,7 +71,7 @@ func (d *Driver) drop(f failure) {
 	d.tenants.forget(f.tenant)
 }
 
-// pinnedAlive makes sure of the pinned session, with which all live keys would have gone.
+// pinnedAlive reports whether the pinned session works, after a new login if necessary. If it was closed, all live keys are gone.
 func (d *Driver) pinnedAlive(gen uint64) bool {
 	d.pinned.Lock()
 	err := d.pinned.runCanary()
@@ -79,8 +79,8 @@ func (d *Driver) pinnedAlive(gen uint64) bool {
 	return err == nil || d.renew(gen) == nil
 }
 
-// renew opens everything anew after the token forgot the login: sessions, login, canary. All handles of the old
-// generation are void. It does nothing if somebody else has renewed since gen.
+// renew logs in again after the token lost the login, with new sessions and a new canary. All earlier handles become invalid.
+// It does nothing if another goroutine has renewed the login since generation gen.
 func (d *Driver) renew(gen uint64) error {
 	d.renewMu.Lock()
 	defer d.renewMu.Unlock()
@@ -90,7 +90,7 @@ func (d *Driver) renew(gen uint64) error {
 	if e := d.refused.Load(); e != nil {
 		return e
 	}
-	// Nobody may be about to use an old handle when the module begins to give out new ones.
+	// Wait for all operations, because the module may assign an old handle to a new object.
 	for _, p := range []*pool{d.pool, d.control} {
 		if err := p.pause(context.Background()); err != nil {
 			return err
@@ -105,7 +105,7 @@ func (d *Driver) renew(gen uint64) error {
 		d.closeSession(d.pinned.session)
 		d.pinned.session = nil
 	}
-	if d.pin == nil { // the drain was faster
+	if d.pin == nil { // drained meanwhile
 		return errDraining
 	}
 	if err := d.openPinned(); err != nil {
@@ -117,7 +117,7 @@ func (d *Driver) renew(gen uint64) error {
 	return nil
 }
 
-// canary does one real operation on the pinned session.
+// canary runs one encryption and decryption on the pinned session.
 func (d *Driver) canary() error {
 	d.pinned.Lock()
 	defer d.pinned.Unlock()
@@ -131,7 +131,7 @@ func (p *pinnedSession) runCanary() error {
 	return tryKey(p.session, handle(p.canary.Load()))
 }
 
-// tryKey encrypts and decrypts with an AES key.
+// tryKey encrypts and decrypts random bytes with an AES key.
 func tryKey(s *session, key handle) error {
 	var text [16]byte
 	_, _ = rand.Read(text[:])
@@ -144,19 +144,19 @@ func tryKey(s *session, key handle) error {
 		return err
 	}
 	if !bytes.Equal(opened, text[:]) {
-		return errors.New("what was encrypted does not decrypt")
+		return errors.New("decryption returned another plaintext")
 	}
 	return nil
 }
 
-// badDataError decides about an error that bad data may have caused: if the profile names it for the function and the canary
-// still sings on the same session, it is the data's fault. The caller may hold the pinned lock.
+// badDataError returns answer, completed, if bad data caused err, otherwise err. The profile must list err for the C function;
+// unless its class is badData, a canary on s must succeed. The caller may hold the pinned lock.
 func (d *Driver) badDataError(s *session, err error, answer *driver.Error) error {
 	var ce *callError
 	if !errors.As(err, &ce) || !d.profile.causedByData(ce) {
 		return err
 	}
-	if ce.class() != badData { // the code alone says nothing
+	if ce.class() != badData { // the code alone does not tell the cause
 		if tryKey(s, handle(d.pinned.canary.Load())) != nil {
 			s.flawed = true
 			return err
@@ -166,8 +166,8 @@ func (d *Driver) badDataError(s *session, err error, answer *driver.Error) error
 	return answer
 }
 
-// stopAfterLogin ends the process, unless it was the PIN that failed: the next process would try that once more. This one
-// stays and refuses everything, until a person has seen to the PIN.
+// stopAfterLogin handles a login that failed. If the token rejects the PIN, the process keeps running and refuses all calls,
+// because the next process would try the PIN again; otherwise it exits.
 func (d *Driver) stopAfterLogin(cause error) {
 	e := d.answer(cause)
 	if e.Code != driver.PINIncorrect && e.Code != driver.PINLocked {
@@ -175,11 +175,11 @@ func (d *Driver) stopAfterLogin(cause error) {
 		return
 	}
 	d.refused.Store(e)
-	d.log.Error("the token forgot the login and takes the pin no more", "error", e)
+	d.log.Error("token lost the login and now rejects the PIN", "error", e)
 	d.emit("token-lost", e)
 }
 
-// stopProcess ends the process soon: nothing in it can help any more.
+// stopProcess makes the process exit after exitDelay, because only a new process can recover.
 func (d *Driver) stopProcess(cause error) {
 	if d.failed.Swap(true) {
 		return
@@ -190,16 +190,16 @@ func (d *Driver) stopProcess(cause error) {
 	time.AfterFunc(exitDelay, func() { d.exit(ExitModuleGone) })
 }
 
-// hung ends the process: a C call does not return, and nothing can interrupt it.
+// hung makes the process exit: a C call does not return, and Go cannot interrupt it.
 func (d *Driver) hung(k kind, age, limit time.Duration) {
 	d.failed.Store(true)
-	d.log.Error("c call hangs", "call", kindNames[k], "age", age, "limit", limit)
-	d.emit("hung-call", &driver.Error{Code: driver.Device, Message: "c call hangs: " + kindNames[k]})
+	d.log.Error("C call does not return", "call", kindNames[k], "age", age, "limit", limit)
+	d.emit("hung-call", &driver.Error{Code: driver.Device, Message: "C call does not return: " + kindNames[k]})
 	time.AfterFunc(exitDelay, func() { d.exit(ExitHung) })
 }
 
-// reply is the answer to a request. One that the end of this process decides is Lost, so that the host keeps the request for
-// the next process.
+// reply returns the error that answers a request. If the process is about to exit, it is Lost, so that the host repeats the
+// request on the next process.
 func (d *Driver) reply(err error) *driver.Error {
 	e := d.answer(err)
 	if e.Code != driver.Device {
@@ -216,7 +216,7 @@ func (d *Driver) reply(err error) *driver.Error {
 	return e
 }
 
-// answer turns an error into one of the contract and remembers it for Status.
+// answer translates an error into one of the contract and stores it for Status.
 func (d *Driver) answer(err error) *driver.Error {
 	e := d.translate(err)
 	if e.Generation == 0 {
@@ -231,37 +231,37 @@ func (d *Driver) answer(err error) *driver.Error {
 func (d *Driver) translate(err error) *driver.Error {
 	var contract *driver.Error
 	if errors.As(err, &contract) {
-		e := *contract // some are shared
+		e := *contract // some are shared variables
 		return &e
 	}
 	var ce *callError
 	if !errors.As(err, &ce) {
 		if errors.Is(err, errStale) {
-			return driver.Errorf(driver.KeyUnavailable, "key could not be loaded again: %w", err)
+			return driver.Errorf(driver.KeyUnavailable, "the key cannot be loaded again: %w", err)
 		}
 		return driver.AsError(err)
 	}
 	e := &driver.Error{CKR: ce.name(), Function: ce.function, Generation: d.generation.Load()}
 	switch ce.name() {
 	case "CKR_PIN_INCORRECT", "CKR_PIN_INVALID", "CKR_PIN_LEN_RANGE":
-		e.Code, e.Message = driver.PINIncorrect, "pin is wrong; it is not tried again"
+		e.Code, e.Message = driver.PINIncorrect, "the token rejects the pin: it is not tried again"
 		return e
 	case "CKR_PIN_LOCKED", "CKR_PIN_EXPIRED", "CKR_USER_PIN_NOT_INITIALIZED":
-		e.Code, e.Message = driver.PINLocked, "the token takes no user pin now"
+		e.Code, e.Message = driver.PINLocked, "the user pin is locked, expired or not set"
 		return e
 	case "CKR_MECHANISM_INVALID", "CKR_MECHANISM_PARAM_INVALID", "CKR_FUNCTION_NOT_SUPPORTED", "CKR_CURVE_NOT_SUPPORTED":
-		e.Code, e.Message = driver.Unsupported, "module cannot do it"
+		e.Code, e.Message = driver.Unsupported, "the module does not support this"
 		return e
 	}
 	switch ce.class() {
 	case busy:
-		e.Code, e.RetryAfter, e.Message = driver.Busy, 100*time.Millisecond, "no session left"
+		e.Code, e.RetryAfter, e.Message = driver.Busy, 100*time.Millisecond, "the token has no free session"
 	case findAgain:
 		e.Code, e.Message = driver.KeyUnavailable, "object not found"
 	case never, badData:
-		e.Code, e.Retry, e.Message = driver.Device, driver.RetryNever, "module refused the call"
+		e.Code, e.Retry, e.Message = driver.Device, driver.RetryNever, "the module refused the call"
 	default:
-		e.Code, e.Retry, e.Message = driver.Device, driver.RetryElsewhere, "module failed"
+		e.Code, e.Retry, e.Message = driver.Device, driver.RetryElsewhere, "the module failed"
 	}
 	return e
 }

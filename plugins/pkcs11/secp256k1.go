@@ -9,8 +9,8 @@ import (
 	"github.com/keyside/keyside/plugins/driver"
 )
 
-// Go's x509 and ecdh do not know secp256k1. What is needed of them for public keys is here, on Decred's arithmetic of the
-// curve; private keys never leave the HSM.
+// Go's x509 and ecdh do not support secp256k1. This file has what the driver needs for public keys, on Decred's implementation of
+// the curve. Private keys never leave the HSM.
 
 // secp256k1Header is what precedes the uncompressed point in the SubjectPublicKeyInfo of a key on secp256k1 (RFC 5480; the
 // curve's OID is 1.3.132.0.10 of SEC 2).
@@ -19,13 +19,13 @@ var secp256k1Header = []byte{
 	0x03, 0x42, 0x00,
 }
 
-// secp256k1Public makes the SubjectPublicKeyInfo of an uncompressed point, which must be on the curve.
+// secp256k1Public returns the SubjectPublicKeyInfo of an uncompressed point, which must be on the curve.
 func secp256k1Public(point []byte) ([]byte, error) {
 	if len(point) != secp256k1.PubKeyBytesLenUncompressed || point[0] != secp256k1.PubKeyFormatUncompressed {
-		return nil, driver.Errorf(driver.Device, "module's public point is not an uncompressed one")
+		return nil, driver.Errorf(driver.Device, "the module's public point is not in the uncompressed form")
 	}
 	if _, err := secp256k1.ParsePubKey(point); err != nil {
-		return nil, driver.Errorf(driver.Device, "module's public point is not on the curve: %w", err)
+		return nil, driver.Errorf(driver.Device, "the module's public point is not on the curve: %w", err)
 	}
 	return bytes.Join([][]byte{secp256k1Header, point}, nil), nil
 }
@@ -40,8 +40,8 @@ func secp256k1Point(spki []byte) (point []byte, ok bool) {
 	return point, err == nil
 }
 
-// secp256k1FromSignatures works out the public key of a private key object, as ecPublicKey does on other curves: a signature
-// belongs to up to four public keys, and a second one tells which it is.
+// secp256k1FromSignatures computes the public key of a private key object, as ecPublicKey does on other curves: a signature
+// belongs to up to four public keys, and a second one tells which.
 func secp256k1FromSignatures(s *session, h handle, spec keySpec) ([]byte, error) {
 	digests := [2][32]byte{{31: 1}, {31: 2}}
 	first, err := rawSignEC(s, h, spec, digests[0][:])
@@ -62,5 +62,5 @@ func secp256k1FromSignatures(s *session, h handle, spec keySpec) ([]byte, error)
 			return secp256k1Public(key.SerializeUncompressed())
 		}
 	}
-	return nil, driver.Errorf(driver.Device, "key's signatures belong to no public key")
+	return nil, driver.Errorf(driver.Device, "the key's signatures do not belong to any public key")
 }

@@ -16,12 +16,12 @@ const (
 	vectorKEK     = "5840df6e29b02af1ab493b705bf16ea1ae8338f4dcc176a8"
 	vectorKey     = "c37b7e6492584340bed12207808941155068f738"
 	vectorWrapped = "138bdeaa9b8fa7fc61f97742e72248ee5ae6ae5360d1ae6a5f54f373fa543b6a"
-	// vectorFilled is RFC 5649 of the same key with four zero bytes behind it.
+	// vectorFilled is RFC 5649 of the same key followed by four zero bytes.
 	vectorFilled = "cf1e485360e1a8126f524d01771677f9400edb4d074f14116988d71e1588e367"
 )
 
-// selfTest proves that the module is what its profile says: its wrap is RFC 5649 (the mechanism's number does not tell),
-// and a working key stays sensitive and not extractable.
+// selfTest checks the module against its profile: the wrap is RFC 5649, which the mechanism's number does not tell, and working
+// keys keep their attributes.
 func (d *Driver) selfTest(s *session) error {
 	if err := d.testWrap(s); err != nil {
 		return selfTestError("wrap", err)
@@ -33,7 +33,7 @@ func (d *Driver) selfTest(s *session) error {
 }
 
 func selfTestError(what string, err error) error {
-	e := driver.Errorf(driver.Device, "self-test of %s: the module is not what its profile says: %w", what, err)
+	e := driver.Errorf(driver.Device, "self-test of %s: the module differs from its profile: %w", what, err)
 	e.Retry = driver.RetryNever
 	var ce *callError
 	if errors.As(err, &ce) {
@@ -47,14 +47,14 @@ func unhex(s string) []byte {
 	return b
 }
 
-// testWrap wraps the vector's key and unwraps its blob with a throw-away root.
+// testWrap wraps the vector's key with a temporary root and unwraps the vector's blob.
 func (d *Driver) testWrap(s *session) error {
 	kek, err := s.create(specOf(driver.AES192).template(uses{wrap: true, unwrap: true}, false, inSession(),
 		p11.NewAttribute(p11.CKA_VALUE, unhex(vectorKEK))))
 	if err != nil {
 		return err
 	}
-	// This key is nobody's secret, so its value may be read.
+	// The key is public, so its value may be read.
 	open := []*p11.Attribute{
 		p11.NewAttribute(p11.CKA_CLASS, uint(p11.CKO_SECRET_KEY)), p11.NewAttribute(p11.CKA_KEY_TYPE, uint(p11.CKK_GENERIC_SECRET)),
 		inSession(), p11.NewAttribute(p11.CKA_SENSITIVE, false), p11.NewAttribute(p11.CKA_EXTRACTABLE, true),
@@ -72,7 +72,7 @@ func (d *Driver) testWrap(s *session) error {
 		want = vectorFilled
 	}
 	if !bytes.Equal(wrapped, unhex(want)) {
-		return errors.New("wrapped key is not that of RFC 5649")
+		return errors.New("the wrapped key differs from RFC 5649's")
 	}
 	back, err := s.unwrap(mechanism{id: d.profile.Wrap.Mechanism}, kek, unhex(vectorWrapped), open)
 	if err != nil {
@@ -83,12 +83,12 @@ func (d *Driver) testWrap(s *session) error {
 		return err
 	}
 	if !bytes.Equal(value, unhex(vectorKey)) {
-		return errors.New("unwrapped key is not that of RFC 5649")
+		return errors.New("the unwrapped key differs from RFC 5649's")
 	}
 	return errors.Join(s.destroy(kek), s.destroy(key), s.destroy(back))
 }
 
-// testProtection makes a working key as unseal does and tries to get it out.
+// testProtection creates a working key as unseal does and tries to wrap it.
 func (d *Driver) testProtection(s *session) error {
 	spec := specOf(driver.AES256)
 	root, err := s.generate(spec.generate, spec.template(uses{wrap: true, unwrap: true}, false, inSession(), p11.NewAttribute(p11.CKA_VALUE_LEN, spec.Size())))
@@ -110,12 +110,12 @@ func (d *Driver) testProtection(s *session) error {
 	}
 	for _, a := range work {
 		if got, err := s.attribute(h, a.Type); err != nil || !bytes.Equal(got, a.Value) {
-			return errors.Join(fmt.Errorf("attribute 0x%x of an unwrapped key is not that of its template", a.Type), err)
+			return errors.Join(fmt.Errorf("attribute 0x%x of an unwrapped key differs from its template", a.Type), err)
 		}
 	}
 	_, err = s.wrap(d.profile.Wrap.Mechanism, root, h)
 	if enforced := err != nil; enforced != (d.profile.protection == driver.ProtectionHSM) {
-		return fmt.Errorf("refusal to wrap a key that is not extractable: %t", enforced)
+		return fmt.Errorf("the module refuses to wrap a key that is not extractable: %t", enforced)
 	}
 	return errors.Join(tryKey(s, h), s.destroy(root), s.destroy(temp), s.destroy(h))
 }

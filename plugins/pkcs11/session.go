@@ -16,12 +16,12 @@ type session struct {
 	*tracker
 	lib    *library
 	h      handle
-	flawed bool // an operation may be left active in it: it is closed instead of used again
+	flawed bool // an operation may still be active in it: put closes it
 	ivs    [64 * driver.GCMIVSize]byte
 	ivAt   int // of the next unused IV; 0: none left
 }
 
-// newIV returns a fresh random IV. IVs are no secret, so many are fetched from the HSM's generator in one call.
+// newIV returns a random IV. It fetches many from the HSM's generator in one call; they are not secret.
 func (s *session) newIV() ([]byte, error) {
 	if s.ivAt == 0 || s.ivAt == len(s.ivs) {
 		s.ivAt = 0
@@ -45,7 +45,7 @@ func (s *session) random(out []byte) error {
 	return err
 }
 
-// seal encrypts in under a fresh IV; the first fresh bytes of in are made random first.
+// seal encrypts in under a new IV, after replacing its first fresh bytes with random ones.
 func (s *session) seal(key handle, aad, in []byte, fresh int) (iv, out []byte, err error) {
 	if iv, err = s.newIV(); err != nil {
 		return nil, nil, err
@@ -69,7 +69,7 @@ func (s *session) open(key handle, iv, aad, in []byte) ([]byte, error) {
 	return out, err
 }
 
-// sign signs, or makes a MAC. size tells the watchdog how much work it is.
+// sign signs or computes a MAC. size, in bytes, selects the watchdog's limit.
 func (s *session) sign(k kind, size int, m mechanism, key handle, in []byte, out []byte) ([]byte, error) {
 	s.begin(k, size)
 	out, err := s.lib.list.sign(s.h, m, key, in, out)
@@ -86,8 +86,8 @@ func (s *session) decryptRSA(m mechanism, key handle, block []byte) ([]byte, err
 	return out, err
 }
 
-// openOAEP decrypts a block with nothing but RSA inside the HSM, and takes the padding off in this process; not ok is
-// whatever may be wrong with it.
+// openOAEP decrypts a block by raw RSA inside the HSM and decodes its padding in this process. ok is false for every fault of
+// the block.
 func (s *session) openOAEP(hash crypto.Hash, key handle, block []byte) (message []byte, ok bool, err error) {
 	raw, err := s.decryptRSA(mechanism{id: p11.CKM_RSA_X_509}, key, block)
 	if err != nil {
@@ -102,8 +102,8 @@ func (s *session) openOAEP(hash crypto.Hash, key handle, block []byte) (message 
 	return message, ok, nil
 }
 
-// ecdh agrees on a secret of size bytes with the point of a peer. The secret is going out, so its object may be read,
-// and it is gone before this returns.
+// ecdh computes the shared secret of size bytes with the point of a peer. The secret is an answer, so its object is readable; it
+// is destroyed before ecdh returns.
 func (s *session) ecdh(key handle, point []byte, size int) ([]byte, error) {
 	secret := []*p11.Attribute{
 		p11.NewAttribute(p11.CKA_CLASS, uint(p11.CKO_SECRET_KEY)), p11.NewAttribute(p11.CKA_KEY_TYPE, uint(p11.CKK_GENERIC_SECRET)),
@@ -116,7 +116,7 @@ func (s *session) ecdh(key handle, point []byte, size int) ([]byte, error) {
 	return out, err
 }
 
-// maxWrappedKey is room for a wrapped RSA-4096 key, which takes 2.4 KB.
+// maxWrappedKey is the largest wrapped key in bytes. A wrapped RSA-4096 key has 2.4 KB.
 const maxWrappedKey = 4096
 
 func (s *session) wrap(mech uint, wrapping, key handle) ([]byte, error) {
@@ -165,7 +165,7 @@ func (s *session) copyObject(h handle, template []*p11.Attribute) (handle, error
 	return handle(c), err
 }
 
-// destroy removes an object; that it was gone already is no error.
+// destroy destroys an object. It returns nil if the object does not exist.
 func (s *session) destroy(h handle) error {
 	s.begin(callObject, 0)
 	err := called(s.lib.ctx.DestroyObject(p11.SessionHandle(s.h), p11.ObjectHandle(h)), "C_DestroyObject")
@@ -219,7 +219,7 @@ func (s *session) find(template ...*p11.Attribute) (handles []handle, err error)
 	}
 }
 
-// finish ends a call. After what may have left an operation active, the session is not used again.
+// finish ends a call. After an error that may leave an operation active, the session is not used again.
 func (s *session) finish(err error) {
 	s.end(err)
 	if err == nil {
@@ -231,17 +231,17 @@ func (s *session) finish(err error) {
 	}
 }
 
-// pool hands out sessions, the one returned last first, and opens them as they are needed.
+// pool leases sessions, the last returned first, and opens new ones up to a limit.
 type pool struct {
 	open  func() (*session, error)
 	close func(*session)
-	event func(limit int) // the module turned out to have a session limit
+	event func(limit int) // called when the module refused a session, with the new limit
 
 	mu      sync.Mutex
 	idle    []*session
 	count   int // idle, in use and being opened
 	limit   int
-	waiters []chan *session // nil through it: open one yourself
+	waiters []chan *session // a nil session means: open one
 	paused  bool
 	closed  bool
 	empty   chan struct{} // closed when paused and count is 0
@@ -249,7 +249,7 @@ type pool struct {
 
 var errDraining = &driver.Error{Code: driver.Lost, Message: "driver is draining"}
 
-// get returns a session. The caller gives it back with put.
+// get leases a session. The caller must return it with put.
 func (p *pool) get(ctx context.Context) (*session, error) {
 	p.mu.Lock()
 	switch {
@@ -294,13 +294,13 @@ func (p *pool) wait(ctx context.Context, turn chan *session) (*session, error) {
 		}
 	}
 	p.mu.Unlock()
-	if s, ok := <-turn; ok { // the turn came at the same moment
+	if s, ok := <-turn; ok { // sent at the same moment
 		p.put(s)
 	}
 	return nil, driver.AsError(ctx.Err())
 }
 
-// openOne opens a session that count already holds.
+// openOne opens a session that count already includes.
 func (p *pool) openOne(ctx context.Context) (*session, error) {
 	s, err := p.open()
 	if err == nil {
@@ -322,7 +322,7 @@ func (p *pool) openOne(ctx context.Context) (*session, error) {
 	return nil, err
 }
 
-// put takes a session back; nil gives up the right to one.
+// put returns a session. nil returns only its place in count.
 func (p *pool) put(s *session) {
 	if s != nil && s.flawed {
 		p.close(s)
@@ -349,8 +349,8 @@ func (p *pool) put(s *session) {
 	}
 }
 
-// flush closes the idle sessions. A module that forgot one session for being idle forgot the others as well, and there may
-// be more of them than an operation has tries.
+// flush closes the idle sessions. A module that closed one idle session has probably closed the others as well, and there may be
+// more of them than an operation has recovery steps.
 func (p *pool) flush() {
 	p.mu.Lock()
 	idle := p.idle
@@ -362,7 +362,7 @@ func (p *pool) flush() {
 	}
 }
 
-// pause closes the idle sessions and waits until none is in use. Until resume nobody gets one.
+// pause closes the idle sessions and waits until all leased ones are returned. get blocks until resume.
 func (p *pool) pause(ctx context.Context) error {
 	p.mu.Lock()
 	if !p.paused {
@@ -400,7 +400,7 @@ func (p *pool) resume() {
 	}
 }
 
-// shut refuses everybody from now on.
+// shut makes get return errDraining from now on.
 func (p *pool) shut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -29,35 +29,35 @@ type Settings struct {
 	// Token is the token's label, Serial its serial number. One of them is required; with both, both must agree.
 	Token  string `yaml:"token"`
 	Serial string `yaml:"serial"`
-	// FastWorkers and SlowWorkers are how many operations run at once in each lane, a session each; 0: the profile's.
+	// FastWorkers and SlowWorkers are how many operations run at once in each lane, on a session each; 0: as the profile says.
 	FastWorkers int `yaml:"fast_workers"`
 	SlowWorkers int `yaml:"slow_workers"`
-	// LiveKeys bounds how many unsealed keys stay in the HSM between uses; 0: 1024.
+	// LiveKeys is the most unsealed keys that stay in the HSM between uses; 0: 1024.
 	LiveKeys int `yaml:"live_keys"`
-	// Reserved is the string that C_Initialize hands to the module as pReserved; NSS takes its parameters so.
+	// Reserved is the string that C_Initialize passes to the module as pReserved. NSS takes its parameters there.
 	Reserved string `yaml:"reserved"`
-	// Store is the folder where the module keeps its objects, if it is to be synced after a lasting object was made;
-	// empty: as the profile finds it.
+	// Store is the directory of the module's objects, which is synced after a tenant key was created; empty: as the profile
+	// says.
 	Store string `yaml:"store"`
-	// UncheckedPKCS1 offers imports under RSAES_PKCS1_V1_5 also on a module that answers bad padding with a random key. Damaged
-	// material then becomes a key unless its check value is known. False: not offered there.
+	// UncheckedPKCS1 offers imports under RSAES_PKCS1_V1_5 also on a module that answers bad padding with a random key. Corrupt
+	// material then becomes a random key, unless its check value is known.
 	UncheckedPKCS1 bool `yaml:"unchecked_pkcs1"`
-	// Watchdog bounds how long a C call may take before the process counts as hung.
+	// Watchdog limits how long a C call may take.
 	Watchdog WatchdogSettings `yaml:"watchdog"`
 }
 
-// WatchdogSettings bounds the limits that the watchdog learns.
+// WatchdogSettings limits how long C calls may take. A call that takes longer makes the process exit.
 type WatchdogSettings struct {
-	// Factor times the 99th percentile of a call's latency is its limit, once that is known; 0: 100.
+	// Factor times the 99th percentile of a call's latency is its limit; 0: 100.
 	Factor int `yaml:"factor"`
-	// Floor and Ceiling bound that limit; the ceiling is also the limit while nothing is known. 0: 2s and 30s.
+	// Floor and Ceiling bound this limit; the ceiling is also the limit of the first 200 calls. 0: 2s and 30s.
 	Floor   time.Duration `yaml:"floor"`
 	Ceiling time.Duration `yaml:"ceiling"`
-	// Generate is the limit of making a key, which has no typical time; 0: 2m.
+	// Generate is the limit of generating a key, which has no typical time; 0: 2m.
 	Generate time.Duration `yaml:"generate"`
 }
 
-// minFloor keeps the watchdog from looking more often than every 10 ms.
+// minFloor is the least floor. The watchdog scans every eighth of the floor, so at most every 10 ms.
 const minFloor = 80 * time.Millisecond
 
 // ParseSettings reads the driver's section strictly and returns it with its profile, all defaults filled in.
@@ -95,7 +95,7 @@ func ParseSettings(text []byte) (*Settings, *Profile, error) {
 	orDefault(&s.Watchdog.Ceiling, 30*time.Second)
 	orDefault(&s.Watchdog.Generate, 2*time.Minute)
 	if w := s.Watchdog; w.Floor < minFloor || w.Ceiling < w.Floor || w.Generate < w.Floor {
-		return nil, nil, driver.Errorf(driver.InvalidArgument, "pkcs11 settings: watchdog wants %v <= floor <= ceiling and generate", minFloor)
+		return nil, nil, driver.Errorf(driver.InvalidArgument, "pkcs11 settings: watchdog: must be %v <= floor <= ceiling, and floor <= generate", minFloor)
 	}
 	return s, p, nil
 }

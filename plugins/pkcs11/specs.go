@@ -9,13 +9,13 @@ import (
 	"github.com/keyside/keyside/plugins/driver"
 )
 
-// secretKey and privateKey are object classes off by one, so that the zero value is no class.
+// secretKey and privateKey are object classes plus one, so that the zero value is not a class.
 const (
 	secretKey  = p11.CKO_SECRET_KEY + 1
 	privateKey = p11.CKO_PRIVATE_KEY + 1
 )
 
-// family is what PKCS#11 calls the keys of a family.
+// family has PKCS#11's class, key type and generation mechanism of a family.
 type family struct {
 	class    uint // secretKey or privateKey
 	keyType  uint
@@ -78,7 +78,7 @@ func pss(hash, mgf, salt uint64) mechanism {
 	return mechanism{p11.CKM_RSA_PKCS_PSS, words(hash, mgf, salt)}
 }
 
-// words encodes CK_ULONGs, which are 8 bytes in the byte order of the processor.
+// words encodes CK_ULONGs: 8 bytes each, in the byte order of the processor.
 func words(values ...uint64) []byte {
 	var b []byte
 	for _, v := range values {
@@ -97,15 +97,15 @@ var rsaBlocks = map[driver.Algorithm]mechanism{
 	driver.RSAAESKeyWrapSHA256: oaep(p11.CKM_SHA256, p11.CKG_MGF1_SHA256),
 }
 
-// oaep is OAEP with an empty label: CKZ_DATA_SPECIFIED and no data.
+// oaep returns OAEP with an empty label: CKZ_DATA_SPECIFIED and no data.
 func oaep(hash, mgf uint64) mechanism {
 	return mechanism{p11.CKM_RSA_PKCS_OAEP, words(hash, mgf, p11.CKZ_DATA_SPECIFIED, 0, 0)}
 }
 
-// uses is a set of what a key may do.
+// uses is the set of operations that a key permits.
 type uses struct{ encrypt, decrypt, sign, verify, wrap, unwrap, derive bool }
 
-// workUses returns what a working key of a usage may do, and nothing else.
+// workUses returns the uses of a working key.
 func workUses(usage driver.KeyUsage, class uint) uses {
 	switch usage {
 	case driver.EncryptDecrypt:
@@ -122,8 +122,8 @@ func workUses(usage driver.KeyUsage, class uint) uses {
 	return uses{}
 }
 
-// template returns the attributes of a key object with exactly these uses. What locks an object comes in extra, at the end:
-// some modules apply a template in its order.
+// template returns the attributes of a key object with exactly these uses, followed by extra. Attributes that lock the object must
+// be last, because some modules apply a template in its order.
 func (s keySpec) template(u uses, extractable bool, extra ...*p11.Attribute) []*p11.Attribute {
 	t := []*p11.Attribute{
 		p11.NewAttribute(p11.CKA_CLASS, s.class-1),
@@ -145,12 +145,12 @@ func (s keySpec) template(u uses, extractable bool, extra ...*p11.Attribute) []*
 	return append(t, extra...)
 }
 
-// session objects are the rule; token is for the tenant's keys.
+// All keys are session objects but those of tenants.
 func inSession() *p11.Attribute { return p11.NewAttribute(p11.CKA_TOKEN, false) }
 func onToken() *p11.Attribute   { return p11.NewAttribute(p11.CKA_TOKEN, true) }
 
-// publicTemplate returns the attributes of the public half of a pair to be generated. It is a session object always:
-// the driver reads it once and destroys it.
+// publicTemplate returns the attributes of the public key of a pair to be generated. It is always a session object, which the
+// driver reads once and destroys.
 func (s keySpec) publicTemplate() []*p11.Attribute {
 	t := []*p11.Attribute{inSession(), p11.NewAttribute(p11.CKA_VERIFY, true)}
 	if s.rsa() {

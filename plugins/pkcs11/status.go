@@ -9,13 +9,13 @@ import (
 	"github.com/keyside/keyside/plugins/driver"
 )
 
-// watchers are the callers of Watch.
+// watchers are the calls of Watch in progress.
 type watchers struct {
 	mu   sync.Mutex
 	subs map[chan *driver.Event]struct{}
 }
 
-// eventBacklog is how many events a slow watcher may be behind before it misses some.
+// eventBacklog is how many events are buffered per watcher. Further events are dropped.
 const eventBacklog = 32
 
 func (d *Driver) emit(kind string, e *driver.Error) {
@@ -86,7 +86,7 @@ func (d *Driver) Status(context.Context) ([]*driver.Member, error) {
 	return []*driver.Member{m}, nil
 }
 
-// Health implements driver.Driver: the token answers for itself, the tenant's keys are on it, and a real operation works.
+// Health implements driver.Driver. It checks the token, the tenant's keys and one encryption.
 func (d *Driver) Health(ctx context.Context, tenant string) error {
 	_, err := attempt(ctx, d, func() (struct{}, error) {
 		d.pinned.Lock()

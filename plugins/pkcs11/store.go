@@ -13,8 +13,7 @@ import (
 	"github.com/keyside/keyside/plugins/driver"
 )
 
-// store is the folder where a module keeps its objects, where the profile names one. Modules that keep them inside a
-// device have none, and all methods do nothing.
+// store is the directory of a module's objects, if the profile or the settings name one. Otherwise its methods do nothing.
 type store struct {
 	path string
 	dir  *os.File
@@ -38,7 +37,7 @@ func openStore(s *Settings, p *Profile) (*store, error) {
 	return &store{path: path, dir: dir}, nil
 }
 
-// storePath reads the folder's path from the module's own configuration: lines of "key = value".
+// storePath reads the directory's path from the module's own configuration, which has lines of "key = value".
 func storePath(p storeProfile) (string, error) {
 	name := os.Getenv(p.ConfigEnv)
 	if name == "" {
@@ -58,7 +57,8 @@ func storePath(p storeProfile) (string, error) {
 	return "", errors.New(name + " does not set " + p.ConfigKey)
 }
 
-// lock keeps other driver processes on this machine from writing to the store. Without wait it reports false instead.
+// lock takes the lock that keeps other driver processes on this machine from writing to the store. Without wait, it returns false
+// if another process has the lock.
 func (st *store) lock(wait bool) (bool, error) {
 	if st.dir == nil {
 		return true, nil
@@ -89,7 +89,7 @@ func (st *store) close() {
 	}
 }
 
-// sync writes to disk all files changed since a moment, and the folders that name them.
+// sync syncs all files that changed after since, and their directories, to disk.
 func (st *store) sync(since time.Time) error {
 	if st.dir == nil {
 		return nil
@@ -117,7 +117,7 @@ func (st *store) sync(since time.Time) error {
 	return nil
 }
 
-// notOurs reports whether a file is gone, or another user's, whose token may lie beside this one: nothing to sync either way.
+// notOurs reports whether a file need not be synced: it no longer exists, or belongs to another user's token.
 func notOurs(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)
 }

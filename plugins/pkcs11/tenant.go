@@ -16,14 +16,14 @@ import (
 	"github.com/keyside/keyside/plugins/driver"
 )
 
-// The purposes of a tenant's keys, which their labels name.
+// The purposes of a tenant's keys, as their labels contain them.
 const (
 	purposeRoot  = "root"  // AES-256: wraps and unwraps, nothing else
 	purposeMAC   = "mac"   // generic secret: authenticates seals and tokens, nothing else
 	purposeAudit = "audit" // P-256: signs checkpoints, nothing else
 )
 
-// tenantKey is what a purpose's key looks like.
+// tenantKey is the spec and the uses of the key for a purpose.
 type tenantKey struct {
 	spec driver.KeySpec
 	uses uses
@@ -39,13 +39,13 @@ func tenantLabel(tenant, purpose string, n uint32) string {
 	return fmt.Sprintf("keyside/%s/%s/%d", tenant, purpose, n)
 }
 
-// labelID is the CKA_ID of a lasting key: a hash of its label.
+// labelID returns the CKA_ID of a tenant key: a hash of its label.
 func labelID(label string) []byte {
 	sum := sha256.Sum256([]byte(label))
 	return sum[:20]
 }
 
-// tenantKeys is a tenant as found in the HSM. Handles are good in one generation.
+// tenantKeys has the handles of a tenant's keys, which are valid in one generation of the login.
 type tenantKeys struct {
 	gen         uint64
 	roots       map[uint32]handle
@@ -56,7 +56,7 @@ type tenantKeys struct {
 
 func (t *tenantKeys) newestRoot() uint32 { return t.numbers[len(t.numbers)-1] }
 
-// tenantCache holds the tenants found.
+// tenantCache caches the tenants that were found.
 type tenantCache struct {
 	mu sync.RWMutex
 	m  map[string]*tenantKeys
@@ -105,7 +105,7 @@ func (d *Driver) tenant(name string) (*tenantKeys, error) {
 	return d.tenantPinned(name)
 }
 
-// tenantPinned is tenant for callers that hold the pinned session.
+// tenantPinned is tenant for callers that hold the pinned lock.
 func (d *Driver) tenantPinned(name string) (*tenantKeys, error) {
 	gen := d.generation.Load()
 	if t := d.tenants.get(name, gen); t != nil {
@@ -132,7 +132,7 @@ func (d *Driver) tenantPinned(name string) (*tenantKeys, error) {
 	return t, nil
 }
 
-// copyInto replaces the handles of token objects by those of session objects with the same attributes.
+// copyInto replaces the handles of token objects with those of session copies.
 func (t *tenantKeys) copyInto(s *session) (err error) {
 	handles := []*handle{&t.mac, &t.audit}
 	roots := make([]handle, len(t.numbers))
@@ -151,7 +151,7 @@ func (t *tenantKeys) copyInto(s *session) (err error) {
 	return nil
 }
 
-// findTenant finds a tenant's lasting keys and checks that they are what they should be.
+// findTenant finds a tenant's keys on the token and checks their attributes.
 func (d *Driver) findTenant(s *session, name string) (*tenantKeys, error) {
 	parts, err := d.findParts(s, name)
 	if err != nil {
@@ -160,13 +160,13 @@ func (d *Driver) findTenant(s *session, name string) (*tenantKeys, error) {
 	t := &tenantKeys{roots: parts[purposeRoot], mac: parts[purposeMAC][1], audit: parts[purposeAudit][1]}
 	switch {
 	case len(t.roots) == 0 && t.mac == 0 && t.audit == 0:
-		// A sick token finds nothing either, and neither does a lost login, both without an error.
+		// A failed token and a lost login also find nothing, without an error.
 		if err := d.checkToken(s); err != nil {
 			return nil, err
 		}
-		return nil, driver.Errorf(driver.TenantUnknown, "no keys of tenant %s on the token", name)
+		return nil, driver.Errorf(driver.TenantUnknown, "the token has no keys of tenant %s", name)
 	case len(t.roots) == 0 || t.mac == 0 || t.audit == 0:
-		return nil, driver.Errorf(driver.KeyUnavailable, "only some keys of tenant %s are on the token", name)
+		return nil, driver.Errorf(driver.KeyUnavailable, "the token has only some of the keys of tenant %s", name)
 	}
 	for n := range t.roots {
 		t.numbers = append(t.numbers, n)
@@ -175,8 +175,8 @@ func (d *Driver) findTenant(s *session, name string) (*tenantKeys, error) {
 	return t, nil
 }
 
-// findParts returns the tenant's keys that are there, by purpose and number. The pinned lock is held: a copy, which is made
-// under it, may look like one more key of the token until it is whole.
+// findParts returns the tenant's keys that exist, by purpose and number. The caller must hold the pinned lock: a copy, which is
+// made under it, looks like another token object until it is complete.
 func (d *Driver) findParts(s *session, name string) (map[string]map[uint32]handle, error) {
 	parts := map[string]map[uint32]handle{purposeRoot: {}, purposeMAC: {}, purposeAudit: {}}
 	for _, class := range []uint{p11.CKO_SECRET_KEY, p11.CKO_PRIVATE_KEY} {
@@ -193,7 +193,7 @@ func (d *Driver) findParts(s *session, name string) (map[string]map[uint32]handl
 				continue
 			}
 			if parts[purpose][n] != 0 {
-				return nil, driver.Errorf(driver.KeyUnavailable, "two objects are labelled %s", tenantLabel(name, purpose, n))
+				return nil, driver.Errorf(driver.KeyUnavailable, "two objects are labeled %s", tenantLabel(name, purpose, n))
 			}
 			if err := d.checkAttributes(s, h, tenantPurposes[purpose]); err != nil {
 				return nil, driver.Errorf(driver.KeyUnavailable, "%s: %w", tenantLabel(name, purpose, n), err)
@@ -204,8 +204,8 @@ func (d *Driver) findParts(s *session, name string) (map[string]map[uint32]handl
 	return parts, nil
 }
 
-// partOf reads from an object's label what it is to the tenant. An object whose label cannot be read is nobody's, unless
-// that is the session's fault or the token's.
+// partOf reads purpose and number from an object's label. ok is false for an object that is not a key of the tenant, or whose
+// label cannot be read; errors of the session or the token are returned.
 func (d *Driver) partOf(s *session, h handle, tenant string) (purpose string, n uint32, ok bool, err error) {
 	label, err := s.attribute(h, p11.CKA_LABEL)
 	if err != nil {
@@ -224,7 +224,7 @@ func (d *Driver) partOf(s *session, h handle, tenant string) (purpose string, n 
 	return purpose, uint32(number), err == nil && bytes.Equal(id, labelID(string(label))), notTheObjects(err)
 }
 
-// notTheObjects returns an error of reading an object that says nothing about the object, and nil in place of others.
+// notTheObjects returns err if the session or the token caused it, and nil if the object did.
 func notTheObjects(err error) error {
 	var ce *callError
 	if errors.As(err, &ce) {
@@ -236,7 +236,7 @@ func notTheObjects(err error) error {
 	return nil
 }
 
-// checkAttributes reads a lasting key back: sensitive, not extractable, made here, and of its one use.
+// checkAttributes checks that a tenant key is sensitive, not extractable, generated on the token, and has only its uses.
 func (d *Driver) checkAttributes(s *session, h handle, key tenantKey) error {
 	spec := specOf(key.spec)
 	want := spec.template(key.uses, false, onToken())
@@ -249,14 +249,14 @@ func (d *Driver) checkAttributes(s *session, h handle, key tenantKey) error {
 			return err
 		}
 		if !bytes.Equal(got, a.Value) {
-			return fmt.Errorf("attribute 0x%x is not what it should be", a.Type)
+			return fmt.Errorf("attribute 0x%x has another value than the template", a.Type)
 		}
 	}
 	return nil
 }
 
-// checkToken reports a token that does not answer for itself, which ends the process: modules do not find such a token
-// again when it comes back. A lost login it reports as the module would.
+// checkToken returns an error if the token does not answer, and then makes the process exit, because modules do not find such a
+// token again. For a lost login, it returns the error that a module should.
 func (d *Driver) checkToken(s *session) error {
 	s.begin(callInfo, 0)
 	info, err := d.lib.ctx.GetTokenInfo(d.slot)

@@ -7,8 +7,8 @@ import (
 	"github.com/keyside/keyside/plugins/driver"
 )
 
-// watchdog finds C calls that do not return. Callers only write two words to their tracker; one goroutine looks at all
-// trackers from time to time. A limit is learned per kind and size: Factor times the 99th percentile, within bounds.
+// watchdog finds C calls that do not return. Callers only write two words to their tracker; one goroutine scans all trackers every
+// eighth of Floor. The limit of each kind and size is Factor times its 99th percentile, within Floor and Ceiling.
 type watchdog struct {
 	settings WatchdogSettings
 	meter    *meter
@@ -21,15 +21,15 @@ type watchdog struct {
 	stopped  sync.Once
 }
 
-// sighting is what the watchdog remembers of a tracker. The age of a call counts only what the watchdog itself was awake
-// for, so a machine or process that was stopped for a while finds no hung calls when it goes on. Nor does it grow while a
-// key is being made: small devices do one thing at a time, and an RSA key takes them a minute.
+// sighting is the last scan of a tracker. A call ages only while the watchdog runs, so that a stopped machine or process finds no
+// hung calls when it continues. It does not age while a key is being generated: small devices run one call at a time, and an RSA
+// key takes them a minute.
 type sighting struct {
 	began int64
 	age   time.Duration
 }
 
-// learnedFrom is how many calls a limit needs to be learned from.
+// learnedFrom is the number of calls from which a limit is computed; the ceiling applies before.
 const learnedFrom = 200
 
 func newWatchdog(settings WatchdogSettings, m *meter, hung func(kind, time.Duration, time.Duration)) *watchdog {
@@ -59,7 +59,7 @@ func (w *watchdog) run() {
 
 func (w *watchdog) close() { w.stopped.Do(func() { close(w.stop) }) }
 
-// watch returns a new tracker under the watchdog's eyes.
+// watch returns a new tracker that is scanned until forget.
 func (w *watchdog) watch() *tracker {
 	t := &tracker{meter: w.meter}
 	w.mu.Lock()
@@ -74,7 +74,7 @@ func (w *watchdog) forget(t *tracker) {
 	delete(w.trackers, t)
 }
 
-// scan looks at every call in progress and reports whether one hangs.
+// scan checks every call in progress and reports whether one hangs.
 func (w *watchdog) scan() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -101,7 +101,7 @@ func (w *watchdog) scan() bool {
 	return false
 }
 
-// making reports whether a key is being made; the lock is held.
+// making reports whether a key is being generated. The caller must hold the lock.
 func (w *watchdog) making() bool {
 	for t := range w.trackers {
 		if t.began.Load() != 0 && kind(t.what.Load()/sizeClasses) == callGenerate {

@@ -44,7 +44,7 @@ func (d *Driver) execute(ctx context.Context, tenantName string, op *driver.Op, 
 	return operations[op.GetKind()](t, key, op)
 }
 
-// operations run what the checker has let through.
+// operations run requests that the checker accepted.
 var operations = map[driver.OpKind]func(*tenant, *workingKey, *driver.Op) (*driver.Result, error){
 	driver.Encrypt:    encrypt,
 	driver.Decrypt:    decrypt,
@@ -74,7 +74,7 @@ func decrypt(_ *tenant, key *workingKey, op *driver.Op) (*driver.Result, error) 
 	return &driver.Result{Data: plain}, nil
 }
 
-// decryptBlock opens an RSA block, with one answer to every fault of it.
+// decryptBlock opens an RSA block. Every fault gets the same answer.
 func decryptBlock(_ *tenant, key *workingKey, op *driver.Op) (*driver.Result, error) {
 	plain, err := decryptOAEP(key.rsa, op.GetAlgorithm(), op.GetData())
 	if err != nil {

@@ -30,19 +30,19 @@ const (
 	saltSize      = 32
 	verifierSize  = 32
 	headerSize    = len(fileMagic) + 1 + 4 + saltSize + verifierSize
-	maxFile       = 64 << 20   // bytes; some hundred thousand tenants
-	minIterations = 600_000    // OWASP's figure of 2023 for PBKDF2-HMAC-SHA-256
-	maxIterations = 10_000_000 // some seconds: a damaged count must not keep a start busy for minutes
+	maxFile       = 64 << 20   // bytes; enough for about 100,000 tenants
+	minIterations = 600_000    // OWASP 2023 for PBKDF2-HMAC-SHA-256
+	maxIterations = 10_000_000 // takes some seconds: a corrupt count must not delay a start by minutes
 )
 
-// keyFile is the sealed file of tenants' keys. The key derived from the passphrase stays in memory, the passphrase does not.
+// keyFile is the encrypted file of tenants' keys. It keeps the key that is derived from the passphrase, but not the passphrase.
 type keyFile struct {
 	path   string
 	header []byte
 	aead   cipher.AEAD
 }
 
-// fileTenant is one tenant as the file holds it.
+// fileTenant is one tenant in the file.
 type fileTenant struct {
 	Roots []fileRoot `json:"roots"`
 	MAC   []byte     `json:"mac"`
@@ -60,7 +60,7 @@ type filePayload struct {
 	Tenants fileTenants `json:"tenants"`
 }
 
-// clear wipes the key bytes of tenants that were read or are written.
+// clear zeroes the key bytes.
 func (t fileTenants) clear() {
 	for _, tenant := range t {
 		clear(tenant.MAC)
@@ -71,7 +71,7 @@ func (t fileTenants) clear() {
 	}
 }
 
-// openKeyFile opens the file at path under the passphrase, and makes it where there is none.
+// openKeyFile opens the file at path with the passphrase, and creates it if it does not exist.
 func openKeyFile(ctx context.Context, path string, passphrase []byte, iterations int) (*keyFile, error) {
 	f := &keyFile{path: path}
 	unlock, err := f.lock(ctx)
@@ -108,7 +108,7 @@ func (f *keyFile) unlockWith(raw, passphrase []byte) error {
 	rest := raw[len(fileMagic):]
 	iterations := binary.BigEndian.Uint32(rest[1:])
 	if rest[0] != kdfPBKDF2 || iterations < 1 || iterations > maxIterations {
-		return f.damaged()
+		return f.corrupt()
 	}
 	salt, verifier := rest[5:5+saltSize], rest[5+saltSize:5+saltSize+verifierSize]
 	derived, err := f.derive(passphrase, salt, int(iterations))
@@ -116,7 +116,7 @@ func (f *keyFile) unlockWith(raw, passphrase []byte) error {
 		return err
 	}
 	if subtle.ConstantTimeCompare(derived, verifier) != 1 {
-		return driver.Errorf(driver.PINIncorrect, "passphrase does not open the key file")
+		return driver.Errorf(driver.PINIncorrect, "the passphrase does not open the key file")
 	}
 	f.header = bytes.Clone(raw[:headerSize])
 	return nil
@@ -144,7 +144,7 @@ func (f *keyFile) derive(passphrase, salt []byte, iterations int) ([]byte, error
 	return verifier, nil
 }
 
-// newGCM returns AES-GCM that makes its own IVs and puts them before the ciphertext: the form that FIPS 140-3 allows.
+// newGCM returns AES-GCM that generates IVs and puts them before the ciphertext, as FIPS 140-3 requires.
 func newGCM(key []byte) (cipher.AEAD, error) {
 	block, err := aes.NewCipher(key)
 	if err != nil {
@@ -157,27 +157,27 @@ func newGCM(key []byte) (cipher.AEAD, error) {
 	return aead, nil
 }
 
-// load reads all tenants; the caller clears them.
+// load reads all tenants. The caller must clear them.
 func (f *keyFile) load() (fileTenants, error) {
 	raw, err := f.read()
 	if err != nil {
 		return nil, driver.Errorf(driver.KeyUnavailable, "read the key file: %w", err)
 	}
 	if !bytes.Equal(raw[:headerSize], f.header) {
-		return nil, driver.Errorf(driver.KeyUnavailable, "key file %s was replaced since the driver started", f.path)
+		return nil, driver.Errorf(driver.KeyUnavailable, "key file %s was replaced after the driver started", f.path)
 	}
 	plain, err := f.aead.Open(nil, nil, raw[headerSize:], f.header)
 	if err != nil {
-		return nil, f.damaged()
+		return nil, f.corrupt()
 	}
 	defer clear(plain)
 	var payload filePayload
 	if err := json.Unmarshal(plain, &payload); err != nil {
-		return nil, f.damaged()
+		return nil, f.corrupt()
 	}
 	for _, t := range payload.Tenants {
 		if t == nil {
-			return nil, f.damaged()
+			return nil, f.corrupt()
 		}
 	}
 	if payload.Tenants == nil {
@@ -186,8 +186,7 @@ func (f *keyFile) load() (fileTenants, error) {
 	return payload.Tenants, nil
 }
 
-// update changes the tenants under the lock; change reports whether there is anything to write. It returns only once
-// the new file is on disk.
+// update changes the tenants under the lock. change reports whether to write the file. update returns once the new file is on disk.
 func (f *keyFile) update(ctx context.Context, change func(fileTenants) (bool, error)) error {
 	unlock, err := f.lock(ctx)
 	if err != nil {
@@ -219,7 +218,7 @@ func (f *keyFile) save(tenants fileTenants) error {
 	return nil
 }
 
-// replaceFile puts data in the place of path such that after a power cut path holds either the old bytes or the new.
+// replaceFile replaces the content of path. After a power cut, path has either the old content or the new.
 func replaceFile(path string, data []byte) error {
 	fresh := path + ".new"
 	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -243,7 +242,7 @@ func replaceFile(path string, data []byte) error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// read returns the file's bytes, at least a whole header of this version.
+// read returns the file's content, which has at least a complete header of this version.
 func (f *keyFile) read() ([]byte, error) {
 	r, err := os.Open(f.path)
 	if err != nil {
@@ -261,7 +260,7 @@ func (f *keyFile) read() ([]byte, error) {
 		return nil, driver.Errorf(driver.InvalidArgument, "key file %s is not a key file", f.path)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		return nil, driver.Errorf(driver.InvalidArgument, "key file %s is open to others: chmod 600 it", f.path)
+		return nil, driver.Errorf(driver.InvalidArgument, "key file %s is readable by others: chmod 600 it", f.path)
 	}
 	raw := make([]byte, info.Size())
 	if _, err := r.ReadAt(raw, 0); err != nil {
@@ -273,14 +272,14 @@ func (f *keyFile) read() ([]byte, error) {
 	return raw, nil
 }
 
-func (f *keyFile) damaged() error {
-	return driver.Errorf(driver.KeyUnavailable, "key file %s is damaged: restore it from its backup", f.path)
+func (f *keyFile) corrupt() error {
+	return driver.Errorf(driver.KeyUnavailable, "key file %s is corrupt: restore it from a backup", f.path)
 }
 
-// lockPoll is how often a waiting writer looks whether the lock is free. Writers hold it for milliseconds.
+// lockPoll is the interval at which a waiting writer tries the lock. Writers hold it for milliseconds.
 const lockPoll = 2 * time.Millisecond
 
-// lock takes the writers' lock, which other driver processes on the same file honour too.
+// lock takes the writers' lock, which all driver processes on the same file use.
 func (f *keyFile) lock(ctx context.Context) (unlock func(), err error) {
 	w, err := os.OpenFile(f.path+".lock", os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {

@@ -8,11 +8,11 @@ import (
 	"github.com/keyside/keyside/plugins/driver"
 )
 
-// gate counts the calls inside the driver and lets a drain wait for them.
+// gate counts the calls in flight, for which a drain waits.
 type gate struct {
-	state atomic.Int64 // calls inside, with drainingBit once draining
+	state atomic.Int64 // number of calls in flight, plus drainingBit once draining
 	once  sync.Once
-	idle  chan struct{} // closed when draining and empty
+	idle  chan struct{} // closed when draining and no call is in flight
 }
 
 const drainingBit = 1 << 62
@@ -48,7 +48,7 @@ func (g *gate) drain(ctx context.Context) error {
 func (g *gate) draining() bool { return g.state.Load()&drainingBit != 0 }
 func (g *gate) inside() int64  { return g.state.Load() &^ drainingBit }
 
-// guard runs a control call inside the gate, unless its context has ended already.
+// guard runs a control call and counts it. It returns an error if the driver is draining or the context ended.
 func guard[T any](ctx context.Context, d *Driver, fn func() (T, error)) (T, error) {
 	var zero T
 	if err := d.gate.enter(); err != nil {

@@ -5,7 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
-	_ "crypto/sha1" // OAEP with SHA-1 is what older import tools offer
+	_ "crypto/sha1" // for OAEP with SHA-1, which older import tools use
 	"crypto/subtle"
 	"slices"
 
@@ -31,7 +31,7 @@ func (d *Driver) ImportKey(ctx context.Context, req *driver.ImportKeyRequest) (*
 	})
 }
 
-// importWith opens the material and seals it. All that can be wrong with the material is one error.
+// importWith opens the material and seals it. Every fault of the material gets the same error.
 func (t *tenant) importWith(wrapping *rsa.PrivateKey, req *driver.ImportKeyRequest) (*driver.SealedKey, error) {
 	block, container, err := material.Parts(req)
 	if err != nil {
@@ -62,8 +62,8 @@ func (t *tenant) importWith(wrapping *rsa.PrivateKey, req *driver.ImportKeyReque
 	return sealed, nil
 }
 
-// openMaterial opens an import down to the symmetric key, or to a private key's PKCS#8 DER in its one form. The container is
-// opened even if the block was bad, with a random key: what a block's padding was, no time tells.
+// openMaterial returns the symmetric key, or the canonical PKCS#8 DER of the private key. If the block is bad, it opens the container
+// with a random key, so that the time does not disclose the block's padding.
 func openMaterial(wrapping *rsa.PrivateKey, req *driver.ImportKeyRequest, block, container []byte) (raw []byte, ok bool) {
 	spec := req.GetKey().GetSpec()
 	if len(container) == 0 {
@@ -79,7 +79,7 @@ func openMaterial(wrapping *rsa.PrivateKey, req *driver.ImportKeyRequest, block,
 	return raw, ok && good
 }
 
-// openBlock opens an RSA block that holds a secret of one of these sizes. Where it does not, the secret is a random one.
+// openBlock opens an RSA block that contains a secret of one of these sizes. Otherwise it returns a random secret and false.
 func openBlock(key *rsa.PrivateKey, a driver.Algorithm, block []byte, sizes []int) (secret []byte, ok bool) {
 	random := func(n int) []byte {
 		b := make([]byte, n)
@@ -95,8 +95,8 @@ func openBlock(key *rsa.PrivateKey, a driver.Algorithm, block []byte, sizes []in
 		clear(opened)
 		return secret, false
 	}
-	// Go puts the message into a buffer of its length in constant time, and leaves the buffer alone where the padding or the
-	// length is wrong. Bleichenbacher (1998) needed no more than to be told which.
+	// Go copies the message into a buffer of its length in constant time, and leaves the buffer unchanged if the padding or the
+	// length is wrong. Telling which would enable the attack of Bleichenbacher (1998).
 	for _, n := range sizes {
 		before := random(n)
 		after := bytes.Clone(before)

@@ -40,12 +40,12 @@ func (d *Driver) makeKey(ctx context.Context, tenantName string, id *driver.KeyI
 	defer clear(material)
 	key, err := open(id, material)
 	if err != nil {
-		return nil, driver.Errorf(driver.Internal, "open the key just made: %w", err)
+		return nil, driver.Errorf(driver.Internal, "open the generated key: %w", err)
 	}
 	return t.sealWorking(key, material)
 }
 
-// generate makes material. An RSA key takes up to seconds, so few are made at once and a caller whose time is up does not wait for it.
+// generate generates material. An RSA key takes up to seconds: few are generated at once, and generate returns when the context ends.
 func (d *Driver) generate(ctx context.Context, spec *driver.Spec) ([]byte, error) {
 	if spec.Family != driver.RSA {
 		material, err := generate(spec)
@@ -80,7 +80,7 @@ func (d *Driver) generate(ctx context.Context, spec *driver.Spec) ([]byte, error
 	}
 }
 
-// sealWorking seals material and adds what the contract says of its key.
+// sealWorking seals material and returns it with its public key.
 func (t *tenant) sealWorking(key *workingKey, material []byte) (*driver.SealedKey, error) {
 	sealed, err := t.seal(key.id, material)
 	if err != nil {
@@ -110,7 +110,7 @@ func (d *Driver) Reseal(ctx context.Context, req *driver.ResealRequest) (*driver
 		defer clear(material)
 		key, err := open(req.GetKey(), material)
 		if err != nil {
-			return nil, driver.Errorf(driver.SealInvalid, "sealed material is no %s key", req.GetKey().GetSpec())
+			return nil, driver.Errorf(driver.SealInvalid, "the sealed material is not a %s key", req.GetKey().GetSpec())
 		}
 		return t.sealWorking(key, material)
 	})
@@ -131,7 +131,7 @@ func (d *Driver) DestroyKey(ctx context.Context, req *driver.DestroyKeyRequest) 
 	return err
 }
 
-// working returns the open key of an identity, from memory or by opening its seal.
+// working returns the working key of an identity, from memory or by unsealing it.
 func (d *Driver) working(t *tenant, id *driver.KeyIdentity, sealed []byte) (*workingKey, error) {
 	if key := d.live.get(t.name, sealed); key != nil {
 		return key, driver.CheckSameKey(key.id, id)
@@ -146,7 +146,7 @@ func (d *Driver) working(t *tenant, id *driver.KeyIdentity, sealed []byte) (*wor
 	}
 	key, err := open(own, material)
 	if err != nil {
-		return nil, driver.Errorf(driver.SealInvalid, "sealed material is no %s key", id.GetSpec())
+		return nil, driver.Errorf(driver.SealInvalid, "the sealed material is not a %s key", id.GetSpec())
 	}
 	d.live.put(t.name, sealed, key)
 	return key, nil

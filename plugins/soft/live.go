@@ -5,16 +5,16 @@ import (
 	"sync"
 )
 
-// liveKeys holds the keys that were opened last, so that an operation on a hot key opens nothing.
+// liveKeys is an LRU cache of unsealed keys.
 type liveKeys struct {
 	limit int
 
 	mu    sync.Mutex
 	byRef map[keyRef]*list.Element
-	order *list.List // of *liveEntry, the last used first
+	order *list.List // of *liveEntry, the most recently used first
 }
 
-// keyRef names a live key by what the caller sends: a blob that differs in one bit is another key.
+// keyRef identifies a live key by what the caller sends: a blob that differs in one bit is another key.
 type keyRef struct {
 	tenant, sealed string
 }
@@ -44,7 +44,7 @@ func (l *liveKeys) put(tenant string, sealed []byte, key *workingKey) {
 	defer l.mu.Unlock()
 	ref := keyRef{tenant, string(sealed)}
 	if _, there := l.byRef[ref]; there {
-		return // opened twice at once; one of the two is enough
+		return // another goroutine unsealed the same key
 	}
 	l.byRef[ref] = l.order.PushFront(&liveEntry{ref, key})
 	for len(l.byRef) > l.limit {

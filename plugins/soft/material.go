@@ -19,7 +19,7 @@ import (
 	"github.com/keyside/keyside/plugins/driver"
 )
 
-// workingKey is a key that is open: exactly one of the fields after id is set.
+// workingKey is an unsealed key. Exactly one of the fields after id is set.
 type workingKey struct {
 	id  *driver.KeyIdentity
 	gcm cipher.AEAD
@@ -28,9 +28,9 @@ type workingKey struct {
 	ec  *ecdsa.PrivateKey
 }
 
-var errMaterial = errors.New("material does not fit its spec")
+var errMaterial = errors.New("material is not a key of its spec")
 
-// generate makes the material of a spec: the key itself, or PKCS#8 DER of a private key.
+// generate generates the material of a spec: a symmetric key, or PKCS#8 DER of a private key.
 func generate(spec *driver.Spec) ([]byte, error) {
 	if spec.Symmetric() {
 		b := make([]byte, spec.Size())
@@ -50,7 +50,7 @@ func generate(spec *driver.Spec) ([]byte, error) {
 	return x509.MarshalPKCS8PrivateKey(private)
 }
 
-// open makes a working key of material, and of material only that fits the identity's spec in every respect.
+// open returns the working key of material. It returns an error unless the material is a key of the identity's spec.
 func open(id *driver.KeyIdentity, material []byte) (*workingKey, error) {
 	key := &workingKey{id: id}
 	spec := driver.SpecOf(id.GetSpec())
@@ -102,8 +102,8 @@ func (k *workingKey) public() ([]byte, error) {
 	return x509.MarshalPKIXPublicKey(pub)
 }
 
-// checkValue returns what identifies material without revealing it to a tenant: the input of the tenant's own MAC. It is
-// AES-CMAC or HMAC-SHA-256 over the check value label, or SHA-256 over label and public key; never E_K(0), which is GCM's hash key.
+// checkValue returns the input of the tenant's MAC for the check value: AES-CMAC or HMAC-SHA-256 over the check value label, or
+// SHA-256 over label and public key. It is never E_K(0), which is GCM's hash key.
 func (k *workingKey) checkValue(material []byte) ([]byte, error) {
 	label := []byte(driver.CheckValueMACLabel)
 	switch {
@@ -122,7 +122,7 @@ func (k *workingKey) checkValue(material []byte) ([]byte, error) {
 	return sum[:], nil
 }
 
-// cmac returns AES-CMAC of a message that is not empty, NIST SP 800-38B.
+// cmac returns AES-CMAC (NIST SP 800-38B) of a message that is not empty.
 func cmac(key, message []byte) ([]byte, error) {
 	block, err := aes.NewCipher(key)
 	if err != nil {
@@ -158,7 +158,7 @@ func double(b *[aes.BlockSize]byte) {
 
 // agree returns the X coordinate of ECDH with the peer whose SubjectPublicKeyInfo is spki.
 func (k *workingKey) agree(spki []byte) ([]byte, error) {
-	bad := driver.Errorf(driver.InvalidArgument, "peer's public key is not of this key's curve")
+	bad := driver.Errorf(driver.InvalidArgument, "the peer's public key is not on this key's curve")
 	parsed, err := x509.ParsePKIXPublicKey(spki)
 	if err != nil {
 		return nil, bad

@@ -1,8 +1,8 @@
-// Package soft is the built-in driver: Go's own cryptography and a sealed key file, for nodes without an HSM. What it
-// protects is protected by the passphrase, the file's mode and the driver process; Describe says so.
+// Package soft is the built-in driver for nodes without an HSM: Go's cryptography and a sealed key file. Keys are protected only by
+// the passphrase, the file's mode and the driver process; Describe says so.
 //
-// It uses nothing but Go's standard library for cryptography, and of that what FIPS 140-3 allows, so a binary built with
-// GOFIPS140 runs under GODEBUG=fips140=on as it is, and under fips140=only without the imports that need SHA-1 or PKCS #1 v1.5.
+// It uses only cryptography of Go's standard library that FIPS 140-3 allows. A binary built with GOFIPS140 therefore runs under
+// GODEBUG=fips140=on with all functions, and under fips140=only without imports that need SHA-1 or PKCS #1 v1.5.
 package soft
 
 import (
@@ -23,7 +23,7 @@ import (
 	"github.com/keyside/keyside/plugins/driver"
 )
 
-// Limits of one operation, bytes.
+// Limits of one operation, in bytes.
 const (
 	maxData    = 64 << 10
 	maxDataKey = 8 << 10
@@ -35,17 +35,17 @@ const version = "1"
 
 // settings is the driver's section of the configuration.
 type settings struct {
-	// File is the absolute path of the sealed key file; it is made where there is none.
+	// File is the absolute path of the sealed key file, which is created if it does not exist.
 	File string `yaml:"file"`
-	// Iterations of PBKDF2 for a new file; at least and by default 600000.
+	// Iterations is the PBKDF2 iteration count of a new file, 600000 to 10000000; default 600000.
 	Iterations int `yaml:"pbkdf2_iterations"`
-	// LiveKeys is how many opened keys stay in memory; by default 4096.
+	// LiveKeys is the most unsealed keys that stay in memory; default 4096.
 	LiveKeys int `yaml:"live_keys"`
-	// Workers is how many operations run at once in each lane; by default one per processor.
+	// Workers is how many operations run at once in each lane; default one per processor.
 	Workers int `yaml:"workers"`
 }
 
-// Driver is the soft driver.
+// Driver implements driver.Driver.
 type Driver struct {
 	settings settings
 	checker  *driver.Checker
@@ -53,12 +53,12 @@ type Driver struct {
 	live     *liveKeys
 	gate     *gate
 	stats    stats
-	making   chan struct{} // a place for each RSA key that may be made at once
+	making   chan struct{} // holds one element per RSA key that is being generated
 }
 
 var _ driver.Driver = (*Driver)(nil)
 
-// Configure makes the driver; it is a driver.Configurer. The credential is the passphrase of the key file.
+// Configure opens or creates the key file. It implements driver.Configurer; the credential is the passphrase of the file.
 func Configure(ctx context.Context, raw, passphrase []byte) (driver.Driver, error) {
 	s, err := parseSettings(raw)
 	if err != nil {
@@ -75,7 +75,7 @@ func CheckSettings(raw []byte) error {
 
 func start(ctx context.Context, s settings, passphrase []byte) (driver.Driver, error) {
 	if len(passphrase) == 0 {
-		return nil, driver.Errorf(driver.InvalidArgument, "passphrase missing: give the soft driver a credential")
+		return nil, driver.Errorf(driver.InvalidArgument, "passphrase missing: configure a credential for the soft driver")
 	}
 	file, err := openKeyFile(ctx, s.File, passphrase, s.Iterations)
 	if err != nil {
@@ -97,16 +97,16 @@ func parseSettings(raw []byte) (settings, error) {
 	dec := yaml.NewDecoder(bytes.NewReader(raw))
 	dec.KnownFields(true)
 	if err := dec.Decode(&s); err != nil && !errors.Is(err, io.EOF) {
-		return s, driver.Errorf(driver.InvalidArgument, "settings of the soft driver: %w", err)
+		return s, driver.Errorf(driver.InvalidArgument, "soft settings: %w", err)
 	}
 	switch {
 	case !filepath.IsAbs(s.File):
-		return s, driver.Errorf(driver.InvalidArgument, "settings of the soft driver: file must be an absolute path")
+		return s, driver.Errorf(driver.InvalidArgument, "soft settings: file must be an absolute path")
 	case s.Iterations < minIterations || s.Iterations > maxIterations:
-		return s, driver.Errorf(driver.InvalidArgument, "settings of the soft driver: pbkdf2_iterations must be %d to %d",
+		return s, driver.Errorf(driver.InvalidArgument, "soft settings: pbkdf2_iterations must be %d to %d",
 			minIterations, maxIterations)
 	case s.LiveKeys < 1 || s.Workers < 1 || s.Workers > 1024:
-		return s, driver.Errorf(driver.InvalidArgument, "settings of the soft driver: live_keys and workers must be positive, workers at most 1024")
+		return s, driver.Errorf(driver.InvalidArgument, "soft settings: live_keys and workers must be positive, workers at most 1024")
 	}
 	return s, nil
 }
@@ -174,7 +174,7 @@ func (d *Driver) InitTenant(ctx context.Context, req *driver.InitTenantRequest) 
 	})
 }
 
-// DescribeTenant implements driver.Driver. A tenant that is not known is looked for in the file once more.
+// DescribeTenant implements driver.Driver. It reads the file again if the tenant is unknown.
 func (d *Driver) DescribeTenant(ctx context.Context, req *driver.DescribeTenantRequest) (*driver.Tenant, error) {
 	return guard(ctx, d, func() (*driver.Tenant, error) {
 		t, err := d.tenants.get(req.GetTenant())
@@ -204,7 +204,7 @@ func (d *Driver) Status(context.Context) ([]*driver.Member, error) {
 	}}, nil
 }
 
-// Health implements driver.Driver: it seals and unseals random material under the tenant's keys.
+// Health implements driver.Driver. It seals and unseals random material under the tenant's keys.
 func (d *Driver) Health(ctx context.Context, name string) error {
 	_, err := guard(ctx, d, func() (struct{}, error) {
 		t := d.tenants.any()
@@ -222,7 +222,7 @@ func (d *Driver) Health(ctx context.Context, name string) error {
 	return err
 }
 
-// canary proves that the tenant's root and mac key work together.
+// canary seals and unseals random material with the tenant's root and MAC key.
 func (t *tenant) canary() error {
 	id := &driver.KeyIdentity{KeyId: make([]byte, driver.KeyIDSize), Version: 1, Spec: driver.AES256, Usage: driver.EncryptDecrypt}
 	material, err := generate(driver.SpecOf(id.GetSpec()))
@@ -238,12 +238,12 @@ func (t *tenant) canary() error {
 		return err
 	}
 	if !bytes.Equal(back, material) {
-		return driver.Errorf(driver.Device, "canary: another material came back")
+		return driver.Errorf(driver.Device, "canary: unsealing returned other material")
 	}
 	return nil
 }
 
-// Watch implements driver.Driver. Nothing happens to this driver on its own, so it only waits.
+// Watch implements driver.Driver. The driver has no events, so Watch only waits for the context or the drain.
 func (d *Driver) Watch(ctx context.Context, _ func(*driver.Event)) error {
 	select {
 	case <-ctx.Done():

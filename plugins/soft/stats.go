@@ -8,10 +8,10 @@ import (
 	"github.com/keyside/keyside/plugins/driver"
 )
 
-// stats counts operations by kind. Nothing in it locks.
+// stats counts operations by kind, without locks.
 type stats struct {
 	kinds [driver.LastOp + 1]driver.Histogram
-	last  atomic.Int32 // code of the last error that was not the caller's fault
+	last  atomic.Int32 // code of the last error that the caller did not cause
 }
 
 func (s *stats) record(kind driver.OpKind, took time.Duration, err error) {

@@ -14,7 +14,7 @@ import (
 	"github.com/keyside/keyside/plugins/material"
 )
 
-// tenant is one tenant's keys, open. It does not change.
+// tenant has one tenant's keys. It is immutable.
 type tenant struct {
 	name    string
 	numbers []uint32 // of the roots, oldest first
@@ -24,18 +24,17 @@ type tenant struct {
 	public  []byte // of audit, DER SubjectPublicKeyInfo
 }
 
-// tenants are the tenants of a key file, as it was when last read.
+// tenants has the tenants of a key file, as of its last reading.
 type tenants struct {
 	file *keyFile
 
-	reading sync.Mutex // held from reading the file to adopting it, so that an older reading never replaces a newer one
+	reading sync.Mutex // held from reading the file to storing the result, so that an older result never replaces a newer one
 
 	mu    sync.RWMutex
 	known map[string]*tenant
 }
 
-// get returns a tenant from memory: a hot operation reads no file. A tenant that another driver process made
-// becomes known by refresh.
+// get returns a tenant from memory, without reading the file. refresh finds tenants that another driver process created.
 func (t *tenants) get(name string) (*tenant, error) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
@@ -45,7 +44,7 @@ func (t *tenants) get(name string) (*tenant, error) {
 	if err := driver.CheckTenant(name); err != nil {
 		return nil, err
 	}
-	return nil, driver.Errorf(driver.TenantUnknown, "tenant has no keys here")
+	return nil, driver.Errorf(driver.TenantUnknown, "the key file has no keys of this tenant")
 }
 
 // any returns some tenant, or nil.
@@ -69,7 +68,7 @@ func (t *tenants) refresh() error {
 	return t.adopt(stored)
 }
 
-// adopt opens the stored tenants and clears them.
+// adopt stores the tenants read from the file and clears their encoded keys.
 func (t *tenants) adopt(stored fileTenants) error {
 	defer stored.clear()
 	known := make(map[string]*tenant, len(stored))
@@ -86,7 +85,7 @@ func (t *tenants) adopt(stored fileTenants) error {
 	return nil
 }
 
-// ensure makes the tenant's keys unless they are there, and returns once they are on disk.
+// ensure creates the tenant's keys if they do not exist, and returns once they are on disk.
 func (t *tenants) ensure(ctx context.Context, name string) (*tenant, error) {
 	if found, err := t.get(name); err == nil || driver.CodeOf(err) != driver.TenantUnknown {
 		return found, err
@@ -111,11 +110,11 @@ func (t *tenants) ensure(ctx context.Context, name string) (*tenant, error) {
 func makeTenant() (*fileTenant, error) {
 	audit, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, driver.Errorf(driver.Internal, "make audit key: %w", err)
+		return nil, driver.Errorf(driver.Internal, "generate the audit key: %w", err)
 	}
 	der, err := x509.MarshalPKCS8PrivateKey(audit)
 	if err != nil {
-		return nil, driver.Errorf(driver.Internal, "encode audit key: %w", err)
+		return nil, driver.Errorf(driver.Internal, "encode the audit key: %w", err)
 	}
 	fresh := &fileTenant{Roots: []fileRoot{{Number: 1, Key: make([]byte, 32)}}, MAC: make([]byte, driver.MACSize), Audit: der}
 	rand.Read(fresh.Roots[0].Key)
@@ -166,7 +165,7 @@ func (t *tenant) sealMAC(record []byte) ([]byte, error) {
 	return t.authenticate(driver.SealMACLabel, record), nil
 }
 
-// seal wraps a key's material under the newest root and binds it to the identity.
+// seal wraps a key's material under the newest root and authenticates it with the identity.
 func (t *tenant) seal(id *driver.KeyIdentity, key []byte) (*driver.SealedKey, error) {
 	root := t.numbers[len(t.numbers)-1]
 	wrapped, err := t.roots[root].Wrap(key)
@@ -183,22 +182,22 @@ func (t *tenant) seal(id *driver.KeyIdentity, key []byte) (*driver.SealedKey, er
 	return &driver.SealedKey{Sealed: blob, Root: root, Protection: driver.ProtectionProcess}, nil
 }
 
-// unseal checks that sealed is the key of that identity, MAC first, and returns its material, which the caller clears.
+// unseal checks that sealed is the key of this identity and returns its material, which the caller must clear.
 func (t *tenant) unseal(id *driver.KeyIdentity, sealed []byte) ([]byte, error) {
 	record, err := driver.OpenSealRecord(t.name, id, sealed, t.sealMAC)
 	if err != nil {
 		return nil, err
 	}
 	if record.Format != driver.SealRFC5649 || record.Protection != driver.ProtectionProcess {
-		return nil, driver.Errorf(driver.SealInvalid, "seal was not made by this driver")
+		return nil, driver.Errorf(driver.SealInvalid, "the seal was not created by this driver")
 	}
 	root := t.roots[record.Root]
 	if root == nil {
-		return nil, driver.Errorf(driver.KeyUnavailable, "root %d of the tenant is not in the key file", record.Root)
+		return nil, driver.Errorf(driver.KeyUnavailable, "root %d of the tenant does not exist in the key file", record.Root)
 	}
 	key, ok := root.Unwrap(record.Wrapped)
 	if !ok {
-		return nil, driver.Errorf(driver.SealInvalid, "sealed material does not unwrap")
+		return nil, driver.Errorf(driver.SealInvalid, "the sealed material does not unwrap")
 	}
 	return key, nil
 }
