@@ -30,6 +30,7 @@ type manifest struct {
 	Tokens      map[string]string // by user; they expire 24 hours after Time
 	Files       map[string]string // plaintext by name of the encrypted file in files/
 	Records     map[string]int    // number of audit records by stored and by trace name of the operation
+	Outcomes    map[string]int    // number of audit records by outcome, under the error codes of that build
 	Checks      []recordedRequest
 	CanI        []struct { // calls of `keyside can-i`
 		Args []string
@@ -188,26 +189,30 @@ func (n *clocked) checkVerbs(m *manifest) {
 	}
 }
 
-// checkRecords looks for the records of each operation by its stored, trace and neutral names.
+// checkRecords looks for the records of each operation by its stored, trace and neutral names, and of each outcome.
 func (n *clocked) checkRecords(m *manifest) {
 	n.Helper()
-	want := maps.Clone(m.Records)
+	named := maps.Clone(m.Records)
 	for stored, records := range m.Records {
 		if neutral := policy.Operation(stored).Name(); neutral != stored {
-			want[neutral] += records
+			named[neutral] += records
 		}
 	}
 	limit := make(chan struct{}, 4) // processes at once
 	var wg sync.WaitGroup
-	for name, records := range want {
-		wg.Go(func() {
-			limit <- struct{}{}
-			defer func() { <-limit }()
-			out, code := n.keyside("audit", "query", "--operation", name, "--until", m.Time.Format(time.RFC3339), "--json")
-			if got := strings.Count(out, "\n"); code != 0 || got != records {
-				n.Errorf("audit query --operation %s: exit code %d, %d records, want %d", name, code, got, records)
-			}
-		})
+	for flag, want := range map[string]map[string]int{"--operation": named, "--outcome": m.Outcomes} {
+		for value, records := range want {
+			wg.Go(func() {
+				limit <- struct{}{}
+				defer func() { <-limit }()
+				out, code := n.keyside("audit", "query", flag, value, "--until", m.Time.Format(time.RFC3339), "--json")
+				got := strings.Count(out, "\n")
+				more := flag == "--outcome" && got > records // a code of today replaces several
+				if code != 0 || got != records && !more {
+					n.Errorf("audit query %s %s: exit code %d, %d records, want %d", flag, value, code, got, records)
+				}
+			})
+		}
 	}
 	wg.Wait()
 }
