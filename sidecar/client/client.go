@@ -26,11 +26,14 @@ const maxAnswer = 16 << 20
 
 // Client is a pool of connections to one sidecar. It is safe for concurrent use.
 type Client struct {
+	// Timeout is the time limit of each operation whose result is not a stream; zero: none. Set it before the first request.
+	Timeout time.Duration
+
 	socket string
 	http   *http.Client
 }
 
-// New returns a client of the sidecar that serves the Unix socket. It connects on first use. Deadlines are those of the contexts.
+// New returns a client of the sidecar that serves the Unix socket. It connects on first use.
 func New(socket string) *Client {
 	dialer := new(net.Dialer)
 	return &Client{socket: socket, http: &http.Client{
@@ -58,6 +61,11 @@ func call[Result any](ctx context.Context, c *Client, operation string, in any) 
 		return nil, fmt.Errorf("encode the request of %s: %w", operation, err)
 	}
 	defer clear(body)
+	if c.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, c.Timeout)
+		defer cancel()
+	}
 	res, err := c.send(ctx, http.MethodPost, BasePath+operation, body)
 	if err != nil {
 		return nil, err

@@ -60,7 +60,7 @@ func (c *Client) ListAliases(ctx context.Context, req ListAliasesRequest) (*Alia
 // Tag is a tag of a key.
 type Tag struct {
 	Key   string `json:"key"`
-	Value string `json:"value,omitzero"` // may be empty
+	Value string `json:"value"` // may be empty
 }
 
 // TagValues is a tag's key with some values.
