@@ -40,18 +40,18 @@ func main() {
 	os.Exit(verb.ExitCode(err))
 }
 
-// command is the tree of verbs; each folder contributes its own.
+// command returns the tree of verbs.
 func command() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "keyside",
-		Short:         "a key management service on the node, in front of the HSM that the node has",
+		Short:         "Keyside: a key management service (KMS) for the node's HSM",
 		Version:       buildVersion(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
 	root.AddCommand(cli.Commands(node.SettingsChecks{plugins.KindPKCS11: pkcs11.CheckSettings, plugins.KindSoft: soft.CheckSettings}, driverProcesses()...)...)
 	root.AddCommand(hsmd.Command(), sidecar.Command(), bench.Command(), &cobra.Command{
-		Use: "version", Short: "print the version", RunE: func(cmd *cobra.Command, _ []string) error {
+		Use: "version", Short: "Print the version", RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := fmt.Fprintln(cmd.OutOrStdout(), root.Version)
 			return err
 		},

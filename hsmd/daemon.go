@@ -27,7 +27,7 @@ func Command() *cobra.Command {
 	var path string
 	cmd := &cobra.Command{
 		Use:   "hsmd",
-		Short: "Open this node's HSMs and serve them to its sidecars",
+		Short: "Run the daemon that shares the node's HSMs with sidecars",
 		Long: "hsmd runs the driver processes of its configuration and serves their HSMs to sidecars on a Unix socket.\n" +
 			"SIGTERM drains and ends it; SIGHUP starts drivers again that are down for a wrong PIN or configuration.",
 		Args:         cobra.NoArgs,

@@ -14,7 +14,7 @@ func Command() *cobra.Command {
 	var path, socket, listen string
 	cmd := &cobra.Command{
 		Use:   "sidecar --config FILE",
-		Short: "Serve the KMS on a Unix socket, from a configuration file",
+		Short: "Run the KMS server from a configuration file",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := LoadConfig(path)

@@ -9,9 +9,10 @@ import (
 	"github.com/keyside/keyside/sidecar/cli/verb"
 )
 
-// Prepare makes every command below root treat wrong flags and arguments as misuse (ExitUsage), and makes a group that
-// is called without a verb say which verbs it has.
+// Prepare assigns the verbs of root to groups and makes every command below root return ExitUsage for wrong flags and
+// arguments. A command that needs a subcommand lists its subcommands if it is called without one.
 func Prepare(root *cobra.Command) {
+	addGroups(root)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return verb.Failf(verb.ExitUsage, "%w (see %s --help)", err, cmd.CommandPath())
 	})
@@ -39,7 +40,7 @@ func prepare(cmd *cobra.Command) {
 	}
 }
 
-// needVerb is what a group of commands runs when no command of it was named.
+// needVerb runs for a command that needs a subcommand.
 func needVerb(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 && cmd.Parent() == nil {
 		return cmd.Help()

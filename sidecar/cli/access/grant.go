@@ -10,88 +10,85 @@ import (
 
 	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/cli/verb"
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 )
 
 // Commands returns the verbs about access.
 func Commands() []*cobra.Command {
-	return []*cobra.Command{grantCommand(), policyCommand(), canICommand(), credentialCommand()}
+	return []*cobra.Command{credentialCommand(), grantCommand(), canICommand(), policyCommand()}
 }
 
 func grantCommand() *cobra.Command {
 	group := &cobra.Command{
-		Use: "grant", Short: "who may do what with which key",
-		Long: `Who may do what with which key. A grant lets a user, or all users of the account, do some operations on one key. A user's
-rights on a key are those of all its grants together, of its role, and of policies; see keyside can-i.`,
+		Use: "grant", Short: "Allow and revoke operations of users on keys",
+		Long: `Allow and revoke operations of users on keys. A grant allows a user, or all users of the account, some operations on one key. A
+user may do what any of its grants, its role or a policy allows; see keyside can-i.`,
 	}
 	group.AddCommand(grantCreate(), grantList(), grantRetirable(), grantRevoke(), grantRetire())
 	return group
 }
 
-// grantable is the operations that a grant may have, for help and completion.
+// grantable returns the operations that a grant may have, for help and completion.
 func grantable() (names []string) {
 	for _, op := range policy.Operations {
 		if op.Grantable() {
-			names = append(names, string(op))
+			names = append(names, op.Name())
 		}
 	}
 	return names
 }
 
 func grantCreate() *cobra.Command {
-	var g client.Grant
+	var req client.CreateGrantRequest
 	var exactly, containing map[string]string
 	var expires string
 	cmd := &cobra.Command{
-		Use: "create KEY --to USER --operations OPERATION,...", Short: "allow a user something on a key, and print the grant's id",
-		Long: `Allow a user something on a key, and print the grant's id. The operations are
+		Use: "create KEY --to USER --operations OPERATION,...", Short: "Allow a user operations on a key; print the grant's id",
+		Long: `Allow a user operations on a key; print the grant's id. The operations are
 ` + inLines(grantable()) + `
-None of them stands for another. A user with create-grant may grant what it may do itself, and no more; retire-grant lets it give this
-grant up. With --context-equals or --context-contains the grant is good for encryption contexts that are, or contain, that one.
+None of them includes another. A user with create-grant may grant the operations it may do itself; retire-grant allows it to
+retire this grant. --context-equals and --context-contains limit the grant to encryption contexts that are, or contain, the one
+given.
 
-Users are the principals of the sidecar's configuration and those who have access keys. A grant is to a name: who gets that name
-later has it.`,
-		Example: `  keyside grant create app --to storage --operations describe-key,create-datakey,decrypt-datakey
-  keyside grant create app --to storage --operations decrypt-data --context-contains purpose=backup --expires 24h --name backups
-  keyside grant create app --to storage --operations encrypt-data --source uid:992,unit:storage.service`,
-		Args: cobra.ExactArgs(1), ValidArgsFunction: verb.CompleteKeys(1),
+Users are the principals of the sidecar's configuration and the users of access keys. A grant is to a name: whoever gets that
+name later holds the grant.`,
+		Example: `  keyside grant create app --to storage --operations describe-key,generate-data-key,decrypt-data-key
+  keyside grant create app --to storage --operations decrypt --context-contains purpose=backup --expires 24h --name backups
+  keyside grant create app --to storage --operations encrypt --source uid:992,unit:storage.service`,
+		Args: cobra.ExactArgs(1),
 	}
 	f := cmd.Flags()
-	f.StringVar(&g.Grantee, "to", "", "`name` of the user, or with --account of the account (required)")
-	f.BoolFunc("account", "the grant is to all users of the account", func(string) error { g.Kind = client.GranteeAccount; return nil })
-	f.StringSliceVar(&g.Operations, "operations", nil, "what it allows (required)")
-	f.StringVar(&g.Name, "name", "", "what lists call it; the same grant under the same name is made once")
-	f.StringVar(&g.Retiring, "retiring", "", "`name` of another user who may retire it")
-	f.StringToStringVar(&exactly, "context-equals", nil, "encryption context that operations must have, name=value[,name=value]")
-	f.StringToStringVar(&containing, "context-contains", nil, "encryption context that theirs must contain")
-	f.StringVar(&expires, "expires", "never", "`when` it ends: never, a time such as 2030-12-31T00:00:00Z, or how long from now, such as 24h or 90d")
-	f.StringVar(&g.Source, "source", "", "whose processes may use it, on the socket alone: `selectors` with commas, all of which must match: uid:N, gid:N, unit:NAME, pod:UID, container:ID, and beside a uid exe:/PATH, sha256:HEX")
+	f.StringVar(&req.Grantee, "to", "", "`name` of the user, or with --account of the account (required)")
+	f.BoolVar(&req.Account, "account", false, "grant to all users of the account")
+	f.StringSliceVar(&req.Operations, "operations", nil, "operations to allow (required)")
+	f.StringVar(&req.Name, "name", "", "name in lists; a grant that exists under the same name is not created again")
+	f.StringVar(&req.Retiring, "retiring", "", "`name` of another user who may retire the grant")
+	f.StringToStringVar(&exactly, "context-equals", nil, "required encryption context, name=value[,name=value]")
+	f.StringToStringVar(&containing, "context-contains", nil, "pairs that the encryption context must contain")
+	f.StringVar(&expires, "expires", "never", "`when` the grant expires: never, a time such as 2030-12-31T00:00:00Z, or a duration such as 24h or 90d")
+	f.StringVar(&req.Source, "source", "", "`selectors` of the processes on the socket that may use it, with commas; all must match: uid:N, gid:N, unit:NAME, pod:UID, container:ID, and beside a uid exe:/PATH, sha256:HEX")
 	cmd.MarkFlagsMutuallyExclusive("context-equals", "context-contains")
-	_ = cmd.RegisterFlagCompletionFunc("operations", cobra.FixedCompletions(grantable(), cobra.ShellCompDirectiveNoFileComp))
-	return verb.Talks(cmd, func(ctx context.Context, c *client.Client, s *verb.Session, cmd *cobra.Command, args []string) (err error) {
-		if g.Grantee == "" || len(g.Operations) == 0 {
-			return verb.Failf(verb.ExitUsage, "--to and --operations are needed: whom the grant is to and what it allows")
+	verb.CompleteFlag(cmd, "operations", grantable())
+	return verb.OnKey(cmd, func(ctx context.Context, s *verb.Session, id string, _ []string) (err error) {
+		if req.Grantee == "" || len(req.Operations) == 0 {
+			return verb.Failf(verb.ExitUsage, "--to or --operations is missing: give the user and the operations to allow")
 		}
-		g.ContextEquals, g.ContextSubset = exactly, containing
-		if g.Expires, err = verb.ParseExpiry(expires, time.Now()); err != nil {
+		req.KeyID, req.Context, req.ContextExact = id, containing, cmd.Flags().Changed("context-equals")
+		if req.ContextExact {
+			req.Context = exactly
+		}
+		if req.Expires, err = verb.ParseExpiry(expires, time.Now()); err != nil {
 			return err
 		}
-		if g.KeyID, err = s.Resolve(ctx, c, args[0]); err != nil {
-			return err
-		}
-		id, err := verb.Once(ctx, s, func(ctx context.Context) (string, error) { return c.CreateGrant(ctx, g) })
+		made, err := s.CreateGrant(ctx, req)
 		if err != nil {
 			return err
 		}
-		if s.JSON {
-			return verb.PrintJSON(cmd.OutOrStdout(), map[string]string{"grant_id": id, "key_id": g.KeyID})
-		}
-		_, err = cmd.OutOrStdout().Write([]byte(id + "\n"))
-		return err
+		return s.Print(map[string]string{"grant_id": made.ID, "key_id": id}, made.ID)
 	})
 }
 
-// inLines are words with commas, in lines that a terminal has room for.
+// inLines joins words with commas, in lines that fit a terminal.
 func inLines(words []string) string {
 	var b strings.Builder
 	line := 0
@@ -125,82 +122,73 @@ type grantView struct {
 	Parent        string            `json:"parent,omitempty"`
 	ContextEquals map[string]string `json:"context_equals,omitempty"`
 	ContextSubset map[string]string `json:"context_contains,omitempty"`
-	Expires       *time.Time        `json:"expires,omitempty"`
+	Expires       time.Time         `json:"expires,omitzero"`
 	Source        string            `json:"source,omitempty"`
 }
 
 func grantOf(g *client.Grant) grantView {
 	v := grantView{
-		ID: g.ID, KeyID: g.KeyID, Name: g.Name, To: g.Grantee, Account: g.Kind == client.GranteeAccount, Operations: g.Operations,
-		Issuer: g.Issuer, Retiring: g.Retiring, Created: g.Created.UTC(), Parent: g.Parent, ContextEquals: g.ContextEquals,
-		ContextSubset: g.ContextSubset, Source: g.Source,
+		ID: g.ID, KeyID: g.KeyID, Name: g.Name, To: g.Grantee, Account: g.Account, Operations: g.Operations, Issuer: g.Issuer,
+		Retiring: g.Retiring, Created: g.Created.UTC(), Parent: g.Parent, Expires: g.Expires.UTC(), Source: g.Source,
 	}
-	if !g.Expires.IsZero() {
-		expires := g.Expires.UTC()
-		v.Expires = &expires
+	if g.ContextExact {
+		v.ContextEquals = g.Context
+	} else {
+		v.ContextSubset = g.Context
 	}
 	return v
 }
 
 func grantList() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "list KEY", Short: "the grants on a key", Example: `  keyside grant list app`,
-		Args: cobra.ExactArgs(1), ValidArgsFunction: verb.CompleteKeys(1),
+		Use: "list KEY", Short: "List the grants on a key", Example: `  keyside grant list app`, Args: cobra.ExactArgs(1),
 	}
-	return verb.Talks(cmd, func(ctx context.Context, c *client.Client, s *verb.Session, cmd *cobra.Command, args []string) error {
-		id, err := s.Resolve(ctx, c, args[0])
-		if err != nil {
-			return err
-		}
-		return printGrants(s, ctx, cmd, func(ctx context.Context, marker string) (*client.GrantPage, error) {
-			return c.ListGrants(ctx, id, marker)
+	return verb.OnKey(cmd, func(ctx context.Context, s *verb.Session, id string, _ []string) error {
+		return printGrants(s, func(page client.Page) (*client.GrantPage, error) {
+			return s.ListGrants(ctx, client.ListGrantsRequest{KeyID: id, Page: page})
 		})
 	})
 }
 
 func grantRetirable() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "retirable", Short: "the grants that you may retire, on all keys", Example: `  keyside grant retirable`,
+		Use: "retirable", Short: "List the grants that you may retire, on all keys", Example: `  keyside grant retirable`,
 	}
-	return verb.Talks(cmd, func(ctx context.Context, c *client.Client, s *verb.Session, cmd *cobra.Command, _ []string) error {
-		return printGrants(s, ctx, cmd, c.ListRetirableGrants)
+	return verb.Talks(cmd, func(ctx context.Context, s *verb.Session, _ []string) error {
+		return printGrants(s, func(page client.Page) (*client.GrantPage, error) { return s.ListRetirableGrants(ctx, page) })
 	})
 }
 
 // printGrants prints all pages of grants.
-func printGrants(s *verb.Session, ctx context.Context, cmd *cobra.Command, list func(ctx context.Context, marker string) (*client.GrantPage, error)) error {
+func printGrants(s *verb.Session, list func(client.Page) (*client.GrantPage, error)) error {
 	views := []grantView{}
-	for marker := ""; ; {
-		page, err := verb.Once(ctx, s, func(ctx context.Context) (*client.GrantPage, error) { return list(ctx, marker) })
+	rows := [][]string{{"GRANT ID", "TO", "OPERATIONS", "LIMITS", "CREATED", "NAME"}}
+	for g, err := range verb.All(func(marker string) ([]client.Grant, string, error) {
+		page, err := list(client.Page{Marker: marker})
+		if err != nil {
+			return nil, "", err
+		}
+		return page.Grants, page.NextMarker, nil
+	}) {
 		if err != nil {
 			return err
 		}
-		for i := range page.Grants {
-			views = append(views, grantOf(&page.Grants[i]))
-		}
-		if marker = page.Next; marker == "" {
-			break
-		}
-	}
-	if s.JSON {
-		return verb.PrintJSON(cmd.OutOrStdout(), views)
-	}
-	rows := [][]string{{"GRANT ID", "TO", "OPERATIONS", "LIMITS", "CREATED", "NAME"}}
-	for _, v := range views {
+		v := grantOf(g)
 		to := v.To
 		if v.Account {
 			to = "account " + to
 		}
+		views = append(views, v)
 		rows = append(rows, []string{v.ID, to, strings.Join(v.Operations, ","), v.limits(), verb.When(v.Created), verb.Dash(v.Name)})
 	}
-	return verb.Table(cmd.OutOrStdout(), rows)
+	return s.Show(views, rows)
 }
 
-// limits are the constraints in one column.
+// limits returns the constraints for one column.
 func (v *grantView) limits() string {
 	var words []string
-	if v.Expires != nil {
-		words = append(words, "until "+verb.When(*v.Expires))
+	if !v.Expires.IsZero() {
+		words = append(words, "until "+verb.When(v.Expires))
 	}
 	if v.ContextEquals != nil {
 		words = append(words, "context is "+pairs(v.ContextEquals))
@@ -215,26 +203,18 @@ func (v *grantView) limits() string {
 }
 
 func grantRevoke() *cobra.Command {
-	return onGrant("revoke", "take a grant away; what its grantee granted others stays",
-		`  keyside grant revoke app $(keyside grant list app | awk 'NR == 2 {print $1}')`,
-		func(ctx context.Context, c *client.Client, key, grant string) error {
-			return c.RevokeGrant(ctx, key, grant)
-		})
+	return onGrant("revoke", "Revoke a grant; grants its grantee issued stay valid",
+		`  keyside grant revoke app $(keyside grant list app | awk 'NR == 2 {print $1}')`, (*client.Client).RevokeGrant)
 }
 
 func grantRetire() *cobra.Command {
-	return onGrant("retire", "give a grant up that you have, made, or are to retire",
-		`  keyside grant retire app $(keyside grant retirable | awk 'NR == 2 {print $1}')`,
-		func(ctx context.Context, c *client.Client, key, grant string) error {
-			return c.RetireGrant(ctx, key, grant)
-		})
+	return onGrant("retire", "Retire a grant you hold, issued or may retire",
+		`  keyside grant retire app $(keyside grant retirable | awk 'NR == 2 {print $1}')`, (*client.Client).RetireGrant)
 }
 
-func onGrant(name, short, example string, do func(ctx context.Context, c *client.Client, key, grant string) error) *cobra.Command {
-	cmd := &cobra.Command{
-		Use: name + " KEY GRANT_ID", Short: short, Example: example, Args: cobra.ExactArgs(2), ValidArgsFunction: verb.CompleteKeys(1),
-	}
-	return verb.Changes(cmd, func(ctx context.Context, c *client.Client, id string, args []string) error {
-		return do(ctx, c, id, args[1])
+func onGrant(name, short, example string, do func(c *client.Client, ctx context.Context, key, grant string) error) *cobra.Command {
+	cmd := &cobra.Command{Use: name + " KEY GRANT_ID", Short: short, Example: example, Args: cobra.ExactArgs(2)}
+	return verb.Changes(cmd, func(ctx context.Context, s *verb.Session, id string, args []string) error {
+		return do(s.Client, ctx, id, args[1])
 	})
 }

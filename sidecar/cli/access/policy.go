@@ -12,20 +12,20 @@ import (
 	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar"
 	"github.com/keyside/keyside/sidecar/cli/verb"
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 )
 
 func policyCommand() *cobra.Command {
-	group := &cobra.Command{Use: "policy", Short: "policies of your own, in Cedar"}
+	group := &cobra.Command{Use: "policy", Short: "Validate Cedar policies and print their schema"}
 	group.AddCommand(policyCheck(), policySchema())
 	return group
 }
 
 func policyCheck() *cobra.Command {
 	return &cobra.Command{
-		Use: "check FILE...", Short: "validate files of Cedar policies",
-		Long: `Validate files of Cedar policies as the sidecar does at start and on SIGHUP: their syntax, and that they speak of operations,
-roles and attributes that there are (keyside policy schema). Every fault is named with file, line and column.`,
+		Use: "check FILE...", Short: "Validate files of Cedar policies",
+		Long: `Validate files of Cedar policies as the sidecar does at start and on SIGHUP: their syntax, and that the operations, roles and
+attributes in them exist (keyside policy schema). Every error has a file, line and column.`,
 		Example: `  keyside policy check night.cedar`,
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -33,7 +33,7 @@ roles and attributes that there are (keyside policy schema). Every fault is name
 			if err != nil {
 				return verb.Explain(verb.Failf(verb.ExitUsage, "%w", err))
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d good policies\n", p.Len())
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d valid policies\n", p.Len())
 			return err
 		},
 	}
@@ -41,7 +41,7 @@ roles and attributes that there are (keyside policy schema). Every fault is name
 
 func policySchema() *cobra.Command {
 	return &cobra.Command{
-		Use: "schema", Short: "print what policies can speak of, as a Cedar schema", Example: `  keyside policy schema`,
+		Use: "schema", Short: "Print the Cedar schema of policies", Example: `  keyside policy schema`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := fmt.Fprint(cmd.OutOrStdout(), policy.Schema())
 			return err
@@ -52,38 +52,33 @@ func policySchema() *cobra.Command {
 func canICommand() *cobra.Command {
 	var in client.CanIRequest
 	cmd := &cobra.Command{
-		Use: "can-i OPERATION [KEY]", Short: "explain whether an operation would be allowed, without doing it",
-		Long: `Explain whether an operation would be allowed, without doing it: by which role, grant or policy, or what is missing. Exit code
-3 says that it would be refused. It also says who you are taken to be, by what, and what is known of you. Administrators and
-auditors may ask for others; nothing is known of where those would call from, so what is limited to a source does not count.`,
-		Example: `  keyside can-i encrypt-data app
-  keyside can-i decrypt-datakey app --as storage --context purpose=backup || test $? = 3`,
+		Use: "can-i OPERATION [KEY]", Short: "Explain whether an operation would be allowed",
+		Long: `Explain whether an operation would be allowed, without doing it: by which role, grant or policy, or what is missing. The exit code
+is 3 if it would be refused. It also prints your principal, the selector that matched, and your process data. Administrators and
+auditors may ask for other users; rules limited to a source are then ignored.`,
+		Example: `  keyside can-i encrypt app
+  keyside can-i decrypt-data-key app --as storage --context purpose=backup || test $? = 3`,
 		Args: cobra.RangeArgs(1, 2), ValidArgsFunction: completeOperationThenKey,
 	}
-	cmd.Flags().StringVar(&in.As, "as", "", "`name` of the user whose rights are asked about (default: you)")
+	cmd.Flags().StringVar(&in.As, "as", "", "`name` of another user (default: you)")
 	cmd.Flags().StringToStringVar(&in.Context, "context", nil, "encryption context of the operation, name=value[,name=value]")
-	return verb.Talks(cmd, func(ctx context.Context, c *client.Client, s *verb.Session, cmd *cobra.Command, args []string) error {
+	return verb.Talks(cmd, func(ctx context.Context, s *verb.Session, args []string) error {
 		in.Operation = args[0]
 		if len(args) > 1 {
 			in.Key = args[1]
 		}
-		d, err := verb.Once(ctx, s, func(ctx context.Context) (*client.Decision, error) { return c.CanI(ctx, in) })
+		d, err := s.CanI(ctx, in)
 		if err != nil {
 			return err
 		}
-		if s.JSON {
-			err = verb.PrintJSON(cmd.OutOrStdout(), d)
-		} else {
-			_, err = fmt.Fprint(cmd.OutOrStdout(), verdictText(d))
-		}
-		if err == nil && !d.Allowed {
+		if err = s.Print(d, verdictText(d)); err == nil && !d.Allowed {
 			err = verb.Failf(verb.ExitRefused, "%s may not %s", d.User, in.Operation)
 		}
 		return err
 	})
 }
 
-// verdictText is a decision for people.
+// verdictText returns a decision for people.
 func verdictText(d *client.Decision) string {
 	line := "no: " + d.Reason
 	if d.Allowed {
@@ -91,15 +86,15 @@ func verdictText(d *client.Decision) string {
 	}
 	lines := append([]string{line}, d.Hints...)
 	if d.Caller != nil {
-		lines = append(lines, "you are "+d.User+" by "+d.Caller.By(), "known of you: "+callerText(d.Caller))
+		lines = append(lines, "you are "+d.User+" by "+d.Caller.By(), "your process: "+callerText(d.Caller))
 	}
 	for i, line := range lines {
 		lines[i] = verb.Harmless(line)
 	}
-	return strings.Join(lines, "\n  ") + "\n"
+	return strings.Join(lines, "\n  ")
 }
 
-// callerText is what is known of a process, in one line.
+// callerText returns the data of a process in one line.
 func callerText(c *client.Caller) string {
 	words := []string{fmt.Sprintf("uid %d, gid %d, pid %d", c.UID, c.GID, c.PID)}
 	for _, gid := range c.Groups {
@@ -115,7 +110,7 @@ func callerText(c *client.Caller) string {
 	return strings.Join(words, ", ")
 }
 
-// pairs is an encryption context in one line, in the order of its names.
+// pairs returns an encryption context in one line, in the order of its names.
 func pairs(context map[string]string) string {
 	words := make([]string, 0, len(context))
 	for _, name := range slices.Sorted(maps.Keys(context)) {
@@ -130,7 +125,7 @@ func completeOperationThenKey(cmd *cobra.Command, args []string, toComplete stri
 	}
 	names := make([]string, len(policy.Operations))
 	for i, op := range policy.Operations {
-		names[i] = string(op)
+		names[i] = op.Name()
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
 }

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 )
 
 // TestDecisionsReachNoTerminal shows a decision and an executable's name with control characters in every text of theirs.

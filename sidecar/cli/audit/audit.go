@@ -11,8 +11,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/cli/verb"
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 )
 
 // Commands returns the verbs about the audit log.
@@ -20,9 +21,9 @@ func Commands() []*cobra.Command { return []*cobra.Command{auditCommand()} }
 
 func auditCommand() *cobra.Command {
 	group := &cobra.Command{
-		Use: "audit", Short: "the record of every operation: look, export, verify",
-		Long: `The record of every operation, allowed or refused: look at it, export it, and verify that nobody changed it. Administrators and
-auditors may, and that they do is on record, too.`,
+		Use: "audit", Short: "Query, export and verify the audit log",
+		Long: `Query, export and verify the audit log, which has a record of every operation, allowed or refused. Administrators and auditors may
+read it, and reading it is recorded, too.`,
 	}
 	group.AddCommand(auditTail(), auditQuery(), auditExport(), auditVerify(), auditAcceptLoss())
 	return group
@@ -36,21 +37,21 @@ type auditFilter struct {
 
 func (f *auditFilter) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&f.Principal, "principal", "", "`name` of who asked")
-	flags.StringVar(&f.key, "key", "", "`key` by id or alias, also as the source of a re-encryption")
-	flags.StringVar(&f.Operation, "operation", "", "`name` of the operation, or of its trace")
+	flags.StringVar(&f.Principal, "principal", "", "`name` of the principal")
+	flags.StringVar(&f.key, "key", "", "id or alias of the `key`, also as the source of a re-encryption")
+	flags.StringVar(&f.Operation, "operation", "", "`name` of the operation, or its trace name")
 	flags.StringVar(&f.Decision, "decision", "", "`allow` or deny")
 	flags.StringVar(&f.Outcome, "outcome", "", "ok, or the `code` of a failure")
-	flags.StringVar(&f.RequestID, "request", "", "`id` of the request, as answers and errors have it")
+	flags.StringVar(&f.RequestID, "request", "", "`id` of the request, as in responses and errors")
 	verb.CompleteKeyFlag(cmd, "key")
 	verb.CompleteFlag(cmd, "decision", []string{"allow", "deny"})
 }
 
-// query returns what the flags ask for.
-func (f *auditFilter) query(ctx context.Context, s *verb.Session, c *client.Client) (q client.AuditQuery, err error) {
+// query returns the query that the flags describe.
+func (f *auditFilter) query(ctx context.Context, s *verb.Session) (q client.AuditQuery, err error) {
 	q = f.AuditQuery
 	if f.key != "" {
-		if q.KeyID, err = s.Resolve(ctx, c, f.key); err != nil {
+		if q.KeyID, err = s.Resolve(ctx, f.key); err != nil {
 			return q, err
 		}
 	}
@@ -62,7 +63,7 @@ func (f *auditFilter) query(ctx context.Context, s *verb.Session, c *client.Clie
 	return q, err
 }
 
-// parseMoment reads a time, or how long ago it was; empty is the zero time.
+// parseMoment parses a time, or a duration before now. It returns the zero time for an empty text.
 func parseMoment(flag, text string, now time.Time) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
@@ -74,7 +75,7 @@ func parseMoment(flag, text string, now time.Time) (time.Time, error) {
 	}
 	d, err := verb.ParseDuration(text)
 	if err != nil {
-		return time.Time{}, verb.Failf(verb.ExitUsage, "%s %q is neither a time like 2030-12-31T00:00:00Z or 2030-12-31, nor how long ago like 24h or 90d", flag, text)
+		return time.Time{}, verb.Failf(verb.ExitUsage, "%s %q is neither a time such as 2030-12-31T00:00:00Z or 2030-12-31, nor a duration ago such as 24h or 90d", flag, text)
 	}
 	return now.Add(-d), nil
 }
@@ -82,24 +83,24 @@ func parseMoment(flag, text string, now time.Time) (time.Time, error) {
 func auditTail() *cobra.Command {
 	var f auditFilter
 	cmd := &cobra.Command{
-		Use: "tail", Short: "show the last records, and new ones as they come",
-		Long:    `Show the last records, and new ones as they come, until Ctrl-C. That somebody looks is one record; what he sees makes none.`,
+		Use: "tail", Short: "Show the last records and follow new ones",
+		Long:    `Show the last records and follow new ones until Ctrl-C. The request is audited once; the records that it shows are not.`,
 		Example: `  timeout 1 keyside audit tail --decision deny || test $? = 124`,
 	}
 	f.add(cmd)
-	cmd.Flags().IntVarP(&f.Last, "last", "n", 10, "how many to begin with")
-	return verb.Talks(cmd, func(ctx context.Context, c *client.Client, s *verb.Session, cmd *cobra.Command, _ []string) error {
-		q, err := f.query(ctx, s, c)
+	cmd.Flags().IntVarP(&f.Last, "last", "n", 10, "number of records to begin with")
+	return verb.Talks(cmd, func(ctx context.Context, s *verb.Session, _ []string) error {
+		q, err := f.query(ctx, s)
 		if err != nil {
 			return err
 		}
 		q.Follow = true
-		err = c.QueryAudit(ctx, q, entryPrinter(cmd.OutOrStdout(), s.JSON))
+		err = s.ReadAuditLog(ctx, q, entryPrinter(s.Out(), s.JSON))
 		if ctx.Err() != nil {
 			return nil
 		}
 		if err == nil {
-			err = verb.Failf(verb.ExitUnavailable, "the sidecar has ended")
+			err = verb.Failf(verb.ExitUnavailable, "the sidecar stopped")
 		}
 		return err
 	})
@@ -108,29 +109,29 @@ func auditTail() *cobra.Command {
 func auditQuery() *cobra.Command {
 	var f auditFilter
 	cmd := &cobra.Command{
-		Use: "query", Short: "show the records that you select",
-		Long: `Show the records that you select, the oldest first: all that all flags together accept. --json prints one JSON value a line, the
-record as it is in the log with its number, file and line.`,
+		Use: "query", Short: "Show selected records",
+		Long: `Show selected records, oldest first. Flags are combined. --json prints one JSON value per line: the record as it is in the log,
+with its number, file and line.`,
 		Example: `  keyside audit query --since 24h --decision deny
-  keyside audit query --key app --operation decryptData --last 100 --json`,
+  keyside audit query --key app --operation decrypt --last 100 --json`,
 	}
 	f.add(cmd)
-	cmd.Flags().StringVar(&f.since, "since", "", "`when` the first ones were: a time such as 2030-12-31T00:00:00Z, or how long ago, such as 24h or 90d")
-	cmd.Flags().StringVar(&f.until, "until", "", "`when` the last ones were")
-	cmd.Flags().IntVarP(&f.Last, "last", "n", 0, "of all that there are, only the last so many (default all)")
-	return verb.Talks(cmd, func(ctx context.Context, c *client.Client, s *verb.Session, cmd *cobra.Command, _ []string) error {
-		q, err := f.query(ctx, s, c)
+	cmd.Flags().StringVar(&f.since, "since", "", "`time` of the first record: a time such as 2030-12-31T00:00:00Z, or a duration ago such as 24h or 90d")
+	cmd.Flags().StringVar(&f.until, "until", "", "`time` of the last record")
+	cmd.Flags().IntVarP(&f.Last, "last", "n", 0, "only the last N records (default: all)")
+	return verb.Talks(cmd, func(ctx context.Context, s *verb.Session, _ []string) error {
+		q, err := f.query(ctx, s)
 		if err != nil {
 			return err
 		}
-		return c.QueryAudit(ctx, q, entryPrinter(cmd.OutOrStdout(), s.JSON))
+		return s.ReadAuditLog(ctx, q, entryPrinter(s.Out(), s.JSON))
 	})
 }
 
-// auditRow is the columns of a record for people. Its widths fit the usual; a longer word moves the rest of its line.
+// auditRow is the columns of a record for people. A longer word moves the rest of its line.
 const auditRow = "%-24s  %8v  %-28s  %-16s  %-36s  %-18s  %s\n"
 
-// entryPrinter returns what prints records as they come, under a heading.
+// entryPrinter returns a function that prints records, under a heading.
 func entryPrinter(w io.Writer, asJSON bool) func(*client.AuditEntry) error {
 	heading := !asJSON
 	return func(e *client.AuditEntry) error {
@@ -141,7 +142,6 @@ func entryPrinter(w io.Writer, asJSON bool) func(*client.AuditEntry) error {
 		var r struct {
 			Time      time.Time `json:"time"`
 			Operation string    `json:"operation"`
-			Trace     string    `json:"trace"`
 			Principal string    `json:"principal"`
 			KeyID     string    `json:"key_id"`
 			Target    string    `json:"target"`
@@ -161,9 +161,9 @@ func entryPrinter(w io.Writer, asJSON bool) func(*client.AuditEntry) error {
 		if about == "" {
 			about = r.Target
 		}
-		name := r.Trace
-		if name == "" {
-			name = r.Operation // of a record from before there were traces
+		name := r.Operation
+		if op, known := policy.ParseOperation(name); known {
+			name = op.Name()
 		}
 		line := fmt.Sprintf(auditRow, r.Time.UTC().Format("2006-01-02T15:04:05.000Z"), e.Record, verb.Harmless(name), verb.Dash(verb.Harmless(r.Principal)),
 			verb.Dash(verb.Harmless(about)), verb.Harmless(r.Outcome), verb.Harmless(r.By))

@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 )
 
 // TestRecordsReachNoTerminal shows records and reports with control characters in every text of theirs.

@@ -19,22 +19,22 @@ import (
 	"github.com/keyside/keyside/sidecar"
 	"github.com/keyside/keyside/sidecar/audit"
 	"github.com/keyside/keyside/sidecar/cli/verb"
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 )
 
-// auditDirs are the flags that name the files of a node that does not run.
+// auditDirs are the flags that name the files of a stopped sidecar.
 type auditDirs struct{ dir, data, config string }
 
 func (d *auditDirs) add(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&d.dir, "dir", "", "folder of `keyside up`, of an export, or of the audit log alone")
-	f.StringVar(&d.data, "data", "", "folder of the `database`, beside --dir with the audit log")
-	f.StringVar(&d.config, "config", "", "the sidecar's configuration `file`, which names both folders")
+	f.StringVar(&d.dir, "dir", "", "`directory` of keyside up, of an export, or of the audit log alone")
+	f.StringVar(&d.data, "data", "", "`directory` of the database, if --dir has only the audit log")
+	f.StringVar(&d.config, "config", "", "the sidecar's configuration `file`, which names both directories")
 	cmd.MarkFlagsMutuallyExclusive("dir", "config")
 	cmd.MarkFlagsMutuallyExclusive("data", "config")
 }
 
-// files returns what the flags name; ok is false where they name nothing.
+// files returns the files that the flags name. ok is false if no flag is set.
 func (d *auditDirs) files() (f sidecar.AuditFiles, ok bool, err error) {
 	switch {
 	case d.config != "":
@@ -50,7 +50,7 @@ func (d *auditDirs) files() (f sidecar.AuditFiles, ok bool, err error) {
 		}
 		return f, true, nil
 	case d.data != "":
-		return f, false, verb.Failf(verb.ExitUsage, "--data needs --dir: the folder of the audit log")
+		return f, false, verb.Failf(verb.ExitUsage, "--data needs --dir: the directory of the audit log")
 	}
 	return f, false, nil
 }
@@ -59,18 +59,18 @@ func auditVerify() *cobra.Command {
 	var dirs auditDirs
 	var keyText string
 	cmd := &cobra.Command{
-		Use: "verify", Short: "find every record that was changed, deleted, added or moved",
-		Long: `Find every record that was changed, deleted, added or moved, and say which: in the log of a running sidecar up to now, or with
---dir or --config in the files of one that does not run, or in an export, of which nothing is changed. Exit code 6 says that
-something is wrong. What is signed is held to the verifier key that you give, or else to the one that the database names; whoever
-can write the database can name another there. A whole node that was rolled back to an older state, database and all, verifies:
-keep exports, or their checkpoints, elsewhere.`,
+		Use: "verify", Short: "Find records that were changed, deleted, added or moved",
+		Long: `Find records that were changed, deleted, added or moved: in the log of a running sidecar up to now, or with --dir or --config in
+the files of a stopped sidecar or an export. It changes no file. The exit code is 6 if the log does not verify. Signatures are
+verified with the verifier key that you give, or else with the key that the database names; anyone who can write the database
+can name another key there. A node that was rolled back to an older state together with its database still verifies: keep
+exports, or their checkpoints, elsewhere.`,
 		Example: `  keyside audit verify
   keyside audit verify --dir stopped`,
 	}
 	dirs.add(cmd)
-	cmd.Flags().StringVar(&keyText, "key", "", "the verifier `key` that you trust, as audit export prints it, or a file with it")
-	return verb.Talks(cmd, func(ctx context.Context, c *client.Client, s *verb.Session, cmd *cobra.Command, _ []string) error {
+	cmd.Flags().StringVar(&keyText, "key", "", "trusted verifier `key`, as printed by audit export, or a file with it")
+	return verb.Talks(cmd, func(ctx context.Context, s *verb.Session, _ []string) error {
 		files, offline, err := dirs.files()
 		if err != nil {
 			return err
@@ -85,13 +85,13 @@ keep exports, or their checkpoints, elsewhere.`,
 			if report, from, err = verifyFiles(ctx, files, key); err != nil {
 				return err
 			}
-		} else if report, err = c.VerifyAudit(ctx, text); err != nil {
+		} else if report, err = s.VerifyAuditLog(ctx, text); err != nil {
 			return err
 		} else if key != nil {
 			from = "you"
 		}
 		if s.JSON {
-			err = verb.PrintJSON(cmd.OutOrStdout(), report)
+			err = s.Done(report)
 		} else {
 			err = printReport(cmd, report, from)
 		}
@@ -102,7 +102,7 @@ keep exports, or their checkpoints, elsewhere.`,
 	})
 }
 
-// readVerifier reads a verifier key, which is given as itself or as a file.
+// readVerifier parses a verifier key, or reads it from a file.
 func readVerifier(given string) ([]audit.VerifierKey, string, error) {
 	if given == "" {
 		return nil, "", nil
@@ -119,7 +119,7 @@ func readVerifier(given string) ([]audit.VerifierKey, string, error) {
 	return []audit.VerifierKey{v}, text, nil
 }
 
-// verifyFiles verifies files, and returns the report as the sidecar would have answered it.
+// verifyFiles verifies files. It returns the report in the form of the API, and where the verifier key is from.
 func verifyFiles(ctx context.Context, files sidecar.AuditFiles, key []audit.VerifierKey) (*client.AuditReport, string, error) {
 	report, from, err := files.Verify(ctx, key)
 	if errors.Is(err, sidecar.ErrAuditRuns) {
@@ -136,7 +136,7 @@ func verifyFiles(ctx context.Context, files sidecar.AuditFiles, key []audit.Veri
 	return out, from, err
 }
 
-// printReport prints a report for people: what is wrong to standard output, and on what its word rests.
+// printReport prints a report for people: findings and notes to standard output, verifier keys to standard error.
 func printReport(cmd *cobra.Command, r *client.AuditReport, from string) error {
 	w := cmd.OutOrStdout()
 	for i := range r.Findings {
@@ -151,61 +151,58 @@ func printReport(cmd *cobra.Command, r *client.AuditReport, from string) error {
 		fmt.Fprintf(w, "and %d more\n", r.More)
 	}
 	if r.OK() {
-		fmt.Fprintf(w, "records %d to %d of %s are what they were, %d of them signed\n", r.First, r.Records, verb.Harmless(r.Origin), max(r.Signed, r.First-1)-(r.First-1))
+		fmt.Fprintf(w, "records %d to %d of %s verify, %d of them signed\n", r.First, r.Records, verb.Harmless(r.Origin), max(r.Signed, r.First-1)-(r.First-1))
 	}
 	for _, n := range r.Notes {
 		fmt.Fprintf(w, "note: %s\n", verb.Harmless(n))
 	}
 	for _, k := range r.Keys {
-		cmd.PrintErrf("verifier key, of %s: %s\n", from, verb.Harmless(k))
+		cmd.PrintErrf("verifier key, from %s: %s\n", from, verb.Harmless(k))
 	}
 	return nil
 }
 
-// exported are the names of files in an export.
+// exported matches the names of files in an export.
 var exported = regexp.MustCompile(`^(audit-\d{8}\.(jsonl|leaves|checkpoint)|checkpoint|` + audit.KeysName + `)$`)
 
 func auditExport() *cobra.Command {
 	var out string
 	cmd := &cobra.Command{
-		Use: "export --out DIR", Short: "copy the log to a folder that can be verified elsewhere, and print its verifier key",
-		Long: `Copy the log, up to a checkpoint that the HSM signs for this, to a new folder: files of JSON lines, their checkpoints, and what
-audit verify --dir needs to verify them on any machine. The verifier key is printed: hand it to the auditor on another way than the
-folder, once.`,
+		Use: "export --out DIR", Short: "Copy the log to a directory for an auditor; print the verifier key",
+		Long: `Copy the log, up to a new checkpoint signed by the HSM, to a new directory: files of JSON lines, their checkpoints, and what audit
+verify --dir needs to verify them on any machine. Give the printed verifier key to the auditor once, through another channel than
+the directory.`,
 		Example: `  keyside audit export --out audit-of-today
   keyside audit verify --dir audit-of-today`,
 	}
-	cmd.Flags().StringVar(&out, "out", "", "new `folder` for it (required)")
-	return verb.Talks(cmd, func(ctx context.Context, c *client.Client, s *verb.Session, cmd *cobra.Command, _ []string) error {
+	cmd.Flags().StringVar(&out, "out", "", "new `directory` (required)")
+	return verb.Talks(cmd, func(ctx context.Context, s *verb.Session, _ []string) error {
 		if out == "" {
-			return verb.Failf(verb.ExitUsage, "--out is needed: the folder to make")
+			return verb.Failf(verb.ExitUsage, "--out is missing: give the directory to create")
 		}
 		if err := os.Mkdir(out, 0o700); errors.Is(err, os.ErrExist) {
 			return verb.Failf(verb.ExitExists, "%s exists: choose another name", out)
 		} else if err != nil {
 			return err
 		}
-		if err := c.ExportAudit(ctx, func(r io.Reader) error { return unpack(r, out) }); err != nil {
+		if err := s.ExportAuditLog(ctx, func(r io.Reader) error { return unpack(r, out) }); err != nil {
 			return errors.Join(err, os.RemoveAll(out))
 		}
 		report, _, err := verifyFiles(ctx, sidecar.AuditFiles{Audit: out}, nil)
 		if err != nil {
 			return err
 		}
-		if s.JSON {
-			err = verb.PrintJSON(cmd.OutOrStdout(), report)
-		} else {
-			cmd.PrintErrf("records %d to %d are in %s\n", report.First, report.Records, out)
-			_, err = fmt.Fprintln(cmd.OutOrStdout(), strings.Join(report.Keys, "\n"))
+		if !s.JSON {
+			s.Note("records %d to %d are in %s", report.First, report.Records, out)
 		}
-		if err == nil && !report.OK() {
-			err = verb.Failf(verb.ExitBadData, "what was exported does not verify: keyside audit verify --dir %s says why", verb.ShellQuote(out))
+		if err = s.Print(report, strings.Join(report.Keys, "\n")); err == nil && !report.OK() {
+			err = verb.Failf(verb.ExitBadData, "the export does not verify: keyside audit verify --dir %s lists the findings", verb.ShellQuote(out))
 		}
 		return err
 	})
 }
 
-// unpack writes the files of an export into a folder.
+// unpack writes the files of an export into a directory.
 func unpack(r io.Reader, dir string) error {
 	for in := tar.NewReader(r); ; {
 		h, err := in.Next()
@@ -216,7 +213,7 @@ func unpack(r io.Reader, dir string) error {
 			return err
 		}
 		if !exported.MatchString(h.Name) || h.Typeflag != tar.TypeReg {
-			return fmt.Errorf("the sidecar sent a file called %q, which belongs to no export", h.Name)
+			return fmt.Errorf("the sidecar sent a file %q, which does not belong to an export", h.Name)
 		}
 		f, err := os.OpenFile(filepath.Join(dir, h.Name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 		if err != nil {
@@ -233,10 +230,10 @@ func auditAcceptLoss() *cobra.Command {
 	var dirs auditDirs
 	var yes verb.YesFlag
 	cmd := &cobra.Command{
-		Use: "accept-loss", Short: "have a log go on from which records are missing, on record for good",
-		Long: `Have the log of a sidecar that does not run go on although records are missing or changed. Run it as the sidecar's user. First
-restore its files from where they were copied to, if they were: what is accepted here is lost. A record in the log says what was
-accepted, when, and by which uid, and audit verify says it from then on. A log that verifies is left as it is.`,
+		Use: "accept-loss", Short: "Accept lost or changed records; the log records who did so",
+		Long: `Accept lost or changed records in the log of a stopped sidecar, so that it starts again. Run it as the sidecar's user. First restore
+the log from a copy, if you have one: accepted losses are final. A record in the log names what was accepted, when and by which
+uid, and audit verify reports it from then on. A log that verifies stays unchanged.`,
 		Example: `  keyside audit accept-loss --dir stopped`,
 	}
 	dirs.add(cmd)
@@ -244,7 +241,7 @@ accepted, when, and by which uid, and audit verify says it from then on. A log t
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		files, named, err := dirs.files()
 		if err == nil && !named {
-			err = verb.Failf(verb.ExitUsage, "--dir or --config is needed: whose log it is")
+			err = verb.Failf(verb.ExitUsage, "--dir or --config is missing: name the log")
 		}
 		if err != nil {
 			return verb.Explain(err)
@@ -254,14 +251,14 @@ accepted, when, and by which uid, and audit verify says it from then on. A log t
 			return verb.Explain(err)
 		}
 		if report.OK() {
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), "nothing is missing: the log is left as it is")
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), "nothing is lost: the log is unchanged")
 			return err
 		}
 		if err := printReport(cmd, report, from); err != nil {
 			return err
 		}
 		if err := yes.Confirm(cmd, verb.Confirmation{
-			Word: "yes", Always: true, Text: "This will be on record as accepted. Nothing brings back what is missing afterwards but a copy of the files.",
+			Word: "yes", Always: true, Text: "The log will record that you accept this loss. Afterwards only a copy of the files can restore lost records.",
 		}); err != nil {
 			return err
 		}
@@ -270,7 +267,7 @@ accepted, when, and by which uid, and audit verify says it from then on. A log t
 		if _, err := files.AcceptLoss(cmd.Context(), by, log); err != nil {
 			return verb.Explain(err)
 		}
-		_, err = fmt.Fprintln(cmd.OutOrStdout(), "accepted, on record; the sidecar can be started")
+		_, err = fmt.Fprintln(cmd.OutOrStdout(), "accepted and recorded; the sidecar can start")
 		return err
 	}
 	return cmd

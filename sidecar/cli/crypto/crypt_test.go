@@ -13,8 +13,8 @@ import (
 // TestCiphertextForms takes a ciphertext in each form that people have it in.
 func TestCiphertextForms(t *testing.T) {
 	raw := string([]byte{0, 1, 0xfe, '\n', 0xff})
-	for in, want := range map[string]string{"DEADbeef\n": "DEADbeef", "AAH+Cv8=\n": "AAH+Cv8=", raw: "AAH+Cv8="} {
-		if got := ciphertextText([]byte(in)); got != want {
+	for in, want := range map[string]string{"DEADbeef\n": "\xde\xad\xbe\xef", "AAH+Cv8=\n": raw, raw: raw} {
+		if got := string(decodeCiphertext([]byte(in))); got != want {
 			t.Errorf("%q: %q", in, got)
 		}
 	}

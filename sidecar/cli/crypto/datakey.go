@@ -9,11 +9,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/keyside/keyside/sidecar/cli/verb"
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 )
-
-// ciphertextOverhead is by how many bytes a ciphertext is longer than its plaintext: ARCHITECTURE.md, Formats.
-const ciphertextOverhead = 140
 
 func dataKeyCommand() *cobra.Command {
 	var req client.DataKeyRequest
@@ -23,69 +20,67 @@ func dataKeyCommand() *cobra.Command {
 	var b boundFlags
 	cmd := &cobra.Command{
 		Use:   "datakey --key KEY",
-		Short: "make a data key; prints it plain and encrypted, in hex",
-		Long: `Make a data key: encrypt with it where the data is, keep the encrypted data key beside the data, and forget the plain one.
-keyside file does all of that for files.`,
+		Short: "Create a data key; print it in plaintext and encrypted, in hex",
+		Long: `Create a data key; print it in plaintext and encrypted, in hex. Encrypt your data with the plaintext, store the encrypted data key
+with the data, and forget the plaintext. keyside file does all of that for files.`,
 		Example: `  keyside datakey --key app
   keyside datakey --key app --bytes 64 --without-plaintext --out datakey.sealed`,
-		Args: cobra.NoArgs,
 	}
 	keyFlag(cmd, &key)
 	b.add(cmd)
-	cmd.Flags().IntVar(&req.Bytes, "bytes", 32, "its length, 1 to 1024")
-	cmd.Flags().BoolVar(&withoutPlaintext, "without-plaintext", false, "print it encrypted only")
+	cmd.Flags().IntVar(&req.Length, "bytes", 32, "length in bytes, 1 to 1024")
+	cmd.Flags().BoolVar(&withoutPlaintext, "without-plaintext", false, "print only the encrypted data key")
 	out.Add(cmd)
 	cmd.AddCommand(dataKeyEncrypt(), dataKeyDecrypt(), dataKeyPair())
-	return verb.Talks(cmd, func(ctx context.Context, c *client.Client, s *verb.Session, cmd *cobra.Command, _ []string) (err error) {
-		if req.KeyID, err = s.Resolve(ctx, c, key); err != nil {
+	return verb.Talks(cmd, func(ctx context.Context, s *verb.Session, _ []string) (err error) {
+		if req.KeyID, err = s.Resolve(ctx, key); err != nil {
 			return err
 		}
-		req.Bound = b.bound
-		create := c.CreateDataKey
-		if withoutPlaintext {
-			create = c.CreateDataKeyWithoutPlaintext
+		if req.Length < 1 {
+			return verb.Failf(verb.ExitUsage, "--bytes %d is not a number from 1 to 1024", req.Length)
 		}
-		ctx, cancel := s.Request(ctx)
-		defer cancel()
-		made, err := create(ctx, req)
+		req.Bound = b.bound()
+		if withoutPlaintext {
+			made, err := s.GenerateDataKeyWithoutPlaintext(ctx, req)
+			return printCiphertext(s, &out, made, err)
+		}
+		made, err := s.GenerateDataKey(ctx, req)
 		if err != nil {
 			return err
 		}
 		defer clear(made.Plaintext)
 		plaintext, ciphertext := hex.EncodeToString(made.Plaintext), hex.EncodeToString(made.Ciphertext)
-		if s.JSON {
-			return out.JSON(cmd, struct {
-				KeyID      string `json:"key_id"`
-				Plaintext  string `json:"plaintext,omitempty"`
-				Ciphertext string `json:"ciphertext"`
-			}{made.KeyID, plaintext, ciphertext})
-		}
-		if withoutPlaintext {
-			return out.Write(cmd, []byte(ciphertext+"\n"))
-		}
-		return out.Write(cmd, fmt.Appendf(nil, "plaintext   %s\nciphertext  %s\n", plaintext, ciphertext))
+		return out.Print(s, map[string]string{"key_id": made.KeyID, "plaintext": plaintext, "ciphertext": ciphertext},
+			fmt.Sprintf("plaintext   %s\nciphertext  %s", plaintext, ciphertext))
 	})
 }
 
+// printCiphertext prints an encrypted data key.
+func printCiphertext(s *verb.Session, out *verb.OutputFlags, made *client.Encrypted, err error) error {
+	if err != nil {
+		return err
+	}
+	ciphertext := hex.EncodeToString(made.Ciphertext)
+	return out.Print(s, map[string]string{"key_id": made.KeyID, "ciphertext": ciphertext}, ciphertext)
+}
+
 func dataKeyEncrypt() *cobra.Command {
+	var req client.EncryptDataKeyRequest
 	var key string
 	var in verb.InputFlags
 	var out verb.OutputFlags
 	var b boundFlags
 	cmd := &cobra.Command{
 		Use:     "encrypt --key KEY",
-		Short:   "encrypt a data key of your own, given in hex; prints it in hex",
+		Short:   "Encrypt a data key of your own, given in hex; print hex",
 		Example: `  keyside random 32 | keyside datakey encrypt --key app`,
-		Args:    cobra.NoArgs,
 	}
 	keyFlag(cmd, &key)
 	in.Add(cmd, "the data key in hex")
 	out.Add(cmd)
 	b.add(cmd)
-	return verb.Talks(cmd, func(ctx context.Context, c *client.Client, s *verb.Session, cmd *cobra.Command, _ []string) error {
-		req := client.EncryptDataKeyRequest{Bound: b.bound}
-		var err error
-		if req.KeyID, err = s.Resolve(ctx, c, key); err != nil {
+	return verb.Talks(cmd, func(ctx context.Context, s *verb.Session, _ []string) (err error) {
+		if req.KeyID, err = s.Resolve(ctx, key); err != nil {
 			return err
 		}
 		text, err := in.Read(cmd, maxCiphertext)
@@ -99,23 +94,16 @@ func dataKeyEncrypt() *cobra.Command {
 		if err != nil || n == 0 {
 			return verb.Failf(verb.ExitUsage, "the data key is not hexadecimal")
 		}
-		req.Plaintext = req.Plaintext[:n]
-		ctx, cancel := s.Request(ctx)
-		defer cancel()
-		ciphertext, err := c.EncryptDataKey(ctx, req)
-		if err != nil {
-			return err
-		}
-		if s.JSON {
-			return out.JSON(cmd, map[string]string{"key_id": req.KeyID, "ciphertext": hex.EncodeToString(ciphertext)})
-		}
-		return out.Write(cmd, []byte(hex.EncodeToString(ciphertext)+"\n"))
+		req.Plaintext, req.Bound = req.Plaintext[:n], b.bound()
+		made, err := s.EncryptDataKey(ctx, req)
+		return printCiphertext(s, &out, made, err)
 	})
 }
 
 func dataKeyDecrypt() *cobra.Command {
 	var req client.DecryptDataKeyRequest
 	var key string
+	var length int
 	var asPEM bool
 	var yes verb.YesFlag
 	var in verb.InputFlags
@@ -123,55 +111,44 @@ func dataKeyDecrypt() *cobra.Command {
 	var b boundFlags
 	cmd := &cobra.Command{
 		Use:   "decrypt --key KEY",
-		Short: "decrypt a data key; prints it in hex, or a pair's private key as PEM",
+		Short: "Decrypt a data key; print hex, or a pair's private key as PEM",
 		Example: `  keyside datakey decrypt --key app --in datakey.sealed
   keyside datakey decrypt --key app --in web.sealed --pem --out web.again`,
-		Args: cobra.NoArgs,
 	}
 	keyFlag(cmd, &key)
 	in.Add(cmd, "the encrypted data key, in hex or base64")
 	out.Add(cmd)
 	b.add(cmd)
 	yes.Add(cmd)
-	cmd.Flags().IntVar(&req.Bytes, "bytes", 0, "refuse a data key of another length")
-	cmd.Flags().BoolVar(&asPEM, "pem", false, "it is the private key of a pair: PEM, which a terminal shows only after asking")
-	return verb.Talks(cmd, func(ctx context.Context, c *client.Client, s *verb.Session, cmd *cobra.Command, _ []string) (err error) {
-		if req.KeyID, err = s.Resolve(ctx, c, key); err != nil {
+	cmd.Flags().IntVar(&length, "bytes", 0, "refuse a data key of another length in bytes (default: any length)")
+	cmd.Flags().BoolVar(&asPEM, "pem", false, "print the private key of a pair as PEM, on a terminal only after confirmation")
+	return verb.Talks(cmd, func(ctx context.Context, s *verb.Session, _ []string) (err error) {
+		if req.KeyID, err = s.Resolve(ctx, key); err != nil {
 			return err
 		}
 		text, err := in.Read(cmd, maxCiphertext)
 		if err != nil {
 			return err
 		}
-		text = bytes.TrimSpace(text)
-		if req.Ciphertext, err = hex.DecodeString(string(text)); err != nil {
-			req.Ciphertext = verb.DecodeBase64(text)
-		}
-		if len(req.Ciphertext) <= ciphertextOverhead {
-			return verb.Failf(verb.ExitBadData, "that is too short for an encrypted data key: give the whole of it, in hex or base64")
-		}
-		if req.Bytes == 0 {
-			req.Bytes = len(req.Ciphertext) - ciphertextOverhead
-		}
-		req.Bound = b.bound
+		req.Ciphertext, req.Bound = decodeCiphertext(text), b.bound()
 		if asPEM {
 			if err := out.AskToShow(cmd, yes); err != nil {
 				return err
 			}
 		}
-		opened, err := verb.Once(ctx, s, func(ctx context.Context) ([]byte, error) { return c.DecryptDataKey(ctx, req) })
+		opened, err := s.DecryptDataKey(ctx, req)
 		if err != nil {
 			return err
 		}
-		defer clear(opened)
-		switch {
-		case s.JSON && asPEM:
-			return out.JSON(cmd, map[string]string{"private_key": string(verb.PrivatePEM(opened))})
-		case s.JSON:
-			return out.JSON(cmd, map[string]string{"plaintext": hex.EncodeToString(opened)})
+		defer clear(opened.Plaintext)
+		switch n := len(opened.Plaintext); {
+		case length != 0 && length != n:
+			return verb.Failf(verb.ExitUsage, "the data key has %d bytes and not %d: leave --bytes out, or give its own length", n, length)
 		case asPEM:
-			return out.Write(cmd, verb.PrivatePEM(opened))
+			private := verb.PrivatePEM(opened.Plaintext)
+			return out.PrintRaw(s, map[string]string{"private_key": string(private)}, private)
 		}
-		return out.Write(cmd, []byte(hex.EncodeToString(opened)+"\n"))
+		plaintext := hex.EncodeToString(opened.Plaintext)
+		return out.Print(s, map[string]string{"plaintext": plaintext}, plaintext)
 	})
 }

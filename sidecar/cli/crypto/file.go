@@ -11,16 +11,16 @@ import (
 
 	"github.com/keyside/keyside/sidecar/cli/envelope"
 	"github.com/keyside/keyside/sidecar/cli/verb"
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 )
 
 func fileCommand() *cobra.Command {
 	group := &cobra.Command{
 		Use:   "file",
-		Short: "encrypt and decrypt files of any size",
-		Long: `Encrypt and decrypt files of any size. The content is encrypted here under a data key of its own, which Keyside makes and
-which the file carries encrypted under the key that you name. Output files appear whole or not at all. With - for the
-input or output the verbs work in pipes; then only exit code 0 says that the output is whole.`,
+		Short: "Encrypt and decrypt files of any size",
+		Long: `Encrypt and decrypt files of any size. The content is encrypted on this machine under a new data key, which the file holds
+encrypted under KEY. Output files appear whole or not at all. With - for the input or output the verbs work in pipes; then the
+output is complete only if the exit code is 0.`,
 	}
 	group.AddCommand(fileEncrypt(), fileDecrypt())
 	return group
@@ -32,23 +32,23 @@ func fileEncrypt() *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
 		Use:   "encrypt --key KEY IN OUT",
-		Short: "encrypt a file",
+		Short: "Encrypt a file",
 		Example: `  keyside file encrypt --key app report report.keyside
   tar c . | keyside file encrypt --key app --context of=backup - backup.keyside`,
 		Args: cobra.ExactArgs(2),
 	}
 	keyFlag(cmd, &key)
-	cmd.Flags().StringToStringVar(&encContext, "context", nil, "encryption context, name=value[,name=value]: stored in the clear and authenticated")
+	cmd.Flags().StringToStringVar(&encContext, "context", nil, "encryption context, name=value[,name=value]: stored unencrypted, but authenticated")
 	cmd.Flags().BoolVar(&force, "force", false, "replace the output file")
-	return verb.Talks(cmd, func(ctx context.Context, c *client.Client, s *verb.Session, cmd *cobra.Command, args []string) error {
-		id, err := s.Resolve(ctx, c, key)
+	return verb.Talks(cmd, func(ctx context.Context, s *verb.Session, args []string) error {
+		id, err := s.Resolve(ctx, key)
 		if err != nil {
 			return err
 		}
 		return transform(ctx, cmd, args[0], args[1], force, func(dst io.Writer, src io.Reader) error {
-			callCtx, cancel := s.Request(ctx)
-			defer cancel()
-			dataKey, err := c.CreateDataKey(callCtx, client.DataKeyRequest{KeyID: id, Bytes: envelope.KeySize, Bound: client.Bound{Context: encContext}})
+			dataKey, err := s.GenerateDataKey(ctx, client.DataKeyRequest{
+				KeyID: id, Length: envelope.KeySize, Bound: client.Bound{Context: encContext},
+			})
 			if err != nil {
 				return err
 			}
@@ -64,13 +64,13 @@ func fileDecrypt() *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
 		Use:     "decrypt IN OUT",
-		Short:   "decrypt a file that file encrypt made",
+		Short:   "Decrypt an encrypted file",
 		Example: `  keyside file decrypt minutes.keyside minutes`,
 		Args:    cobra.ExactArgs(2),
 	}
-	cmd.Flags().StringToStringVar(&want, "context", nil, "refuse a file whose encryption context does not have these name=value pairs")
+	cmd.Flags().StringToStringVar(&want, "context", nil, "refuse a file whose encryption context lacks one of these name=value pairs")
 	cmd.Flags().BoolVar(&force, "force", false, "replace the output file")
-	return verb.Talks(cmd, func(ctx context.Context, c *client.Client, s *verb.Session, cmd *cobra.Command, args []string) error {
+	return verb.Talks(cmd, func(ctx context.Context, s *verb.Session, args []string) error {
 		err := transform(ctx, cmd, args[0], args[1], force, func(dst io.Writer, src io.Reader) error {
 			f, err := envelope.Open(src)
 			if err != nil {
@@ -81,16 +81,14 @@ func fileDecrypt() *cobra.Command {
 					return verb.Failf(verb.ExitBadData, "the file's encryption context does not have %s=%s", name, value)
 				}
 			}
-			callCtx, cancel := s.Request(ctx)
-			defer cancel()
-			dataKey, err := c.DecryptDataKey(callCtx, client.DecryptDataKeyRequest{
-				KeyID: f.Header.KeyID, Ciphertext: f.Header.DataKey, Bytes: envelope.KeySize, Bound: client.Bound{Context: f.Header.Context},
+			dataKey, err := s.DecryptDataKey(ctx, client.DecryptDataKeyRequest{
+				KeyID: f.Header.KeyID, Ciphertext: f.Header.DataKey, Bound: client.Bound{Context: f.Header.Context},
 			})
 			if err != nil {
 				return err
 			}
-			defer clear(dataKey)
-			return f.Decrypt(dst, dataKey)
+			defer clear(dataKey.Plaintext)
+			return f.Decrypt(dst, dataKey.Plaintext)
 		})
 		if errors.Is(err, envelope.ErrFormat) || errors.Is(err, envelope.ErrContent) {
 			return verb.Failf(verb.ExitBadData, "%s: %w", args[0], err)
@@ -99,7 +97,7 @@ func fileDecrypt() *cobra.Command {
 	})
 }
 
-// transform runs work from one file to another. The output appears under its name only when work is done without error.
+// transform runs work from one file to another. The output appears under its name only if work returns no error.
 func transform(ctx context.Context, cmd *cobra.Command, in, out string, force bool, work func(io.Writer, io.Reader) error) error {
 	src, size, err := openInput(cmd, in)
 	if err != nil {
@@ -128,7 +126,7 @@ func transform(ctx context.Context, cmd *cobra.Command, in, out string, force bo
 	return dst.Commit()
 }
 
-// openInput opens the input; size is -1 where it is not known.
+// openInput opens the input. size is in bytes; -1: not known.
 func openInput(cmd *cobra.Command, path string) (src io.ReadCloser, size int64, err error) {
 	if path == "-" {
 		return verb.Stdin(cmd), -1, nil
@@ -142,14 +140,14 @@ func openInput(cmd *cobra.Command, path string) (src io.ReadCloser, size int64, 
 	case err != nil:
 		return nil, 0, errors.Join(err, f.Close())
 	case info.IsDir():
-		return nil, 0, errors.Join(verb.Failf(verb.ExitUsage, "%s is a folder: pack it first, tar c %s | keyside file encrypt --key KEY - OUT", path, path), f.Close())
+		return nil, 0, errors.Join(verb.Failf(verb.ExitUsage, "%s is a directory: pack it first, tar c %s | keyside file encrypt --key KEY - OUT", path, path), f.Close())
 	case !info.Mode().IsRegular():
 		return f, -1, nil
 	}
 	return f, info.Size(), nil
 }
 
-// contextReader ends a long copy when the verb is interrupted.
+// contextReader ends a copy when ctx ends.
 type contextReader struct {
 	ctx context.Context
 	io.Reader

@@ -4,16 +4,18 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/keyside/keyside/sidecar/cli/verb"
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 )
 
-// macFlags are what mac and mac verify share.
+// macAlgorithms are the algorithms of HMAC keys.
+var macAlgorithms = []string{"HMAC_SHA_256", "HMAC_SHA_384", "HMAC_SHA_512"}
+
+// macFlags are the flags of mac and mac verify.
 type macFlags struct {
 	key, algorithm string
 	in             verb.InputFlags
@@ -26,9 +28,9 @@ func (f *macFlags) add(cmd *cobra.Command) {
 	verb.CompleteFlag(cmd, "algorithm", macAlgorithms)
 }
 
-func (f *macFlags) request(ctx context.Context, c *client.Client, s *verb.Session, cmd *cobra.Command) (client.MACRequest, error) {
+func (f *macFlags) request(ctx context.Context, s *verb.Session) (client.MACRequest, error) {
 	req := client.MACRequest{Algorithm: f.algorithm}
-	key, err := s.Lookup(ctx, c, f.key)
+	key, err := s.Lookup(ctx, f.key)
 	if err != nil {
 		return req, err
 	}
@@ -37,9 +39,9 @@ func (f *macFlags) request(ctx context.Context, c *client.Client, s *verb.Sessio
 		req.Algorithm = "HMAC_SHA_" + bits
 	}
 	if req.Algorithm == "" {
-		return req, verb.Failf(verb.ExitUsage, "a key of spec %s makes no MACs: make one with keyside key create --spec HMAC_256", key.Spec)
+		return req, verb.Failf(verb.ExitUsage, "a key of spec %s computes no MACs: create one with keyside key create --spec HMAC_256", key.Spec)
 	}
-	req.Message, err = f.in.Read(cmd, maxText)
+	req.Message, err = f.in.Read(s.Cmd, maxText)
 	return req, err
 }
 
@@ -48,27 +50,23 @@ func macCommand() *cobra.Command {
 	var out verb.OutputFlags
 	cmd := &cobra.Command{
 		Use:     "mac --key KEY",
-		Short:   "make the MAC of a message of up to 4096 bytes under an HMAC key; prints it in hex",
+		Short:   "Compute the HMAC of up to 4096 bytes; print hex",
 		Example: `  keyside mac --key macs --text 'attack at dawn' --out message.mac`,
-		Args:    cobra.NoArgs,
 	}
 	f.add(cmd)
 	out.Add(cmd)
 	cmd.AddCommand(macVerify())
-	return verb.Talks(cmd, func(ctx context.Context, c *client.Client, s *verb.Session, cmd *cobra.Command, _ []string) error {
-		req, err := f.request(ctx, c, s, cmd)
+	return verb.Talks(cmd, func(ctx context.Context, s *verb.Session, _ []string) error {
+		req, err := f.request(ctx, s)
 		if err != nil {
 			return err
 		}
-		mac, err := verb.Once(ctx, s, func(ctx context.Context) ([]byte, error) { return c.GenerateMAC(ctx, req) })
+		mac, err := s.GenerateMAC(ctx, req)
 		if err != nil {
 			return err
 		}
 		text := hex.EncodeToString(mac)
-		if s.JSON {
-			return out.JSON(cmd, map[string]string{"key_id": req.KeyID, "algorithm": req.Algorithm, "mac": text})
-		}
-		return out.Write(cmd, []byte(text+"\n"))
+		return out.Print(s, map[string]string{"key_id": req.KeyID, "algorithm": req.Algorithm, "mac": text}, text)
 	})
 }
 
@@ -77,30 +75,26 @@ func macVerify() *cobra.Command {
 	var mac string
 	cmd := &cobra.Command{
 		Use:     "verify --key KEY --mac MAC",
-		Short:   "check a MAC; ends with 6 when it is not valid",
+		Short:   "Verify a MAC; exit code 6 if invalid",
 		Example: `  keyside mac verify --key macs --text 'attack at dawn' --mac message.mac`,
-		Args:    cobra.NoArgs,
 	}
 	f.add(cmd)
-	cmd.Flags().StringVar(&mac, "mac", "", "the MAC in hex, or a file that holds it")
-	return verb.Talks(cmd, func(ctx context.Context, c *client.Client, s *verb.Session, cmd *cobra.Command, _ []string) error {
+	cmd.Flags().StringVar(&mac, "mac", "", "the MAC in hex, or a file with it (required)")
+	return verb.Talks(cmd, func(ctx context.Context, s *verb.Session, _ []string) error {
 		want, err := readMAC(mac)
 		if err != nil {
 			return err
 		}
-		req, err := f.request(ctx, c, s, cmd)
+		req, err := f.request(ctx, s)
 		if err != nil {
 			return err
 		}
-		valid, err := verb.Once(ctx, s, func(ctx context.Context) (bool, error) { return c.VerifyMAC(ctx, req, want) })
-		if err != nil {
-			return err
-		}
-		return verdict(s, cmd, valid, "the MAC is not valid for this message and key")
+		valid, err := s.VerifyMAC(ctx, req, want)
+		return verdict(s, "MAC", valid, err)
 	})
 }
 
-// readMAC takes a MAC in hex or the name of a file that holds it.
+// readMAC returns a MAC given in hex, or in a file that holds hex.
 func readMAC(arg string) ([]byte, error) {
 	content, err := fileOrText("mac", arg)
 	if err != nil {
@@ -108,27 +102,18 @@ func readMAC(arg string) ([]byte, error) {
 	}
 	mac, err := hex.DecodeString(string(bytes.TrimSpace(content)))
 	if err != nil {
-		return nil, verb.Failf(verb.ExitUsage, "--mac is neither hexadecimal nor a file that holds it")
+		return nil, verb.Failf(verb.ExitUsage, "--mac is neither hexadecimal nor a file with hexadecimal text")
 	}
 	return mac, nil
 }
 
-// verdict reports whether something verifies.
-func verdict(s *verb.Session, cmd *cobra.Command, valid bool, otherwise string) error {
-	if s.JSON {
-		if err := verb.PrintJSON(cmd.OutOrStdout(), map[string]bool{"valid": valid}); err != nil {
-			return err
-		}
+// verdict prints whether a signature or MAC is valid. It returns an error if it is not.
+func verdict(s *verb.Session, what string, valid bool, err error) error {
+	if err == nil && (valid || s.JSON) {
+		err = s.Print(map[string]bool{"valid": valid}, "valid")
 	}
-	if !valid {
-		return verb.Failf(verb.ExitBadData, "%s", otherwise)
+	if err == nil && !valid {
+		err = verb.Failf(verb.ExitBadData, "the %s is not valid for this message and key", what)
 	}
-	if s.JSON {
-		return nil
-	}
-	_, err := fmt.Fprintln(cmd.OutOrStdout(), "valid")
 	return err
 }
-
-// macAlgorithms are those of MACs.
-var macAlgorithms = []string{"HMAC_SHA_256", "HMAC_SHA_384", "HMAC_SHA_512"}

@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"context"
 	"crypto"
-	_ "crypto/sha256"
+	_ "crypto/sha256" // for hashes
 	_ "crypto/sha512"
-	"encoding/base64"
-	"encoding/pem"
 	"errors"
 	"io"
 	"os"
@@ -16,10 +14,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/keyside/keyside/sidecar/cli/verb"
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 )
 
-// signFlags are what sign and verify share.
+// signFlags are the flags of sign and verify.
 type signFlags struct {
 	key, algorithm string
 	digest         bool
@@ -30,52 +28,52 @@ func (f *signFlags) add(cmd *cobra.Command) {
 	keyFlag(cmd, &f.key)
 	f.in.Add(cmd, "the message")
 	cmd.Flags().StringVar(&f.algorithm, "algorithm", "", `RSASSA_PSS_SHA_n, RSASSA_PKCS1_V1_5_SHA_n or ECDSA_SHA_n with n 256, 384 or 512
-(default: RSASSA_PSS or ECDSA with the hash that fits the key)`)
-	cmd.Flags().BoolVar(&f.digest, "digest", false, "the input is the message's digest, raw, and not the message")
+(default: RSASSA_PSS or ECDSA with the hash function for the key's size)`)
+	cmd.Flags().BoolVar(&f.digest, "digest", false, "the input is the raw digest of the message")
 	verb.CompleteFlag(cmd, "algorithm", algorithms)
 }
 
-// defaultAlgorithms go with a key's spec.
+// defaultAlgorithms are the algorithms of the key specs.
 var defaultAlgorithms = map[string]string{
 	"RSA_2048": "RSASSA_PSS_SHA_256", "RSA_3072": "RSASSA_PSS_SHA_256", "RSA_4096": "RSASSA_PSS_SHA_384",
 	"EC_P256": "ECDSA_SHA_256", "EC_P384": "ECDSA_SHA_384", "EC_P521": "ECDSA_SHA_512", "SECP256K1": "ECDSA_SHA_256",
 }
 
-// choose returns the key's id and the algorithm, by default one that goes with the key.
-func (f *signFlags) choose(ctx context.Context, c *client.Client, s *verb.Session) (id, algorithm string, err error) {
+// choose returns the key's id and the algorithm, by default that of the key's spec.
+func (f *signFlags) choose(ctx context.Context, s *verb.Session) (id, algorithm string, err error) {
 	if f.algorithm != "" {
-		id, err = s.Resolve(ctx, c, f.key)
+		id, err = s.Resolve(ctx, f.key)
 		return id, f.algorithm, err
 	}
-	key, err := s.Lookup(ctx, c, f.key)
+	key, err := s.Lookup(ctx, f.key)
 	if err != nil {
 		return "", "", err
 	}
 	if algorithm = defaultAlgorithms[key.Spec]; algorithm == "" {
-		return "", "", verb.Failf(verb.ExitUsage, "a key of spec %s does not sign: make one with keyside key create --spec EC_P256", key.Spec)
+		return "", "", verb.Failf(verb.ExitUsage, "a key of spec %s does not sign: create one with keyside key create --spec EC_P256", key.Spec)
 	}
 	return key.ID, algorithm, nil
 }
 
-// hashes are named by the end of an algorithm's name.
+// hashes maps the end of an algorithm's name to its hash function.
 var hashes = map[string]crypto.Hash{"SHA_256": crypto.SHA256, "SHA_384": crypto.SHA384, "SHA_512": crypto.SHA512}
 
-// request prepares the call. The message is hashed here, so it may have any size and does not travel.
-func (f *signFlags) request(ctx context.Context, c *client.Client, s *verb.Session, cmd *cobra.Command) (client.SignRequest, error) {
+// request returns the request. The message is hashed here, so that it may have any size.
+func (f *signFlags) request(ctx context.Context, s *verb.Session) (client.SignRequest, error) {
 	req := client.SignRequest{Digest: true}
 	var err error
-	if req.KeyID, req.Algorithm, err = f.choose(ctx, c, s); err != nil {
+	if req.KeyID, req.Algorithm, err = f.choose(ctx, s); err != nil {
 		return req, err
 	}
 	if f.digest {
-		req.Message, err = f.in.Read(cmd, 64)
+		req.Message, err = f.in.Read(s.Cmd, 64)
 		return req, err
 	}
 	hash, ok := hashes[req.Algorithm[max(0, len(req.Algorithm)-len("SHA_256")):]]
 	if !ok {
 		return req, verb.Failf(verb.ExitUsage, "--algorithm %q is none of: %s", req.Algorithm, strings.Join(algorithms, ", "))
 	}
-	message, err := f.in.Open(cmd)
+	message, err := f.in.Open(s.Cmd)
 	if err != nil {
 		return req, err
 	}
@@ -90,32 +88,23 @@ func signCommand() *cobra.Command {
 	var out verb.OutputFlags
 	cmd := &cobra.Command{
 		Use:   "sign --key KEY",
-		Short: "sign a message of any size; prints the signature in base64, or writes it raw to --out",
+		Short: "Sign a message of any size; print base64",
+		Long:  `Sign a message of any size. The signature is printed in base64, or written in binary to --out.`,
 		Example: `  keyside sign --key signer --in report --out report.sig
   keyside sign --key rsa --algorithm RSASSA_PKCS1_V1_5_SHA_512 --in report`,
-		Args: cobra.NoArgs,
 	}
 	f.add(cmd)
 	out.Add(cmd)
-	return verb.Talks(cmd, func(ctx context.Context, c *client.Client, s *verb.Session, cmd *cobra.Command, _ []string) error {
-		req, err := f.request(ctx, c, s, cmd)
+	return verb.Talks(cmd, func(ctx context.Context, s *verb.Session, _ []string) error {
+		req, err := f.request(ctx, s)
 		if err != nil {
 			return err
 		}
-		ctx, cancel := s.Request(ctx)
-		defer cancel()
-		signature, err := c.Sign(ctx, req)
+		signature, err := s.Sign(ctx, req)
 		if err != nil {
 			return err
 		}
-		text := base64.StdEncoding.EncodeToString(signature)
-		switch {
-		case s.JSON:
-			return out.JSON(cmd, map[string]string{"key_id": req.KeyID, "algorithm": req.Algorithm, "signature": text})
-		case out.File != "-":
-			return out.Write(cmd, signature)
-		}
-		return out.Write(cmd, []byte(text+"\n"))
+		return out.PrintBinary(s, map[string]any{"key_id": req.KeyID, "algorithm": req.Algorithm, "signature": signature}, signature)
 	})
 }
 
@@ -124,33 +113,27 @@ func verifyCommand() *cobra.Command {
 	var signature string
 	cmd := &cobra.Command{
 		Use:   "verify --key KEY --signature FILE",
-		Short: "check a signature; ends with 6 when it is not valid",
+		Short: "Verify a signature; exit code 6 if invalid",
 		Example: `  keyside sign --key signer --in report --out report.sign
   keyside verify --key signer --in report --signature report.sign`,
-		Args: cobra.NoArgs,
 	}
 	f.add(cmd)
-	cmd.Flags().StringVar(&signature, "signature", "", "the signature: a file, raw or base64, or the base64 itself")
-	return verb.Talks(cmd, func(ctx context.Context, c *client.Client, s *verb.Session, cmd *cobra.Command, _ []string) error {
+	cmd.Flags().StringVar(&signature, "signature", "", "the signature in base64, or a file with it in base64 or binary (required)")
+	return verb.Talks(cmd, func(ctx context.Context, s *verb.Session, _ []string) error {
 		sig, err := readSignature(signature)
 		if err != nil {
 			return err
 		}
-		req, err := f.request(ctx, c, s, cmd)
+		req, err := f.request(ctx, s)
 		if err != nil {
 			return err
 		}
-		ctx, cancel := s.Request(ctx)
-		defer cancel()
-		valid, err := c.Verify(ctx, req, sig)
-		if err != nil {
-			return err
-		}
-		return verdict(s, cmd, valid, "the signature is not valid for this message and key")
+		valid, err := s.Verify(ctx, req, sig)
+		return verdict(s, "signature", valid, err)
 	})
 }
 
-// fileOrText returns the content of the file that a flag names, or, where no file has that name, what the flag says itself.
+// fileOrText returns the content of the file that a flag names, or the value of the flag if no such file exists.
 func fileOrText(flag, arg string) ([]byte, error) {
 	if arg == "" {
 		return nil, verb.Failf(verb.ExitUsage, "--%s is missing", flag)
@@ -162,7 +145,7 @@ func fileOrText(flag, arg string) ([]byte, error) {
 	return content, err
 }
 
-// readSignature takes a signature in any of its forms. Signatures are binary, so what decodes as base64 is base64.
+// readSignature returns a signature from its flag. A binary signature does not decode as base64.
 func readSignature(arg string) ([]byte, error) {
 	content, err := fileOrText("signature", arg)
 	if err != nil {
@@ -180,34 +163,24 @@ func publicKeyCommand() *cobra.Command {
 	var der bool
 	cmd := &cobra.Command{
 		Use:   "public-key KEY",
-		Short: "the public half of an asymmetric key, as PEM",
+		Short: "Print the public key of an asymmetric key as PEM",
 		Example: `  keyside public-key signer --out signer.pem
   keyside public-key signer --der --out signer.der`,
-		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: verb.CompleteKeys(1),
+		Args: cobra.ExactArgs(1),
 	}
 	out.Add(cmd)
 	cmd.Flags().BoolVar(&der, "der", false, "DER instead of PEM")
-	return verb.Talks(cmd, func(ctx context.Context, c *client.Client, s *verb.Session, cmd *cobra.Command, args []string) error {
-		id, err := s.Resolve(ctx, c, args[0])
+	return verb.OnKey(cmd, func(ctx context.Context, s *verb.Session, id string, _ []string) error {
+		public, err := s.GetPublicKey(ctx, id)
 		if err != nil {
 			return err
 		}
-		text, err := verb.Once(ctx, s, func(ctx context.Context) (string, error) { return c.PublicKey(ctx, id) })
-		if err != nil {
-			return err
+		text := verb.PublicPEM(public.DER)
+		view := map[string]string{"key_id": id, "public_key": string(text)}
+		if der {
+			text = public.DER
 		}
-		block, _ := pem.Decode([]byte(text))
-		if block == nil {
-			return errors.New("the sidecar answered what is not PEM")
-		}
-		switch {
-		case s.JSON:
-			return out.JSON(cmd, map[string]string{"key_id": id, "public_key": string(verb.PublicPEM(block.Bytes))})
-		case der:
-			return out.Write(cmd, block.Bytes)
-		}
-		return out.Write(cmd, verb.PublicPEM(block.Bytes))
+		return out.PrintRaw(s, view, text)
 	})
 }
 

@@ -101,6 +101,9 @@ func Open(src io.Reader) (*File, error) {
 // Decrypt writes the content to dst under the data key, segment by segment as each verifies. Only a nil error says that
 // the content is whole: after any other, what dst received is a true beginning at best.
 func (f *File) Decrypt(dst io.Writer, key []byte) error {
+	if len(key) != KeySize {
+		return ErrContent
+	}
 	aead, err := newAEAD(key)
 	if err != nil {
 		return err

@@ -8,19 +8,19 @@ import (
 	"github.com/keyside/keyside/sidecar/cli/verb"
 )
 
-// guide writes the commands by which somebody wraps material for a key with openssl: a shell script as it stands.
+// guide writes the openssl commands that wrap material for a key, as a shell script.
 type guide struct {
 	verb.Profile
-	key, spec string // the key's id and spec
+	key, spec string // id and spec of the key
 	algorithm string
-	dir       string            // where all files are
-	written   map[string]string // names of the files that are there, by their form
+	dir       string            // of all files
+	written   map[string]string // file names, by form
 }
 
-// curveNames are openssl's.
+// curveNames are openssl's names of the curves.
 var curveNames = map[string]string{"EC_P256": "P-256", "EC_P384": "P-384", "EC_P521": "P-521", "SECP256K1": "secp256k1"}
 
-// paddings are openssl's words for how an algorithm makes RSA blocks. MGF1 has the hash of OAEP unless it is told of another.
+// paddings are openssl's options for the RSA blocks of each algorithm. By default MGF1 uses OAEP's hash.
 var paddings = map[string]string{
 	"RSAES_PKCS1_V1_5":         "-pkeyopt rsa_padding_mode:pkcs1",
 	"RSAES_OAEP_SHA_1":         "-pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:sha1",
@@ -29,17 +29,17 @@ var paddings = map[string]string{
 	"RSA_AES_KEY_WRAP_SHA_256": "-pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:sha256",
 }
 
-// Names that the guides give to files, where they agree on one.
+// File names on which the guides agree.
 const (
 	plainFile   = "PlaintextKeyMaterial.bin"
 	wrappedFile = "EncryptedKeyMaterial.bin"
 	tempFile    = "TemporaryKey.bin"
 )
 
-// symmetric reports the specs of AES keys.
+// symmetric reports whether spec is one of AES keys.
 func symmetric(spec string) bool { return strings.HasPrefix(spec, "AES_") }
 
-// privateFile is the file of a wrapped private key: the guide has RSA's.
+// privateFile returns the name of the file with a wrapped private key. That of RSA is from Huawei's guide.
 func privateFile(spec string) string {
 	if strings.HasPrefix(spec, "RSA_") {
 		return "out_rsa_private_key.der"
@@ -47,13 +47,13 @@ func privateFile(spec string) string {
 	return "out_ec_private_key.der"
 }
 
-// enc reports whether the container is a file of openssl enc.
+// enc reports whether openssl enc wraps the material.
 func (g *guide) enc() bool { return g.OpensslEnc && keyWrap(g.algorithm) }
 
-// at is a file of the guide as a shell takes it.
+// at returns the path of a file, quoted for a shell.
 func (g *guide) at(name string) string { return verb.ShellQuote(filepath.Join(g.dir, name)) }
 
-// script returns the commands. Lines that begin with # are for the reader.
+// script returns the commands, with comments for the reader.
 func (g *guide) script() string {
 	lines := []string{"umask 077"}
 	handIn := fmt.Sprintf("keyside import %s --material %s --token %s", g.key, g.at(wrappedFile), g.at(g.written["token"]))
@@ -76,12 +76,12 @@ func (g *guide) script() string {
 	if g.Repeat {
 		handIn += " --repeat"
 	}
-	lines = append(lines, handIn, fmt.Sprintf("# Keep %s in your vault: material that is deleted or expires comes back from there alone. Then remove the rest of %s.",
+	lines = append(lines, handIn, fmt.Sprintf("# Store %s in your vault: only with it can the material be imported again once it is deleted or expires. Then delete the rest of %s.",
 		g.at(g.source()), verb.ShellQuote(g.dir)))
 	return strings.Join(lines, "\n") + "\n"
 }
 
-// source is the file of what is imported.
+// source returns the name of the file with the plain material.
 func (g *guide) source() string {
 	switch {
 	case symmetric(g.spec):
@@ -93,7 +93,7 @@ func (g *guide) source() string {
 }
 
 func (g *guide) makeMaterial() []string {
-	lines := []string{"# your material: a new one, unless you have the file", ""}
+	lines := []string{"# your material: this generates it; skip it if you have the file", ""}
 	if symmetric(g.spec) {
 		lines[1] = fmt.Sprintf("openssl rand -out %s %d", g.at(plainFile), specBits(g.spec)/8)
 		return lines
@@ -109,25 +109,25 @@ func (g *guide) makeMaterial() []string {
 	return lines
 }
 
-// container wraps the source under a temporary key.
+// container returns the commands that wrap the source under a temporary key.
 func (g *guide) container(out string) []string {
 	if g.enc() {
 		return []string{
-			"# -pass reads its file up to the first zero byte or line end: the temporary key has none (OpenSSL 1.1.1 or later)",
+			"# -pass reads its file up to the first zero byte or line end: the temporary key has neither (OpenSSL 1.1.1 or later)",
 			"openssl rand 99 | tr -d '\\000\\n' | head -c 32 > " + g.at(tempFile),
 			fmt.Sprintf("openssl enc -aes-256-cbc -salt -in %s -out %s -pass file:%s -pbkdf2 -iter 10", g.at(g.source()), g.at(out), g.at(tempFile)),
 		}
 	}
 	return []string{
-		"# OpenSSL 3.0 or later. 1.1 has -id-aes256-wrap-pad only with a patch; and -K shows the temporary key in the list of processes.",
-		"# This makes the same files without openssl:",
+		"# OpenSSL 3.0 or later (1.1 needs a patch for -id-aes256-wrap-pad). -K shows the temporary key in the list of processes.",
+		"# This command writes the same files without openssl:",
 		fmt.Sprintf("#   keyside import wrap --from %s --wrapping-key %s --algorithm %s --out %s", g.at(g.source()), g.at(g.written[g.Command]), g.algorithm, verb.ShellQuote(g.dir)),
 		fmt.Sprintf("openssl rand -out %s 32", g.at(tempFile)),
 		fmt.Sprintf(`openssl enc -id-aes256-wrap-pad -K "$(od -An -v -tx1 %s | tr -d ' \n')" -iv A65959A6 -in %s -out %s`, g.at(tempFile), g.at(g.source()), g.at(out)),
 	}
 }
 
-// block encrypts a file with the wrapping key.
+// block returns the command that encrypts a file with the wrapping key.
 func (g *guide) block(in, out string) string {
 	form := ""
 	if g.Command == "der" {
@@ -136,7 +136,7 @@ func (g *guide) block(in, out string) string {
 	return fmt.Sprintf("openssl pkeyutl -in %s -inkey %s -out %s%s -pubin -encrypt %s", g.at(in), g.at(g.written[g.Command]), g.at(out), form, paddings[g.algorithm])
 }
 
-// readme is what the README that the cloud's console downloads says, and the commands.
+// readme returns the text of the README that the cloud's console downloads, and the commands.
 func (g *guide) readme(spec, expires, warning string) string {
 	text := fmt.Sprintf(`Key ID: %s
 Key spec: %s

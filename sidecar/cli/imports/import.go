@@ -13,13 +13,13 @@ import (
 
 	"github.com/keyside/keyside/sidecar/cli/key"
 	"github.com/keyside/keyside/sidecar/cli/verb"
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 )
 
 // Commands returns the verbs about key material of your own.
 func Commands() []*cobra.Command { return []*cobra.Command{importCommand()} }
 
-// importFlags are what every way of importing shares.
+// importFlags are the flags of all imports.
 type importFlags struct {
 	expires, checkValue string
 	repeat              bool
@@ -29,12 +29,12 @@ type importFlags struct {
 func (i *importFlags) add(cmd *cobra.Command) {
 	i.profile.Add(cmd)
 	f := cmd.Flags()
-	f.StringVar(&i.expires, "expires", "never", "when the material is destroyed: never, a time (2030-12-31T00:00:00Z), or how long from now (24h, 90d)")
-	f.StringVar(&i.checkValue, "check-value", "", "refuse other material than that whose check value this is (key describe shows it; for a private key, the SHA-256 of the public key's DER)")
-	f.BoolVar(&i.repeat, "repeat", false, "the key may have this material already; then nothing but the expiry changes (default as in the profile)")
+	f.StringVar(&i.expires, "expires", "never", "when the material is destroyed: never, a time (2030-12-31T00:00:00Z) or a duration (24h, 90d)")
+	f.StringVar(&i.checkValue, "check-value", "", "accept only material with this check value (shown by key describe; for a private key: SHA-256 of the public key's DER)")
+	f.BoolVar(&i.repeat, "repeat", false, "accept a key that has this material already; only the expiry changes (default: as in the profile)")
 }
 
-// request returns what the flags say of an import.
+// request returns the request and the profile that the flags describe.
 func (i *importFlags) request(cmd *cobra.Command) (client.ImportRequest, verb.Profile, error) {
 	req := client.ImportRequest{Repeat: i.repeat}
 	p, err := i.profile.Get()
@@ -48,7 +48,7 @@ func (i *importFlags) request(cmd *cobra.Command) (client.ImportRequest, verb.Pr
 		return req, p, err
 	}
 	if req.CheckValue, err = hex.DecodeString(i.checkValue); err != nil || !slices.Contains([]int{0, 16, 64, 88}, len(i.checkValue)) {
-		return req, p, verb.Failf(verb.ExitUsage, "--check-value %q is not a check value, which has 16, 64 or 88 hex digits", i.checkValue)
+		return req, p, verb.Failf(verb.ExitUsage, "--check-value %q is not a check value of 16, 64 or 88 hex digits", i.checkValue)
 	}
 	return req, p, nil
 }
@@ -58,22 +58,21 @@ func importCommand() *cobra.Command {
 	var material, token, private string
 	cmd := &cobra.Command{
 		Use:   "import KEY --material FILE --token FILE",
-		Short: "give an external key its material, wrapped under import parameters",
-		Long: `Give an external key its material, wrapped as import parameters prints it. Files are binary or base64. The key is bound to its
-first material for ever: after that is deleted or has expired only the same can be imported, and opens what it encrypted.
-import material does all steps at once. A key that is called like one of the verbs is named by its id.`,
+		Short: "Import key material into an external key",
+		Long: `Import key material into an external key, wrapped as import parameters prints it. Files are binary or base64. A key is bound to its
+first material for ever: after that is deleted or expires, only the same material can be imported, and decrypts the key's data
+again. import material does all steps at once. If a key's alias is the name of a subcommand, give its id.`,
 		Example: `  keyside import own --material own/EncryptedKeyMaterial.bin --token own/ImportToken.b64 --expires 90d
   keyside import own-signer --material signer/EncryptedKeyMaterial.bin --private-key signer/out_ec_private_key.der --token signer/ImportToken.b64`,
-		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: verb.CompleteKeys(1),
+		Args: cobra.ExactArgs(1),
 	}
 	flags.add(cmd)
 	f := cmd.Flags()
-	f.StringVar(&material, "material", "", "file with the wrapped material: EncryptedKeyMaterial.bin")
-	f.StringVar(&token, "token", "", "file with the import token")
-	f.StringVar(&private, "private-key", "", "file with the wrapped private key, where that is a file of its own")
+	f.StringVar(&material, "material", "", "file with the wrapped material: EncryptedKeyMaterial.bin (required)")
+	f.StringVar(&token, "token", "", "file with the import token (required)")
+	f.StringVar(&private, "private-key", "", "file with the wrapped private key, if it is a separate file")
 	cmd.AddCommand(importParameters(), importWrap(), importMaterial(), importDelete())
-	return verb.Talks(cmd, func(ctx context.Context, c *client.Client, s *verb.Session, cmd *cobra.Command, args []string) error {
+	return verb.Talks(cmd, func(ctx context.Context, s *verb.Session, args []string) error {
 		req, _, err := flags.request(cmd)
 		if err != nil {
 			return err
@@ -89,49 +88,46 @@ import material does all steps at once. A key that is called like one of the ver
 				return err
 			}
 		}
-		if req.KeyID, err = s.Resolve(ctx, c, args[0]); err != nil {
+		if req.KeyID, err = s.Resolve(ctx, args[0]); err != nil {
 			return err
 		}
-		return importInto(s, ctx, cmd, c, req)
+		return importInto(ctx, s, req)
 	})
 }
 
-// importInto imports wrapped material and shows what became of the key.
-func importInto(s *verb.Session, ctx context.Context, cmd *cobra.Command, c *client.Client, req client.ImportRequest) error {
-	_, err := verb.Once(ctx, s, func(ctx context.Context) (struct{}, error) { return struct{}{}, c.ImportKeyMaterial(ctx, req) })
+// importInto imports wrapped material and shows the key.
+func importInto(ctx context.Context, s *verb.Session, req client.ImportRequest) error {
+	status, err := s.ImportKeyMaterial(ctx, req)
 	if err != nil {
 		return err
 	}
-	imported, err := verb.Once(ctx, s, func(ctx context.Context) (*client.Key, error) { return c.DescribeKey(ctx, req.KeyID) })
-	if errors.Is(err, client.ErrDenied) { // who may import need not be allowed to look
-		imported, err = &client.Key{ID: req.KeyID, State: client.Enabled}, nil
+	imported, err := s.DescribeKey(ctx, req.KeyID)
+	if errors.Is(err, client.ErrDenied) { // a caller that may import need not be allowed to describe the key
+		imported, err = &client.Key{ID: status.ID, State: status.State}, nil
 	}
 	if err != nil {
 		return fmt.Errorf("the material is imported, but the key cannot be shown: %w", err)
 	}
 	v := key.ViewOf(imported)
-	if s.JSON {
-		return verb.PrintJSON(cmd.OutOrStdout(), v)
-	}
-	return verb.Table(cmd.OutOrStdout(), append([][]string{{"key id", v.ID}, {"state", v.State}}, v.ImportRows()...))
+	return s.Show(v, append([][]string{{"key id", v.ID}, {"state", string(v.State)}}, v.ImportRows()...))
 }
 
 func importDelete() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "delete KEY...",
-		Short: "destroy the imported material of symmetric keys; only the same can come back",
-		Long: `Destroy the imported material of external symmetric keys. They wait for their import then, and what they encrypted cannot be
-read until the same material is imported again, so keep a copy elsewhere. That of private keys goes with the key: key delete.
-At a terminal it asks first; a script says --yes.`,
+		Short: "Destroy the imported material of symmetric keys",
+		Long: `Destroy the imported material of external symmetric keys. They are pending import then, and their data cannot be read until the
+same material is imported again, so keep a copy. The material of private keys is destroyed with the key: key delete. The command
+asks for confirmation; scripts pass --yes.`,
 		Example: `  keyside import delete own-spare --yes`,
 	}
 	return verb.Many(cmd, verb.Bulk{
-		Ask: func(keys []verb.Named) verb.Confirmation {
+		Ask: func(keys []*client.Key) verb.Confirmation {
 			return verb.Confirmation{Word: "DELETE", Always: true, Text: fmt.Sprintf(`The imported material of these keys will be destroyed now:
-%sNothing that they encrypted can be read until the same material is imported again. Keyside keeps no copy: make sure that you have one.`, verb.Listed(keys))}
+%sTheir data cannot be read until the same material is imported again. Keyside keeps no copy: make sure that you have one.`, verb.Listed(keys))}
 		},
-		Do: func(ctx context.Context, c *client.Client, id string) (client.KeyState, error) {
-			return client.PendingImport, c.DeleteImportedKeyMaterial(ctx, id)
+		Do: func(ctx context.Context, s *verb.Session, id string) (*client.KeyStatus, error) {
+			return s.DeleteKeyMaterial(ctx, id)
 		},
 	})
 }

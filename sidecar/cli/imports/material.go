@@ -16,10 +16,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/keyside/keyside/sidecar/cli/verb"
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 )
 
-// materialFlags are those of import material.
+// materialFlags are the flags of import material.
 type materialFlags struct {
 	importFlags
 	wrappingFlags
@@ -31,9 +31,9 @@ func (m *materialFlags) add(cmd *cobra.Command) {
 	m.importFlags.add(cmd)
 	m.wrappingFlags.add(cmd)
 	f := cmd.Flags()
-	f.BoolVar(&m.generate, "generate", false, "make new material")
+	f.BoolVar(&m.generate, "generate", false, "generate new material")
 	f.StringVar(&m.from, "from", "", "file with material of your own")
-	f.StringVar(&m.keep, "keep", "", "file for the material that is made, for you alone to read")
+	f.StringVar(&m.keep, "keep", "", "file for the generated material, readable only by you")
 	f.BoolVar(&m.force, "force", false, "replace the file of --keep")
 }
 
@@ -42,7 +42,7 @@ func (m *materialFlags) check() error {
 	case m.generate == (m.from != ""):
 		return verb.Failf(verb.ExitUsage, "give --generate for new material, or --from FILE for your own")
 	case m.from != "" && m.keep != "":
-		return verb.Failf(verb.ExitUsage, "--keep goes with --generate: %s is kept already", m.from)
+		return verb.Failf(verb.ExitUsage, "--keep needs --generate: %s exists already", m.from)
 	}
 	return m.wrappingFlags.check()
 }
@@ -51,23 +51,23 @@ func importMaterial() *cobra.Command {
 	var flags materialFlags
 	cmd := &cobra.Command{
 		Use:   "material KEY --generate | --from FILE",
-		Short: "import a new key, or one of your own, in one go",
-		Long: `Import material in one go: get the wrapping key, wrap on this machine, import. --generate makes new material of the key's spec,
-which --keep writes to a file before it is imported, AES keys as bytes and private keys as PEM: without it nothing but Keyside has
-the material, and material that is deleted or expires cannot come back. --from takes an AES key (raw, base64 or hex) or a private
-key (PKCS#8, PKCS#1 or SEC 1; PEM or DER).`,
+		Short: "Import new material, or your own, in one step",
+		Long: `Import new material, or your own, in one step: get the wrapping key, wrap on this machine, import. --generate generates material of
+the key's spec. --keep writes it to a file before the import: AES keys as bytes, private keys as PEM. Without --keep only Keyside
+has the material; once it is deleted or expires, it cannot be imported again. --from reads an AES key (raw, base64 or hex) or a
+private key (PKCS #8, PKCS #1 or SEC 1; PEM or DER).`,
 		Example: `  keyside import material own-new --generate --keep own-new.bin --expires 30d
   keyside import material own-old --from my-key.bin`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: verb.CompleteKeys(1),
 	}
 	flags.add(cmd)
-	return verb.MakesKeys(verb.Talks(cmd, func(ctx context.Context, c *client.Client, s *verb.Session, cmd *cobra.Command, args []string) error {
+	return verb.GeneratesKeys(verb.Talks(cmd, func(ctx context.Context, s *verb.Session, args []string) error {
 		req, p, err := flags.request(cmd)
 		if err = errors.Join(err, flags.check()); err != nil {
 			return err
 		}
-		key, err := s.Lookup(ctx, c, args[0])
+		key, err := s.Lookup(ctx, args[0])
 		if err != nil {
 			return err
 		}
@@ -77,32 +77,32 @@ key (PKCS#8, PKCS#1 or SEC 1; PEM or DER).`,
 		}
 		defer clear(m.plain)
 		req.KeyID = key.ID
-		if err := wrapFor(s, ctx, cmd, c, &req, m, flags.wrappingFlags, p.OnlyLast); err != nil {
+		if err := wrapFor(ctx, s, &req, m, flags.wrappingFlags, p.OnlyLast); err != nil {
 			return err
 		}
-		// Kept before it is imported: a key must not be bound to material that nobody has.
+		// Write the file before the import: a key must not be bound to material that is lost.
 		if flags.keep != "" {
 			if err := m.keep(flags.keep, flags.force); err != nil {
 				return err
 			}
 		}
-		if req.Expires, err = verb.ParseExpiry(flags.expires, time.Now()); err != nil { // from now, not from before the wrapping
+		if req.Expires, err = verb.ParseExpiry(flags.expires, time.Now()); err != nil { // count from now, not from before the wrapping
 			return err
 		}
-		if err = importInto(s, ctx, cmd, c, req); err != nil && flags.keep != "" {
+		if err = importInto(ctx, s, req); err != nil && flags.keep != "" {
 			return fmt.Errorf("%w; the material is in %s: --from %s imports that", verb.Explain(err), flags.keep, verb.ShellQuote(flags.keep))
 		}
 		return err
 	}))
 }
 
-// material makes or reads what is to be imported into a key.
+// material generates or reads the material for a key.
 func (m *materialFlags) material(key *client.Key) (*material, error) {
 	switch {
 	case strings.HasPrefix(key.Spec, "HMAC_"):
-		return nil, verb.Failf(verb.ExitUsage, "HMAC keys take no imports: keyside key create makes one in the HSM")
-	case m.generate && key.CheckValue != "":
-		return nil, verb.Failf(verb.ExitRefused, "this key is bound to the material of its first import: give that with --from, or make a new key with keyside key create --origin external")
+		return nil, verb.Failf(verb.ExitUsage, "material of HMAC keys cannot be imported: keyside key create generates it in the HSM")
+	case m.generate && key.CheckValue != nil:
+		return nil, verb.Failf(verb.ExitRefused, "this key is bound to the material of its first import: give that with --from, or create a new key with keyside key create --origin external")
 	case m.generate:
 		return newMaterial(key.Spec)
 	}
@@ -115,19 +115,17 @@ func (m *materialFlags) material(key *client.Key) (*material, error) {
 }
 
 // wrapFor gets a wrapping key and its token for an import, and wraps material under it.
-func wrapFor(s *verb.Session, ctx context.Context, cmd *cobra.Command, c *client.Client, req *client.ImportRequest, m *material, w wrappingFlags, onlyLast bool) error {
-	params, err := verb.Once(ctx, s, func(ctx context.Context) (*client.ImportParameters, error) {
-		return c.GetImportParameters(ctx, client.ImportParametersRequest{
-			KeyID: req.KeyID, Algorithm: w.algorithm, WrappingSpec: w.spec, OnlyLast: onlyLast, Repeat: req.Repeat,
-		})
+func wrapFor(ctx context.Context, s *verb.Session, req *client.ImportRequest, m *material, w wrappingFlags, onlyLast bool) error {
+	params, err := s.GetImportParameters(ctx, client.ImportParametersRequest{
+		KeyID: req.KeyID, Algorithm: w.algorithm, WrappingSpec: w.spec, OnlyLast: onlyLast, Repeat: req.Repeat,
 	})
 	if err != nil {
 		return err
 	}
 	if params.Warning != "" {
-		cmd.PrintErrln("warning: " + params.Warning)
+		s.Note("warning: %s", params.Warning)
 	}
-	under, err := parseWrappingKey(params.PublicKey, "what the sidecar sent")
+	under, err := parseWrappingKey(params.PublicKey, "the wrapping key from the sidecar")
 	if err != nil {
 		return err
 	}
@@ -141,14 +139,14 @@ func wrapFor(s *verb.Session, ctx context.Context, cmd *cobra.Command, c *client
 
 var curvesByName = map[string]elliptic.Curve{"EC_P256": elliptic.P256(), "EC_P384": elliptic.P384(), "EC_P521": elliptic.P521()}
 
-// specBits is the size of an AES or RSA spec in bits, which its name ends with.
+// specBits returns the size in bits that the name of an AES or RSA spec ends with.
 func specBits(spec string) int {
 	_, bits, _ := strings.Cut(spec, "_")
-	n, _ := strconv.Atoi(bits) // others have no number
+	n, _ := strconv.Atoi(bits) // the names of other specs have no number
 	return n
 }
 
-// newMaterial makes material of a spec.
+// newMaterial generates material of a spec.
 func newMaterial(spec string) (*material, error) {
 	var key any
 	var err error
@@ -162,7 +160,7 @@ func newMaterial(spec string) (*material, error) {
 	case curve != nil:
 		key, err = ecdsa.GenerateKey(curve, rand.Reader)
 	default:
-		return nil, verb.Failf(verb.ExitUsage, "no material of spec %s can be made here: make it with openssl, and give it with --from", spec)
+		return nil, verb.Failf(verb.ExitUsage, "cannot generate material of spec %s: generate it with openssl, and give it with --from", spec)
 	}
 	if err != nil {
 		return nil, err
@@ -171,19 +169,12 @@ func newMaterial(spec string) (*material, error) {
 	return &material{plain, spec}, err
 }
 
-// keep writes material to a file that appears whole, on disk, and for its owner alone.
+// keep writes material to a file that only its owner can read.
 func (m *material) keep(path string, force bool) error {
 	content := m.plain
 	if m.private() {
 		content = verb.PrivatePEM(m.plain)
 		defer clear(content)
 	}
-	f, err := verb.CreateOutput(path, force)
-	if err != nil {
-		return err
-	}
-	if _, err := f.Write(content); err != nil {
-		return errors.Join(err, f.Discard())
-	}
-	return f.Commit()
+	return verb.WriteFile(path, content, force)
 }

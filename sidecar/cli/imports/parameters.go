@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/keyside/keyside/sidecar/cli/verb"
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 )
 
 func importParameters() *cobra.Command {
@@ -21,10 +21,10 @@ func importParameters() *cobra.Command {
 	var repeat, force bool
 	cmd := &cobra.Command{
 		Use:   "parameters KEY --out DIR",
-		Short: "get a wrapping key and a token, and the openssl commands that go with them",
-		Long: `Get a wrapping key and a token, with which material can be imported for 24 hours, as often as it takes. They go into a folder,
-the wrapping key as DER, base64 and PEM, with a README. Their names, and the commands that are printed, are those of the guide that
---profile names; the commands work as they stand, for the algorithm and the key's spec, and make new material.`,
+		Short: "Get a wrapping key and an import token; print the openssl commands",
+		Long: `Get a wrapping key and an import token; print the openssl commands. Both are valid for 24 hours, for any number of attempts. They
+are written to a directory, the wrapping key as DER, base64 and PEM, with a README. File names and commands are those of the guide
+that --profile selects. The commands run unchanged, for the algorithm and the key's spec, and generate new material.`,
 		Example: `  keyside import parameters own-next --out next
   keyside import parameters own-rsa --profile vng --algorithm RSA-AES-KEY-WRAP-SHA-256 --wrapping-spec RSA_3072 --out rsa-import`,
 		Args:              cobra.ExactArgs(1),
@@ -33,21 +33,21 @@ the wrapping key as DER, base64 and PEM, with a README. Their names, and the com
 	w.add(cmd)
 	p.Add(cmd)
 	f := cmd.Flags()
-	f.StringVar(&dir, "out", "", "folder for the files; it is made if it is not there")
-	f.BoolVar(&repeat, "repeat", false, "also for a key that has its material, to import the same again (default as in the profile)")
+	f.StringVar(&dir, "out", "", "directory for the files, created if it does not exist (required)")
+	f.BoolVar(&repeat, "repeat", false, "also for a key that has its material, to import the same again (default: as in the profile)")
 	f.BoolVar(&force, "force", false, "replace the files")
-	return verb.MakesKeys(verb.Talks(cmd, func(ctx context.Context, c *client.Client, s *verb.Session, cmd *cobra.Command, args []string) error {
+	return verb.GeneratesKeys(verb.Talks(cmd, func(ctx context.Context, s *verb.Session, args []string) error {
 		profile, err := p.Get()
 		if err = errors.Join(err, w.check()); err != nil {
 			return err
 		}
 		if dir == "" {
-			return verb.Failf(verb.ExitUsage, "--out is missing: name a folder for the files")
+			return verb.Failf(verb.ExitUsage, "--out is missing: give a directory for the files")
 		}
 		if cmd.Flags().Changed("repeat") {
 			profile.Repeat = repeat
 		}
-		key, err := s.Lookup(ctx, c, args[0])
+		key, err := s.Lookup(ctx, args[0])
 		if err != nil {
 			return err
 		}
@@ -56,10 +56,8 @@ the wrapping key as DER, base64 and PEM, with a README. Their names, and the com
 		if err != nil {
 			return err
 		}
-		got, err := verb.Once(ctx, s, func(ctx context.Context) (*client.ImportParameters, error) {
-			return c.GetImportParameters(ctx, client.ImportParametersRequest{
-				KeyID: key.ID, Algorithm: w.algorithm, WrappingSpec: w.spec, OnlyLast: profile.OnlyLast, Repeat: profile.Repeat,
-			})
+		got, err := s.GetImportParameters(ctx, client.ImportParametersRequest{
+			KeyID: key.ID, Algorithm: w.algorithm, WrappingSpec: w.spec, OnlyLast: profile.OnlyLast, Repeat: profile.Repeat,
 		})
 		if err != nil {
 			return errors.Join(err, files.Discard())
@@ -68,17 +66,17 @@ the wrapping key as DER, base64 and PEM, with a README. Their names, and the com
 			return err
 		}
 		if got.Warning != "" {
-			cmd.PrintErrln("warning: " + got.Warning)
+			s.Note("warning: %s", got.Warning)
 		}
 		if s.JSON {
-			return verb.PrintJSON(cmd.OutOrStdout(), g.view(got))
+			return s.Done(g.view(got))
 		}
-		_, err = io.WriteString(cmd.OutOrStdout(), g.script())
+		_, err = io.WriteString(s.Out(), g.script())
 		return err
 	}))
 }
 
-// content is what the files hold.
+// content returns the contents of the files.
 func (g *guide) content(spec string, p *client.ImportParameters) map[string][]byte {
 	return map[string][]byte{
 		"der": p.PublicKey, "base64": verb.Base64Line(p.PublicKey), "pem": verb.PublicPEM(p.PublicKey), "token": verb.Base64Line(p.Token),
@@ -86,7 +84,7 @@ func (g *guide) content(spec string, p *client.ImportParameters) map[string][]by
 	}
 }
 
-// parametersView is what import parameters wrote, as --json shows it.
+// parametersView is the result of import parameters as --json shows it.
 type parametersView struct {
 	KeyID     string            `json:"key_id"`
 	Algorithm string            `json:"algorithm"`
@@ -103,7 +101,7 @@ func (g *guide) view(p *client.ImportParameters) parametersView {
 	return v
 }
 
-// create begins the files, before there is anything to keep in them.
+// create begins the files, before their content exists.
 func (g *guide) create(force bool) (verb.FileSet, error) {
 	if err := os.MkdirAll(g.dir, 0o700); err != nil {
 		return nil, err

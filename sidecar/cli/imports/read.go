@@ -15,10 +15,10 @@ import (
 	"github.com/keyside/keyside/sidecar/cli/verb"
 )
 
-// maxKeyFile is more than any key, wrapped or plain, has in any form, bytes.
+// maxKeyFile is the length limit of files with keys, in bytes.
 const maxKeyFile = 64 << 10
 
-// readKeyFile reads a file of keys.
+// readKeyFile reads a file with a key.
 func readKeyFile(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -30,15 +30,15 @@ func readKeyFile(path string) ([]byte, error) {
 		return nil, err
 	}
 	if len(content) > maxKeyFile {
-		return nil, verb.Failf(verb.ExitUsage, "%s has more than %d bytes: it is not what belongs here", path, maxKeyFile)
+		return nil, verb.Failf(verb.ExitUsage, "%s is longer than %d bytes: it does not hold a key", path, maxKeyFile)
 	}
 	return content, nil
 }
 
-// readWrapped reads a file that is binary, or the base64 of that.
+// readWrapped reads a file with binary data, or with its base64.
 func readWrapped(path, flag string) ([]byte, error) {
 	if path == "" {
-		return nil, verb.Failf(verb.ExitUsage, "--%s is missing: name its file", flag)
+		return nil, verb.Failf(verb.ExitUsage, "--%s is missing: give its file", flag)
 	}
 	content, err := readKeyFile(path)
 	if err != nil {
@@ -50,7 +50,7 @@ func readWrapped(path, flag string) ([]byte, error) {
 	return verb.DecodeBase64(content), nil
 }
 
-// material is a key of the user's own.
+// material is key material of the user's own.
 type material struct {
 	plain []byte // the bytes of an AES key, or PKCS#8 DER of a private key; the owner clears it
 	spec  string // AES_256, RSA_2048, EC_P256, …
@@ -58,7 +58,7 @@ type material struct {
 
 func (m *material) private() bool { return !symmetric(m.spec) }
 
-// aesSpecs and privateSpecs are what can be imported, as far as the forms of files go.
+// aesSpecs and privateSpecs are the specs that files can hold.
 var (
 	aesSpecs     = map[int]string{16: "AES_128", 24: "AES_192", 32: "AES_256"}
 	privateSpecs = map[string]driver.KeySpec{
@@ -67,8 +67,8 @@ var (
 	}
 )
 
-// readMaterial reads a key from a file: an AES key as bytes, base64 or hex, a private key as PKCS#8, PKCS#1 or SEC 1 in PEM or
-// DER.
+// readMaterial reads a key from a file: an AES key as bytes, base64 or hex, a private key as PKCS #8, PKCS #1 or SEC 1 in PEM
+// or DER.
 func readMaterial(path string) (*material, error) {
 	content, err := readKeyFile(path)
 	if err != nil {
@@ -80,7 +80,7 @@ func readMaterial(path string) (*material, error) {
 	}
 	der, locked := privateDER(content)
 	if locked {
-		return nil, verb.Failf(verb.ExitUsage, "%s is encrypted with a passphrase: openssl pkey -in %s -out plain.pem opens it", path, verb.ShellQuote(path))
+		return nil, verb.Failf(verb.ExitUsage, "%s is encrypted with a passphrase: openssl pkey -in %s -out plain.pem decrypts it", path, verb.ShellQuote(path))
 	}
 	defer clear(der)
 	for spec, s := range privateSpecs {
@@ -88,11 +88,11 @@ func readMaterial(path string) (*material, error) {
 			return &material{plain, spec}, nil
 		}
 	}
-	return nil, verb.Failf(verb.ExitBadData, `%s is no key, or none that is safe: an AES key has 16, 24 or 32 bytes (raw, base64 or hex); a private key is RSA of
-2048, 3072 or 4096 bits with an exponent above 65536, or EC on P-256, P-384, P-521 or secp256k1 (PKCS#8, PKCS#1 or SEC 1; PEM or DER)`, path)
+	return nil, verb.Failf(verb.ExitBadData, `%s holds no key, or an unsafe one: an AES key has 16, 24 or 32 bytes (raw, base64 or hex); a private key is RSA with
+2048, 3072 or 4096 bits and an exponent above 65536, or EC on P-256, P-384, P-521 or secp256k1 (PKCS #8, PKCS #1 or SEC 1; PEM or DER)`, path)
 }
 
-// privateDER returns the DER of the private key in a PEM file, or the file itself where that is no PEM. locked: it has a passphrase.
+// privateDER returns the DER of the private key in a PEM file, or a copy of the file if it is not PEM. locked reports a passphrase.
 func privateDER(content []byte) (der []byte, locked bool) {
 	for rest := content; ; {
 		block, after := pem.Decode(rest)
@@ -107,8 +107,8 @@ func privateDER(content []byte) (der []byte, locked bool) {
 	}
 }
 
-// aesKey returns an AES key from one of its forms, nil where it is none. That random bytes look like text of the right length
-// does not happen.
+// aesKey returns an AES key from any of its forms, nil if content is none. Random bytes practically never look like base64 or
+// hex of the right length.
 func aesKey(content []byte) *material {
 	text := bytes.TrimSpace(content)
 	forms := [][]byte{content}
@@ -126,7 +126,7 @@ func aesKey(content []byte) *material {
 	return nil
 }
 
-// readWrappingKey reads a wrapping key: DER, the base64 of that, or PEM.
+// readWrappingKey reads a wrapping key in DER, base64 or PEM.
 func readWrappingKey(path string) (*rsa.PublicKey, error) {
 	content, err := readWrapped(path, "wrapping-key")
 	if err != nil {
@@ -138,10 +138,10 @@ func readWrappingKey(path string) (*rsa.PublicKey, error) {
 	return parseWrappingKey(content, path)
 }
 
-func parseWrappingKey(der []byte, whose string) (*rsa.PublicKey, error) {
+func parseWrappingKey(der []byte, name string) (*rsa.PublicKey, error) {
 	public, err := x509.ParsePKIXPublicKey(der)
 	if key, ok := public.(*rsa.PublicKey); ok && err == nil {
 		return key, nil
 	}
-	return nil, verb.Failf(verb.ExitBadData, "%s is no RSA public key: give the wrapping key that keyside import parameters wrote", whose)
+	return nil, verb.Failf(verb.ExitBadData, "%s is not an RSA public key: give the wrapping key of keyside import parameters", name)
 }

@@ -15,18 +15,17 @@ import (
 	"github.com/keyside/keyside/sidecar/cli/verb"
 )
 
-// temporarySize is that of the AES key that stands between a wrapping key and what is longer than its blocks, bytes.
+// temporarySize is the length in bytes of the temporary AES key that wraps material longer than an RSA block.
 const temporarySize = 32
 
-// wrapped is material as import takes it.
+// wrapped is wrapped material.
 type wrapped struct {
 	material   []byte
-	privateKey []byte // nil but for private keys under OAEP or PKCS #1 v1.5
+	privateKey []byte // only of private keys under OAEP or PKCS #1 v1.5
 }
 
-// wrap wraps material. An AES key goes into an RSA block; a private key, and everything under RSA_AES_KEY_WRAP, under a
-// temporary key by AES key wrap with padding (RFC 5649), with the temporary key in the block: PKCS#11 calls the two in one
-// CKM_RSA_AES_KEY_WRAP.
+// wrap wraps material. An AES key goes into an RSA block. A private key, and all material under RSA_AES_KEY_WRAP, is wrapped
+// by AES key wrap with padding (RFC 5649) under a temporary key, which goes into the RSA block (PKCS#11: CKM_RSA_AES_KEY_WRAP).
 func wrap(under *rsa.PublicKey, algorithm string, m *material) (*wrapped, error) {
 	if !m.private() && !keyWrap(algorithm) {
 		block, err := rsaBlock(under, algorithm, m.plain)
@@ -57,7 +56,7 @@ func wrap(under *rsa.PublicKey, algorithm string, m *material) (*wrapped, error)
 func rsaBlock(under *rsa.PublicKey, algorithm string, plain []byte) ([]byte, error) {
 	switch algorithm {
 	case "RSAES_PKCS1_V1_5":
-		//lint:ignore SA1019 some clouds' guides prefer it; what is dangerous about it is opening
+		//lint:ignore SA1019 the guides of some clouds prefer it, and only decryption is dangerous
 		return rsa.EncryptPKCS1v15(rand.Reader, under, plain)
 	case "RSAES_OAEP_SHA_1", "RSA_AES_KEY_WRAP_SHA_1":
 		return rsa.EncryptOAEP(sha1.New(), rand.Reader, under, plain, nil)
@@ -73,23 +72,23 @@ func importWrap() *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
 		Use:   "wrap --from FILE --wrapping-key FILE",
-		Short: "wrap a key of your own for its import, here and without openssl",
+		Short: "Wrap a key of your own for its import, without openssl",
 		Long: `Wrap a key of your own for its import, on this machine: nothing is sent. The result is EncryptedKeyMaterial.bin and, for private
 keys under OAEP or PKCS1, out_rsa_private_key.der or out_ec_private_key.der. The key is an AES key (16, 24 or 32 bytes, raw, base64 or
-hex) or a private RSA or EC key (PKCS#8, PKCS#1 or SEC 1; PEM or DER, without a passphrase).`,
+hex) or a private RSA or EC key (PKCS #8, PKCS #1 or SEC 1; PEM or DER, without a passphrase).`,
 		Example: `  keyside import wrap --from my-key.bin --wrapping-key own/WrappingPublicKey.pem --out wrapped
   keyside import wrap --from my-key.pem --wrapping-key signer/WrappingPublicKey.b64 --algorithm RSA_AES_KEY_WRAP_SHA_256 --out wrapped-rsa`,
 		Args: cobra.NoArgs,
 	}
 	w.addAlgorithm(cmd)
 	f := cmd.Flags()
-	f.StringVar(&from, "from", "", "file with the key to import")
-	f.StringVar(&key, "wrapping-key", "", "file with the wrapping key: DER, base64 or PEM")
-	f.StringVar(&dir, "out", ".", "folder for the results; it is made if it is not there")
+	f.StringVar(&from, "from", "", "file with the key to import (required)")
+	f.StringVar(&key, "wrapping-key", "", "file with the wrapping key: DER, base64 or PEM (required)")
+	f.StringVar(&dir, "out", ".", "directory for the results, created if it does not exist")
 	f.BoolVar(&force, "force", false, "replace the files")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if from == "" {
-			return verb.Failf(verb.ExitUsage, "--from is missing: name the file with the key to import")
+			return verb.Failf(verb.ExitUsage, "--from is missing: give the file with the key to import")
 		}
 		if err := w.check(); err != nil {
 			return err
@@ -99,7 +98,7 @@ hex) or a private RSA or EC key (PKCS#8, PKCS#1 or SEC 1; PEM or DER, without a 
 	return cmd
 }
 
-// wrapFile is import wrap.
+// wrapFile wraps the key in a file for import wrap.
 func wrapFile(algorithm, from, wrappingKey, dir string, force bool) error {
 	under, err := readWrappingKey(wrappingKey)
 	if err != nil {

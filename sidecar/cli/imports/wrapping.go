@@ -9,9 +9,10 @@ import (
 	"github.com/keyside/keyside/sidecar/cli/verb"
 )
 
-// Wrapping algorithms and the specs of wrapping keys.
+// defaultWrapping is the default of --algorithm.
 const defaultWrapping = "RSAES_OAEP_SHA_256"
 
+// Wrapping algorithms and the specs of wrapping keys.
 var (
 	wrappingAlgorithms = []string{
 		defaultWrapping, "RSA_AES_KEY_WRAP_SHA_256", "RSAES_OAEP_SHA_1", "RSA_AES_KEY_WRAP_SHA_1", "RSAES_PKCS1_V1_5",
@@ -19,14 +20,14 @@ var (
 	wrappingSpecs = []string{"RSA_2048", "RSA_3072", "RSA_4096"}
 )
 
-// wrappingFlags say how material is wrapped.
+// wrappingFlags select the wrapping of material.
 type wrappingFlags struct {
 	algorithm, spec string
 }
 
 func (w *wrappingFlags) add(cmd *cobra.Command) {
 	w.addAlgorithm(cmd)
-	cmd.Flags().StringVar(&w.spec, "wrapping-spec", wrappingSpecs[0], "of the wrapping key: "+strings.Join(wrappingSpecs, ", "))
+	cmd.Flags().StringVar(&w.spec, "wrapping-spec", wrappingSpecs[0], "spec of the wrapping key: "+strings.Join(wrappingSpecs, ", "))
 	verb.CompleteFlag(cmd, "wrapping-spec", wrappingSpecs)
 }
 
@@ -35,7 +36,7 @@ func (w *wrappingFlags) addAlgorithm(cmd *cobra.Command) {
 	verb.CompleteFlag(cmd, "algorithm", wrappingAlgorithms)
 }
 
-// check brings the algorithm's name into the one form that the API has: VNG Cloud writes RSA-AES-KEY-WRAP-SHA-256.
+// check checks the flags and replaces hyphens in the algorithm's name: VNG Cloud writes RSA-AES-KEY-WRAP-SHA-256.
 func (w *wrappingFlags) check() error {
 	name := strings.ToUpper(strings.ReplaceAll(w.algorithm, "-", "_"))
 	if !slices.Contains(wrappingAlgorithms, name) {
@@ -48,5 +49,5 @@ func (w *wrappingFlags) check() error {
 	return nil
 }
 
-// keyWrap reports the algorithms under which one file holds all: a temporary key, and under it the material.
+// keyWrap reports whether an algorithm puts the wrapped temporary key and the wrapped material into one file.
 func keyWrap(algorithm string) bool { return strings.HasPrefix(algorithm, "RSA_AES_KEY_WRAP") }

@@ -9,23 +9,23 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/keyside/keyside/sidecar/cli/verb"
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 )
 
-// Days between two rotations (the user guide, 2.7.2).
+// Days between two rotations (Huawei KMS user guide, 2.7.2).
 const (
 	minInterval     = 30
 	maxInterval     = 365
 	defaultInterval = 365
 )
 
-func keyRotation() *cobra.Command {
+func rotation() *cobra.Command {
 	group := &cobra.Command{
 		Use:   "rotation",
-		Short: "new material for a key, again and again",
-		Long: `New material for a key, again and again. The key's id, aliases and grants stay. New data is encrypted with the newest material,
-old data stays readable, and nothing is encrypted anew. Only keys that the HSM made and that encrypt are rotated; disabled
-keys and those that wait for their deletion are rotated when they are back.`,
+		Short: "Give a key new material regularly",
+		Long: `Give a key new material regularly. The key's id, aliases and grants stay. New data is encrypted under the newest material, old
+data stays readable, and nothing is re-encrypted. Only keys for encryption whose material the HSM generated are rotated. A key
+that is disabled or pending deletion is rotated once it is enabled again.`,
 	}
 	group.AddCommand(rotationOn(), rotationOff(), rotationInterval(), rotationShow())
 	return group
@@ -34,49 +34,40 @@ keys and those that wait for their deletion are rotated when they are back.`,
 func rotationOn() *cobra.Command {
 	var days int
 	cmd := &cobra.Command{
-		Use:               "on KEY",
-		Short:             "rotate a key from now on",
-		Example:           `  keyside key rotation on app --days 90`,
-		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: verb.CompleteKeys(1),
+		Use:     "on KEY",
+		Short:   "Enable the rotation of a key",
+		Example: `  keyside key rotation on app --days 90`,
+		Args:    cobra.ExactArgs(1),
 	}
-	cmd.Flags().IntVar(&days, "days", defaultInterval, "how often, every 30 to 365 days")
-	return verb.Changes(cmd, func(ctx context.Context, c *client.Client, id string, _ []string) error {
+	cmd.Flags().IntVar(&days, "days", defaultInterval, "interval in days, 30 to 365")
+	return verb.Changes(cmd, func(ctx context.Context, s *verb.Session, id string, _ []string) error {
 		if err := checkDays(days, minInterval, maxInterval); err != nil {
 			return err
 		}
-		if err := c.EnableKeyRotation(ctx, id); err != nil || days == defaultInterval {
-			return err
-		}
-		if err := c.UpdateKeyRotationInterval(ctx, id, days); err != nil {
-			return fmt.Errorf("rotation is on, but every %d days: %w; set it with keyside key rotation interval", defaultInterval, err)
-		}
-		return nil
+		return s.EnableKeyRotation(ctx, id, days)
 	})
 }
 
 func rotationOff() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:               "off KEY",
-		Short:             "rotate a key no longer; its old material stays",
-		Example:           `  keyside key rotation off rotating`,
-		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: verb.CompleteKeys(1),
+		Use:     "off KEY",
+		Short:   "Disable the rotation of a key; its old material stays",
+		Example: `  keyside key rotation off rotating`,
+		Args:    cobra.ExactArgs(1),
 	}
-	return verb.Changes(cmd, func(ctx context.Context, c *client.Client, id string, _ []string) error {
-		return c.DisableKeyRotation(ctx, id)
+	return verb.Changes(cmd, func(ctx context.Context, s *verb.Session, id string, _ []string) error {
+		return s.DisableKeyRotation(ctx, id)
 	})
 }
 
 func rotationInterval() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:               "interval KEY DAYS",
-		Short:             "rotate a key every 30 to 365 days, counted from now",
-		Example:           `  keyside key rotation interval rotating 30`,
-		Args:              cobra.ExactArgs(2),
-		ValidArgsFunction: verb.CompleteKeys(1),
+		Use:     "interval KEY DAYS",
+		Short:   "Change the rotation interval, 30 to 365 days from now",
+		Example: `  keyside key rotation interval rotating 30`,
+		Args:    cobra.ExactArgs(2),
 	}
-	return verb.Changes(cmd, func(ctx context.Context, c *client.Client, id string, args []string) error {
+	return verb.Changes(cmd, func(ctx context.Context, s *verb.Session, id string, args []string) error {
 		n, err := strconv.Atoi(args[1])
 		if err != nil {
 			return verb.Failf(verb.ExitUsage, "%q is not a number of days", args[1])
@@ -84,11 +75,11 @@ func rotationInterval() *cobra.Command {
 		if err := checkDays(n, minInterval, maxInterval); err != nil {
 			return err
 		}
-		return c.UpdateKeyRotationInterval(ctx, id, n)
+		return s.SetKeyRotationInterval(ctx, id, n)
 	})
 }
 
-// rotationView is a key's rotation as --json shows it.
+// rotationView is the rotation of a key as --json shows it.
 type rotationView struct {
 	Enabled  bool      `json:"enabled"`
 	Interval int       `json:"interval_days,omitempty"`
@@ -97,7 +88,7 @@ type rotationView struct {
 }
 
 func rotationOf(r *client.Rotation) *rotationView {
-	return &rotationView{r.Enabled, r.Interval, utc(r.Last), r.Count}
+	return &rotationView{r.Enabled, r.Interval, r.Last.UTC(), r.Count}
 }
 
 func (r *rotationView) rows() [][]string {
@@ -110,24 +101,17 @@ func (r *rotationView) rows() [][]string {
 
 func rotationShow() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:               "show KEY",
-		Short:             "how often a key is rotated, when it last was and how many times",
-		Example:           `  keyside key rotation show rotating`,
-		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: verb.CompleteKeys(1),
+		Use:     "show KEY",
+		Short:   "Show a key's rotation interval, last rotation and number of rotations",
+		Example: `  keyside key rotation show rotating`,
+		Args:    cobra.ExactArgs(1),
 	}
-	return verb.Talks(cmd, func(ctx context.Context, c *client.Client, s *verb.Session, cmd *cobra.Command, args []string) error {
-		id, err := s.Resolve(ctx, c, args[0])
+	return verb.OnKey(cmd, func(ctx context.Context, s *verb.Session, id string, _ []string) error {
+		status, err := s.GetKeyRotation(ctx, id)
 		if err != nil {
 			return err
 		}
-		status, err := verb.Once(ctx, s, func(ctx context.Context) (*client.Rotation, error) { return c.RotationStatus(ctx, id) })
-		if err != nil {
-			return err
-		}
-		if s.JSON {
-			return verb.PrintJSON(cmd.OutOrStdout(), rotationOf(status))
-		}
-		return verb.Table(cmd.OutOrStdout(), rotationOf(status).rows())
+		v := rotationOf(status)
+		return s.Show(v, v.rows())
 	})
 }

@@ -2,28 +2,27 @@ package key
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/keyside/keyside/sidecar/cli/verb"
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 )
 
-func keyTag() *cobra.Command {
+func tag() *cobra.Command {
 	group := &cobra.Command{
 		Use:   "tag",
-		Short: "words with values by which keys are sorted and found",
-		Long: `Words with values by which keys are sorted and found, at most 20 on a key. A name has at most 36 characters, a value at most
-43 or none, and neither has any of * < > \ = or a comma. Default keys have no tags.`,
+		Short: "Add, remove and list tags, and find keys by them",
+		Long: `Add, remove and list tags, and find keys by them. A tag is a name with a value. A key has at most 20 tags. A name has 1 to 36
+characters, a value at most 43, and neither has any of * < > \ = or a comma. Default keys have no tags.`,
 	}
 	group.AddCommand(tagAdd(), tagRemove(), tagList(), tagSearch())
 	return group
 }
 
-// parseTag reads NAME=VALUE. The first = separates.
+// parseTag parses NAME=VALUE. The first = separates.
 func parseTag(word string) (client.Tag, error) {
 	name, value, ok := strings.Cut(word, "=")
 	if !ok || name == "" {
@@ -32,7 +31,7 @@ func parseTag(word string) (client.Tag, error) {
 	return client.Tag{Key: name, Value: value}, nil
 }
 
-// parseTags reads several, no name twice: a key has one value for each.
+// parseTags parses several tags. It refuses a name that occurs twice, because a key has one value for each name.
 func parseTags(words []string) ([]client.Tag, error) {
 	tags := make([]client.Tag, 0, len(words))
 	for _, word := range words {
@@ -41,14 +40,14 @@ func parseTags(words []string) ([]client.Tag, error) {
 			return nil, err
 		}
 		if slices.ContainsFunc(tags, func(t client.Tag) bool { return t.Key == tag.Key }) {
-			return nil, verb.Failf(verb.ExitUsage, "tag %q is given twice, and a key has one value for each", tag.Key)
+			return nil, verb.Failf(verb.ExitUsage, "tag %q is given twice, but a key has one value for each name", tag.Key)
 		}
 		tags = append(tags, tag)
 	}
 	return tags, nil
 }
 
-// parseConditions reads what a search is for: NAME=VALUE, or NAME for any value. Values of one name are alternatives.
+// parseConditions parses search conditions: NAME=VALUE, or NAME for any value. Several values of a name are alternatives.
 func parseConditions(words []string) ([]client.TagValues, error) {
 	var conditions []client.TagValues
 	for _, word := range words {
@@ -64,7 +63,7 @@ func parseConditions(words []string) ([]client.TagValues, error) {
 			conditions = append(conditions, client.TagValues{Key: name, Values: []string{}})
 		case valued && len(conditions[i].Values) > 0:
 			conditions[i].Values = append(conditions[i].Values, value)
-		default: // any value is enough for one of them
+		default: // one of the alternatives is any value
 			conditions[i].Values = []string{}
 		}
 	}
@@ -79,158 +78,96 @@ func tagWords(tags []client.Tag) string {
 	return strings.Join(words, " ")
 }
 
-// setTags gives a key tags, all or none.
-func setTags(s *verb.Session, ctx context.Context, c *client.Client, id string, tags []client.Tag) error {
-	ctx, cancel := s.Request(ctx)
-	defer cancel()
-	if len(tags) == 1 {
-		return c.CreateTag(ctx, id, tags[0])
-	}
-	return c.CreateTags(ctx, id, tags)
-}
-
 func tagAdd() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:               "add KEY NAME=VALUE...",
-		Short:             "give a key tags, all or none; one that it has gets the new value",
-		Example:           `  keyside key tag add app team=shop stage=live`,
-		Args:              cobra.MinimumNArgs(2),
-		ValidArgsFunction: verb.CompleteKeys(1),
+		Use:     "add KEY NAME=VALUE...",
+		Short:   "Add tags to a key, all or none; an existing tag gets the new value",
+		Example: `  keyside key tag add app team=shop stage=live`,
+		Args:    cobra.MinimumNArgs(2),
 	}
-	return verb.Talks(cmd, func(ctx context.Context, c *client.Client, s *verb.Session, cmd *cobra.Command, args []string) error {
+	return verb.OnKey(cmd, func(ctx context.Context, s *verb.Session, id string, args []string) error {
 		tags, err := parseTags(args[1:])
 		if err != nil {
 			return err
 		}
-		id, err := s.Resolve(ctx, c, args[0])
-		if err != nil {
+		if err := s.TagKey(ctx, id, tags...); err != nil {
 			return err
 		}
-		if err := setTags(s, ctx, c, id, tags); err != nil {
-			return err
-		}
-		if s.JSON {
-			return verb.PrintJSON(cmd.OutOrStdout(), map[string]any{"key_id": id, "tags": tags})
-		}
-		return nil
+		return s.Done(map[string]any{"key_id": id, "tags": tags})
 	})
 }
 
 func tagRemove() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:               "remove KEY NAME...",
-		Short:             "take tags from a key, all or none",
-		Example:           `  keyside key tag remove tagged stage`,
-		Args:              cobra.MinimumNArgs(2),
-		ValidArgsFunction: verb.CompleteKeys(1),
+		Use:     "remove KEY NAME...",
+		Short:   "Remove tags from a key, all or none",
+		Example: `  keyside key tag remove tagged stage`,
+		Args:    cobra.MinimumNArgs(2),
 	}
-	return verb.Talks(cmd, func(ctx context.Context, c *client.Client, s *verb.Session, cmd *cobra.Command, args []string) error {
-		id, err := s.Resolve(ctx, c, args[0])
-		if err != nil {
-			return err
-		}
-		has, err := verb.Once(ctx, s, func(ctx context.Context) ([]client.Tag, error) { return c.KeyTags(ctx, id) })
-		if err != nil {
-			return err
-		}
-		var tags []client.Tag
-		for _, name := range args[1:] {
-			if !slices.ContainsFunc(has, func(t client.Tag) bool { return t.Key == name }) {
-				return verb.Failf(verb.ExitNotFound, "%s has no tag %q; keyside key tag list %s shows those that it has", args[0], name, args[0])
-			}
-			tags = append(tags, client.Tag{Key: name})
-		}
-		ctx, cancel := s.Request(ctx)
-		defer cancel()
-		if len(tags) == 1 {
-			err = c.DeleteTag(ctx, id, tags[0].Key)
-		} else {
-			err = c.DeleteTags(ctx, id, tags)
-		}
-		if err != nil || !s.JSON {
-			return err
-		}
-		return verb.PrintJSON(cmd.OutOrStdout(), map[string]string{"key_id": id})
+	return verb.Changes(cmd, func(ctx context.Context, s *verb.Session, id string, args []string) error {
+		return s.UntagKey(ctx, client.UntagKeyRequest{KeyID: id, TagKeys: args[1:]})
 	})
 }
 
 func tagList() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:               "list KEY",
-		Short:             "a key's tags",
-		Example:           `  keyside key tag list tagged`,
-		Args:              cobra.ExactArgs(1),
-		ValidArgsFunction: verb.CompleteKeys(1),
+		Use:     "list KEY",
+		Short:   "List a key's tags",
+		Example: `  keyside key tag list tagged`,
+		Args:    cobra.ExactArgs(1),
 	}
-	return verb.Talks(cmd, func(ctx context.Context, c *client.Client, s *verb.Session, cmd *cobra.Command, args []string) error {
-		id, err := s.Resolve(ctx, c, args[0])
+	return verb.OnKey(cmd, func(ctx context.Context, s *verb.Session, id string, _ []string) error {
+		tags, err := s.ListKeyTags(ctx, id)
 		if err != nil {
 			return err
-		}
-		tags, err := verb.Once(ctx, s, func(ctx context.Context) ([]client.Tag, error) { return c.KeyTags(ctx, id) })
-		if err != nil {
-			return err
-		}
-		if s.JSON {
-			return verb.PrintJSON(cmd.OutOrStdout(), append([]client.Tag{}, tags...))
 		}
 		rows := [][]string{{"TAG", "VALUE"}}
 		for _, t := range tags {
 			rows = append(rows, []string{t.Key, verb.Dash(t.Value)})
 		}
-		return verb.Table(cmd.OutOrStdout(), rows)
+		return s.Show(append([]client.Tag{}, tags...), rows)
 	})
 }
 
 func tagSearch() *cobra.Command {
-	var f keyFilter
+	var f filter
 	var count bool
 	cmd := &cobra.Command{
 		Use:   "search NAME[=VALUE]...",
-		Short: "list the keys that have all of the tags",
-		Long: `List the keys that have all of the tags, at most 20. NAME alone accepts any value; several values of one name are
-alternatives. key list --tag does the same beside its other filters.`,
+		Short: "List the keys that have all of the tags",
+		Long: `List the keys that have all of the tags, at most 20 tags. NAME alone accepts any value; several values of one name are
+alternatives. key list --tag combines the same search with other filters.`,
 		Example: `  keyside key tag search team=shop stage
   keyside key tag search team=shop team=office --count`,
 		Args: cobra.MinimumNArgs(1),
 	}
-	cmd.Flags().BoolVar(&count, "count", false, "print how many there are")
-	return verb.Talks(cmd, func(ctx context.Context, c *client.Client, s *verb.Session, cmd *cobra.Command, args []string) error {
+	cmd.Flags().BoolVar(&count, "count", false, "print the number of keys only")
+	return verb.Talks(cmd, func(ctx context.Context, s *verb.Session, args []string) error {
 		if f.tags = args; !count {
-			return list(s, ctx, c, cmd, &f)
+			return f.print(ctx, s)
 		}
 		conditions, err := parseConditions(args)
 		if err != nil {
 			return err
 		}
-		n, err := verb.Once(ctx, s, func(ctx context.Context) (int, error) {
-			return c.CountFoundKeys(ctx, client.FindKeysRequest{Tags: conditions})
-		})
+		found, err := s.FindKeys(ctx, client.FindKeysRequest{Tags: conditions, CountOnly: true})
 		if err != nil {
 			return err
 		}
-		if s.JSON {
-			return verb.PrintJSON(cmd.OutOrStdout(), map[string]int{"count": n})
-		}
-		_, err = fmt.Fprintln(cmd.OutOrStdout(), n)
-		return err
+		return s.Print(map[string]int{"count": found.Total}, found.Total)
 	})
 }
 
 func tagsCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "tags",
-		Short:   "the tags that there are on any key, with their values",
+		Short:   "List all tags of all keys with their values",
 		Example: `  keyside tags`,
-		Args:    cobra.NoArgs,
 	}
-	return verb.Talks(cmd, func(ctx context.Context, c *client.Client, s *verb.Session, cmd *cobra.Command, _ []string) error {
-		tags, err := verb.Once(ctx, s, c.ListTags)
+	return verb.Talks(cmd, func(ctx context.Context, s *verb.Session, _ []string) error {
+		tags, err := s.ListTags(ctx)
 		if err != nil {
 			return err
-		}
-		if s.JSON {
-			return verb.PrintJSON(cmd.OutOrStdout(), append([]client.TagValues{}, tags...))
 		}
 		rows := [][]string{{"TAG", "VALUES"}}
 		for _, t := range tags {
@@ -240,6 +177,6 @@ func tagsCommand() *cobra.Command {
 			}
 			rows = append(rows, []string{t.Key, strings.Join(values, ", ")})
 		}
-		return verb.Table(cmd.OutOrStdout(), rows)
+		return s.Show(append([]client.TagValues{}, tags...), rows)
 	})
 }

@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/keyside/keyside/sidecar/cli/verb"
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 )
 
 func TestParseTags(t *testing.T) {

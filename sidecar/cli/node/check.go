@@ -21,7 +21,7 @@ type SettingsChecks map[string]func(settings []byte) error
 func checkCommand(check SettingsChecks) *cobra.Command {
 	return &cobra.Command{
 		Use:     "check FILE...",
-		Short:   "validate configuration files, of a sidecar or of hsmd",
+		Short:   "Validate sidecar and hsmd configuration files",
 		Example: `  keyside check .dev/sidecar.yaml .dev/hsmd.yaml`,
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -30,14 +30,14 @@ func checkCommand(check SettingsChecks) *cobra.Command {
 				if err != nil {
 					return verb.Failf(verb.ExitUsage, "%w", err)
 				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%s: good configuration of %s\n", path, kind)
+				fmt.Fprintf(cmd.OutOrStdout(), "%s: valid configuration of %s\n", path, kind)
 			}
 			return nil
 		},
 	}
 }
 
-// file validates a file as what its keys say it is: only hsmd's has tenants or drivers.
+// file validates a file. A file with tenants or drivers is hsmd's, any other a sidecar's.
 func (c SettingsChecks) file(path string) (kind string, err error) {
 	text, err := os.ReadFile(path)
 	if err != nil {

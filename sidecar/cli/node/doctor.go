@@ -18,10 +18,10 @@ import (
 	"github.com/keyside/keyside/sidecar/cli/verb"
 )
 
-// Finding is one thing that doctor looked at.
+// Finding is the result of one check.
 type Finding struct {
 	Check  string `json:"check"`
-	Status string `json:"status"` // ok, fail, or unknown where something above it must work first
+	Status string `json:"status"` // ok, fail, or unknown if an earlier check must succeed first
 	Detail string `json:"detail"`
 	Fix    string `json:"fix,omitempty"` // what to do
 }
@@ -33,7 +33,7 @@ const (
 	statusUnknown = "unknown"
 )
 
-// doctor looks for the reason why Keyside does not work. It changes nothing.
+// doctor finds the reason why Keyside does not work. It changes nothing.
 type doctor struct {
 	dir, config, hsmdConfig, socket string
 	probe, json                     bool
@@ -48,19 +48,19 @@ func doctorCommand() *cobra.Command {
 	d := new(doctor)
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "find out why it does not work",
-		Long: `Look at everything that has to be right, from the configuration to one real operation, and say what to do about what is
-not. It works with nothing running and changes nothing. It ends with 1 when something is wrong.`,
+		Short: "Find setup problems and suggest fixes",
+		Long: `Find setup problems and suggest fixes: check everything from the configuration to a real operation. It changes nothing, and also
+works while Keyside is stopped. The exit code is 1 if a check fails.`,
 		Example: `  keyside doctor --dir .dev`,
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return d.run(cmd.Context(), cmd.OutOrStdout()) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&d.dir, "dir", "", "folder of keyside up (default: that of $KEYSIDE_SOCKET, else .dev, else /etc/keyside)")
-	f.StringVar(&d.config, "config", "", "sidecar.yaml, if not in that folder")
-	f.StringVar(&d.hsmdConfig, "hsmd-config", "", "hsmd.yaml, if not beside sidecar.yaml")
-	f.StringVar(&d.socket, "socket", "", "the sidecar's socket, if not as configured")
-	f.BoolVar(&d.probe, "probe", false, "where nothing runs: start the driver and log in to the token, once")
+	f.StringVar(&d.dir, "dir", "", "directory of keyside up (default: that of $KEYSIDE_SOCKET, else .dev, else /etc/keyside)")
+	f.StringVar(&d.config, "config", "", "path of sidecar.yaml, if not in that directory")
+	f.StringVar(&d.hsmdConfig, "hsmd-config", "", "path of hsmd.yaml, if not in the directory of sidecar.yaml")
+	f.StringVar(&d.socket, "socket", "", "the sidecar's socket (default: as configured)")
+	f.BoolVar(&d.probe, "probe", false, "if Keyside is stopped: start the driver and log in to the token once")
 	f.BoolVar(&d.json, "json", false, "print JSON for programs")
 	return cmd
 }
@@ -83,13 +83,13 @@ func (d *doctor) run(ctx context.Context, w io.Writer) error {
 	}
 	for _, f := range d.findings {
 		if f.Status == statusFail {
-			return verb.Failf(verb.ExitFailure, "something is wrong: see the lines that say fail, the first one first")
+			return verb.Failf(verb.ExitFailure, "checks failed: fix the first line that says fail first")
 		}
 	}
 	return nil
 }
 
-// examine goes from what everything stands on to what stands on everything.
+// examine runs the checks. Later checks depend on earlier ones.
 func (d *doctor) examine(ctx context.Context) {
 	if !d.loadConfigs() {
 		return
@@ -124,7 +124,7 @@ func (d *doctor) unknown(check, fix, format string, args ...any) {
 	d.add(Finding{Check: check, Status: statusUnknown, Detail: fmt.Sprintf(format, args...), Fix: fix})
 }
 
-// folder returns where the configuration is looked for.
+// folder returns the directory of the configuration.
 func (d *doctor) folder() string {
 	switch {
 	case d.dir != "":
@@ -144,19 +144,19 @@ func fileExists(path string) bool {
 	return err == nil
 }
 
-// loadConfigs reads the configuration files; without a good one there is nothing else to look at.
+// loadConfigs reads the configuration files. It reports whether sidecar.yaml is valid, which all other checks need.
 func (d *doctor) loadConfigs() bool {
 	path := d.config
 	if path == "" {
 		path = filepath.Join(d.folder(), "sidecar.yaml")
 	}
 	if !fileExists(path) {
-		d.fail("configuration", "set one up with keyside up --dir DIR, or name yours with --dir or --config", "there is no %s", path)
+		d.fail("configuration", "create one with keyside up --dir DIR, or name yours with --dir or --config", "%s does not exist", path)
 		return false
 	}
 	config, err := sidecar.LoadConfig(path)
 	if err != nil {
-		d.fail("configuration", "correct the file; keyside check "+path+" checks it alone", "%s", oneLine(err))
+		d.fail("configuration", "correct the file; keyside check "+path+" checks it", "%s", oneLine(err))
 		return false
 	}
 	d.sidecar = &config
@@ -171,18 +171,18 @@ func (d *doctor) loadConfigs() bool {
 	return true
 }
 
-// loadHSMD reads hsmd's configuration, which may be another user's.
+// loadHSMD reads hsmd's configuration, which another user may own.
 func (d *doctor) loadHSMD(asked string) {
 	const check = "hsmd config"
 	path := d.hsmdConfig
 	if !fileExists(path) {
-		d.unknown(check, "name hsmd's configuration with --hsmd-config to have its drivers looked at", "there is no %s", path)
+		d.unknown(check, "name hsmd's configuration with --hsmd-config to check its drivers", "%s does not exist", path)
 		return
 	}
 	config, err := hsmd.LoadConfig(path)
 	switch {
 	case err != nil:
-		d.fail(check, "correct the file; keyside check "+path+" checks it alone", "%s", oneLine(err))
+		d.fail(check, "correct the file; keyside check "+path+" checks it", "%s", oneLine(err))
 	case config.Socket != asked:
 		d.fail(check, "make socket in hsmd.yaml and hsm.via.socket in sidecar.yaml the same", "hsmd serves %s and the sidecar asks %s", config.Socket, asked)
 	default:
@@ -193,7 +193,7 @@ func (d *doctor) loadHSMD(asked string) {
 	}
 }
 
-// drivers returns the drivers that the configuration loads, wherever it loads them.
+// drivers returns the drivers that the sidecar or hsmd loads.
 func (d *doctor) drivers() []plugins.Config {
 	if d.sidecar.HSM.Driver != nil {
 		return []plugins.Config{*d.sidecar.HSM.Driver}
@@ -208,17 +208,17 @@ func (d *doctor) drivers() []plugins.Config {
 	return all
 }
 
-// oneLine puts an error of several lines on one.
+// oneLine returns the text of an error in one line.
 func oneLine(err error) string {
 	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' }), "; ")
 }
 
-// checkTimeout bounds each look at something that might hang.
+// checkTimeout is the time limit of each check.
 const checkTimeout = 10 * time.Second
 
 func within(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, checkTimeout)
 }
 
-// isMissing reports whether an error means that nothing is there.
+// isMissing reports whether err says that a file does not exist.
 func isMissing(err error) bool { return errors.Is(err, os.ErrNotExist) }

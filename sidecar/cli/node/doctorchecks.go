@@ -20,10 +20,10 @@ import (
 	"github.com/keyside/keyside/sidecar"
 	"github.com/keyside/keyside/sidecar/audit"
 	"github.com/keyside/keyside/sidecar/cli/verb"
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 )
 
-// checkDriver looks at what a driver needs before it is started: module, token store, PIN.
+// checkDriver checks what a driver needs to start: module, token store, PIN.
 func (d *doctor) checkDriver(ctx context.Context, c plugins.Config) {
 	var settings struct {
 		Module       string `yaml:"module"`
@@ -31,7 +31,7 @@ func (d *doctor) checkDriver(ctx context.Context, c plugins.Config) {
 		File         string `yaml:"file"`
 	}
 	if c.Settings.Kind != 0 {
-		_ = c.Settings.Decode(&settings) // the driver itself reads them strictly
+		_ = c.Settings.Decode(&settings) // the driver reads them strictly
 	}
 	switch c.Kind {
 	case plugins.KindPKCS11:
@@ -48,11 +48,11 @@ func (d *doctor) checkDriver(ctx context.Context, c plugins.Config) {
 	case err != nil && c.Credential.Systemd != "":
 		d.unknown("pin", "", "%s: %s; only the service itself can read it", c.Name, oneLine(err))
 	case err != nil:
-		d.fail("pin", "the file must hold the PIN and nothing else, and only its owner may read it: chmod 600", "%s: %s", c.Name, oneLine(err))
+		d.fail("pin", "the file must hold only the PIN, and only its owner may read it: chmod 600", "%s: %s", c.Name, oneLine(err))
 	case len(pin) == 0:
-		d.fail("pin", "give the driver a credential: file, systemd or command", "%s: there is none", c.Name)
+		d.fail("pin", "give the driver a credential: file, systemd or command", "%s: no credential is configured", c.Name)
 	default:
-		d.ok("pin", "%s: readable by its owner alone", c.Name)
+		d.ok("pin", "%s: readable only by its owner", c.Name)
 	}
 }
 
@@ -60,11 +60,11 @@ func (d *doctor) checkModule(path, want string) {
 	got, err := fileSHA256(path)
 	switch {
 	case isMissing(err):
-		d.fail("module", "install it (SoftHSM: apt-get install softhsm2), or correct its path", "there is no %s", path)
+		d.fail("module", "install it (SoftHSM: apt-get install softhsm2), or correct its path", "%s does not exist", path)
 	case err != nil:
 		d.fail("module", "make it readable", "%v", err)
 	case want != "" && !strings.EqualFold(got, want):
-		d.fail("module", "if you upgraded it yourself, put "+got+" in the configuration; if not, find out who changed it",
+		d.fail("module", "if you upgraded it, put "+got+" in the configuration; if not, find out who changed it",
 			"%s is not the one that is pinned", path)
 	case want == "":
 		d.ok("module", "%s, not pinned (its sha256 is %s)", path, got)
@@ -73,7 +73,7 @@ func (d *doctor) checkModule(path, want string) {
 	}
 }
 
-// checkTokenStore looks at SoftHSM's folder of tokens.
+// checkTokenStore checks SoftHSM's directory of tokens.
 func (d *doctor) checkTokenStore(conf string) {
 	if conf == "" {
 		return
@@ -93,9 +93,9 @@ func (d *doctor) checkTokenStore(conf string) {
 		tokens, err := os.ReadDir(dir)
 		switch {
 		case err != nil:
-			d.fail("token store", "restore the folder from a backup: the keys are in it", "%v", err)
+			d.fail("token store", "restore the directory from a backup: it holds the keys", "%v", err)
 		case len(tokens) == 0:
-			d.fail("token store", "initialise a token with softhsm2-util --init-token, or let keyside up do it", "%s holds no token", dir)
+			d.fail("token store", "initialize a token with softhsm2-util --init-token, or run keyside up", "%s holds no token", dir)
 		default:
 			d.ok("token store", "%s holds %d token(s)", dir, len(tokens))
 		}
@@ -108,7 +108,7 @@ func (d *doctor) checkKeyFile(path string) {
 	info, err := os.Stat(path)
 	switch {
 	case isMissing(err):
-		d.unknown("key file", "", "%s is not there yet; the driver makes it when it starts", path)
+		d.unknown("key file", "", "%s does not exist yet; the driver creates it when it starts", path)
 	case err != nil:
 		d.fail("key file", "make it readable for the user that runs the driver", "%v", err)
 	case info.Mode().Perm()&0o077 != 0:
@@ -118,7 +118,7 @@ func (d *doctor) checkKeyFile(path string) {
 	}
 }
 
-// checkSidecar looks at the sockets, and reports whether a sidecar answers.
+// checkSidecar checks the sockets. It reports whether a sidecar answers.
 func (d *doctor) checkSidecar(ctx context.Context) bool {
 	if via := d.sidecar.HSM.Via; via != nil {
 		d.checkSocket(ctx, "hsmd socket", via.Socket, via.UID, "start hsmd: keyside hsmd --config hsmd.yaml, or keyside up")
@@ -128,23 +128,23 @@ func (d *doctor) checkSidecar(ctx context.Context) bool {
 	}
 	running := d.checkSocket(ctx, "kms socket", d.socket, -1, "start the sidecar: keyside sidecar --config sidecar.yaml, or keyside up")
 	if uid := int64(os.Getuid()); running && uid != d.sidecar.Owner {
-		d.fail("caller", "run it as the owner, or change owner in sidecar.yaml", "you are uid %d and the owner is uid %d: every request of yours is refused", uid, d.sidecar.Owner)
+		d.fail("caller", "run it as the owner, or change owner in sidecar.yaml", "you are uid %d and the owner is uid %d: all your requests are refused", uid, d.sidecar.Owner)
 	} else {
 		d.ok("caller", "uid %d, owner is uid %d", uid, d.sidecar.Owner)
 	}
 	return running
 }
 
-// checkSocket connects to a socket and looks at who serves it; wantUID -1 accepts anybody.
+// checkSocket connects to a socket and checks the uid of its server; wantUID -1 accepts any uid.
 func (d *doctor) checkSocket(ctx context.Context, check, path string, wantUID int64, start string) bool {
 	ctx, cancel := within(ctx)
 	defer cancel()
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
 	switch {
 	case isMissing(err):
-		d.fail(check, start, "%s is not there: nothing runs", path)
+		d.fail(check, start, "%s does not exist: nothing runs", path)
 	case errors.Is(err, unix.ECONNREFUSED):
-		d.fail(check, start+"; it removes the old socket by itself", "%s is left over from a process that is gone", path)
+		d.fail(check, start+"; it removes the old socket", "%s is left over from a process that exited", path)
 	case errors.Is(err, unix.EACCES):
 		d.fail(check, "join the socket's group, or change socket_mode and socket_group", "you may not connect to %s", path)
 	case err != nil:
@@ -157,7 +157,7 @@ func (d *doctor) checkSocket(ctx context.Context, check, path string, wantUID in
 	caller, err := peer.Creds(conn)
 	switch {
 	case err != nil || !caller.Known:
-		d.fail(check, "", "the kernel does not say who serves %s", path)
+		d.fail(check, "", "the kernel does not identify the server of %s", path)
 		return false
 	case wantUID >= 0 && int64(caller.UID) != wantUID && caller.UID != 0:
 		d.fail(check, "correct hsm.via.uid, or find out who serves the socket", "%s is served by uid %d and not by uid %d", path, caller.UID, wantUID)
@@ -167,7 +167,7 @@ func (d *doctor) checkSocket(ctx context.Context, check, path string, wantUID in
 	return true
 }
 
-// checkDatabase looks at the folder and its lock, which the sidecar alone must hold.
+// checkDatabase checks the directory and its lock, which only the sidecar may hold.
 func (d *doctor) checkDatabase(running bool) {
 	dir := d.sidecar.Data
 	if d.checkWritable("database", dir) {
@@ -183,7 +183,7 @@ func (d *doctor) checkDatabase(running bool) {
 	switch {
 	case locked && !running:
 		pid, _ := os.ReadFile(filepath.Join(dir, "LOCK"))
-		d.fail("database", "stop that process, or give this sidecar a data folder of its own", "%s is in use by another process (pid %s)", dir, strings.TrimSpace(string(pid)))
+		d.fail("database", "stop that process, or give this sidecar its own data directory", "%s is in use by another process (pid %s)", dir, strings.TrimSpace(string(pid)))
 	case locked:
 		d.ok("database", "%s, in use by the sidecar", dir)
 	default:
@@ -191,7 +191,7 @@ func (d *doctor) checkDatabase(running bool) {
 	}
 }
 
-// checkAudit looks at the folder, and where nothing runs whether the log is what it was: a sidecar does not start on another.
+// checkAudit checks the directory. If Keyside is stopped it also verifies the log, because a sidecar does not start otherwise.
 func (d *doctor) checkAudit(ctx context.Context, running bool) {
 	dir := d.sidecar.Audit.Dir
 	if d.checkWritable("audit", dir) {
@@ -204,33 +204,33 @@ func (d *doctor) checkAudit(ctx context.Context, running bool) {
 	report, _, err := sidecar.AuditFiles{Audit: dir, Data: d.sidecar.Data}.Verify(ctx, nil)
 	switch {
 	case err != nil:
-		d.unknown("audit", "keyside audit verify looks further", "%s: %v", dir, err)
+		d.unknown("audit", "run keyside audit verify", "%s: %v", dir, err)
 	case !report.OK():
 		worst := report.Findings[slices.IndexFunc(report.Findings, func(f audit.Finding) bool { return f.Accepted == "" })]
-		d.fail("audit", "keyside audit verify --config SIDECAR.YAML says all; restore the files from where they were copied to, or see keyside audit "+
-			"accept-loss", "%s is not what it was: %s", dir, worst)
+		d.fail("audit", "keyside audit verify --config SIDECAR.YAML lists all findings; restore the files from a copy, or see keyside audit "+
+			"accept-loss", "%s does not verify: %s", dir, worst)
 	default:
 		d.ok("audit", "%s, records %d to %d verify", dir, report.First, report.Records)
 	}
 }
 
-// minFree is how little room on the disk is worth a warning, bytes.
+// minFree is the free space below which a check fails, in bytes.
 const minFree = 100 << 20
 
-// checkWritable looks whether a folder, or the one that it will be made in, is writable and has room. It reports whether
-// it said something.
+// checkWritable checks that a directory, or its parent if it does not exist, is writable and has free space. It reports whether
+// it added a finding.
 func (d *doctor) checkWritable(check, dir string) bool {
 	at := dir
 	if !fileExists(dir) {
 		at = filepath.Dir(dir)
 	}
 	if err := unix.Access(at, unix.W_OK|unix.X_OK); err != nil {
-		d.fail(check, "make it writable for the user that runs the sidecar; this was tried as uid "+fmt.Sprint(os.Getuid()), "%s: %v", at, err)
+		d.fail(check, "make it writable for the user that runs the sidecar; tried as uid "+fmt.Sprint(os.Getuid()), "%s: %v", at, err)
 		return true
 	}
 	var st unix.Statfs_t
 	if err := unix.Statfs(at, &st); err == nil && st.Bavail*uint64(st.Bsize) < minFree {
-		d.fail(check, "make room: without it nothing is recorded and so nothing is done", "less than %d MiB are free for %s", minFree>>20, dir)
+		d.fail(check, "free disk space: operations that cannot be recorded are refused", "less than %d MiB are free for %s", minFree>>20, dir)
 		return true
 	}
 	if at != dir {
@@ -240,7 +240,7 @@ func (d *doctor) checkWritable(check, dir string) bool {
 	return false
 }
 
-// checkHealth asks the running sidecar, whose answer includes a real operation of the HSM.
+// checkHealth asks the running sidecar, whose response depends on a real operation of the HSM.
 func (d *doctor) checkHealth(ctx context.Context) {
 	ctx, cancel := within(ctx)
 	defer cancel()
@@ -256,28 +256,28 @@ func (d *doctor) checkHealth(ctx context.Context) {
 			d.fail("health "+name, "look at the log of the sidecar and, for the HSM, of hsmd; keyside hsm status shows the last error", "%s", state)
 		}
 	}
-	status, err := c.HSMStatus(ctx)
+	status, err := c.GetHSMStatus(ctx)
 	if err != nil {
-		d.unknown("hsm", "", "its status is for the owner: %s", oneLine(err))
+		d.unknown("hsm", "", "only the owner may read its status: %s", oneLine(err))
 		return
 	}
 	for _, layer := range status.Layers {
 		for _, m := range layer.Members {
 			if m.State != "ready" {
-				d.fail("hsm", "look at the log of the process; it is started again by itself", "%s: %s is %s: %s", layer.Layer, m.Name, m.State, verb.Dash(m.LastError))
+				d.fail("hsm", "look at the log of the process, which is restarted automatically", "%s: %s is %s: %s", layer.Layer, m.Name, m.State, verb.Dash(m.LastError))
 			}
 		}
 	}
 	if health.OK() {
-		d.ok("canary", "tenant %s: the HSM has its keys and does real operations", health.Tenant)
+		d.ok("canary", "tenant %s: its keys are in the HSM and work", health.Tenant)
 	}
 }
 
-// checkProbe starts the driver itself, where nothing runs and the operator allows the login.
+// checkProbe starts the driver, if Keyside is stopped and --probe allows the login.
 func (d *doctor) checkProbe(ctx context.Context) {
 	drivers := d.drivers()
 	if !d.probe || len(drivers) == 0 {
-		d.unknown("canary", "keyside doctor --probe starts the driver and logs in once to see", "nothing runs, so token and keys were not looked at")
+		d.unknown("canary", "keyside doctor --probe starts the driver and logs in once", "token and keys were not checked, because Keyside is stopped")
 		return
 	}
 	for _, c := range drivers {
@@ -287,7 +287,7 @@ func (d *doctor) checkProbe(ctx context.Context) {
 		if err != nil {
 			d.fail("canary", probeFix(err), "%s: %s", c.Name, oneLine(err))
 		} else {
-			d.ok("canary", "%s: tenant %s has its keys and they work", c.Name, d.sidecar.Tenant)
+			d.ok("canary", "%s: the keys of tenant %s exist and work", c.Name, d.sidecar.Tenant)
 		}
 	}
 }
@@ -304,17 +304,17 @@ func probeDriver(ctx context.Context, c plugins.Config, tenant string) error {
 	return errors.Join(err, p.Close(ctx))
 }
 
-// probeFix says what to do about a driver's error.
+// probeFix returns the fix for a driver's error.
 func probeFix(err error) string {
 	switch driver.CodeOf(err) {
 	case driver.PINIncorrect:
-		return "correct the PIN where the credential comes from; do not try again before, attempts are counted by the token"
+		return "correct the PIN in the source of the credential first: the token counts wrong attempts"
 	case driver.PINLocked:
 		return "the token is locked: the security officer has to unlock it"
 	case driver.TenantUnknown:
-		return "make the tenant's keys: keyside root init --generate --config sidecar.yaml"
+		return "create the tenant's keys: keyside root init --generate --config sidecar.yaml"
 	case driver.KeyUnavailable:
-		return "restore the token from its backup: one of the tenant's keys is gone"
+		return "restore the token from its backup: one of the tenant's keys does not exist"
 	}
-	return "see what the error says; the driver's log says more: keyside hsmd or keyside sidecar in the foreground"
+	return "see the error; for the driver's log run keyside hsmd or keyside sidecar in the foreground"
 }

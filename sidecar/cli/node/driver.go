@@ -20,7 +20,7 @@ import (
 )
 
 func driverCommand(processes []*cobra.Command) *cobra.Command {
-	group := &cobra.Command{Use: "driver", Short: "check a driver"}
+	group := &cobra.Command{Use: "driver", Short: "Test a driver with the conformance kit"}
 	group.AddCommand(append(processes, driverCheck())...)
 	return group
 }
@@ -37,10 +37,10 @@ func driverCheck() *cobra.Command {
 	o := checkOptions{}
 	cmd := &cobra.Command{
 		Use:   "check",
-		Short: "run the conformance kit against a driver",
-		Long: `Run the conformance kit against a driver, as a process as hsmd would run it: a binary (--command), or one of the built-in
-drivers (--kind pkcs11, with the settings that hsmd.yaml would have; --kind soft needs nothing). The kit makes keys for
-its tenants on the token and leaves them there, so use a token for tests.`,
+		Short: "Test a driver with the conformance kit",
+		Long: `Test a driver with the conformance kit, in a process as hsmd runs it: a binary (--command), or a built-in driver (--kind pkcs11,
+with the settings of hsmd.yaml; --kind soft needs none). The kit creates keys for its tenants on the token and does not delete
+them, so use a token for tests.`,
 		Example: `  keyside driver check --kind soft`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -49,13 +49,13 @@ its tenants on the token and leaves them there, so use a token for tests.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.command, "command", "", "the driver's binary")
-	f.StringVar(&o.sum, "sha256", "", "its pinned checksum (default: the binary's own)")
-	f.StringVar(&o.kind, "kind", "", "soft or pkcs11: check a built-in driver")
+	f.StringVar(&o.sum, "sha256", "", "pinned SHA-256 of the binary in hex (default: computed from it)")
+	f.StringVar(&o.kind, "kind", "", "built-in driver: soft or pkcs11")
 	f.StringVar(&o.settings, "settings", "", "YAML file with the driver's settings")
-	f.StringVar(&o.credential, "credential-file", "", "file with the PIN or passphrase, readable by you alone")
+	f.StringVar(&o.credential, "credential-file", "", "file with the PIN or passphrase, readable only by you")
 	f.StringToStringVar(&o.env, "env", nil, "the driver's environment, name=value[,name=value]")
-	f.StringVar(&o.tenant, "tenant", "drivertest", "tenant to make keys for")
-	f.StringVar(&o.other, "other-tenant", "drivertest-other", "second tenant, to show that the two are apart; empty: leave that out")
+	f.StringVar(&o.tenant, "tenant", "drivertest", "tenant to create keys for")
+	f.StringVar(&o.other, "other-tenant", "drivertest-other", "second tenant, to test that tenants are separate; empty: do not test it")
 	f.BoolVar(&o.json, "json", false, "print JSON for programs")
 	f.BoolVar(&o.verbose, "verbose", false, "show the driver's log")
 	return cmd
@@ -88,15 +88,15 @@ func runDriverCheck(ctx context.Context, o checkOptions, stdout, stderr io.Write
 			return err
 		}
 	} else {
-		fmt.Fprintf(stdout, "\n%d passed, %d left out, %d failed\n", report.Count(drivertest.Pass), report.Count(drivertest.Skip), report.Count(drivertest.Fail))
+		fmt.Fprintf(stdout, "\n%d passed, %d skipped, %d failed\n", report.Count(drivertest.Pass), report.Count(drivertest.Skip), report.Count(drivertest.Fail))
 	}
 	if !report.Passed() {
-		return verb.Failf(verb.ExitBadData, "the driver does not keep the contract")
+		return verb.Failf(verb.ExitBadData, "the driver does not fulfill the contract")
 	}
 	return nil
 }
 
-// config makes of the flags what hsmd.yaml would say. The soft driver gets a key file of its own when none is named.
+// config returns the configuration that the flags describe. The soft driver gets a temporary key file if none is given.
 func (o *checkOptions) config() (config plugins.Config, cleanup func() error, err error) {
 	cleanup = func() error { return nil }
 	config = plugins.Config{Name: "checked", Kind: o.kind, Env: o.env}
@@ -128,7 +128,7 @@ func (o *checkOptions) config() (config plugins.Config, cleanup func() error, er
 		settings = []byte("file: " + filepath.Join(dir, "soft.keys"))
 		if credential == "" {
 			credential = filepath.Join(dir, "passphrase")
-			err = writeAtomic(credential, []byte(randomPIN()))
+			err = verb.WriteFile(credential, []byte(randomPIN()), true)
 		}
 		if err != nil {
 			return config, cleanup, errors.Join(err, cleanup())

@@ -3,35 +3,32 @@ package node
 import (
 	"context"
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 
 	"github.com/keyside/keyside/sidecar/cli/verb"
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 )
 
 func hsmCommand() *cobra.Command {
-	group := &cobra.Command{Use: "hsm", Short: "the HSM as this sidecar sees it"}
-	cmd := &cobra.Command{Use: "status", Short: "slots, sessions, queues and latencies", Example: `  keyside hsm status`}
-	group.AddCommand(verb.Talks(cmd, func(ctx context.Context, c *client.Client, s *verb.Session, cmd *cobra.Command, _ []string) error {
-		ctx, cancel := s.Request(ctx)
-		defer cancel()
-		status, err := c.HSMStatus(ctx)
+	group := &cobra.Command{Use: "hsm", Short: "Show slots, sessions, queues and latencies"}
+	cmd := &cobra.Command{Use: "status", Short: "Show slots, sessions, queues and latencies", Example: `  keyside hsm status`}
+	group.AddCommand(verb.Talks(cmd, func(ctx context.Context, s *verb.Session, _ []string) error {
+		status, err := s.GetHSMStatus(ctx)
 		if err != nil {
 			return err
 		}
 		if s.JSON {
-			return verb.PrintJSON(cmd.OutOrStdout(), status)
+			return s.Done(status)
 		}
-		return printStatus(cmd, status)
+		return printStatus(s.Out(), status)
 	}))
 	return group
 }
 
-// printStatus prints a table of the members of each layer, and one of what the operations took at the lowest layer
-// that answers.
-func printStatus(cmd *cobra.Command, status *client.HSMStatus) error {
-	w := cmd.OutOrStdout()
+// printStatus prints a table of the members of each layer, and one of the latencies at the lowest layer that answers.
+func printStatus(w io.Writer, status *client.HSMStatus) error {
 	fmt.Fprintf(w, "driver %s", status.Driver)
 	if status.Vendor != "" {
 		fmt.Fprintf(w, " (%s)", status.Vendor)
@@ -70,7 +67,7 @@ func printStatus(cmd *cobra.Command, status *client.HSMStatus) error {
 	return verb.Table(w, latencies)
 }
 
-// ofLimit shows a number and its limit, where there is one.
+// ofLimit returns a number and its limit, if it has one.
 func ofLimit(n, limit uint32) string {
 	if limit == 0 {
 		return fmt.Sprint(n)

@@ -16,12 +16,12 @@ import (
 )
 
 const (
-	// minBackoff and maxBackoff bound the wait before a process that died is started again.
+	// minBackoff and maxBackoff are the limits of the backoff before an exited process is restarted.
 	minBackoff = 100 * time.Millisecond
 	maxBackoff = 5 * time.Second
-	// steadyAfter is how long a process must live before its next death counts as the first.
+	// steadyAfter is the run time after which the backoff starts again at minBackoff.
 	steadyAfter = 30 * time.Second
-	// drainTimeout is how long a process may drain before it is killed: by default hsmd's own drain takes up to 20 s.
+	// drainTimeout is the time limit of a process's drain before it is killed. By default hsmd drains for up to 20 s.
 	drainTimeout = 25 * time.Second
 )
 
@@ -31,28 +31,28 @@ type child struct {
 	args   []string
 	stderr io.Writer
 	log    *slog.Logger
-	ready  <-chan struct{} // closed when the child has once done its work: from then on a death is not final
-	done   chan struct{}   // closed when the child is gone for good
-	err    error           // why, once done is closed
+	ready  <-chan struct{} // closed when the child works for the first time: from then on it is restarted
+	done   chan struct{}   // closed when the child exits and is not restarted
+	err    error           // the reason, set before done is closed
 }
 
-// start runs the child until ctx ends, which asks it to drain.
+// start runs the child until ctx ends, and then drains it.
 func (c *child) start(ctx context.Context) {
 	c.done = make(chan struct{})
 	go func() {
 		defer close(c.done)
-		// The kernel sends the parent-death signal when the *thread* that started the child ends, so this goroutine keeps
-		// its thread and the thread does nothing else.
+		// The kernel sends the parent-death signal when the thread that started the child ends. So this goroutine keeps its
+		// thread.
 		runtime.LockOSThread()
 		if err := procattr.CoarseTimers(); err != nil {
-			c.log.Warn("coarse timers are not to be had", "error", err)
+			c.log.Warn("cannot set coarse timers", "error", err)
 		}
 		c.err = c.keep(ctx)
 	}()
 }
 
-// keep runs the process over and over. It returns nil once ctx has ended, and an error when the process died before it
-// was ever ready: what fails on the first attempt is a mistake to be shown, not to be repeated.
+// keep runs the process and restarts it when it exits. It returns nil when ctx ends, and an error if the process exits before
+// it is ready for the first time: such a failure is reported and not repeated.
 func (c *child) keep(ctx context.Context) error {
 	wait := minBackoff
 	for {
@@ -64,12 +64,12 @@ func (c *child) keep(ctx context.Context) error {
 		select {
 		case <-c.ready:
 		default:
-			return fmt.Errorf("%s ended before it was ready (%w); its last log lines say why", c.name, orClean(err))
+			return fmt.Errorf("%s exited before it was ready (%w); its last log lines show the cause", c.name, orClean(err))
 		}
 		if time.Since(began) > steadyAfter {
 			wait = minBackoff
 		}
-		c.log.Warn("process ended, starting it again", "process", c.name, "reason", orClean(err).Error(), "after_ms", wait.Milliseconds())
+		c.log.Warn("process exited, restarting it", "process", c.name, "reason", orClean(err).Error(), "after_ms", wait.Milliseconds())
 		select {
 		case <-ctx.Done():
 			return nil
@@ -86,7 +86,7 @@ func orClean(err error) error {
 	return err
 }
 
-// run starts the process once, in a process group of its own so that a terminal's interrupt reaches only up, and waits.
+// run starts the process once and waits for it. It has its own process group, so that only up gets a terminal's interrupt.
 func (c *child) run(ctx context.Context) error {
 	exe, err := os.Executable()
 	if err != nil {

@@ -21,7 +21,7 @@ import (
 
 	"github.com/keyside/keyside/plugins/driver"
 	"github.com/keyside/keyside/sidecar/cli/verb"
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 )
 
 // Commands returns the verbs about a node. check validates the settings of built-in drivers. The driver command also gets the
@@ -30,7 +30,7 @@ func Commands(check SettingsChecks, processes []*cobra.Command) []*cobra.Command
 	return []*cobra.Command{upCommand(), rootCommand(), hsmCommand(), checkCommand(check), doctorCommand(), driverCommand(processes)}
 }
 
-// startTimeout is how long up waits for its processes; a token on a slow disk takes seconds to open.
+// startTimeout is the time limit for the start of a process. A token on a slow disk takes seconds to open.
 const startTimeout = 60 * time.Second
 
 // upOptions are the flags of up.
@@ -43,25 +43,25 @@ func upCommand() *cobra.Command {
 	var o upOptions
 	cmd := &cobra.Command{
 		Use:   "up --dir DIR",
-		Short: "run hsmd and a sidecar in the foreground, with all their state in one folder",
-		Long: `Run hsmd and a sidecar as processes of their own, with all state in one folder. The first run makes it: a token (or
-the soft driver's key file), a random PIN, and the two configuration files, which are yours to edit from then on. Later
-runs carry on with the same keys. Processes that die are started again; SIGTERM drains.`,
+		Short: "Run hsmd and a sidecar in the foreground, with all state in one directory",
+		Long: `Run hsmd and a sidecar in the foreground, as separate processes with all state in one directory. The first run creates it: a
+token (or the soft driver's key file), a random PIN and two configuration files, which you may edit afterwards. Later runs use
+the same keys. Processes that exit are restarted; SIGTERM drains them.`,
 		Example: `  keyside up --dir .dev --driver soft`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.listenSet, o.modeSet = cmd.Flags().Changed("listen"), cmd.Flags().Changed("mode")
-			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGHUP) // its terminal is gone
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGHUP) // the terminal is closed
 			defer stop()
 			return up(ctx, o, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.dir, "dir", ".dev", "folder with all state")
+	f.StringVar(&o.dir, "dir", ".dev", "directory with all state")
 	f.StringVar(&o.driver, "driver", driverSoft, "soft (no HSM needed) or softhsm")
-	f.StringVar(&o.mode, "mode", modeViaHSMD, "via-hsmd: hsmd runs the driver; direct: the sidecar runs it itself")
-	f.StringVar(&o.listen, "listen", "", "serve on this loopback address, host:port, beside the socket")
-	f.StringVar(&o.module, "module", "", "path of SoftHSM's module (default: where distributions put it)")
+	f.StringVar(&o.mode, "mode", modeViaHSMD, "via-hsmd: hsmd runs the driver; direct: the sidecar runs it")
+	f.StringVar(&o.listen, "listen", "", "also serve on this loopback address, HOST:PORT")
+	f.StringVar(&o.module, "module", "", "path of SoftHSM's module (default: that of the distribution)")
 	return cmd
 }
 
@@ -78,7 +78,7 @@ func (o *upOptions) check() (err error) {
 	return err
 }
 
-// up prepares the folder, runs the processes until ctx ends, and drains them: first the sidecar, then hsmd below it.
+// up prepares the directory, runs the processes until ctx ends, and drains them: first the sidecar, then hsmd.
 func up(ctx context.Context, o upOptions, stdout, stderr io.Writer) error {
 	if err := o.check(); err != nil {
 		return err
@@ -139,10 +139,10 @@ func up(ctx context.Context, o upOptions, stdout, stderr io.Writer) error {
 	return nil
 }
 
-// errHopeless is the cause of a failure that waiting does not mend.
+// errHopeless is a failure that waiting cannot fix.
 var errHopeless = errors.New("the driver does not start")
 
-// await polls until the child does its work. The end of ctx is no failure: up was asked to stop.
+// await polls until the child works. It returns nil when ctx ends, because then up was asked to stop.
 func await(ctx context.Context, c *child, works func() error) error {
 	deadline := time.After(startTimeout)
 	for {
@@ -165,7 +165,7 @@ func await(ctx context.Context, c *child, works func() error) error {
 	}
 }
 
-// driverReady asks hsmd whether its driver works. A driver that needs its PIN or settings put right is hopeless.
+// driverReady asks hsmd whether its driver works. The error of a driver with a wrong PIN or wrong settings is errHopeless.
 func driverReady(ctx context.Context, socket string) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -179,23 +179,23 @@ func driverReady(ctx context.Context, socket string) error {
 		return nil
 	}
 	if e := driver.AsError(err); e.Code != driver.Deadline && e.RetryClass() == driver.RetryNever {
-		return fmt.Errorf("%w: %w; keyside doctor says what to do", errHopeless, err)
+		return fmt.Errorf("%w: %w; keyside doctor suggests a fix", errHopeless, err)
 	}
 	return err
 }
 
-// healthy asks the sidecar how it is.
+// healthy asks the sidecar whether it can serve.
 func healthy(ctx context.Context, c *client.Client) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	health, err := c.Health(ctx)
 	if err == nil && !health.OK() {
-		err = fmt.Errorf("it is %s: %v", health.Status, health.Checks)
+		err = fmt.Errorf("the sidecar is %s: %v", health.Status, health.Checks)
 	}
 	return err
 }
 
-// printExamples says where the service is and gives three commands that work as they stand, from any folder.
+// printExamples prints the addresses of the service and three commands that run unchanged in any directory.
 func printExamples(ctx context.Context, w io.Writer, config *upSidecar, c *client.Client) error {
 	health, err := c.Health(ctx)
 	if err != nil {
@@ -214,10 +214,10 @@ func printExamples(ctx context.Context, w io.Writer, config *upSidecar, c *clien
 		if config.TLS != nil {
 			scheme = "https"
 		}
-		fmt.Fprintf(w, "and on %s://%s, for requests that are signed (keyside credential create) or show a token\n", scheme, config.Listen)
+		fmt.Fprintf(w, "and on %s://%s, for requests with a signature (keyside credential create) or a token\n", scheme, config.Listen)
 	}
 	fmt.Fprintf(w, `
-Make a key, with curl:
+Create a key with curl:
 
   curl --unix-socket %s -H 'content-type: application/json' -d '{"key_alias":"%s"}' http://localhost/v1.0/%s/kms/create-key
 
@@ -229,7 +229,7 @@ Encrypt a file of any size and decrypt it again:
 
   %s --force --key %s /etc/os-release %s.keyside && %s --force %s.keyside %s.txt && cmp /etc/os-release %s.txt && echo same
 
-Stop with Ctrl-C or SIGTERM; the same command with the same folder carries on with the same keys.
+Stop with Ctrl-C or SIGTERM. The same command with the same directory uses the same keys again.
 `, socket, key, health.Huawei.ProjectID, command("encrypt"), key, command("decrypt"),
 		command("file encrypt"), key, file, command("file decrypt"), file, file, file)
 	return nil

@@ -12,7 +12,7 @@ import (
 	"github.com/keyside/keyside/sidecar/cli/verb"
 )
 
-// upValues fills the two configuration files of a first run.
+// upValues is the values in the two configuration files of a first run.
 type upValues struct {
 	Dir          upDir
 	Driver       string
@@ -25,10 +25,10 @@ type upValues struct {
 	Direct       bool
 }
 
-// Path returns a name in the folder, for the templates.
+// Path returns the path of a file in the directory, for the templates.
 func (v upValues) Path(name string) string { return v.Dir.path(name) }
 
-// SoftHSM is for the templates.
+// SoftHSM reports whether the driver is SoftHSM, for the templates.
 func (v upValues) SoftHSM() bool { return v.Driver == driverSoftHSM }
 
 // driverYAML is the driver's section, indented by four.
@@ -38,7 +38,7 @@ const driverYAML = `{{define "driver"}}name: {{.Driver}}
     settings:
       profile: softhsm
       module: {{q .Module}}
-      # The module is refused when it is another than this. After an upgrade of SoftHSM: keyside doctor shows the new sum.
+      # Another module is refused. After an upgrade of SoftHSM, keyside doctor shows the new checksum.
       module_sha256: {{.ModuleSHA256}}
       token: {{.Token}}
     env:
@@ -52,7 +52,7 @@ const driverYAML = `{{define "driver"}}name: {{.Driver}}
       file: {{q (.Path "pin")}}
 {{end}}`
 
-const hsmdYAML = driverYAML + `# Written by keyside up on its first run. It is yours now: up reads it and changes nothing in it.
+const hsmdYAML = driverYAML + `# Written by keyside up on its first run. Edit it freely: up does not change it.
 socket: {{q (.Path "hsmd.sock")}}
 socket_mode: "0600"
 tenants:
@@ -61,7 +61,7 @@ tenants:
 drivers:
   - {{template "driver" .}}`
 
-const sidecarYAML = driverYAML + `# Written by keyside up on its first run. It is yours now: up changes only listen and hsm, and only where its flags say so.
+const sidecarYAML = driverYAML + `# Written by keyside up on its first run. Edit it freely: up changes only listen and hsm, if its flags are set.
 socket: {{q (.Path "kms.sock")}}
 socket_mode: "0600"
 {{- if .Listen}}
@@ -95,7 +95,7 @@ func renderYAML(text string, values upValues) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// upSidecar is what up itself needs to know of sidecar.yaml.
+// upSidecar is the settings of sidecar.yaml that up uses.
 type upSidecar struct {
 	Socket string     `yaml:"socket"`
 	Listen string     `yaml:"listen"`
@@ -105,8 +105,7 @@ type upSidecar struct {
 	} `yaml:"hsm"`
 }
 
-// adaptConfig brings sidecar.yaml to what the flags of this run say, and returns it. A flag that was not given changes
-// nothing.
+// adaptConfig changes sidecar.yaml as the flags of this run say, and returns it. A flag that is not set changes nothing.
 func (d upDir) adaptConfig(o upOptions, values upValues) (*upSidecar, error) {
 	path := d.path("sidecar.yaml")
 	text, err := os.ReadFile(path)
@@ -126,7 +125,7 @@ func (d upDir) adaptConfig(o upOptions, values upValues) (*upSidecar, error) {
 		return nil, verb.Failf(verb.ExitUsage, "%s: %w", path, err)
 	}
 	if now.Socket != d.path("kms.sock") {
-		return nil, verb.Failf(verb.ExitUsage, "%s has socket %q, not %s: was the folder moved? Correct the paths in it and in hsmd.yaml",
+		return nil, verb.Failf(verb.ExitUsage, "%s has socket %q, not %s: was the directory moved? Correct the paths in it and in hsmd.yaml",
 			path, now.Socket, d.path("kms.sock"))
 	}
 	if direct := now.HSM.Via == nil; o.modeSet && direct != (o.mode == modeDirect) {
@@ -147,10 +146,10 @@ func (d upDir) adaptConfig(o upOptions, values upValues) (*upSidecar, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &now, writeAtomic(path, out)
+	return &now, verb.WriteFile(path, out, true)
 }
 
-// renderedHSM returns the hsm section of a fresh sidecar.yaml.
+// renderedHSM returns the hsm section of a new sidecar.yaml.
 func renderedHSM(values upValues) (*yaml.Node, error) {
 	text, err := renderYAML(sidecarYAML, values)
 	if err != nil {
@@ -165,7 +164,7 @@ func renderedHSM(values upValues) (*yaml.Node, error) {
 	return &fresh.HSM, nil
 }
 
-// setYAML sets a top-level key of a document, and reports whether that changed it.
+// setYAML sets a top-level key of a document. It reports whether the document changed.
 func setYAML(doc *yaml.Node, key string, value *yaml.Node) bool {
 	root := doc.Content[0]
 	for i := 0; i+1 < len(root.Content); i += 2 {
@@ -182,7 +181,7 @@ func setYAML(doc *yaml.Node, key string, value *yaml.Node) bool {
 	return true
 }
 
-// writeConfig writes a configuration file unless it is there: from then on it is the operator's.
+// writeConfig writes a configuration file if it does not exist. Later runs keep the operator's changes.
 func (d upDir) writeConfig(name, text string, values upValues) error {
 	path := d.path(name)
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
@@ -192,5 +191,5 @@ func (d upDir) writeConfig(name, text string, values upValues) error {
 	if err != nil {
 		return err
 	}
-	return writeAtomic(path, content)
+	return verb.WriteFile(path, content, true)
 }

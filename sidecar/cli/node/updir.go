@@ -20,7 +20,7 @@ import (
 	"github.com/keyside/keyside/sidecar/cli/verb"
 )
 
-// softhsmModules are the places where distributions put SoftHSM's module.
+// softhsmModules are the paths of SoftHSM's module in distributions.
 var softhsmModules = []string{
 	"/usr/lib/softhsm/libsofthsm2.so",
 	"/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
@@ -38,18 +38,18 @@ const (
 	modeDirect    = "direct"
 )
 
-// tokenLabel is the label of the token that up initialises, and upTenant the tenant whose keys it holds.
+// tokenLabel is the label of the token that up initializes, and upTenant the tenant whose keys it holds.
 const (
 	tokenLabel = "keyside"
 	upTenant   = "default"
 )
 
-// upDir is the folder with all state of `keyside up`.
+// upDir is the directory with all state of keyside up.
 type upDir string
 
 func (d upDir) path(name string) string { return filepath.Join(string(d), name) }
 
-// openUpDir makes the folder if it is missing and closes it to other users.
+// openUpDir creates the directory if it does not exist, and denies other users access.
 func openUpDir(path string) (upDir, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
@@ -63,7 +63,7 @@ func openUpDir(path string) (upDir, error) {
 		return "", err
 	}
 	if int(st.Uid) != os.Getuid() {
-		return "", verb.Failf(verb.ExitUsage, "%s belongs to uid %d, not to you (uid %d): choose a folder of your own", abs, st.Uid, os.Getuid())
+		return "", verb.Failf(verb.ExitUsage, "%s belongs to uid %d, not to you (uid %d): choose a directory of your own", abs, st.Uid, os.Getuid())
 	}
 	if st.Mode&0o077 == 0 {
 		return upDir(abs), nil
@@ -77,13 +77,13 @@ func openUpDir(path string) (upDir, error) {
 	case len(entries) == 0 || err == nil:
 		return upDir(abs), os.Chmod(abs, 0o700)
 	case st.Mode&0o022 != 0:
-		return "", verb.Failf(verb.ExitUsage, "other users may write to %s: run chmod 700 %s, or choose another folder", abs, abs)
+		return "", verb.Failf(verb.ExitUsage, "other users may write to %s: run chmod 700 %s, or choose another directory", abs, abs)
 	default:
 		return upDir(abs), nil
 	}
 }
 
-// lock takes the folder for this process. The kernel releases it when the process ends, however it ends.
+// lock locks the directory for this process. The kernel releases the lock when the process exits.
 func (d upDir) lock() (*os.File, error) {
 	f, err := os.OpenFile(d.path("up.lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -103,8 +103,8 @@ func (d upDir) lock() (*os.File, error) {
 	return f, nil
 }
 
-// prepare does what is still missing of the first run. Each step is done under a temporary name and renamed, so one that
-// was killed is done again and one that was done is left alone.
+// prepare does the steps of the first run that are not done yet. Each step works under a temporary name and then renames it, so
+// that an interrupted step is repeated and a finished one is not.
 func (d upDir) prepare(ctx context.Context, o upOptions) (*upSidecar, error) {
 	if err := d.checkDriver(o.driver); err != nil {
 		return nil, err
@@ -132,45 +132,45 @@ func (d upDir) prepare(ctx context.Context, o upOptions) (*upSidecar, error) {
 	return d.adaptConfig(o, values)
 }
 
-// checkDriver records which driver the folder is for and refuses another: its keys live nowhere else.
+// checkDriver records the driver of the directory and refuses another one, because its keys are only in that driver.
 func (d upDir) checkDriver(driver string) error {
 	was, err := os.ReadFile(d.path("driver"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return writeAtomic(d.path("driver"), []byte(driver+"\n"))
+		return verb.WriteFile(d.path("driver"), []byte(driver+"\n"), true)
 	}
 	if err != nil {
 		return err
 	}
 	if got := strings.TrimSpace(string(was)); got != driver {
-		return verb.Failf(verb.ExitUsage, "%s was made with --driver %s and its keys live there: use that driver, or another folder", d, got)
+		return verb.Failf(verb.ExitUsage, "%s was created with --driver %s, which holds its keys: use that driver, or another directory", d, got)
 	}
 	return nil
 }
 
-// makePIN makes the PIN of the token, or the passphrase of the soft driver: 160 random bits, once.
+// makePIN creates the PIN of the token, or the passphrase of the soft driver, if it does not exist: 160 random bits.
 func (d upDir) makePIN() error {
 	if _, err := os.Stat(d.path("pin")); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	for _, keys := range []string{"tokens", "soft.keys"} {
 		if _, err := os.Stat(d.path(keys)); err == nil {
-			return verb.Failf(verb.ExitFailure, "%s is missing while %s is there: restore the file from a backup, no other PIN opens the keys",
+			return verb.Failf(verb.ExitFailure, "%s does not exist but %s does: restore the file from a backup, because no other PIN opens the keys",
 				d.path("pin"), d.path(keys))
 		}
 	}
-	return writeAtomic(d.path("pin"), []byte(randomPIN()))
+	return verb.WriteFile(d.path("pin"), []byte(randomPIN()), true)
 }
 
 func randomPIN() string {
 	b := make([]byte, 20)
-	_, _ = rand.Read(b) // never fails: it ends the process instead
+	_, _ = rand.Read(b) // never returns an error
 	return hex.EncodeToString(b)
 }
 
-// makeToken initialises a SoftHSM token in tokens/. The work is done in tokens.new, so that a token is there whole or
-// not at all. The security officer's PIN is random and forgotten: nothing here ever needs it again.
+// makeToken initializes a SoftHSM token in tokens/. It works in tokens.new, so that tokens/ holds a complete token or does not
+// exist. The security officer's PIN is random and not stored, because it is never needed again.
 func (d upDir) makeToken(ctx context.Context, module string) error {
-	if err := writeAtomic(d.path("softhsm2.conf"), softhsmConf(d.path("tokens"))); err != nil {
+	if err := verb.WriteFile(d.path("softhsm2.conf"), softhsmConf(d.path("tokens")), true); err != nil {
 		return err
 	}
 	if _, err := os.Stat(d.path("tokens")); !errors.Is(err, fs.ErrNotExist) {
@@ -183,7 +183,7 @@ func (d upDir) makeToken(ctx context.Context, module string) error {
 	if err := os.Mkdir(fresh, 0o700); err != nil {
 		return err
 	}
-	if err := writeAtomic(conf, softhsmConf(fresh)); err != nil {
+	if err := verb.WriteFile(conf, softhsmConf(fresh), true); err != nil {
 		return err
 	}
 	pin, err := os.ReadFile(d.path("pin"))
@@ -202,8 +202,8 @@ func (d upDir) makeToken(ctx context.Context, module string) error {
 	return errors.Join(os.Remove(conf), verb.SyncDir(string(d)))
 }
 
-// initToken runs the init-token verb as a process of its own, because SoftHSM takes its settings from the environment and
-// a module is not loaded into this process. Both PINs go through its standard input.
+// initToken runs driver init-token as a separate process, because SoftHSM reads its settings from the environment and no module
+// is loaded into this process. Both PINs go through standard input.
 func initToken(ctx context.Context, module, conf, pin string) error {
 	exe, err := os.Executable()
 	if err != nil {
@@ -215,7 +215,7 @@ func initToken(ctx context.Context, module, conf, pin string) error {
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("initialise the SoftHSM token: %w: %s", err, strings.TrimSpace(out.String()))
+		return fmt.Errorf("initialize the SoftHSM token: %w: %s", err, strings.TrimSpace(out.String()))
 	}
 	return nil
 }
@@ -224,7 +224,7 @@ func softhsmConf(tokens string) []byte {
 	return fmt.Appendf(nil, "directories.tokendir = %s\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n", tokens)
 }
 
-// quoteYAML quotes a string; every JSON string is one of YAML.
+// quoteYAML quotes a string. Every JSON string is a YAML string.
 func quoteYAML(v any) (string, error) {
 	b, err := json.Marshal(fmt.Sprint(v))
 	return string(b), err
@@ -239,7 +239,7 @@ func fileSHA256(path string) (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
-// findModule returns the module to use: the one asked for, or SoftHSM's where a distribution puts it.
+// findModule returns the path of the module: asked, or else that of SoftHSM in a distribution.
 func findModule(asked string) (string, error) {
 	places := softhsmModules
 	if asked != "" {
@@ -253,22 +253,10 @@ func findModule(asked string) (string, error) {
 	if asked != "" {
 		return "", verb.Failf(verb.ExitUsage, "no module at %s: check --module", asked)
 	}
-	return "", verb.Failf(verb.ExitUsage, "SoftHSM's module was not found: install it (apt-get install softhsm2), name it with --module, or use --driver soft")
+	return "", verb.Failf(verb.ExitUsage, "SoftHSM's module does not exist: install it (apt-get install softhsm2), name it with --module, or use --driver soft")
 }
 
-// writeAtomic replaces a file of 0600 in one step.
-func writeAtomic(path string, content []byte) error {
-	o, err := verb.CreateOutput(path, true)
-	if err != nil {
-		return err
-	}
-	if _, err := o.Write(content); err != nil {
-		return errors.Join(err, o.Discard())
-	}
-	return o.Commit()
-}
-
-// syncFilesystem writes out everything of the file system that holds path: SoftHSM syncs none of its files.
+// syncFilesystem syncs the whole file system of path, because SoftHSM syncs none of its files.
 func syncFilesystem(path string) error {
 	d, err := os.Open(path)
 	if err != nil {

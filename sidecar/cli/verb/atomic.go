@@ -11,33 +11,33 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// output is a file that appears under its name whole and on disk, or not at all.
-type output struct {
+// Output is a file that appears under its name complete and synced to disk, or not at all.
+type Output struct {
 	*os.File
 	path  string
 	force bool
-	named string // temporary name, empty while the file has none
+	named string // temporary name; empty: the file has no name yet
 }
 
-// CreateOutput begins a file. The file system keeps it nameless where it can (O_TMPFILE), so that not even a kill leaves
-// a part of it behind; elsewhere it has a temporary name beside the final one.
-func CreateOutput(path string, force bool) (*output, error) {
+// CreateOutput begins a file. If the file system supports O_TMPFILE, the file has no name yet, so that not even a kill
+// leaves a part of it behind; otherwise it has a temporary name in the same directory.
+func CreateOutput(path string, force bool) (*Output, error) {
 	if _, err := os.Lstat(path); err == nil && !force {
 		return nil, Failf(ExitExists, "%s exists: choose another name, or replace it with --force", path)
 	}
 	dir := filepath.Dir(path)
 	if fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600); err == nil {
-		return &output{File: os.NewFile(uintptr(fd), path), path: path, force: force}, nil
+		return &Output{File: os.NewFile(uintptr(fd), path), path: path, force: force}, nil
 	}
 	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".tmp-*")
 	if err != nil {
 		return nil, err
 	}
-	return &output{File: f, path: path, force: force, named: f.Name()}, nil
+	return &Output{File: f, path: path, force: force, named: f.Name()}, nil
 }
 
-// Commit makes the file durable and gives it its name.
-func (o *output) Commit() error {
+// Commit syncs the file to disk and gives it its name.
+func (o *Output) Commit() error {
 	if err := o.Sync(); err != nil {
 		return errors.Join(err, o.Discard())
 	}
@@ -47,9 +47,9 @@ func (o *output) Commit() error {
 	return errors.Join(o.Close(), SyncDir(filepath.Dir(o.path)))
 }
 
-// publish links or renames the file. A link never replaces; so without force the name is given by a link, and with it
-// by renaming a temporary name.
-func (o *output) publish() error {
+// publish gives the file its name. Without force it links the file, because a link never replaces another file; with
+// force it renames a temporary name.
+func (o *Output) publish() error {
 	if !o.force {
 		if err := o.link(o.path); errors.Is(err, fs.ErrExist) {
 			return Failf(ExitExists, "%s exists: choose another name, or replace it with --force", o.path)
@@ -73,7 +73,7 @@ func (o *output) publish() error {
 }
 
 // link gives the open file a name.
-func (o *output) link(name string) error {
+func (o *Output) link(name string) error {
 	if o.named != "" {
 		return os.Link(o.named, name)
 	}
@@ -84,7 +84,7 @@ func (o *output) link(name string) error {
 	return nil
 }
 
-func (o *output) dropName() error {
+func (o *Output) dropName() error {
 	if o.named == "" {
 		return nil
 	}
@@ -93,8 +93,8 @@ func (o *output) dropName() error {
 	return os.Remove(name)
 }
 
-// Discard forgets the file. After commit it does nothing.
-func (o *output) Discard() error {
+// Discard deletes the file. After Commit it does nothing.
+func (o *Output) Discard() error {
 	err := o.dropName()
 	if cerr := o.Close(); cerr != nil && !errors.Is(cerr, fs.ErrClosed) {
 		err = errors.Join(err, cerr)
@@ -102,10 +102,10 @@ func (o *output) Discard() error {
 	return err
 }
 
-// FileSet are files of one result, by what they hold.
-type FileSet map[string]*output
+// FileSet is the files of one result, by what they hold.
+type FileSet map[string]*Output
 
-// CreateFiles begins files under the paths given, before there is anything to keep in them.
+// CreateFiles begins files with the given paths, before their content exists.
 func CreateFiles(paths map[string]string, force bool) (FileSet, error) {
 	files := FileSet{}
 	for what, path := range paths {
@@ -118,6 +118,7 @@ func CreateFiles(paths map[string]string, force bool) (FileSet, error) {
 	return files, nil
 }
 
+// Discard deletes all files.
 func (s FileSet) Discard() error {
 	var errs []error
 	for _, f := range s {
@@ -126,7 +127,7 @@ func (s FileSet) Discard() error {
 	return errors.Join(errs...)
 }
 
-// Commit writes the files and gives them their names.
+// Commit writes the contents to the files and gives them their names.
 func (s FileSet) Commit(content map[string][]byte) error {
 	for what, f := range s {
 		if _, err := f.Write(content[what]); err != nil {
@@ -141,7 +142,19 @@ func (s FileSet) Commit(content map[string][]byte) error {
 	return nil
 }
 
-// SyncDir makes the names in a folder durable.
+// WriteFile writes a file of mode 0600, which appears complete and synced to disk, or not at all.
+func WriteFile(path string, content []byte, force bool) error {
+	o, err := CreateOutput(path, force)
+	if err != nil {
+		return err
+	}
+	if _, err := o.Write(content); err != nil {
+		return errors.Join(err, o.Discard())
+	}
+	return o.Commit()
+}
+
+// SyncDir syncs the names in a directory to disk.
 func SyncDir(path string) error {
 	d, err := os.Open(path)
 	if err != nil {

@@ -9,14 +9,14 @@ import (
 
 // TestOutput goes through both ways of making a file, nameless and under a temporary name.
 func TestOutput(t *testing.T) {
-	named := func(path string, force bool) (*output, error) {
+	named := func(path string, force bool) (*Output, error) {
 		f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
 		if err != nil {
 			return nil, err
 		}
-		return &output{File: f, path: path, force: force, named: f.Name()}, nil
+		return &Output{File: f, path: path, force: force, named: f.Name()}, nil
 	}
-	for name, create := range map[string]func(string, bool) (*output, error){"nameless": CreateOutput, "named": named} {
+	for name, create := range map[string]func(string, bool) (*Output, error){"nameless": CreateOutput, "named": named} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "out")
 			put := func(content string, force bool) error {

@@ -1,6 +1,7 @@
 package verb
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -9,10 +10,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 )
 
-// What completion may cost a person who types: so much time, and so many names.
+// completeTimeout is the time limit of a completion, and completeMax the number of aliases to ask for.
 const (
 	completeTimeout = 2 * time.Second
 	completeMax     = 200
@@ -21,21 +22,23 @@ const (
 // Words returns the keys of a table in order.
 func Words[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
-// CompleteFlag offers words for a flag. That a flag is not there, or has words already, is a mistake in this package.
+// CompleteFlag offers words for a flag.
 func CompleteFlag(cmd *cobra.Command, flag string, words []string) {
-	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)); err != nil {
-		panic(err)
-	}
+	registerCompletion(cmd, flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
 }
 
 // CompleteKeyFlag offers keys for a flag.
 func CompleteKeyFlag(cmd *cobra.Command, flag string) {
-	if err := cmd.RegisterFlagCompletionFunc(flag, CompleteKeys(0)); err != nil {
-		panic(err)
+	registerCompletion(cmd, flag, CompleteKeys(0))
+}
+
+func registerCompletion(cmd *cobra.Command, flag string, complete cobra.CompletionFunc) {
+	if err := cmd.RegisterFlagCompletionFunc(flag, complete); err != nil {
+		panic(err) // the flag does not exist or has a completion
 	}
 }
 
-// CompleteKeys offers keys for the first n arguments, for all with 0.
+// CompleteKeys offers keys for the first n arguments; n = 0: for all arguments.
 func CompleteKeys(n int) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		if n > 0 && len(args) >= n {
@@ -45,7 +48,7 @@ func CompleteKeys(n int) cobra.CompletionFunc {
 	}
 }
 
-// CompleteAliasThenKey offers what key alias move takes.
+// CompleteAliasThenKey offers further aliases for the first argument and keys for the second.
 func CompleteAliasThenKey(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	switch len(args) {
 	case 0:
@@ -56,77 +59,59 @@ func CompleteAliasThenKey(cmd *cobra.Command, args []string, typed string) ([]co
 	return nil, cobra.ShellCompDirectiveNoFileComp
 }
 
-// source asks the sidecar for names that may begin with what is typed.
-type source func(ctx context.Context, c *client.Client, typed string) ([]cobra.Completion, error)
+// source asks the sidecar for names that may begin with the typed text. It returns nothing if that fails, because a shell
+// shows no errors.
+type source func(ctx context.Context, c *client.Client, typed string) []cobra.Completion
 
-// offers collects from sources. Where one fails there is nothing to offer: a shell has no place for errors.
+// offers returns the names of all sources that begin with the typed text.
 func offers(cmd *cobra.Command, typed string, sources ...source) ([]cobra.Completion, cobra.ShellCompDirective) {
-	ctx := cmd.Context()
-	if ctx == nil {
-		ctx = context.Background()
-	}
-	ctx, cancel := context.WithTimeout(ctx, completeTimeout)
+	ctx, cancel := context.WithTimeout(cmp.Or(cmd.Context(), context.Background()), completeTimeout)
 	defer cancel()
 	socket, _ := cmd.Flags().GetString("socket")
 	c := client.New(socketPath(socket))
 	defer c.Close()
 	var all []cobra.Completion
 	for _, source := range sources {
-		found, err := source(ctx, c, typed)
-		if err != nil {
-			continue
-		}
-		for _, offer := range found {
-			if strings.HasPrefix(offer, typed) {
-				all = append(all, offer)
-			}
-		}
+		all = append(all, source(ctx, c, typed)...)
 	}
-	return all, cobra.ShellCompDirectiveNoFileComp
+	return slices.DeleteFunc(all, func(offer string) bool { return !strings.HasPrefix(offer, typed) }), cobra.ShellCompDirectiveNoFileComp
 }
 
-func offerOf(word string, k *client.Key) cobra.Completion {
-	return cobra.CompletionWithDesc(word, k.Spec+" "+k.State.String())
+// offerKeys offers a name of each key.
+func offerKeys(page *client.KeyPage, err error, name func(*client.Key) string) (found []cobra.Completion) {
+	if err != nil {
+		return nil
+	}
+	for i := range page.Keys {
+		k := &page.Keys[i]
+		found = append(found, cobra.CompletionWithDesc(name(k), k.Spec+" "+string(k.State)))
+	}
+	return found
 }
 
-// idsLike offers ids where what is typed begins like one: nobody types them from memory.
-func idsLike(ctx context.Context, c *client.Client, typed string) ([]cobra.Completion, error) {
+// idsLike offers ids if the typed text begins like one.
+func idsLike(ctx context.Context, c *client.Client, typed string) []cobra.Completion {
 	if len(typed) < 4 || strings.Trim(typed, "0123456789abcdef-") != "" {
-		return nil, nil
+		return nil
 	}
 	page, err := c.ListKeys(ctx, client.ListKeysRequest{})
-	if err != nil {
-		return nil, err
-	}
-	found := make([]cobra.Completion, len(page.Keys))
-	for i := range page.Keys {
-		found[i] = offerOf(page.Keys[i].ID, &page.Keys[i])
-	}
-	return found, nil
+	return offerKeys(page, err, func(k *client.Key) string { return k.ID })
 }
 
 // keysLike offers the keys' own aliases.
-func keysLike(ctx context.Context, c *client.Client, typed string) ([]cobra.Completion, error) {
-	page, err := c.FindKeys(ctx, client.FindKeysRequest{Alias: typed, Limit: completeMax})
-	if err != nil {
-		return nil, err
-	}
-	found := make([]cobra.Completion, len(page.Keys))
-	for i := range page.Keys {
-		found[i] = offerOf(page.Keys[i].Key.Alias, &page.Keys[i].Key)
-	}
-	return found, nil
+func keysLike(ctx context.Context, c *client.Client, typed string) []cobra.Completion {
+	page, err := c.FindKeys(ctx, client.FindKeysRequest{Alias: typed, Page: client.Page{Limit: completeMax}})
+	return offerKeys(page, err, func(k *client.Key) string { return k.Alias })
 }
 
-// aliasesLike offers further aliases. Those that begin with what is typed come next after it.
-func aliasesLike(ctx context.Context, c *client.Client, typed string) ([]cobra.Completion, error) {
-	page, err := c.ListAliases(ctx, client.ListAliasesRequest{Limit: completeMax, Marker: typed})
+// aliasesLike offers further aliases. In a list, those that begin with the typed text follow it.
+func aliasesLike(ctx context.Context, c *client.Client, typed string) (found []cobra.Completion) {
+	page, err := c.ListAliases(ctx, client.ListAliasesRequest{Page: client.Page{Limit: completeMax, Marker: typed}})
 	if err != nil {
-		return nil, err
+		return nil
 	}
-	found := make([]cobra.Completion, len(page.Aliases))
-	for i, a := range page.Aliases {
-		found[i] = cobra.CompletionWithDesc(a.Name, "further alias of "+a.KeyID)
+	for _, a := range page.Aliases {
+		found = append(found, cobra.CompletionWithDesc(a.Name, "further alias of "+a.KeyID))
 	}
-	return found, nil
+	return found
 }

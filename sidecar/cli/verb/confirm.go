@@ -8,36 +8,36 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Confirmation is what a verb asks before it does what people regret.
+// Confirmation is the question that a verb asks before an action with serious consequences.
 type Confirmation struct {
-	Text string // what is going to happen, and how to undo it
-	Word string // to type
-	// always refuses where there is nobody to ask and no --yes; else a script goes on.
-	Always bool
+	Text   string // what will happen, and how to undo it
+	Word   string // the word to type
+	Always bool   // without a terminal, scripts must pass --yes; else they proceed without
 }
 
 // YesFlag is --yes.
 type YesFlag bool
 
+// Add adds the flag to cmd.
 func (y *YesFlag) Add(cmd *cobra.Command) {
-	cmd.Flags().BoolVar((*bool)(y), "yes", false, "do not ask")
+	cmd.Flags().BoolVar((*bool)(y), "yes", false, "do not ask for confirmation")
 }
 
-// Confirm asks the person at the terminal.
+// Confirm asks at the terminal. It returns an error unless the answer is the word.
 func (y YesFlag) Confirm(cmd *cobra.Command, q Confirmation) error {
 	in := cmd.InOrStdin()
 	switch {
 	case bool(y):
 		return nil
 	case !IsTerminal(in) && q.Always:
-		return Failf(ExitUsage, "there is no terminal to ask at: add --yes to say that you mean it")
+		return Failf(ExitUsage, "no terminal to ask for confirmation: add --yes to confirm")
 	case !IsTerminal(in):
 		return nil
 	}
-	if _, err := fmt.Fprintf(cmd.ErrOrStderr(), "%s\nType %s to go on: ", q.Text, q.Word); err != nil {
+	if _, err := fmt.Fprintf(cmd.ErrOrStderr(), "%s\nType %s to continue: ", q.Text, q.Word); err != nil {
 		return err
 	}
-	line, _ := bufio.NewReader(Stdin(cmd)).ReadString('\n') // what ends early is not the word
+	line, _ := bufio.NewReader(Stdin(cmd)).ReadString('\n') // an answer that ends early is not the word
 	if strings.TrimSpace(line) == q.Word {
 		return nil
 	}

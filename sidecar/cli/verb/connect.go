@@ -4,51 +4,56 @@ package verb
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 )
 
-// Sockets that are tried when neither --socket nor $KEYSIDE_SOCKET names one: the folder of `make up`, and the unit's.
+// The sockets to try if neither --socket nor $KEYSIDE_SOCKET is set: that of keyside up, and that of the systemd unit.
 const (
 	devSocket    = ".dev/kms.sock"
 	systemSocket = "/run/keyside/kms.sock"
 )
 
-// Session is what every verb that talks to a sidecar shares.
-type Session struct {
-	socket  string
-	timeout time.Duration
-	JSON    bool
-}
-
-// Talks makes cmd a verb that talks to a sidecar. run gets a client whose calls end with the verb's timeout.
-func Talks(cmd *cobra.Command, run func(ctx context.Context, c *client.Client, s *Session, cmd *cobra.Command, args []string) error) *cobra.Command {
-	s := new(Session)
-	f := cmd.Flags()
-	f.StringVar(&s.socket, "socket", "", "the sidecar's socket (default $KEYSIDE_SOCKET, else "+devSocket+" if it is there, else "+systemSocket+")")
-	f.DurationVar(&s.timeout, "timeout", requestTimeout, "of each request")
-	f.BoolVar(&s.JSON, "json", false, "print JSON for programs")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c := client.New(socketPath(s.socket))
-		defer c.Close()
-		return Explain(run(cmd.Context(), c, s, cmd, args))
-	}
-	return cmd
-}
-
-// A request ends after requestTimeout, and after keyTimeout where it may have an RSA key made: the sidecar itself gives up after
-// two minutes then, and says why. Both are defaults of --timeout.
+// requestTimeout and keyTimeout are defaults of --timeout. The second is for requests that may generate an RSA key: the
+// sidecar returns an error after two minutes then.
 const (
 	requestTimeout = 30 * time.Second
 	keyTimeout     = 150 * time.Second
 )
 
-// MakesKeys gives a verb the time that small HSMs take for an RSA key.
-func MakesKeys(cmd *cobra.Command) *cobra.Command {
+// Session is one run of a verb that talks to a sidecar.
+type Session struct {
+	*client.Client
+	Cmd  *cobra.Command
+	JSON bool // print JSON for programs
+}
+
+// Talks makes cmd a verb that talks to a sidecar.
+func Talks(cmd *cobra.Command, run func(ctx context.Context, s *Session, args []string) error) *cobra.Command {
+	var socket string
+	var timeout time.Duration
+	s := &Session{Cmd: cmd}
+	f := cmd.Flags()
+	f.StringVar(&socket, "socket", "", "the sidecar's socket (default $KEYSIDE_SOCKET, else "+devSocket+" if it exists, else "+systemSocket+")")
+	f.DurationVar(&timeout, "timeout", requestTimeout, "time limit of each request")
+	f.BoolVar(&s.JSON, "json", false, "print JSON for programs")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		s.Client = client.New(socketPath(socket))
+		s.Timeout = timeout
+		defer s.Close()
+		return Explain(run(cmd.Context(), s, args))
+	}
+	return cmd
+}
+
+// GeneratesKeys gives a verb the time that small HSMs need to generate an RSA key.
+func GeneratesKeys(cmd *cobra.Command) *cobra.Command {
 	timeout := cmd.Flags().Lookup("timeout")
 	timeout.DefValue = keyTimeout.String()
 	if err := timeout.Value.Set(timeout.DefValue); err != nil {
@@ -57,9 +62,60 @@ func MakesKeys(cmd *cobra.Command) *cobra.Command {
 	return cmd
 }
 
-// Request returns the context of one request.
-func (s *Session) Request(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, s.timeout)
+// OnKey makes cmd a verb about the key that its first argument names.
+func OnKey(cmd *cobra.Command, run func(ctx context.Context, s *Session, id string, args []string) error) *cobra.Command {
+	if cmd.ValidArgsFunction == nil {
+		cmd.ValidArgsFunction = CompleteKeys(1)
+	}
+	return Talks(cmd, func(ctx context.Context, s *Session, args []string) error {
+		id, err := s.Resolve(ctx, args[0])
+		if err != nil {
+			return err
+		}
+		return run(ctx, s, id, args)
+	})
+}
+
+// Changes makes cmd a verb that changes one thing of the key that its first argument names, and prints nothing but the
+// key's id for programs.
+func Changes(cmd *cobra.Command, change func(ctx context.Context, s *Session, id string, args []string) error) *cobra.Command {
+	return OnKey(cmd, func(ctx context.Context, s *Session, id string, args []string) error {
+		if err := change(ctx, s, id, args); err != nil {
+			return err
+		}
+		return s.Done(map[string]string{"key_id": id})
+	})
+}
+
+// Out returns standard output.
+func (s *Session) Out() io.Writer { return s.Cmd.OutOrStdout() }
+
+// Note prints a line for people to standard error.
+func (s *Session) Note(format string, args ...any) { s.Cmd.PrintErrf(format+"\n", args...) }
+
+// Show prints a result: as JSON for programs, else as a table.
+func (s *Session) Show(v any, rows [][]string) error {
+	if s.JSON {
+		return PrintJSON(s.Out(), v)
+	}
+	return Table(s.Out(), rows)
+}
+
+// Print prints a result: as JSON for programs, else as text with a line end.
+func (s *Session) Print(v, text any) error {
+	if s.JSON {
+		return PrintJSON(s.Out(), v)
+	}
+	_, err := fmt.Fprintln(s.Out(), text)
+	return err
+}
+
+// Done prints the result of a verb that prints nothing for people.
+func (s *Session) Done(v any) error {
+	if s.JSON {
+		return PrintJSON(s.Out(), v)
+	}
+	return nil
 }
 
 func socketPath(flag string) string {

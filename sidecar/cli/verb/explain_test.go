@@ -1,38 +1,36 @@
 package verb
 
 import (
-	"os"
-	"path/filepath"
-	"regexp"
 	"slices"
-	"strings"
 	"testing"
+
+	"github.com/keyside/keyside/sidecar/client"
+	"github.com/keyside/keyside/sidecar/kms"
 )
 
-// answeredCode finds the codes that the dialect's source holds.
-var answeredCode = regexp.MustCompile(`"((?:KMS|APIGW)\.\d{4})"`)
+// plain are the codes whose message says enough.
+var plain = []kms.Code{kms.CodeInvalidRequest, kms.CodeUnsupported, kms.CodeUnauthenticated, kms.CodeTokenExpired}
 
-// TestAdvices holds that somebody has thought of what to do about every code that the sidecar answers.
+// TestAdvices checks that every code of the core has an exit code and advice, and that every row can match.
 func TestAdvices(t *testing.T) {
-	files, err := filepath.Glob("../../dialect/huawei/*.go")
-	if err != nil || len(files) == 0 {
-		t.Fatal(err)
+	for _, code := range kms.Codes {
+		i := slices.IndexFunc(advices, func(a advice) bool { return a.of.Code == string(code) && a.field == "" && a.reason == "" })
+		switch {
+		case i < 0:
+			t.Errorf("no advice for %s", code)
+		case advices[i].exit == ExitOK:
+			t.Errorf("no exit code for %s", code)
+		case (advices[i].next == "") != slices.Contains(plain, code):
+			t.Errorf("%s must have advice or be in plain", code)
+		}
 	}
-	for _, file := range files {
-		if strings.HasSuffix(file, "_test.go") {
-			continue
+	for i, a := range advices {
+		if !slices.Contains(kms.Codes, kms.Code(a.of.Code)) {
+			t.Errorf("%s is not a code of the core", a.of.Code)
 		}
-		source, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, found := range answeredCode.FindAllStringSubmatch(string(source), -1) {
-			a, known := advices[found[1]]
-			if isPlain := slices.Contains(plain, found[1]); known == isPlain {
-				t.Errorf("%s: %s must be in advices or in plain", file, found[1])
-			} else if known && a.next == "" {
-				t.Errorf("the advice for %s says nothing", found[1])
-			}
+		answered := &client.Error{Code: a.of.Code, Field: a.field, Reason: a.reason}
+		if found := slices.IndexFunc(advices, func(b advice) bool { return b.matches(answered) }); found != i {
+			t.Errorf("row %d (%s) never matches", i, a.of.Code)
 		}
 	}
 }

@@ -7,12 +7,12 @@ import (
 
 	"github.com/spf13/cobra"
 
-	client "github.com/keyside/keyside/sidecar/client/old"
+	"github.com/keyside/keyside/sidecar/client"
 )
 
 // TestEach reports on every key, and fails when one does.
 func TestEach(t *testing.T) {
-	refused, missing := &client.Error{Status: 400, Code: "KMS.1201"}, &client.Error{Status: 404, Code: "KMS.0207"}
+	refused, missing := client.ErrKeyNotDisabled, client.ErrNotFound
 	for _, c := range []struct {
 		errs []error
 		want int
@@ -24,25 +24,25 @@ func TestEach(t *testing.T) {
 		{[]error{refused, missing}, ExitFailure},
 	} {
 		for _, asJSON := range []bool{false, true} {
-			var keys []Named
+			var keys []*client.Key
+			var names []string
 			for i := range c.errs {
-				keys = append(keys, Named{string(rune('a' + i)), &client.Key{ID: "id"}})
+				keys, names = append(keys, &client.Key{ID: "id"}), append(names, string(rune('a'+i)))
 			}
 			cmd := &cobra.Command{}
 			var stdout, stderr strings.Builder
 			cmd.SetOut(&stdout)
 			cmd.SetErr(&stderr)
 			i := 0
-			err := (&Session{JSON: asJSON}).each(cmd, keys, func(_ Named, r *Result) error {
-				r.State = "Enabled"
+			err := (&Session{Cmd: cmd, JSON: asJSON}).each(keys, names, func(string) (*client.KeyStatus, error) {
 				i++
-				return c.errs[i-1]
+				return &client.KeyStatus{State: client.Enabled}, c.errs[i-1]
 			})
 			if ExitCode(err) != c.want {
 				t.Errorf("%v: %v", c.errs, err)
 			}
 			for j, e := range c.errs {
-				said := strings.Contains(stderr.String(), keys[j].name+": ")
+				said := strings.Contains(stderr.String(), names[j]+": ")
 				if (e != nil && len(c.errs) > 1) != said {
 					t.Errorf("%v: standard error is %q", c.errs, stderr.String())
 				}

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// ParseExpiry returns a time, zero for never.
+// ParseExpiry parses --expires: never, a time (RFC 3339), or a duration from now. It returns the zero time for never.
 func ParseExpiry(text string, now time.Time) (time.Time, error) {
 	if text == "never" {
 		return time.Time{}, nil
@@ -17,12 +17,12 @@ func ParseExpiry(text string, now time.Time) (time.Time, error) {
 	}
 	d, err := ParseDuration(text)
 	if err != nil {
-		return time.Time{}, Failf(ExitUsage, "--expires %q is not never, nor a time like 2030-12-31T00:00:00Z, nor how long from now like 24h or 90d", text)
+		return time.Time{}, Failf(ExitUsage, "--expires %q is not never, a time such as 2030-12-31T00:00:00Z or a duration such as 24h or 90d", text)
 	}
 	return now.Add(d), nil
 }
 
-// ParseDuration reads a positive duration, which may be in days.
+// ParseDuration parses a positive duration, which may be in days (90d).
 func ParseDuration(text string) (time.Duration, error) {
 	d, err := time.ParseDuration(text)
 	if days, ok := strings.CutSuffix(text, "d"); ok {

@@ -34,20 +34,21 @@ func PrintJSON(w io.Writer, v any) error {
 	return enc.Encode(v)
 }
 
-// IsTerminal reports whether a stream is a person's terminal.
+// IsTerminal reports whether a stream is a terminal.
 func IsTerminal(stream any) bool {
 	f, ok := stream.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// When is a time as tables show it, "-" where there is none.
+// When returns a time in UTC for a table, "-" for the zero time.
 func When(t time.Time) string {
 	if t.IsZero() {
 		return "-"
 	}
-	return t.Format(time.RFC3339)
+	return t.UTC().Format(time.RFC3339)
 }
 
+// Dash returns s, "-" if it is empty.
 func Dash(s string) string {
 	if s == "" {
 		return "-"
@@ -55,7 +56,7 @@ func Dash(s string) string {
 	return s
 }
 
-// Harmless is text of somebody else's as a table shows it: quoted where it would do more to a terminal than show letters.
+// Harmless returns foreign text for a table: quoted if it has control characters, which could change the terminal.
 func Harmless(s string) string {
 	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return strconv.QuoteToGraphic(s)
@@ -63,7 +64,7 @@ func Harmless(s string) string {
 	return s
 }
 
-// printable reports whether a terminal shows b as it is: text without control characters but tab and line ends.
+// printable reports whether b is text without control characters other than tab and line ends.
 func printable(b []byte) bool {
 	if !utf8.Valid(b) {
 		return false
@@ -76,7 +77,7 @@ func printable(b []byte) bool {
 	return true
 }
 
-// ShellQuote quotes a path for a shell where it needs to be.
+// ShellQuote quotes a path for a shell if necessary.
 func ShellQuote(s string) string {
 	if s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+") == "" {
 		return s

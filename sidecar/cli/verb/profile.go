@@ -9,24 +9,23 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Profile is what the guide of one cloud does differently when a key of one's own is imported: whoever follows that guide
-// finds its names and its limits here.
+// Profile is the file names and limits of one cloud's guide to importing key material.
 type Profile struct {
-	Files            map[string]string // what import parameters writes: see fileForms
+	Files            map[string]string // file names of import parameters, by the forms of fileForms
 	Command          string            // the form of the wrapping key that the guide's openssl commands read
-	OpensslEnc       bool              // under RSA_AES_KEY_WRAP private keys come in files of openssl enc, and AES keys in bare RSA blocks
-	OnlyLast         bool              // of several tokens only the last is good
-	Repeat           bool              // the same material may be imported over what is there
-	MinWait, MaxWait int               // days until a deletion
+	OpensslEnc       bool              // under RSA_AES_KEY_WRAP, private keys are in files of openssl enc and AES keys in bare RSA blocks
+	OnlyLast         bool              // a new token invalidates earlier ones
+	Repeat           bool              // the same material may be imported again
+	MinWait, MaxWait int               // days until a scheduled deletion
 }
 
-// fileForms are the files of import parameters: the wrapping key in three forms, the token in base64, and what explains them.
-// In their names ID stands for the key's id and TIME for when they were written.
+// fileForms are the files of import parameters: the wrapping key in three forms, the token in base64, and a README.
+// In their names ID stands for the key's id and TIME for the time of writing.
 var fileForms = []string{"der", "base64", "pem", "token", "readme"}
 
-// profiles are by the cloud's name. Huawei's console downloads three files (its user guide, 2.3.2, step 10), to which the
-// base64 of its API's guide comes; those of the others are what their guides' commands read, and their guides name no token.
-// The days are those of the guides, for Alibaba Cloud of its API's reference.
+// profiles maps the clouds' names to their guides. Huawei's console downloads three files (user guide, 2.3.2, step 10); the
+// base64 form is from its API guide. For the other clouds, the wrapping key's files are those that the guide's commands read;
+// these guides name no token. The days are from the guides, for Alibaba Cloud from its API reference.
 var profiles = map[string]Profile{
 	"huawei": {
 		Files: map[string]string{"der": "wrappingKey_ID_TIME", "base64": "PublicKey.b64", "pem": "PublicKey.pem",
@@ -55,22 +54,24 @@ const profileVariable = "KEYSIDE_PROFILE"
 // ProfileFlag is --profile.
 type ProfileFlag string
 
+// Add adds the flag to cmd.
 func (p *ProfileFlag) Add(cmd *cobra.Command) {
-	cmd.Flags().StringVar((*string)(p), "profile", "", "whose guide you follow, for its names and limits: "+
+	cmd.Flags().StringVar((*string)(p), "profile", "", "cloud whose guide you follow; selects file names and limits: "+
 		strings.Join(Words(profiles), ", ")+" (default $"+profileVariable+", else huawei)")
 	CompleteFlag(cmd, "profile", Words(profiles))
 }
 
+// Get returns the profile that the flag, the environment or the default selects.
 func (p ProfileFlag) Get() (Profile, error) {
 	name := cmp.Or(string(p), os.Getenv(profileVariable), "huawei")
 	found, ok := profiles[name]
 	if !ok {
-		return Profile{}, Failf(ExitUsage, "there is no profile %q; there are: %s", name, strings.Join(Words(profiles), ", "))
+		return Profile{}, Failf(ExitUsage, "no profile %q: give one of %s", name, strings.Join(Words(profiles), ", "))
 	}
 	return found, nil
 }
 
-// FileNames fills the names of a profile's files in.
+// FileNames returns the names of a profile's files for a key.
 func FileNames(files map[string]string, id string, now time.Time) map[string]string {
 	names := make(map[string]string, len(files))
 	fill := strings.NewReplacer("ID", id, "TIME", now.UTC().Format("20060102150405"))

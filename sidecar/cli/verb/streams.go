@@ -11,14 +11,15 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// InputFlags say where a verb's input comes from.
+// InputFlags select a verb's input.
 type InputFlags struct {
 	text, file string
-	More       string // what to do with more than the limit; may be empty
+	More       string // advice for input above the limit; may be empty
 }
 
+// Add adds the flags to cmd. what names the input.
 func (i *InputFlags) Add(cmd *cobra.Command, what string) {
-	cmd.Flags().StringVar(&i.text, "text", "", what+", as an argument; do not use it for secrets, others see it in ps")
+	cmd.Flags().StringVar(&i.text, "text", "", what+" as an argument; not for secrets: other users can read it with ps")
 	cmd.Flags().StringVar(&i.file, "in", "-", "file with "+what+"; - for standard input")
 	cmd.MarkFlagsMutuallyExclusive("text", "in")
 }
@@ -37,13 +38,12 @@ func (i *InputFlags) Open(cmd *cobra.Command) (io.ReadCloser, error) {
 	return os.Open(i.file)
 }
 
-// Stdin is standard input, whose reading ends when the verb is interrupted.
+// Stdin returns standard input. A Read of it ends when the verb is interrupted.
 func Stdin(cmd *cobra.Command) io.ReadCloser {
 	return io.NopCloser(interruptible{cmd.Context(), cmd.InOrStdin()})
 }
 
-// interruptible ends a Read that waits for a person or a pipe when the verb is interrupted. What is read after that is
-// lost.
+// interruptible ends a waiting Read when ctx ends. Bytes that arrive later are lost.
 type interruptible struct {
 	ctx context.Context
 	io.Reader
@@ -54,7 +54,7 @@ func (r interruptible) Read(p []byte) (int, error) {
 		n   int
 		err error
 	}
-	own := make([]byte, len(p)) // p is the caller's again after an interruption
+	own := make([]byte, len(p)) // the caller may reuse p after an interruption
 	done := make(chan result, 1)
 	go func() {
 		n, err := r.Reader.Read(own)
@@ -70,7 +70,7 @@ func (r interruptible) Read(p []byte) (int, error) {
 	}
 }
 
-// Read returns the whole input, of at most limit bytes.
+// Read returns the whole input, at most limit bytes.
 func (i *InputFlags) Read(cmd *cobra.Command, limit int) ([]byte, error) {
 	r, err := i.Open(cmd)
 	if err != nil {
@@ -82,55 +82,69 @@ func (i *InputFlags) Read(cmd *cobra.Command, limit int) ([]byte, error) {
 	}
 	if len(b) > limit {
 		clear(b)
-		return nil, Failf(ExitUsage, "the input has more than %d bytes%s", limit, i.More)
+		return nil, Failf(ExitUsage, "the input is longer than %d bytes%s", limit, i.More)
 	}
 	return b, nil
 }
 
-// OutputFlags say where a verb's result goes.
+// OutputFlags select where a verb's result goes.
 type OutputFlags struct {
-	File  string
+	File  string // "-": standard output
 	force bool
 }
 
+// Add adds the flags to cmd.
 func (o *OutputFlags) Add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&o.File, "out", "-", "file for the result, which appears whole or not at all; - for standard output")
 	cmd.Flags().BoolVar(&o.force, "force", false, "replace the output file")
 }
 
-// JSON writes a value for programs.
-func (o *OutputFlags) JSON(cmd *cobra.Command, v any) error {
-	var b bytes.Buffer
-	if err := PrintJSON(&b, v); err != nil {
-		return err
-	}
-	defer clear(b.Bytes())
-	return o.Write(cmd, b.Bytes())
+// Print writes a result: JSON for programs, else text with a line end. It clears its copies of it.
+func (o *OutputFlags) Print(s *Session, v any, text string) error {
+	return o.PrintRaw(s, v, append([]byte(text), '\n'))
 }
 
-// Write writes a result. What a terminal cannot show is refused there.
-func (o *OutputFlags) Write(cmd *cobra.Command, result []byte) error {
+// PrintRaw writes a result: JSON for programs, else bytes, which it clears.
+func (o *OutputFlags) PrintRaw(s *Session, v any, result []byte) error {
+	defer clear(result)
+	if s.JSON {
+		var b bytes.Buffer
+		if err := PrintJSON(&b, v); err != nil {
+			return err
+		}
+		defer clear(b.Bytes())
+		result = b.Bytes()
+	}
+	return o.write(s.Cmd, result)
+}
+
+// PrintBinary writes a binary result: JSON for programs, base64 to standard output, bytes to a file. It clears the result.
+func (o *OutputFlags) PrintBinary(s *Session, v any, result []byte) error {
+	if o.File == "-" {
+		defer clear(result)
+		result = Base64Line(result)
+	}
+	return o.PrintRaw(s, v, result)
+}
+
+// write writes a result. It refuses to show binary data on a terminal.
+func (o *OutputFlags) write(cmd *cobra.Command, result []byte) error {
 	if o.File == "-" {
 		if IsTerminal(cmd.OutOrStdout()) && !printable(result) {
-			return Failf(ExitUsage, "the result is binary and standard output is a terminal: use --out FILE, or a pipe")
+			return Failf(ExitUsage, "the result is binary and standard output is a terminal: use --out FILE or a pipe")
 		}
 		_, err := cmd.OutOrStdout().Write(result)
 		return err
 	}
-	f, err := CreateOutput(o.File, o.force)
-	if err != nil {
-		return err
-	}
-	if _, err := f.Write(result); err != nil {
-		return errors.Join(err, f.Discard())
-	}
-	return f.Commit()
+	return WriteFile(o.File, result, o.force)
 }
 
-// AskToShow asks before a private key goes to a terminal.
+// AskToShow asks for confirmation before a private key is shown on a terminal.
 func (o *OutputFlags) AskToShow(cmd *cobra.Command, yes YesFlag) error {
 	if o.File != "-" || !IsTerminal(cmd.OutOrStdout()) {
 		return nil
 	}
-	return yes.Confirm(cmd, Confirmation{Word: "yes", Always: true, Text: "The private key will be shown on this terminal, and stay in what it remembers. --out keeps it in a file."})
+	return yes.Confirm(cmd, Confirmation{
+		Word: "yes", Always: true, Text: "The private key will be shown on this terminal and stay in its scrollback. --out writes it to a file instead.",
+	})
 }

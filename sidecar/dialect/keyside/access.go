@@ -164,7 +164,7 @@ func (d *Dialect) getHSMStatus(ctx context.Context, op policy.Operation, x *dial
 	if err := d.cfg.Core.Admit(ctx, op); err != nil {
 		return err
 	}
-	return x.JSON(d.cfg.HSMStatus(ctx))
+	return answer(x, d.cfg.HSMStatus(ctx))
 }
 
 // roleOf returns the name of a role.
