@@ -24,16 +24,7 @@ func TestRights(t *testing.T) {
 	table := readRights(t)
 	w := newRightsWorld(t)
 	w.coversRoutes()
-	obs := rightsCaller{uid: 5}
-	defaults := map[string]string{
-		"cipher": w.field(obs, "encrypt-data", `{"key_id":"obs/default","plain_text":"x"}`, "cipher_text"),
-		"blob":   w.field(obs, "create-datakey", `{"key_id":"obs/default","datakey_length":"512"}`, "cipher_text"),
-		"blob64": w.field(obs, client.BasePath+"generate-data-key", `{"key_id":"obs/default","length":64}`, "ciphertext"),
-	}
-	id := w.field(obs, "create-datakey", `{"key_id":"obs/default"}`, "key_id")
-	for word := range specs {
-		defaults[word] = id
-	}
+	defaults := w.defaults()
 	asked := 0
 	for _, op := range policy.Operations {
 		for _, request := range slices.Concat(rightsRequests[op], nativeRequests[op]) {
@@ -51,6 +42,22 @@ func TestRights(t *testing.T) {
 	if asked < len(policy.Operations)*len(rightsCallers) {
 		t.Errorf("only %d requests", asked)
 	}
+}
+
+// defaults returns what words stand for in the requests of a service: its default key, and what it encrypted.
+func (w *rightsWorld) defaults() map[string]string {
+	w.Helper()
+	obs := rightsCaller{uid: 5}
+	defaults := map[string]string{
+		"cipher": w.field(obs, "encrypt-data", `{"key_id":"obs/default","plain_text":"x"}`, "cipher_text"),
+		"blob":   w.field(obs, "create-datakey", `{"key_id":"obs/default","datakey_length":"512"}`, "cipher_text"),
+		"blob64": w.field(obs, client.BasePath+"generate-data-key", `{"key_id":"obs/default","length":64}`, "ciphertext"),
+	}
+	id := w.field(obs, "create-datakey", `{"key_id":"obs/default"}`, "key_id")
+	for word := range specs {
+		defaults[word] = id
+	}
+	return defaults
 }
 
 // coversRoutes holds that every route of every dialect has a request, and every operation a route.

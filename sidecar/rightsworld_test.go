@@ -61,6 +61,11 @@ func newRightsWorld(t *testing.T) *rightsWorld {
 		T: t, clock: &rightsClock{now: time.Now()}, credentials: map[string]*client.NewCredential{}, tokens: map[string]string{},
 		expected: map[string]expectedRecord{},
 	}
+	for _, d := range dialects {
+		if n.cfg.sections[d.Key] == nil {
+			n.cfg.sections[d.Key] = d.Section()
+		}
+	}
 	n.cfg.Owner, n.cfg.Principals, n.cfg.Clock = 1, rightsPrincipals, w.clock
 	n.cfg.Limits.Keys, n.cfg.Limits.Grants, n.cfg.Limits.Aliases = 1000, 1000, 1000
 	n.cfg.Import.Pool = map[kms.KeySpec]int{}
@@ -100,6 +105,11 @@ func (w *rightsWorld) address(path string) string {
 // ask sends a request of a caller through the handler.
 func (w *rightsWorld) ask(c rightsCaller, method, path, body string) *httptest.ResponseRecorder {
 	r := httptest.NewRequestWithContext(w.Context(), method, "http://127.0.0.1"+w.address(path), strings.NewReader(body))
+	return w.send(c, r, body, sign)
+}
+
+// send sends a request as a caller, signed with a dialect's signature where the caller has an access key.
+func (w *rightsWorld) send(c rightsCaller, r *http.Request, body string, sign func(*http.Request, string, string, string, time.Time)) *httptest.ResponseRecorder {
 	r.Header.Set("Content-Type", "application/json")
 	r = r.WithContext(kms.WithCaller(r.Context(), policy.Caller{
 		UID: c.uid, GID: cmp.Or(c.gid, c.uid), PID: 1, Known: c.uid != 0 && !c.ended, Ended: c.ended, Socket: c.uid != 0,

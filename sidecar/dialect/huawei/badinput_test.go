@@ -67,7 +67,7 @@ func all(code string, values ...string) []wrong {
 
 // wrongs are the values that are wrong for a field, whatever it means: of another type, out of its bounds, and so on.
 func wrongs(rt *dialect.Route, f *dialect.Field, code string) []wrong {
-	out := all(code, wrongTypes[f.Kind]...)
+	out := all(code, dialecttest.WrongTypes[f.Kind]...)
 	bounds, step := code, code
 	if c, ok := otherCodes[f.Name+" bounds"]; ok {
 		bounds = c
@@ -147,20 +147,6 @@ func nested(rt *dialect.Route, parent, f *dialect.Field) []wrong {
 }
 
 func quote(v string) string { return `"` + v + `"` }
-
-// wrongTypes are values that are wrong for every field of a kind.
-var wrongTypes = map[dialect.Kind][]string{
-	dialect.Text:   {`7`, `true`, `{}`, `["x"]`},
-	dialect.Number: {`"seven"`, `1.5`, `"1.0"`, `1e3`, `true`, `{}`, `[8]`, `"0x10"`, `"+8"`, `" 8"`, `"99999999999999999999"`, `99999999999999999999`},
-	dialect.Flag:   {`1`, `"yes"`, `"TRUE"`, `{}`, `[true]`},
-	dialect.Base64: {`7`, `true`, `{}`, `["x"]`, `"*"`, `"QUJ"`, `"QUJD="`, `"QUJ_"`},
-	dialect.Hex:    {`7`, `true`, `{}`, `["x"]`, `"0"`, `"zz"`, `"é"`},
-	dialect.Blob:   {`7`, `true`, `{}`, `["x"]`, `"0"`, `"zz"`, `"é"`},
-	dialect.Pairs:  {`7`, `["a"]`, `{"a":1}`, `{"a":{}}`, `{"a":null}`, `"a=b"`, `"{\"a\":\"1\",\"a\":\"2\"}"`},
-	dialect.Texts:  {`7`, `"x"`, `{}`, `[7]`, `[null]`, `[["x"]]`, `["x",{}]`},
-	dialect.Item:   {`7`, `"x"`, `[]`, `[{"key":"k"}]`},
-	dialect.Items:  {`7`, `"x"`, `{"key":"k"}`, `[7]`, `[null]`, `["x"]`, `[[]]`},
-}
 
 // TestBadInput holds every field of every operation to the reference: what is absent, of the wrong type, out of range or
 // malformed is answered with the dialect's code, is on record, and changes nothing.
@@ -308,6 +294,13 @@ func clip(s string) string {
 		return s[:80] + "…"
 	}
 	return s
+}
+
+// TestFieldsAreListed checks that no handler reads a field that its route does not list.
+func TestFieldsAreListed(t *testing.T) {
+	if n := dialecttest.CheckFields(t); n < 45 {
+		t.Errorf("found %d of %d routes", n, len(routes))
+	}
 }
 
 // TestErrorsAreTotal holds the table of answers to the core's list.
