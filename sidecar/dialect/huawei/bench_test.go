@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gorilla/mux"
+
 	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/dialect"
 	"github.com/keyside/keyside/sidecar/kms"
@@ -76,3 +78,32 @@ type nullWriter struct {
 func (w *nullWriter) Header() http.Header         { return w.header }
 func (w *nullWriter) WriteHeader(status int)      { w.status = status }
 func (w *nullWriter) Write(b []byte) (int, error) { return len(b), nil }
+
+// BenchmarkRouting compares the kernel's table of paths with gorilla/mux, for the reasons of ADR-0001.
+func BenchmarkRouting(b *testing.B) {
+	table, router := dialect.NewPathTable(pathBase, routes), mux.NewRouter().UseEncodedPath()
+	for _, rt := range routes {
+		router.Methods(rt.Method).Path(pathRoot + "{project_id}/kms/" + rt.Path).Handler(http.NotFoundHandler())
+	}
+	for name, path := range map[string]string{"encrypt-data": "encrypt-data", "tags": "41cb5a1d-7089-41eb-9977-201dea396261/tags/action"} {
+		r := &http.Request{Method: http.MethodPost, URL: &url.URL{Path: address(path)}}
+		b.Run(name+"/table", func(b *testing.B) {
+			b.ReportAllocs()
+			x := dialect.Begin()
+			defer x.End()
+			for b.Loop() {
+				if rt, _ := table.Find(r, x); rt == nil {
+					b.Fatal("no route")
+				}
+			}
+		})
+		b.Run(name+"/mux", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if !router.Match(r, new(mux.RouteMatch)) {
+					b.Fatal("no route")
+				}
+			}
+		})
+	}
+}
