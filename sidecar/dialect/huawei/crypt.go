@@ -28,13 +28,8 @@ func (d *Dialect) encryptData(ctx context.Context, op policy.Operation, x *diale
 	}
 	x.Grow(128 + base64.StdEncoding.EncodedLen(len(out.Ciphertext)))
 	x.Out = appendKeyID(x.Out, out.KeyID)
-	x.Out = append(appendBase64(x.Out, `,"cipher_text":"`, out.Ciphertext), '}')
+	x.Out = append(dialect.AppendBase64Member(x.Out, `,"cipher_text":"`, out.Ciphertext), '}')
 	return nil
-}
-
-// appendBase64 appends a literal, base64 and a quote.
-func appendBase64(b []byte, literal string, data []byte) []byte {
-	return append(base64.StdEncoding.AppendEncode(append(b, literal...), data), '"')
 }
 
 func (d *Dialect) decryptData(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
@@ -53,7 +48,7 @@ func (d *Dialect) decryptData(ctx context.Context, op policy.Operation, x *diale
 	x.Grow(128 + 6*len(out.Plaintext) + base64.StdEncoding.EncodedLen(len(out.Plaintext)))
 	x.Out = append(appendKeyID(x.Out, out.KeyID), `,"plain_text":`...)
 	x.Out = dialect.AppendString(x.Out, out.Plaintext)
-	x.Out = append(appendBase64(x.Out, `,"plain_text_base64":"`, out.Plaintext), '}')
+	x.Out = append(dialect.AppendBase64Member(x.Out, `,"plain_text_base64":"`, out.Plaintext), '}')
 	return nil
 }
 
@@ -97,12 +92,12 @@ func (d *Dialect) reEncrypt(ctx context.Context, op policy.Operation, x *dialect
 	x.Grow(512 + 2*len(out.Ciphertext))
 	x.Out = appendKeyID(x.Out, out.KeyID)
 	x.Out = dialect.AppendID(append(x.Out, `,"source_key_id":"`...), out.SourceKeyID)
-	x.Out = appendText(x.Out, `","source_encryption_algorithm":`, string(out.SourceAlgorithm))
-	x.Out = appendText(x.Out, `,"destination_encryption_algorithm":`, string(out.Algorithm))
+	x.Out = dialect.AppendMember(x.Out, `","source_encryption_algorithm":`, string(out.SourceAlgorithm))
+	x.Out = dialect.AppendMember(x.Out, `,"destination_encryption_algorithm":`, string(out.Algorithm))
 	if out.Purpose == kms.PurposeDataKey {
-		x.Out = appendHex(x.Out, `,"cipher_text":"`, out.Ciphertext)
+		x.Out = dialect.AppendHexMember(x.Out, `,"cipher_text":"`, out.Ciphertext)
 	} else {
-		x.Out = appendBase64(x.Out, `,"cipher_text":"`, out.Ciphertext)
+		x.Out = dialect.AppendBase64Member(x.Out, `,"cipher_text":"`, out.Ciphertext)
 	}
 	x.Out = append(x.Out, '}')
 	return nil
@@ -132,9 +127,9 @@ func (d *Dialect) createDataKey(ctx context.Context, op policy.Operation, x *dia
 	x.Grow(128 + 2*(len(out.Plaintext)+len(out.Ciphertext)))
 	x.Out = appendKeyID(x.Out, out.KeyID)
 	if !in.WithoutPlaintext {
-		x.Out = appendHex(x.Out, `,"plain_text":"`, out.Plaintext)
+		x.Out = dialect.AppendHexMember(x.Out, `,"plain_text":"`, out.Plaintext)
 	}
-	x.Out = append(appendHex(x.Out, `,"cipher_text":"`, out.Ciphertext), '}')
+	x.Out = append(dialect.AppendHexMember(x.Out, `,"cipher_text":"`, out.Ciphertext), '}')
 	return nil
 }
 
@@ -162,7 +157,7 @@ func (d *Dialect) encryptDataKey(ctx context.Context, op policy.Operation, x *di
 		return err
 	}
 	x.Grow(128 + 2*len(out.Ciphertext))
-	x.Out = appendHex(appendKeyID(x.Out, out.KeyID), `,"cipher_text":"`, out.Ciphertext)
+	x.Out = dialect.AppendHexMember(appendKeyID(x.Out, out.KeyID), `,"cipher_text":"`, out.Ciphertext)
 	x.Out = appendLength(x.Out, n)
 	return nil
 }
@@ -192,8 +187,8 @@ func (d *Dialect) decryptDataKey(ctx context.Context, op policy.Operation, x *di
 	defer clear(out.Plaintext)
 	digest := sha256.Sum256(out.Plaintext)
 	x.Grow(256 + 2*n)
-	x.Out = appendHex(x.Out, `{"data_key":"`, out.Plaintext)
-	x.Out = appendHex(x.Out, `,"datakey_dgst":"`, digest[:])
+	x.Out = dialect.AppendHexMember(x.Out, `{"data_key":"`, out.Plaintext)
+	x.Out = dialect.AppendHexMember(x.Out, `,"datakey_dgst":"`, digest[:])
 	x.Out = appendLength(x.Out, n)
 	return nil
 }
@@ -219,11 +214,11 @@ func (d *Dialect) createKeyPair(ctx context.Context, op policy.Operation, x *dia
 	}
 	defer clear(out.PrivateKey)
 	x.Grow(512 + 2*(len(out.PublicKey)+len(out.PrivateKey)+len(out.Ciphertext)))
-	x.Out = appendText(appendKeyID(x.Out, out.KeyID), `,"key_spec":`, name)
-	x.Out = appendBase64(x.Out, `,"public_key":"`, out.PublicKey)
-	x.Out = appendBase64(x.Out, `,"private_key_cipher_text":"`, out.Ciphertext)
+	x.Out = dialect.AppendMember(appendKeyID(x.Out, out.KeyID), `,"key_spec":`, name)
+	x.Out = dialect.AppendBase64Member(x.Out, `,"public_key":"`, out.PublicKey)
+	x.Out = dialect.AppendBase64Member(x.Out, `,"private_key_cipher_text":"`, out.Ciphertext)
 	if !in.WithoutPlaintext {
-		x.Out = appendBase64(x.Out, `,"private_key_plain_text":"`, out.PrivateKey)
+		x.Out = dialect.AppendBase64Member(x.Out, `,"private_key_plain_text":"`, out.PrivateKey)
 	}
 	x.Out = append(x.Out, '}')
 	return nil
@@ -236,7 +231,7 @@ func (d *Dialect) genRandom(ctx context.Context, _ policy.Operation, x *dialect.
 	}
 	defer clear(random)
 	x.Grow(32 + 2*len(random))
-	x.Out = append(appendHex(x.Out, `{"random_data":"`, random), '}')
+	x.Out = append(dialect.AppendHexMember(x.Out, `{"random_data":"`, random), '}')
 	return nil
 }
 
@@ -252,7 +247,7 @@ func (d *Dialect) sign(ctx context.Context, op policy.Operation, x *dialect.Exch
 	if err != nil {
 		return err
 	}
-	x.Out = append(appendBase64(appendKeyID(x.Out, out.KeyID), `,"signature":"`, out.Signature), '}')
+	x.Out = append(dialect.AppendBase64Member(appendKeyID(x.Out, out.KeyID), `,"signature":"`, out.Signature), '}')
 	return nil
 }
 
@@ -269,7 +264,7 @@ func (d *Dialect) verify(ctx context.Context, op policy.Operation, x *dialect.Ex
 	if err != nil {
 		return err
 	}
-	x.Out = append(appendText(appendKeyID(x.Out, id), `,"signature_valid":`, strconv.FormatBool(valid)), '}')
+	x.Out = append(dialect.AppendMember(appendKeyID(x.Out, id), `,"signature_valid":`, strconv.FormatBool(valid)), '}')
 	return nil
 }
 
@@ -283,7 +278,7 @@ func (d *Dialect) getPublicKey(ctx context.Context, op policy.Operation, x *dial
 		return err
 	}
 	text := crlf.Replace(string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: out.DER})))
-	x.Out = append(appendText(appendKeyID(x.Out, out.KeyID), `,"public_key":`, text), '}')
+	x.Out = append(dialect.AppendMember(appendKeyID(x.Out, out.KeyID), `,"public_key":`, text), '}')
 	return nil
 }
 
@@ -303,7 +298,7 @@ func (d *Dialect) generateMAC(ctx context.Context, op policy.Operation, x *diale
 	if err != nil {
 		return err
 	}
-	x.Out = appendText(appendKeyID(x.Out, in.KeyID), `,"mac_algorithm":`, string(in.Algorithm))
+	x.Out = dialect.AppendMember(appendKeyID(x.Out, in.KeyID), `,"mac_algorithm":`, string(in.Algorithm))
 	x.Out = append(hex.AppendEncode(append(x.Out, `,"mac":"`...), sum), `"}`...)
 	return nil
 }
@@ -317,7 +312,7 @@ func (d *Dialect) verifyMAC(ctx context.Context, op policy.Operation, x *dialect
 	if err != nil {
 		return err
 	}
-	x.Out = appendText(appendKeyID(x.Out, in.KeyID), `,"mac_algorithm":`, string(in.Algorithm))
+	x.Out = dialect.AppendMember(appendKeyID(x.Out, in.KeyID), `,"mac_algorithm":`, string(in.Algorithm))
 	x.Out = append(strconv.AppendBool(append(x.Out, `,"mac_valid":`...), valid), '}')
 	return nil
 }
@@ -333,7 +328,7 @@ func (d *Dialect) deriveSharedSecret(ctx context.Context, op policy.Operation, x
 	}
 	defer clear(secret)
 	x.Grow(256)
-	x.Out = appendText(appendKeyID(x.Out, id), `,"key_agreement_algorithm":`, ecdh)
-	x.Out = append(appendBase64(x.Out, `,"shared_secret":"`, secret), '}')
+	x.Out = dialect.AppendMember(appendKeyID(x.Out, id), `,"key_agreement_algorithm":`, ecdh)
+	x.Out = append(dialect.AppendBase64Member(x.Out, `,"shared_secret":"`, secret), '}')
 	return nil
 }

@@ -86,8 +86,7 @@ func (d *Dialect) createGrant(ctx context.Context, op policy.Operation, x *diale
 	if err != nil {
 		return err
 	}
-	x.Out = append(appendText(x.Out, `{"grant_id":`, g.ID), '}')
-	return nil
+	return x.JSON(map[string]string{"grant_id": g.ID})
 }
 
 func (d *Dialect) listGrants(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
@@ -99,8 +98,7 @@ func (d *Dialect) listGrants(ctx context.Context, op policy.Operation, x *dialec
 	if err != nil {
 		return err
 	}
-	appendGrants(x, page)
-	return nil
+	return x.JSON(grantsOf(page))
 }
 
 func (d *Dialect) listRetirableGrants(ctx context.Context, _ policy.Operation, x *dialect.Exchange) error {
@@ -108,8 +106,7 @@ func (d *Dialect) listRetirableGrants(ctx context.Context, _ policy.Operation, x
 	if err != nil {
 		return err
 	}
-	appendGrants(x, page)
-	return nil
+	return x.JSON(grantsOf(page))
 }
 
 func (d *Dialect) revokeGrant(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
@@ -142,52 +139,57 @@ func lower(digits []byte) string {
 	return string(b)
 }
 
-func appendGrants(x *dialect.Exchange, page *kms.GrantPage) {
-	x.Out = append(x.Out, `{"grants":[`...)
-	for i, g := range page.Grants {
-		x.Out = appendGrant(separate(x.Out, i), g)
-	}
-	next, truncated := "", "false"
-	if page.Next > 0 {
-		next, truncated = strconv.Itoa(page.Next), "true"
-	}
-	x.Out = appendText(x.Out, `],"next_marker":`, next)
-	x.Out = appendText(x.Out, `,"truncated":`, truncated)
-	x.Out = append(appendNumber(x.Out, `,"total":`, page.Total), '}')
+// grantList is a page of grants.
+type grantList struct {
+	Grants []grantInfo `json:"grants"`
+	page
 }
 
-// appendGrant appends a grant: this cloud's members, and then Keyside's constraints where it has some.
-func appendGrant(b []byte, g *policy.Grant) []byte {
-	b = appendText(appendKeyID(b, g.Key), `,"grant_id":`, g.ID)
-	b = appendText(b, `,"grantee_principal":`, g.Grantee)
-	kind := granteeUser
-	if g.Account {
-		kind = granteeAccount
+func grantsOf(p *kms.GrantPage) grantList {
+	list := grantList{make([]grantInfo, len(p.Grants)), pageOf(p.Next, p.Total)}
+	for i, g := range p.Grants {
+		list.Grants[i] = grantOf(g)
 	}
-	b = appendText(b, `,"grantee_principal_type":`, kind)
-	b = append(b, `,"operations":[`...)
-	for i, op := range g.Operations {
-		b = dialect.AppendString(separate(b, i), string(op))
-	}
-	b = appendText(b, `],"issuing_principal":`, g.Issuer)
-	b = appendMillis(b, `,"creation_date":"`, g.CreatedAt)
-	b = appendText(b, `,"name":`, g.Name)
-	b = appendText(b, `,"retiring_principal":`, g.Retiring)
+	return list
+}
+
+// grantInfo is a grant: this cloud's members, and then Keyside's constraints where it has some.
+type grantInfo struct {
+	KeyID         string             `json:"key_id"`
+	ID            string             `json:"grant_id"`
+	Grantee       string             `json:"grantee_principal"`
+	GranteeType   string             `json:"grantee_principal_type"`
+	Operations    []policy.Operation `json:"operations"`
+	Issuer        string             `json:"issuing_principal"`
+	CreationDate  string             `json:"creation_date"`
+	Name          string             `json:"name"`
+	Retiring      string             `json:"retiring_principal"`
+	ContextEquals map[string]string  `json:"encryption_context_equals,omitzero"`
+	ContextSubset map[string]string  `json:"encryption_context_subset,omitzero"`
+	ExpiresAt     string             `json:"expires_at,omitempty"`
+	Source        string             `json:"source,omitempty"`
+	Parent        string             `json:"parent_grant_id,omitempty"`
+}
+
+func grantOf(g *policy.Grant) grantInfo {
 	c := &g.Constraints
+	info := grantInfo{
+		KeyID: kms.KeyID(g.Key).String(), ID: g.ID, Grantee: g.Grantee, GranteeType: granteeUser, Operations: g.Operations, Issuer: g.Issuer,
+		CreationDate: millis(g.CreatedAt), Name: g.Name, Retiring: g.Retiring, Source: string(c.Source), Parent: g.Parent,
+	}
+	if g.Account {
+		info.GranteeType = granteeAccount
+	}
 	switch {
+	case c.Exact && c.Context == nil:
+		info.ContextEquals = map[string]string{}
 	case c.Exact:
-		b = appendPairs(b, `,"encryption_context_equals":{`, c.Context)
+		info.ContextEquals = c.Context
 	case len(c.Context) > 0:
-		b = appendPairs(b, `,"encryption_context_subset":{`, c.Context)
+		info.ContextSubset = c.Context
 	}
 	if !c.Expires.IsZero() {
-		b = append(strconv.AppendInt(append(b, `,"expires_at":"`...), c.Expires.Unix(), 10), '"')
+		info.ExpiresAt = strconv.FormatInt(c.Expires.Unix(), 10)
 	}
-	if c.Source != "" {
-		b = appendText(b, `,"source":`, string(c.Source))
-	}
-	if g.Parent != "" {
-		b = appendText(b, `,"parent_grant_id":`, g.Parent)
-	}
-	return append(b, '}')
+	return info
 }

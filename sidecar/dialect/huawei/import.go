@@ -2,7 +2,6 @@ package huawei
 
 import (
 	"context"
-	"encoding/base64"
 	"time"
 
 	"github.com/keyside/keyside/policy"
@@ -23,15 +22,16 @@ func (d *Dialect) importParameters(ctx context.Context, op policy.Operation, x *
 	if err != nil {
 		return err
 	}
-	x.Out = appendKeyID(x.Out, p.KeyID)
-	x.Out = base64.StdEncoding.AppendEncode(append(x.Out, `,"import_token":"`...), p.Token)
-	x.Out = appendNumber(x.Out, `","expiration_time":`, int(p.ExpiresAt.Unix()))
-	x.Out = append(base64.StdEncoding.AppendEncode(append(x.Out, `,"public_key":"`...), p.PublicKey), '"')
-	if p.Warning != "" {
-		x.Out = appendText(x.Out, `,"warning":`, p.Warning)
-	}
-	x.Out = append(x.Out, '}')
-	return nil
+	return x.JSON(importParameters{p.KeyID.String(), p.Token, p.ExpiresAt.Unix(), p.PublicKey, p.Warning})
+}
+
+// importParameters answers get-parameters-for-import.
+type importParameters struct {
+	KeyID          string `json:"key_id"`
+	Token          []byte `json:"import_token"`
+	ExpirationTime int64  `json:"expiration_time"` // seconds since 1970
+	PublicKey      []byte `json:"public_key"`
+	Warning        string `json:"warning,omitempty"`
 }
 
 func (d *Dialect) importMaterial(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
@@ -44,9 +44,9 @@ func (d *Dialect) importMaterial(ctx context.Context, op policy.Operation, x *di
 			in.ExpiresAt = time.Unix(x.Number(expirationTime), 0)
 		}
 		return d.cfg.Core.ImportKeyMaterial(ctx, in)
-	}, nothing)
+	}, nil)
 }
 
 func (d *Dialect) deleteMaterial(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	return d.onKey(ctx, op, x, d.cfg.Core.DeleteImportedKeyMaterial, nothing)
+	return d.onKey(ctx, op, x, d.cfg.Core.DeleteImportedKeyMaterial, nil)
 }

@@ -2,7 +2,7 @@ package huawei
 
 import (
 	"context"
-	"strconv"
+	"strings"
 
 	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/dialect"
@@ -10,21 +10,25 @@ import (
 )
 
 func (d *Dialect) keyTags(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	return d.onKey(ctx, op, x, d.cfg.Core.KeyTags, func(key *kms.Key) {
-		x.Out = appendTags(append(x.Out, `{"tags":`...), key.Tags)
-		x.Out = append(appendNumber(x.Out, `,"existTagsNum":`, len(key.Tags)), `,"sys_tags":[]}`...)
-	})
+	return d.onKey(ctx, op, x, d.cfg.Core.KeyTags, func(key *kms.Key) any { return keyTags{tagsOf(key), len(key.Tags), nil} })
+}
+
+// keyTags are the tags of a key. It has no system tags.
+type keyTags struct {
+	Tags    []tag `json:"tags"`
+	Count   int   `json:"existTagsNum"`
+	SysTags []tag `json:"sys_tags"`
 }
 
 func (d *Dialect) createTag(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	tags := tagsOf(x.Items(oneTag))
+	tags := requestedTags(x.Items(oneTag))
 	set := func(ctx context.Context, id kms.KeyID) (*kms.Key, error) { return d.cfg.Core.SetTags(ctx, id, tags) }
-	return d.onKey(ctx, op, x, set, nothing)
+	return d.onKey(ctx, op, x, set, nil)
 }
 
 // changeTags creates or deletes several tags. To delete one that is not there is no fault, and its value counts for nothing.
 func (d *Dialect) changeTags(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	tags := tagsOf(x.Items(someTags))
+	tags := requestedTags(x.Items(someTags))
 	change := func(ctx context.Context, id kms.KeyID) (*kms.Key, error) { return d.cfg.Core.SetTags(ctx, id, tags) }
 	kms.CallFrom(ctx).Trace = policy.TraceTagInBatch
 	if string(x.Text(tagAction)) == deleteTags {
@@ -37,7 +41,7 @@ func (d *Dialect) changeTags(ctx context.Context, op policy.Operation, x *dialec
 			return d.cfg.Core.DeleteTags(ctx, id, keys, false)
 		}
 	}
-	return d.onKey(ctx, op, x, change, nothing)
+	return d.onKey(ctx, op, x, change, nil)
 }
 
 func (d *Dialect) deleteTag(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
@@ -45,11 +49,11 @@ func (d *Dialect) deleteTag(ctx context.Context, op policy.Operation, x *dialect
 	remove := func(ctx context.Context, id kms.KeyID) (*kms.Key, error) {
 		return d.cfg.Core.DeleteTags(ctx, id, keys, true)
 	}
-	return d.onKey(ctx, op, x, remove, nothing)
+	return d.onKey(ctx, op, x, remove, nil)
 }
 
-// tagsOf returns the tags of a request.
-func tagsOf(items []dialect.Values) []kms.Tag {
+// requestedTags returns the tags of a request.
+func requestedTags(items []dialect.Values) []kms.Tag {
 	tags := make([]kms.Tag, len(items))
 	for i := range items {
 		tags[i] = kms.Tag{Key: string(items[i].Text(tagKey)), Value: string(items[i].Text(tagValue))}
@@ -62,16 +66,17 @@ func (d *Dialect) projectTags(ctx context.Context, _ policy.Operation, x *dialec
 	if err != nil {
 		return err
 	}
-	x.Out = append(x.Out, `{"tags":[`...)
+	list := make([]tagValuesInfo, len(tags))
 	for i, t := range tags {
-		x.Out = append(appendText(separate(x.Out, i), `{"key":`, t.Key), `,"values":[`...)
-		for j, v := range t.Values {
-			x.Out = dialect.AppendString(separate(x.Out, j), v)
-		}
-		x.Out = append(x.Out, "]}"...)
+		list[i] = tagValuesInfo(t)
 	}
-	x.Out = append(x.Out, "]}"...)
-	return nil
+	return x.JSON(map[string][]tagValuesInfo{"tags": list})
+}
+
+// tagValuesInfo is a tag's key with the values that keys have for it.
+type tagValuesInfo struct {
+	Key    string   `json:"key"`
+	Values []string `json:"values"`
 }
 
 // findKeys searches by tags and names. Tags are joined by "and", the values of one tag by "or".
@@ -96,19 +101,27 @@ func (d *Dialect) findKeys(ctx context.Context, _ policy.Operation, x *dialect.E
 	if err != nil {
 		return err
 	}
-	x.Out = append(x.Out, '{')
+	found := foundKeys{Total: page.Total}
 	if !in.CountOnly {
-		x.Out = append(x.Out, `"resources":[`...)
+		found.Resources = make([]foundKey, len(page.Keys))
 		for i, key := range page.Keys {
-			x.Out = dialect.AppendID(append(separate(x.Out, i), `{"resource_id":"`...), key.ID)
-			x.Out = d.appendKey(append(x.Out, `","resource_detail":`...), key)
-			x.Out = appendText(x.Out, `,"resource_name":`, key.Alias)
-			x.Out = append(appendTags(append(x.Out, `,"tags":`...), key.Tags), '}')
+			found.Resources[i] = foundKey{key.ID.String(), d.keyOf(key), key.Alias, tagsOf(key)}
 		}
-		x.Out = append(x.Out, `],`...)
 	}
-	x.Out = append(appendNumber(x.Out, `"total_count":`, page.Total), '}')
-	return nil
+	return x.JSON(found)
+}
+
+// foundKeys is what a search finds; resources are absent if it only counts.
+type foundKeys struct {
+	Resources []foundKey `json:"resources,omitzero"`
+	Total     int        `json:"total_count"`
+}
+
+type foundKey struct {
+	ID     string  `json:"resource_id"`
+	Detail keyInfo `json:"resource_detail"`
+	Name   string  `json:"resource_name"`
+	Tags   []tag   `json:"tags"`
 }
 
 func (d *Dialect) createAlias(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
@@ -120,8 +133,7 @@ func (d *Dialect) createAlias(ctx context.Context, op policy.Operation, x *diale
 	if err != nil {
 		return err
 	}
-	x.Out = d.appendAlias(x.Out, a)
-	return nil
+	return x.JSON(d.aliasOf(a))
 }
 
 func (d *Dialect) associateAlias(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
@@ -133,8 +145,7 @@ func (d *Dialect) associateAlias(ctx context.Context, op policy.Operation, x *di
 	if err != nil {
 		return err
 	}
-	x.Out = d.appendAlias(x.Out, a)
-	return nil
+	return x.JSON(d.aliasOf(a))
 }
 
 func (d *Dialect) deleteAliases(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
@@ -167,18 +178,22 @@ func (d *Dialect) listAliases(ctx context.Context, op policy.Operation, x *diale
 	if err != nil {
 		return err
 	}
-	array := len(x.Text(userAgent)) >= len(sdkAgent) && string(x.Text(userAgent)[:len(sdkAgent)]) == sdkAgent
-	if array {
-		x.Out = append(x.Out, '[')
-	}
-	x.Out = append(x.Out, `{"aliases":[`...)
+	list := aliasList{Aliases: make([]aliasInfo, len(page.Aliases))}
+	list.Page.Next, list.Page.Count = page.Next, len(page.Aliases)
 	for i, a := range page.Aliases {
-		x.Out = d.appendAlias(separate(x.Out, i), a)
+		list.Aliases[i] = d.aliasOf(a)
 	}
-	x.Out = appendText(x.Out, `],"page_info":{"next_marker":`, page.Next)
-	x.Out = append(strconv.AppendInt(append(x.Out, `,"current_count":`...), int64(len(page.Aliases)), 10), "}}"...)
-	if array {
-		x.Out = append(x.Out, ']')
+	if strings.HasPrefix(string(x.Text(userAgent)), sdkAgent) {
+		return x.JSON([]aliasList{list})
 	}
-	return nil
+	return x.JSON(list)
+}
+
+// aliasList is a page of aliases.
+type aliasList struct {
+	Aliases []aliasInfo `json:"aliases"`
+	Page    struct {
+		Next  string `json:"next_marker"`
+		Count int    `json:"current_count"`
+	} `json:"page_info"`
 }

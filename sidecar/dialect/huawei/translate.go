@@ -1,6 +1,7 @@
 package huawei
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"strconv"
@@ -57,20 +58,22 @@ func (d *Dialect) createKey(ctx context.Context, _ policy.Operation, x *dialect.
 	if err != nil {
 		return err
 	}
-	x.Out = appendKeyID(append(x.Out, `{"key_info":`...), key.ID)
-	x.Out = append(appendText(x.Out, `,"domain_id":`, d.cfg.DomainID), "}}"...)
-	return nil
+	return x.JSON(inKeyInfo[createdKey]{createdKey{key.ID.String(), d.cfg.DomainID}})
+}
+
+// createdKey answers create-key.
+type createdKey struct {
+	KeyID    string `json:"key_id"`
+	DomainID string `json:"domain_id"`
 }
 
 func (d *Dialect) describeKey(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	return d.onKey(ctx, op, x, d.cfg.Core.DescribeKey, func(key *kms.Key) {
-		x.Out = append(d.appendKey(append(x.Out, `{"key_info":`...), key), '}')
-	})
+	return d.onKey(ctx, op, x, d.cfg.Core.DescribeKey, func(key *kms.Key) any { return inKeyInfo[keyInfo]{d.keyOf(key)} })
 }
 
-// onKey does an operation that is about one key and has no further fields, and answers with what show appends.
+// onKey does an operation that is about one key and has no further fields, and answers with what show returns, if it is not nil.
 func (d *Dialect) onKey(
-	ctx context.Context, op policy.Operation, x *dialect.Exchange, do func(context.Context, kms.KeyID) (*kms.Key, error), show func(*kms.Key),
+	ctx context.Context, op policy.Operation, x *dialect.Exchange, do func(context.Context, kms.KeyID) (*kms.Key, error), show func(*kms.Key) any,
 ) error {
 	id, err := d.key(ctx, op, x, idOfKey)
 	if err != nil {
@@ -80,11 +83,11 @@ func (d *Dialect) onKey(
 	if err != nil {
 		return err
 	}
-	show(key)
-	return nil
+	if show == nil {
+		return nil
+	}
+	return x.JSON(show(key))
 }
-
-func nothing(*kms.Key) {}
 
 // listKeys lists AES_256 keys alone unless key_spec says otherwise, as this cloud does.
 func (d *Dialect) listKeys(ctx context.Context, _ policy.Operation, x *dialect.Exchange) error {
@@ -107,44 +110,29 @@ func (d *Dialect) listKeys(ctx context.Context, _ policy.Operation, x *dialect.E
 	if err != nil {
 		return err
 	}
-	x.Out = append(x.Out, `{"keys":[`...)
+	list := keyList{make([]string, len(page.Keys)), make([]keyInfo, len(page.Keys)), pageOf(page.Next, page.Total)}
 	for i, key := range page.Keys {
-		x.Out = append(separate(x.Out, i), '"')
-		x.Out = append(dialect.AppendID(x.Out, key.ID), '"')
+		list.Keys[i], list.Details[i] = key.ID.String(), d.keyOf(key)
 	}
-	x.Out = append(x.Out, `],"key_details":[`...)
-	for i, key := range page.Keys {
-		x.Out = d.appendKey(separate(x.Out, i), key)
-	}
-	next, truncated := "", "false"
-	if page.Next > 0 {
-		next, truncated = strconv.Itoa(page.Next), "true"
-	}
-	x.Out = appendText(x.Out, `],"next_marker":`, next)
-	x.Out = appendText(x.Out, `,"truncated":`, truncated)
-	x.Out = append(appendNumber(x.Out, `,"total":`, page.Total), '}')
-	return nil
+	return x.JSON(list)
+}
+
+// keyList is a page of keys.
+type keyList struct {
+	Keys    []string  `json:"keys"`
+	Details []keyInfo `json:"key_details"`
+	page
 }
 
 // fullPage is the documented default of list-keys. Who asks for as many or more gets what the core takes for a full page.
 const fullPage = 2000
 
 func (d *Dialect) enableKey(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	return d.onKey(ctx, op, x, d.cfg.Core.EnableKey, func(key *kms.Key) { x.Out = appendState(x.Out, key) })
+	return d.onKey(ctx, op, x, d.cfg.Core.EnableKey, func(key *kms.Key) any { return inKeyInfo[stateInfo]{stateOf(key)} })
 }
 
 func (d *Dialect) disableKey(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	return d.onKey(ctx, op, x, d.cfg.Core.DisableKey, func(key *kms.Key) { x.Out = appendState(x.Out, key) })
-}
-
-// appendState answers enable-key and disable-key.
-func appendState(b []byte, key *kms.Key) []byte {
-	return append(appendFlatState(append(b, `{"key_info":`...), key), '}')
-}
-
-// appendFlatState answers the operations on a key's deletion.
-func appendFlatState(b []byte, key *kms.Key) []byte {
-	return append(appendText(appendKeyID(b, key.ID), `,"key_state":`, states[key.State]), '}')
+	return d.onKey(ctx, op, x, d.cfg.Core.DisableKey, func(key *kms.Key) any { return inKeyInfo[stateInfo]{stateOf(key)} })
 }
 
 func (d *Dialect) scheduleDeletion(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
@@ -152,11 +140,11 @@ func (d *Dialect) scheduleDeletion(ctx context.Context, op policy.Operation, x *
 	schedule := func(ctx context.Context, id kms.KeyID) (*kms.Key, error) {
 		return d.cfg.Core.ScheduleKeyDeletion(ctx, id, days)
 	}
-	return d.onKey(ctx, op, x, schedule, func(key *kms.Key) { x.Out = appendFlatState(x.Out, key) })
+	return d.onKey(ctx, op, x, schedule, func(key *kms.Key) any { return stateOf(key) })
 }
 
 func (d *Dialect) cancelDeletion(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	return d.onKey(ctx, op, x, d.cfg.Core.CancelKeyDeletion, func(key *kms.Key) { x.Out = appendFlatState(x.Out, key) })
+	return d.onKey(ctx, op, x, d.cfg.Core.CancelKeyDeletion, func(key *kms.Key) any { return stateOf(key) })
 }
 
 func (d *Dialect) updateAlias(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
@@ -164,9 +152,8 @@ func (d *Dialect) updateAlias(ctx context.Context, op policy.Operation, x *diale
 	update := func(ctx context.Context, id kms.KeyID) (*kms.Key, error) {
 		return d.cfg.Core.UpdateAlias(ctx, id, alias)
 	}
-	return d.onKey(ctx, op, x, update, func(key *kms.Key) {
-		x.Out = appendKeyID(append(x.Out, `{"key_info":`...), key.ID)
-		x.Out = append(appendText(x.Out, `,"key_alias":`, key.Alias), "}}"...)
+	return d.onKey(ctx, op, x, update, func(key *kms.Key) any {
+		return inKeyInfo[renamedKey]{renamedKey{key.ID.String(), key.Alias}}
 	})
 }
 
@@ -175,17 +162,28 @@ func (d *Dialect) updateDescription(ctx context.Context, op policy.Operation, x 
 	update := func(ctx context.Context, id kms.KeyID) (*kms.Key, error) {
 		return d.cfg.Core.UpdateDescription(ctx, id, text)
 	}
-	return d.onKey(ctx, op, x, update, func(key *kms.Key) {
-		x.Out = appendKeyID(append(x.Out, `{"key_info":`...), key.ID)
-		x.Out = append(appendText(x.Out, `,"key_description":`, key.Description), "}}"...)
+	return d.onKey(ctx, op, x, update, func(key *kms.Key) any {
+		return inKeyInfo[describedKey]{describedKey{key.ID.String(), key.Description}}
 	})
 }
+
+// renamedKey answers update-key-alias, and describedKey update-key-description.
+type (
+	renamedKey struct {
+		KeyID string `json:"key_id"`
+		Alias string `json:"key_alias"`
+	}
+	describedKey struct {
+		KeyID       string `json:"key_id"`
+		Description string `json:"key_description"`
+	}
+)
 
 func (d *Dialect) enableRotation(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
 	enable := func(ctx context.Context, id kms.KeyID) (*kms.Key, error) {
 		return d.cfg.Core.EnableRotation(ctx, id, 0)
 	}
-	return d.onKey(ctx, op, x, enable, nothing)
+	return d.onKey(ctx, op, x, enable, nil)
 }
 
 func (d *Dialect) updateRotation(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
@@ -193,11 +191,11 @@ func (d *Dialect) updateRotation(ctx context.Context, op policy.Operation, x *di
 	update := func(ctx context.Context, id kms.KeyID) (*kms.Key, error) {
 		return d.cfg.Core.UpdateRotation(ctx, id, days)
 	}
-	return d.onKey(ctx, op, x, update, nothing)
+	return d.onKey(ctx, op, x, update, nil)
 }
 
 func (d *Dialect) disableRotation(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	return d.onKey(ctx, op, x, d.cfg.Core.DisableRotation, nothing)
+	return d.onKey(ctx, op, x, d.cfg.Core.DisableRotation, nil)
 }
 
 // defaultInterval is what a rotation that was never planned would have, in days.
@@ -205,16 +203,18 @@ const defaultInterval = 365
 
 // rotationStatus answers with a boolean, where describe-key has a string for the same.
 func (d *Dialect) rotationStatus(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	return d.onKey(ctx, op, x, d.cfg.Core.RotationStatus, func(key *kms.Key) {
-		interval := key.Rotation.Interval
-		if interval == 0 {
-			interval = defaultInterval
-		}
-		x.Out = strconv.AppendBool(append(x.Out, `{"key_rotation_enabled":`...), key.Rotation.Enabled)
-		x.Out = appendNumber(x.Out, `,"rotation_interval":`, interval)
-		x.Out = appendMillis(x.Out, `,"last_rotation_time":"`, key.Rotation.Last)
-		x.Out = append(appendNumber(x.Out, `,"number_of_rotations":`, key.Rotation.Count), '}')
+	return d.onKey(ctx, op, x, d.cfg.Core.RotationStatus, func(key *kms.Key) any {
+		r := &key.Rotation
+		return rotation{r.Enabled, cmp.Or(r.Interval, defaultInterval), millis(r.Last), r.Count}
 	})
+}
+
+// rotation is the rotation of a key.
+type rotation struct {
+	Enabled  bool   `json:"key_rotation_enabled"`
+	Interval int    `json:"rotation_interval"` // days
+	Last     string `json:"last_rotation_time"`
+	Count    int    `json:"number_of_rotations"`
 }
 
 func (d *Dialect) userInstances(ctx context.Context, _ policy.Operation, x *dialect.Exchange) error {
@@ -222,8 +222,7 @@ func (d *Dialect) userInstances(ctx context.Context, _ policy.Operation, x *dial
 	if err != nil {
 		return err
 	}
-	x.Out = append(appendNumber(x.Out, `{"instance_num":`, n), '}')
-	return nil
+	return x.JSON(map[string]int{"instance_num": n})
 }
 
 func (d *Dialect) userQuotas(ctx context.Context, _ policy.Operation, x *dialect.Exchange) error {
@@ -231,10 +230,20 @@ func (d *Dialect) userQuotas(ctx context.Context, _ policy.Operation, x *dialect
 	if err != nil {
 		return err
 	}
-	x.Out = append(x.Out, `{"quotas":{"resources":[`...)
-	x.Out = appendNumber(x.Out, `{"type":"CMK","used":`, usage.Keys)
-	x.Out = appendNumber(x.Out, `,"quota":`, usage.KeyLimit)
-	x.Out = appendNumber(x.Out, `},{"type":"grant_per_CMK","used":`, usage.MaxGrants)
-	x.Out = append(appendNumber(x.Out, `,"quota":`, usage.Grants), "}]}}"...)
-	return nil
+	var answer quotas
+	answer.Quotas.Resources = []quota{{"CMK", usage.Keys, usage.KeyLimit}, {"grant_per_CMK", usage.MaxGrants, usage.Grants}}
+	return x.JSON(answer)
+}
+
+// quotas are the limits of the tenant, and how much of them is used.
+type quotas struct {
+	Quotas struct {
+		Resources []quota `json:"resources"`
+	} `json:"quotas"`
+}
+
+type quota struct {
+	Type  string `json:"type"`
+	Used  int    `json:"used"`
+	Quota int    `json:"quota"`
 }

@@ -67,38 +67,72 @@ var (
 	wrappingAlgorithms   = kms.WrappingNames()
 )
 
-// appendKey appends a key as describe-key and list-keys show it: every value a string.
-func (d *Dialect) appendKey(b []byte, k *kms.Key) []byte {
-	b = appendText(appendKeyID(b, k.ID), `,"domain_id":`, d.cfg.DomainID)
-	b = appendText(b, `,"key_alias":`, k.Alias)
-	b = appendText(b, `,"realm":`, d.cfg.Region)
-	b = appendText(b, `,"key_spec":`, string(k.Spec))
-	b = appendText(b, `,"key_usage":`, string(k.Usage))
-	b = appendText(b, `,"key_description":`, k.Description)
-	b = appendMillis(b, `,"creation_date":"`, k.CreatedAt)
-	b = appendText(b, `,"key_state":`, states[k.State])
-	b = appendText(b, `,"origin":`, string(k.Origin))
-	b = appendMillis(b, `,"scheduled_deletion_date":"`, k.DeletionAt)
-	b = append(b, `,"default_key_flag":"`...)
+// keyInfo is a key as describe-key and list-keys show it: every value a string.
+type keyInfo struct {
+	KeyID                  string `json:"key_id"`
+	DomainID               string `json:"domain_id"`
+	Alias                  string `json:"key_alias"`
+	Realm                  string `json:"realm"`
+	Spec                   string `json:"key_spec"`
+	Usage                  string `json:"key_usage"`
+	Description            string `json:"key_description"`
+	CreationDate           string `json:"creation_date"`
+	State                  string `json:"key_state"`
+	Origin                 string `json:"origin"`
+	ScheduledDeletionDate  string `json:"scheduled_deletion_date"`
+	DefaultKeyFlag         string `json:"default_key_flag"`
+	Type                   string `json:"key_type"`
+	ExpirationTime         string `json:"expiration_time"`
+	RotationEnabled        string `json:"key_rotation_enabled"`
+	SysEnterpriseProjectID string `json:"sys_enterprise_project_id"`
+	KeystoreID             string `json:"keystore_id"`
+	Protection             string `json:"protection,omitempty"`
+	OpenedIn               string `json:"opened_in,omitempty"`
+	CheckValue             string `json:"check_value,omitempty"`
+}
+
+func (d *Dialect) keyOf(k *kms.Key) keyInfo {
+	info := keyInfo{
+		KeyID: k.ID.String(), DomainID: d.cfg.DomainID, Alias: k.Alias, Realm: d.cfg.Region, Spec: string(k.Spec), Usage: string(k.Usage),
+		Description: k.Description, CreationDate: millis(k.CreatedAt), State: states[k.State], Origin: string(k.Origin),
+		ScheduledDeletionDate: millis(k.DeletionAt), DefaultKeyFlag: "0", Type: "1", ExpirationTime: millis(k.MaterialExpiresAt),
+		RotationEnabled: strconv.FormatBool(k.Rotation.Enabled), SysEnterpriseProjectID: "0", KeystoreID: "0",
+		CheckValue: string(dialect.AppendHex(nil, k.ShownCheckValue())),
+	}
 	if k.IsDefault() {
-		b = append(b, '1')
-	} else {
-		b = append(b, '0')
+		info.DefaultKeyFlag = "1"
 	}
-	b = appendMillis(b, `","key_type":"1","expiration_time":"`, k.MaterialExpiresAt)
-	b = append(b, `,"key_rotation_enabled":"`...)
-	b = strconv.AppendBool(b, k.Rotation.Enabled)
-	b = append(b, `","sys_enterprise_project_id":"0","keystore_id":"0"`...)
 	if v := k.Current(); v != nil {
-		b = appendText(b, `,"protection":`, string(v.Protection))
-		if v.OpenedIn != "" {
-			b = appendText(b, `,"opened_in":`, string(v.OpenedIn))
-		}
+		info.Protection, info.OpenedIn = string(v.Protection), string(v.OpenedIn)
 	}
-	if check := k.ShownCheckValue(); check != nil {
-		b = appendHex(b, `,"check_value":"`, check)
+	return info
+}
+
+// inKeyInfo is an answer whose members are in key_info.
+type inKeyInfo[T any] struct {
+	KeyInfo T `json:"key_info"`
+}
+
+// stateInfo answers what changes a key's state.
+type stateInfo struct {
+	KeyID string `json:"key_id"`
+	State string `json:"key_state"`
+}
+
+func stateOf(k *kms.Key) stateInfo { return stateInfo{k.ID.String(), states[k.State]} }
+
+// page ends a list of keys or grants: the marker of the next page is empty after the last.
+type page struct {
+	NextMarker string `json:"next_marker"`
+	Truncated  string `json:"truncated"`
+	Total      int    `json:"total"`
+}
+
+func pageOf(next, total int) page {
+	if next == 0 {
+		return page{"", "false", total}
 	}
-	return append(b, '}')
+	return page{strconv.Itoa(next), "true", total}
 }
 
 // appendKeyID begins an answer with the key's id.
@@ -107,23 +141,34 @@ func appendKeyID(b []byte, id kms.KeyID) []byte {
 	return append(dialect.AppendID(b, id), '"')
 }
 
-// appendTags appends a key's tags.
-func appendTags(b []byte, tags []kms.Tag) []byte {
-	b = append(b, '[')
-	for i, t := range tags {
-		b = appendText(separate(b, i), `{"key":`, t.Key)
-		b = append(appendText(b, `,"value":`, t.Value), '}')
-	}
-	return append(b, ']')
+// tag is a tag of a key.
+type tag struct {
+	Key   string `json:"key"`
+	Value string `json:"value"`
 }
 
-// appendAlias appends an alias.
-func (d *Dialect) appendAlias(b []byte, a *kms.Alias) []byte {
-	b = append(appendText(b, `{"domain_id":`, d.cfg.DomainID), `,"key_id":"`...)
-	b = appendText(dialect.AppendID(b, a.KeyID), `","alias":`, a.Name)
-	b = appendText(b, `,"alias_urn":`, d.urn+a.Name)
-	b = appendText(b, `,"create_time":`, a.CreatedAt.UTC().Format(time.RFC3339))
-	return append(appendText(b, `,"update_time":`, a.UpdatedAt.UTC().Format(time.RFC3339)), '}')
+func tagsOf(k *kms.Key) []tag {
+	tags := make([]tag, len(k.Tags))
+	for i, t := range k.Tags {
+		tags[i] = tag{t.Key, t.Value}
+	}
+	return tags
+}
+
+// aliasInfo is an alias.
+type aliasInfo struct {
+	DomainID   string `json:"domain_id"`
+	KeyID      string `json:"key_id"`
+	Alias      string `json:"alias"`
+	URN        string `json:"alias_urn"`
+	CreateTime string `json:"create_time"`
+	UpdateTime string `json:"update_time"`
+}
+
+func (d *Dialect) aliasOf(a *kms.Alias) aliasInfo {
+	return aliasInfo{
+		d.cfg.DomainID, a.KeyID.String(), a.Name, d.urn + a.Name, a.CreatedAt.UTC().Format(time.RFC3339), a.UpdatedAt.UTC().Format(time.RFC3339),
+	}
 }
 
 // versionInfo is what there is to say of version 1.0 of the API; updated is when the vendor last changed it.
@@ -146,51 +191,16 @@ func appendVersions(x *dialect.Exchange, r *http.Request) {
 		opening, closing = `{"version":`, `}`
 	}
 	x.Out = append(x.Out, opening...)
-	x.Out = appendText(x.Out, `{"id":"v1.0","links":[{"href":`, scheme+r.Host+pathVersion)
+	x.Out = dialect.AppendMember(x.Out, `{"id":"v1.0","links":[{"href":`, scheme+r.Host+pathVersion)
 	x.Out = append(append(x.Out, versionInfo...), closing...)
 }
 
-// appendText appends a literal and a JSON string after it.
-func appendText(b []byte, literal, s string) []byte {
-	return dialect.AppendString(append(b, literal...), s)
-}
-
-// appendMillis appends a literal, a time in milliseconds since 1970 as the API has most of its times, nothing for zero,
-// and a quote.
-func appendMillis(b []byte, literal string, t time.Time) []byte {
-	b = append(b, literal...)
-	if !t.IsZero() {
-		b = strconv.AppendInt(b, t.UnixMilli(), 10)
+// millis is a time in milliseconds since 1970, as the API has most of its times; empty for the zero time.
+func millis(t time.Time) string {
+	if t.IsZero() {
+		return ""
 	}
-	return append(b, '"')
-}
-
-// appendNumber appends a literal and a number after it.
-func appendNumber(b []byte, literal string, n int) []byte {
-	return strconv.AppendInt(append(b, literal...), int64(n), 10)
-}
-
-// appendHex appends a literal, hexadecimal digits and a quote.
-func appendHex(b []byte, literal string, data []byte) []byte {
-	return append(dialect.AppendHex(append(b, literal...), data), '"')
-}
-
-// appendPairs appends a literal that begins an object, strings with their names, in the order of those, and its end.
-func appendPairs(b []byte, literal string, pairs map[string]string) []byte {
-	b = append(b, literal...)
-	for i, name := range slices.Sorted(maps.Keys(pairs)) {
-		b = append(dialect.AppendString(separate(b, i), name), ':')
-		b = dialect.AppendString(b, pairs[name])
-	}
-	return append(b, '}')
-}
-
-// separate appends the comma before every element but the first.
-func separate(b []byte, i int) []byte {
-	if i == 0 {
-		return b
-	}
-	return append(b, ',')
+	return strconv.FormatInt(t.UnixMilli(), 10)
 }
 
 // crlf turns the line ends of PEM text into those that this cloud sends.
