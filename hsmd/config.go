@@ -33,14 +33,14 @@ type Config struct {
 	Tenants []TenantConfig `yaml:"tenants"`
 	// Drivers are the driver processes. Those with the same name are members of one Mux and fail over for each other.
 	Drivers []DriverConfig `yaml:"drivers"`
-	// Queue bounds what waits, per driver.
+	// Queue limits the operations that wait, per driver.
 	Queue QueueConfig `yaml:"queue,omitempty"`
 	// Canary is how often each driver process does one real operation, default 30s; negative means never.
 	Canary time.Duration `yaml:"canary,omitempty"`
-	// DrainTimeout is how long a SIGTERM waits for what is in flight, default 20s.
+	// DrainTimeout is how long calls in flight may take after a SIGTERM, default 20s.
 	DrainTimeout time.Duration    `yaml:"drain_timeout,omitempty"`
 	Telemetry    telemetry.Config `yaml:"telemetry,omitempty"`
-	// Procs is GOMAXPROCS, default 1: a relay is fastest where no hand-over crosses a CPU.
+	// Procs is GOMAXPROCS, default 1: a relay is fastest if it does not pass calls between processors.
 	Procs int `yaml:"procs,omitempty"`
 }
 
@@ -55,16 +55,16 @@ type TenantConfig struct {
 // DriverConfig is one driver process.
 type DriverConfig struct {
 	plugins.Config `yaml:",inline"`
-	// Queue bounds what waits for this driver, instead of the common queue.
+	// Queue limits the operations that wait for this driver, instead of the common Queue.
 	Queue *QueueConfig `yaml:"queue,omitempty"`
 }
 
-// QueueConfig bounds what waits.
+// QueueConfig limits the operations that wait and those in flight.
 type QueueConfig struct {
-	// Depth is how many operations of one tenant may wait, default 4096; Bytes how large they may be together.
+	// Depth is how many operations of one tenant may wait, default 4096. Bytes limits their size together, default 32 MiB.
 	Depth int `yaml:"depth,omitempty"`
 	Bytes int `yaml:"bytes,omitempty"`
-	// InFlight is how many operations a driver process is given at once, per worker, default 16; of slow ones half.
+	// InFlight is how many operations a driver process gets at once for each worker, default 16, and half as many slow ones.
 	InFlight int `yaml:"in_flight,omitempty"`
 }
 
@@ -100,7 +100,7 @@ func LoadConfig(path string) (Config, error) {
 	return cfg, nil
 }
 
-// readOwned reads a file that belongs to root or to this user and that not everybody can write.
+// readOwned reads a file that belongs to root or to this user and that other users cannot write.
 func readOwned(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -159,7 +159,7 @@ func (c *Config) Validate() error {
 		bad("socket: an absolute path is required")
 	}
 	if len(c.Tenants) == 0 {
-		bad("tenants: at least one is required, or nobody is served")
+		bad("tenants: at least one is required, otherwise every peer is refused")
 	}
 	if _, err := newTenantMap(c.Tenants); err != nil {
 		bad("tenants: %w", err)
@@ -199,7 +199,7 @@ func (q *QueueConfig) validate() error {
 	return nil
 }
 
-// tenantMap says which tenant a peer is.
+// tenantMap maps peers to tenants.
 type tenantMap struct {
 	uids, gids map[uint32]string
 }
@@ -212,7 +212,7 @@ func newTenantMap(tenants []TenantConfig) (*tenantMap, error) {
 			return nil, fmt.Errorf("[%d].name: %w", i, err)
 		}
 		if names[t.Name] {
-			return nil, fmt.Errorf("[%d].name: %s is there twice", i, t.Name)
+			return nil, fmt.Errorf("[%d].name: %s is given twice", i, t.Name)
 		}
 		names[t.Name] = true
 		if len(t.UIDs)+len(t.GIDs) == 0 {
@@ -225,7 +225,7 @@ func newTenantMap(tenants []TenantConfig) (*tenantMap, error) {
 			}
 			for _, id := range ids {
 				if id == overflow || id == policy.NoID {
-					return nil, fmt.Errorf("%s %d stands for everybody who has no number in a user namespace, and so for nobody", kind, id)
+					return nil, fmt.Errorf("%s %d stands for all users without a number in a user namespace, so it identifies none", kind, id)
 				}
 				if other, taken := into[id]; taken {
 					return nil, fmt.Errorf("%s %d belongs to both %s and %s", kind, id, other, t.Name)
@@ -237,7 +237,7 @@ func newTenantMap(tenants []TenantConfig) (*tenantMap, error) {
 	return m, nil
 }
 
-// of returns the tenant that a peer is, false for none.
+// of returns the tenant of a peer; false if it has none.
 func (m *tenantMap) of(c policy.Caller) (string, bool) {
 	if !c.Known {
 		return "", false

@@ -51,11 +51,11 @@ func TestConfigIsReadStrictly(t *testing.T) {
 		{"socket: /run/keyside/hsmd.sock", "socket: hsmd.sock", "socket: an absolute path"},
 		{"socket_mode: 0660", "socket_mode: rw", "no file mode"},
 		{"uids: [1002]", "uids: [1001]", "uid 1001 belongs to both"},
-		{"uids: [1002]", "uids: [65534]", "uid 65534 stands for everybody who has no number"},
+		{"uids: [1002]", "uids: [65534]", "uid 65534 stands for all users without a number"},
 		{"gids: [2000]", "gids: [65534]", "gid 65534 stands"},
 		{"gids: [2000]", "gids: [4294967295]", "gid 4294967295 stands"},
 		{"name: web", "name: Web", "tenants: [1].name"},
-		{"name: web", "name: billing", "is there twice"},
+		{"name: web", "name: billing", "is given twice"},
 		{"kind: pkcs11", "kind: pkcs12", `drivers[0]: kind: "pkcs12"`},
 		{"kind: pkcs11", "kind: external", "drivers[0]: command"},
 		{"kind: pkcs11", "kind: external", "sha256: required"},
@@ -111,7 +111,7 @@ func TestTenantMap(t *testing.T) {
 		{policy.Caller{UID: 5, GID: 9, Known: true}, "a"},
 		{policy.Caller{UID: 0, GID: 5, Known: true}, "b"},
 		{policy.Caller{UID: 5, GID: 5, Known: true}, ""},
-		{policy.Caller{UID: 0, GID: 0}, ""}, // nobody vouches for it
+		{policy.Caller{UID: 0, GID: 0}, ""}, // not identified by the kernel
 	} {
 		if got, ok := m.of(tc.caller); got != tc.want || ok != (tc.want != "") {
 			t.Errorf("%+v is %q", tc.caller, got)

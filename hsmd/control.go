@@ -8,16 +8,16 @@ import (
 )
 
 const (
-	// controlTimeout bounds a control call whose context has no deadline: an HSM may take a minute for an RSA key.
+	// controlTimeout limits a control call whose context has no deadline. An HSM may take a minute to generate an RSA key.
 	controlTimeout = 2 * time.Minute
-	// controlGrace is how long after its deadline an unanswered control call proves its member hung. It is long, since
+	// controlGrace is how long after its deadline an unanswered control call shows that its member hangs. It is long because
 	// key generation cannot be interrupted and a caller's deadline may be short.
 	controlGrace = 5 * time.Minute
 )
 
-// control runs one control call on a ready member that serves the tenant ("" for any). Like an operation it waits for
-// one, is repeated once after a death, and is refused after the second.
-func control[T any](ctx context.Context, x *Mux, name, tenantName string, fn func(context.Context, *life) (T, error)) (T, error) {
+// control runs one control call on a ready member that serves the tenant ("" for any). Like an operation it waits for a
+// member, is replayed after a crash, and is refused after the second one.
+func control[T any](ctx context.Context, x *Mux, name, tenantName string, fn func(context.Context, *instance) (T, error)) (T, error) {
 	var zero T
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
@@ -29,12 +29,12 @@ func control[T any](ctx context.Context, x *Mux, name, tenantName string, fn fun
 		value T
 		err   error
 	}
-	// The call may go on after its caller has left, so what it writes is its own.
+	// The call may continue after its caller has returned, so it writes to variables of its own.
 	got := make(chan outcome, 1)
 	var value T
 	c := x.calls.Get().(*call)
 	c.lane, c.control, c.req.Tenant, c.req.Trace = controls, name, tenantName, driver.TraceFrom(ctx)
-	c.ctl = func(l *life, trace []byte) error {
+	c.ctl = func(l *instance, trace []byte) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -59,7 +59,7 @@ func control[T any](ctx context.Context, x *Mux, name, tenantName string, fn fun
 }
 
 // runControl runs an assigned control call.
-func (x *Mux) runControl(c *call, l *life) {
+func (x *Mux) runControl(c *call, l *instance) {
 	r := &driver.Response{}
 	if err := c.ctl(l, c.req.Trace); err != nil {
 		r = driver.ErrorResponse(err)
@@ -72,9 +72,9 @@ func (x *Mux) Execute(ctx context.Context, tenant string, op *driver.Op) (*drive
 	return driver.Do(ctx, x, tenant, op)
 }
 
-// Describe implements driver.Driver: what the first ready member can do, with the workers of all.
+// Describe implements driver.Driver. It returns the description of a ready member, with the workers of all.
 func (x *Mux) Describe(ctx context.Context) (*driver.Description, error) {
-	return control(ctx, x, "describe", "", func(_ context.Context, l *life) (*driver.Description, error) {
+	return control(ctx, x, "describe", "", func(_ context.Context, l *instance) (*driver.Description, error) {
 		x.mu.Lock()
 		defer x.mu.Unlock()
 		return x.describe(l), nil
@@ -83,7 +83,7 @@ func (x *Mux) Describe(ctx context.Context) (*driver.Description, error) {
 
 // InitTenant implements driver.Driver.
 func (x *Mux) InitTenant(ctx context.Context, req *driver.InitTenantRequest) (*driver.Tenant, error) {
-	return control(ctx, x, "init-tenant", req.GetTenant(), func(ctx context.Context, l *life) (*driver.Tenant, error) {
+	return control(ctx, x, "init-tenant", req.GetTenant(), func(ctx context.Context, l *instance) (*driver.Tenant, error) {
 		res, err := l.backend.InitTenant(ctx, req)
 		switch {
 		case err != nil:
@@ -98,50 +98,50 @@ func (x *Mux) InitTenant(ctx context.Context, req *driver.InitTenantRequest) (*d
 
 // DescribeTenant implements driver.Driver.
 func (x *Mux) DescribeTenant(ctx context.Context, req *driver.DescribeTenantRequest) (*driver.Tenant, error) {
-	return control(ctx, x, "describe-tenant", req.GetTenant(), func(ctx context.Context, l *life) (*driver.Tenant, error) {
+	return control(ctx, x, "describe-tenant", req.GetTenant(), func(ctx context.Context, l *instance) (*driver.Tenant, error) {
 		return l.backend.DescribeTenant(ctx, req)
 	})
 }
 
 // MakeKey implements driver.Driver.
 func (x *Mux) MakeKey(ctx context.Context, req *driver.MakeKeyRequest) (*driver.SealedKey, error) {
-	return control(ctx, x, "make-key", req.GetTenant(), func(ctx context.Context, l *life) (*driver.SealedKey, error) {
+	return control(ctx, x, "make-key", req.GetTenant(), func(ctx context.Context, l *instance) (*driver.SealedKey, error) {
 		return l.backend.MakeKey(ctx, req)
 	})
 }
 
 // MakeWrappingKey implements driver.Driver.
 func (x *Mux) MakeWrappingKey(ctx context.Context, req *driver.MakeWrappingKeyRequest) (*driver.SealedKey, error) {
-	return control(ctx, x, "make-wrapping-key", req.GetTenant(), func(ctx context.Context, l *life) (*driver.SealedKey, error) {
+	return control(ctx, x, "make-wrapping-key", req.GetTenant(), func(ctx context.Context, l *instance) (*driver.SealedKey, error) {
 		return l.backend.MakeWrappingKey(ctx, req)
 	})
 }
 
 // ImportKey implements driver.Driver.
 func (x *Mux) ImportKey(ctx context.Context, req *driver.ImportKeyRequest) (*driver.SealedKey, error) {
-	return control(ctx, x, "import-key", req.GetTenant(), func(ctx context.Context, l *life) (*driver.SealedKey, error) {
+	return control(ctx, x, "import-key", req.GetTenant(), func(ctx context.Context, l *instance) (*driver.SealedKey, error) {
 		return l.backend.ImportKey(ctx, req)
 	})
 }
 
 // Reseal implements driver.Driver.
 func (x *Mux) Reseal(ctx context.Context, req *driver.ResealRequest) (*driver.SealedKey, error) {
-	return control(ctx, x, "reseal", req.GetTenant(), func(ctx context.Context, l *life) (*driver.SealedKey, error) {
+	return control(ctx, x, "reseal", req.GetTenant(), func(ctx context.Context, l *instance) (*driver.SealedKey, error) {
 		return l.backend.Reseal(ctx, req)
 	})
 }
 
-// DestroyKey implements driver.Driver. Every ready member forgets the key; one that is not ready holds nothing live.
+// DestroyKey implements driver.Driver. Every ready member drops its handles of the key; other members have none.
 func (x *Mux) DestroyKey(ctx context.Context, req *driver.DestroyKeyRequest) error {
-	_, err := control(ctx, x, "destroy-key", req.GetTenant(), func(ctx context.Context, l *life) (struct{}, error) {
+	_, err := control(ctx, x, "destroy-key", req.GetTenant(), func(ctx context.Context, l *instance) (struct{}, error) {
 		err := l.backend.DestroyKey(ctx, req)
 		x.mu.Lock()
-		others := append([]*life(nil), x.ready...)
+		others := append([]*instance(nil), x.ready...)
 		x.mu.Unlock()
 		for _, other := range others {
 			if other != l && err == nil {
 				if err = other.backend.DestroyKey(ctx, req); driver.CodeOf(err) == driver.Lost {
-					err = nil // it holds nothing any more
+					err = nil // a member that ended has no handles
 				}
 			}
 		}
@@ -152,13 +152,13 @@ func (x *Mux) DestroyKey(ctx context.Context, req *driver.DestroyKeyRequest) err
 
 // Health implements driver.Driver.
 func (x *Mux) Health(ctx context.Context, tenant string) error {
-	_, err := control(ctx, x, "health", tenant, func(ctx context.Context, l *life) (struct{}, error) {
+	_, err := control(ctx, x, "health", tenant, func(ctx context.Context, l *instance) (struct{}, error) {
 		return struct{}{}, l.backend.Health(ctx, tenant)
 	})
 	return err
 }
 
-// Drain implements driver.Driver: it refuses new work and waits for what waits or is in flight.
+// Drain implements driver.Driver. It refuses new calls and waits for those that are queued or in flight.
 func (x *Mux) Drain(ctx context.Context) error {
 	x.mu.Lock()
 	x.draining = true
@@ -172,9 +172,9 @@ func (x *Mux) Drain(ctx context.Context) error {
 	}
 }
 
-// finishIfIdle closes idle when a draining Mux has nothing left; the lock is held.
+// finishIfIdle closes idle when a draining Mux has no call left. The caller must hold x.mu.
 func (x *Mux) finishIfIdle() {
-	if !x.draining || x.queue.count > 0 || len(x.queue.struck) > 0 || x.inFlight > 0 || x.limbo > 0 {
+	if !x.draining || x.queue.count > 0 || len(x.queue.quarantine) > 0 || x.inFlight > 0 || x.unresolved > 0 {
 		return
 	}
 	select {
@@ -184,7 +184,7 @@ func (x *Mux) finishIfIdle() {
 	}
 }
 
-// Close drains the Mux until ctx ends, ends its members and answers whatever is left with Lost.
+// Close drains the Mux until ctx ends, ends its members and answers the remaining calls with Lost.
 func (x *Mux) Close(ctx context.Context) error {
 	err := x.Drain(ctx)
 	x.mu.Lock()

@@ -29,7 +29,7 @@ func Command() *cobra.Command {
 		Use:   "hsmd",
 		Short: "Run the daemon that shares the node's HSMs with sidecars",
 		Long: "hsmd runs the driver processes of its configuration and serves their HSMs to sidecars on a Unix socket.\n" +
-			"SIGTERM drains and ends it; SIGHUP starts drivers again that are down for a wrong PIN or configuration.",
+			"SIGTERM drains and ends it. SIGHUP reads the PIN again and restarts drivers that are down after a wrong one.",
 		Args:         cobra.NoArgs,
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -45,12 +45,12 @@ func Command() *cobra.Command {
 			return Run(ctx, cfg, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 		},
 	}
-	cmd.Flags().StringVar(&path, "config", "/etc/keyside/hsmd.yaml", "configuration file")
+	cmd.Flags().StringVar(&path, "config", "/etc/keyside/hsmd.yaml", "configuration `file`")
 	return cmd
 }
 
-// Run serves the configured drivers until ctx ends, then drains them. An error means that it never served or that serving
-// broke.
+// Run serves the configured drivers until ctx ends, then drains them. An error means that it could not start serving, or that
+// serving failed.
 func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	cfg.complete()
 	if err := cfg.Validate(); err != nil {
@@ -65,7 +65,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 		return fmt.Errorf("telemetry: %w", err)
 	}
 	defer stopTelemetry()
-	// The socket comes first: a second hsmd must not get as far as the token.
+	// The socket comes first, so that a second hsmd fails before it opens a token.
 	ln, err := peer.Listen(cfg.Socket, fs.FileMode(cfg.SocketMode), cfg.SocketGroup)
 	if err != nil {
 		if errors.Is(err, peer.ErrInUse) {
@@ -83,7 +83,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	}
 	err = serve(ctx, srv, ln, muxes, log)
 	_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
-	log.Info("hsmd drains", "timeout", cfg.DrainTimeout)
+	log.Info("draining", "timeout", cfg.DrainTimeout)
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.DrainTimeout)
 	defer cancel()
 	for _, m := range muxes {
@@ -95,7 +95,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	return err
 }
 
-// serve accepts until ctx ends or the listener fails.
+// serve accepts connections until ctx ends or the listener fails.
 func serve(ctx context.Context, srv *server, ln net.Listener, muxes map[string]*Mux, log *slog.Logger) error {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
@@ -103,9 +103,9 @@ func serve(ctx context.Context, srv *server, ln net.Listener, muxes map[string]*
 	failed := make(chan error, 1)
 	go func() { failed <- srv.serve(ln) }()
 	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
-		log.Warn("service manager not told", "error", err)
+		log.Warn("cannot notify the service manager", "error", err)
 	}
-	log.Info("hsmd serves", "socket", ln.Addr().String(), "drivers", len(muxes))
+	log.Info("serving", "socket", ln.Addr().String(), "drivers", len(muxes))
 	for {
 		select {
 		case <-ctx.Done():
@@ -122,7 +122,7 @@ func serve(ctx context.Context, srv *server, ln net.Listener, muxes map[string]*
 	}
 }
 
-// newMuxes makes a Mux of each set of drivers with the same name.
+// newMuxes creates one Mux for each driver name.
 func newMuxes(cfg Config, log *slog.Logger) (map[string]*Mux, error) {
 	configs := map[string]*MuxConfig{}
 	for _, d := range cfg.Drivers {

@@ -340,7 +340,7 @@ func TestPeersAreToldApartByUID(t *testing.T) {
 
 func TestDialChecksWhoServes(t *testing.T) {
 	if os.Geteuid() == 0 {
-		// A socket of root is trusted by definition, so the fake server runs as somebody else.
+		// A socket of root is trusted by definition, so the fake server runs as another user.
 		socket := filepath.Join(otherUIDServer(t), "s")
 		_, err := Dial(t.Context(), socket, "", 4242)
 		if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("served by uid %d, not by uid 4242", otherUID)) {

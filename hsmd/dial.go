@@ -40,9 +40,9 @@ type remote struct {
 	once   sync.Once
 }
 
-// Dial connects to the hsmd of the node. driverName may be empty where hsmd has one driver. The process that listens on
-// socket must run as wantUID or as root (a socket that systemd listens on is root's); -1 accepts any. Every error is one
-// that trying again may mend, also where hsmd's own driver is down: no PIN is spent from here.
+// Dial connects to the node's hsmd. driverName may be empty if hsmd has one driver. The process that listens on socket must run
+// as wantUID or as root (a socket that systemd listens on is root's); -1 accepts any. A retry may succeed after every error,
+// also if hsmd's own driver is down, because a retry costs no attempt at the PIN.
 func Dial(ctx context.Context, socket, driverName string, wantUID int) (Backend, error) {
 	r, err := dial(ctx, socket, driverName, wantUID)
 	if err != nil {
@@ -62,7 +62,7 @@ func dial(ctx context.Context, socket, driverName string, wantUID int) (*remote,
 		return nil, err
 	}
 	rpc, err := grpc.NewClient("passthrough:///hsmd",
-		grpc.WithTransportCredentials(insecure.NewCredentials()), // the kernel vouches for both ends
+		grpc.WithTransportCredentials(insecure.NewCredentials()), // the kernel identifies both ends
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 			c, _, err := connect(ctx, socket, wantUID)
 			return c, err
@@ -78,7 +78,7 @@ func dial(ctx context.Context, socket, driverName string, wantUID int) (*remote,
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	// Asked first, hsmd says in words what it has against us; a stream it can only close.
+	// A control call comes first because hsmd can answer it with an error text; a stream it can only close.
 	if _, err := driver.NewClient(rpc, nil).Describe(ctx); err != nil {
 		if driver.CodeOf(err) == driver.Lost {
 			err = driver.Errorf(driver.Lost, "it closed the connection; is our uid listed under tenants in its configuration?")
@@ -120,8 +120,8 @@ func (r *remote) Done() <-chan struct{} { return r.done }
 // PID returns hsmd's process id, or that of the service manager that listens for it.
 func (r *remote) PID() int { return r.pid }
 
-// Health asks hsmd's driver. That its PIN is refused is for hsmd to wait out: no PIN is spent from here, and the connection
-// is as good as another.
+// Health does one real operation on hsmd's driver. A refused PIN becomes KeyUnavailable, which may be retried: hsmd itself handles
+// the PIN, and another connection would not help.
 func (r *remote) Health(ctx context.Context, tenant string) error {
 	err := r.Client.Health(ctx, tenant)
 	if refusesPIN(err) {
@@ -132,10 +132,10 @@ func (r *remote) Health(ctx context.Context, tenant string) error {
 	return err
 }
 
-// FromOutside is true: hsmd runs no vendor code, so no request brings it down.
+// FromOutside is true because hsmd runs no vendor code, so that no request crashes it.
 func (r *remote) FromOutside() bool { return true }
 
-// Close ends the connection. There is nothing to drain: hsmd's drivers serve others too.
+// Close ends the connection. It drains nothing, because hsmd's drivers also serve other sidecars.
 func (r *remote) Close(context.Context) error {
 	r.once.Do(func() {
 		_ = r.stream.Close()

@@ -1,6 +1,6 @@
-// Package hsmd multiplexes HSM drivers. Mux is a Driver made of Drivers: it starts them, replaces the dead, queues fairly
-// between tenants and repeats what a death interrupted. Run is the daemon that owns a node's HSMs and serves a Mux per
-// driver to the sidecars; Dial is their end.
+// Package hsmd multiplexes HSM drivers. A Mux combines several Drivers into one: it starts them, restarts crashed ones, queues
+// fairly per tenant and replays interrupted calls. Run is the daemon that serves one Mux per driver name to the sidecars; Dial
+// is its client.
 package hsmd
 
 import (
@@ -14,48 +14,48 @@ import (
 	"github.com/keyside/keyside/plugins/driver"
 )
 
-// Backend is what a Mux multiplexes: a driver process, or a connection to the hsmd of the node. It answers every request
-// that it took, with Lost if it ends first.
+// Backend is what a Mux multiplexes: a driver process, or a connection to the node's hsmd. It answers every request that it
+// accepted, with Lost if it ends first.
 //
-// A Backend may also have FromOutside() bool, which says after Done whether it was ended by somebody else and not by a
-// fault of its own.
+// A Backend may also have FromOutside() bool, which reports after Done whether another process ended it, and not a fault of
+// its own.
 type Backend interface {
 	driver.Driver
 	driver.Submitter
-	// Done is closed when the backend is gone for good.
+	// Done is closed when the backend has ended.
 	Done() <-chan struct{}
-	// PID returns the process behind it, for people.
+	// PID returns the id of its process, for logs and status.
 	PID() int
 	// Close drains it until ctx ends, then ends it.
 	Close(ctx context.Context) error
 }
 
-// MuxConfig configures a Mux. Only Members is required.
+// MuxConfig configures a Mux. Only Members is required; zero fields take the defaults.
 type MuxConfig struct {
 	Name    string
 	Members []MemberConfig
-	// QueueDepth bounds the operations of one tenant that wait; one more is Busy. Default 4096.
+	// QueueDepth is how many operations of one tenant may wait; a further one is Busy. Default 4096.
 	QueueDepth int
-	// QueueBytes bounds their size together. Default 32 MiB.
+	// QueueBytes limits their size in bytes, together. Default 32 MiB.
 	QueueBytes int
-	// InFlight is how many operations a member is given at once, per worker that it has; half as many where they are slow.
+	// InFlight is how many operations a member gets at once for each of its workers, and half as many slow ones.
 	// The default, 16, keeps the driver's own queue from running empty between two batches.
 	InFlight int
-	// CanaryInterval is how often each member does one real operation; one that fails twice in a row is replaced. 0: only
-	// after an error that blames the device.
+	// CanaryInterval is how often each member does one real operation. A member that fails it twice in a row is replaced. Zero
+	// means only after an error of the device.
 	CanaryInterval time.Duration
-	// CanaryTimeout bounds one canary. Default 10s.
+	// CanaryTimeout limits one canary. Default 10s.
 	CanaryTimeout time.Duration
-	// StartTimeout bounds one start of a member. Default 60s.
+	// StartTimeout limits one start of a member. Default 60s.
 	StartTimeout time.Duration
-	// HangTimeout is how long after its deadline an unanswered operation proves its member hung. Default 10s.
+	// HangTimeout is how long after its deadline an unanswered operation shows that its member hangs. Default 10s.
 	HangTimeout time.Duration
-	// Recorder takes times and spans; nil records nothing.
+	// Recorder records times and spans; nil records nothing.
 	Recorder *telemetry.Recorder
 	Logger   *slog.Logger
 }
 
-// MemberConfig is one backend of a Mux and how to start it. Start is called again after each death.
+// MemberConfig is one member of a Mux and how to start it. Start is called again whenever the member has ended.
 type MemberConfig struct {
 	Name  string
 	Start func(ctx context.Context) (Backend, error)

@@ -21,20 +21,20 @@ const (
 const (
 	firstBackoff = 50 * time.Millisecond
 	lastBackoff  = 5 * time.Second
-	// After shortLives ready phases in a row that did not last shortLife, a start waits up to shortPause: enough to spare
-	// the machine, and so little that waiting requests do not notice.
-	shortLife  = time.Second
-	shortLives = 20
+	// After shortRuns ready phases in a row that ended within shortRun, a start waits up to shortPause: long enough to limit the load
+	// of restarts, and short compared with the deadlines of requests.
+	shortRun   = time.Second
+	shortRuns  = 20
 	shortPause = 250 * time.Millisecond
-	// endGrace is how long a backend that lost its requests may take to be gone by itself.
+	// endGrace is how long a backend that lost its requests may take to exit by itself.
 	endGrace = 3 * time.Second
-	// endTimeout is how long one may take to be gone once it was closed by force; a process stuck in the kernel never is.
+	// endTimeout is how long a backend that was killed may take to exit; a process stuck in the kernel never does.
 	endTimeout = 5 * time.Second
-	// controlLimit is how many control calls a member is given at once.
+	// controlLimit is how many control calls a member gets at once.
 	controlLimit = 8
 )
 
-// member is one place in a Mux: a backend, and after its death the next. One goroutine supervises it.
+// member is a backend of a Mux and its successors: whenever it ends, another instance is started. One goroutine supervises it.
 type member struct {
 	mux  *Mux
 	cfg  MemberConfig
@@ -43,39 +43,39 @@ type member struct {
 
 	// Guarded by the Mux's lock.
 	state     string
-	life      *life
+	instance  *instance
 	restarts  uint32
 	lastError *driver.Error
 	seen      []*driver.Member // its own last status
 }
 
-// life is one backend of a member, from ready to gone.
-type life struct {
+// instance is one backend of a member, from ready to exited.
+type instance struct {
 	member  *member
 	backend Backend
 	desc    *driver.Description
 	limit   [lanes]int
-	gone    chan struct{} // closed when condemned
-	poke    chan struct{} // asks for a canary
+	gone    chan struct{} // closed when ejected
+	canary  chan struct{} // requests a canary
 
 	// Guarded by the Mux's lock.
-	busy      [lanes]int
-	inFlight  int
-	calls     *call // in flight
-	alone     bool  // runs one struck call
-	condemned bool
-	crowd     int // in flight when condemned
-	hung      bool
-	draining  bool
-	buried    bool
-	outside   bool
-	lost      []*call // wait for the burial
+	busy        [lanes]int
+	inFlight    int
+	calls       *call // in flight
+	replaying   bool  // runs one quarantined call and no other
+	ejected     bool
+	ejectedWith int // calls in flight when it was ejected
+	hung        bool
+	draining    bool
+	reaped      bool
+	killed      bool
+	lost        []*call // unresolved until it is reaped
 }
 
-// suspect asks the supervisor for a canary, without waiting.
-func (l *life) suspect() {
+// requestCanary makes the supervisor run a canary soon. It does not wait.
+func (l *instance) requestCanary() {
 	select {
-	case l.poke <- struct{}{}:
+	case l.canary <- struct{}{}:
 	default:
 	}
 }
@@ -97,7 +97,7 @@ func (m *member) supervise() {
 		began := time.Now()
 		m.mux.admit(l)
 		m.log.Info("driver ready", "pid", l.backend.PID(), "vendor", l.desc.GetVendor())
-		why := m.tend(l)
+		why := m.monitor(l)
 		m.end(l)
 		if ctx.Err() != nil {
 			return
@@ -108,16 +108,16 @@ func (m *member) supervise() {
 			}
 			continue
 		}
-		if short++; time.Since(began) >= shortLife {
+		if short++; time.Since(began) >= shortRun {
 			short = 0
 		}
-		if short > shortLives {
-			m.pause(min(backoff(short-shortLives), shortPause))
+		if short > shortRuns {
+			m.pause(min(backoff(short-shortRuns), shortPause))
 		}
 	}
 }
 
-// forgetWake drops a Restart from before a start, which does what it asks for. Kept, it would have a wrong PIN tried again.
+// forgetWake drops a Restart that was requested before a start. Otherwise it would make the member try a wrong PIN again.
 func (m *member) forgetWake() {
 	select {
 	case <-m.wake:
@@ -125,14 +125,14 @@ func (m *member) forgetWake() {
 	}
 }
 
-// refusesPIN reports an error after which only a person can help.
+// refusesPIN reports whether the HSM refused the PIN. Then an operator must act first.
 func refusesPIN(err error) bool {
 	code := driver.CodeOf(err)
 	return code == driver.PINIncorrect || code == driver.PINLocked
 }
 
-// start makes one attempt at a ready backend.
-func (m *member) start(ctx context.Context) (*life, error) {
+// start tries once to start a backend.
+func (m *member) start(ctx context.Context) (*instance, error) {
 	ctx, cancel := context.WithTimeout(ctx, m.mux.cfg.StartTimeout)
 	defer cancel()
 	b, err := m.cfg.Start(ctx)
@@ -145,7 +145,7 @@ func (m *member) start(ctx context.Context) (*life, error) {
 		cancel()
 		return nil, errors.Join(err, b.Close(dead))
 	}
-	l := &life{member: m, backend: b, desc: desc, gone: make(chan struct{}), poke: make(chan struct{}, 1)}
+	l := &instance{member: m, backend: b, desc: desc, gone: make(chan struct{}), canary: make(chan struct{}, 1)}
 	per := m.mux.cfg.InFlight
 	l.limit[fast] = per * workers(desc.GetFastWorkers())
 	l.limit[slow] = max(per/2, 1) * workers(desc.GetSlowWorkers())
@@ -153,10 +153,10 @@ func (m *member) start(ctx context.Context) (*life, error) {
 	return l, nil
 }
 
-// workers distrusts what a driver says of itself.
+// workers limits what a driver claims to 1 to 1024 workers.
 func workers(n uint32) int { return int(min(max(n, 1), 1024)) }
 
-// failed deals with a start that failed and waits as long as it calls for; false means that the Mux is closing.
+// failed handles a failed start and waits until the next. It returns false if the Mux is closing.
 func (m *member) failed(err error, failures int) bool {
 	x := m.mux
 	if x.ctx.Err() != nil {
@@ -166,7 +166,7 @@ func (m *member) failed(err error, failures int) bool {
 	final := false
 	switch e.Code {
 	case driver.PINIncorrect, driver.PINLocked, driver.InvalidArgument, driver.Unsupported:
-		final = true // another attempt costs a try of the PIN, or ends the same way
+		final = true // a retry costs an attempt at the PIN, or fails the same way
 	}
 	x.mu.Lock()
 	m.lastError = e
@@ -174,21 +174,21 @@ func (m *member) failed(err error, failures int) bool {
 		m.state = stateDown
 	}
 	var refused []*call
-	hopeless := x.hopeless()
-	if hopeless != nil {
+	allDown := x.allDown()
+	if allDown != nil {
 		refused = x.queue.remove(func(*call) bool { return true })
 		x.finishIfIdle()
 	}
 	x.mu.Unlock()
 	for _, c := range refused {
-		x.refuse(c, hopeless)
+		x.refuse(c, allDown)
 	}
 	if !final {
 		wait := backoff(failures)
 		m.log.Warn("driver did not start", "error", err, "attempt", failures, "next_in", wait)
 		return m.pause(wait)
 	}
-	m.log.Error("driver is down until it is told to start again: its PIN or configuration must be put right first", "error", err)
+	m.log.Error("driver is down: fix its PIN or configuration, then restart this process", "error", err)
 	select {
 	case <-m.wake:
 	case <-x.ctx.Done():
@@ -221,8 +221,8 @@ func backoff(n int) time.Duration {
 	return d - rand.N(d/5+1)
 }
 
-// hopeless returns why nothing can be served until somebody mends the configuration, or nil; the Mux's lock is held.
-func (x *Mux) hopeless() *driver.Error {
+// allDown returns the error of every call if all members are down until an operator acts, or nil. The caller must hold x.mu.
+func (x *Mux) allDown() *driver.Error {
 	for _, m := range x.members {
 		if m.state != stateDown {
 			return nil
@@ -236,19 +236,19 @@ func (x *Mux) hopeless() *driver.Error {
 	return &e
 }
 
-// admit opens a ready member for work.
-func (x *Mux) admit(l *life) {
+// admit makes a ready member accept calls.
+func (x *Mux) admit(l *instance) {
 	x.mu.Lock()
-	l.member.life, l.member.state, l.member.lastError = l, stateReady, nil
+	l.member.instance, l.member.state, l.member.lastError = l, stateReady, nil
 	x.ready = append(x.ready, l)
-	x.meet(l)
+	x.discover(l)
 	x.mu.Unlock()
 	x.pump(nil)
 }
 
-// tend watches over a ready member until it is condemned, dead or the Mux closes. It returns the canary's error where that
-// is why.
-func (m *member) tend(l *life) error {
+// monitor watches a ready member until it is ejected, exits or the Mux closes. It returns the canary's error if that ended the
+// member.
+func (m *member) monitor(l *instance) error {
 	ctx, cancel := context.WithCancel(m.mux.ctx)
 	defer cancel()
 	go m.mux.relay(ctx, l)
@@ -267,26 +267,26 @@ func (m *member) tend(l *life) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick:
-		case <-l.poke:
+		case <-l.canary:
 		}
 		err := m.canary(ctx, l)
 		if err != nil && !refusesPIN(err) {
-			err = m.canary(ctx, l) // one failure may be a passing one
+			err = m.canary(ctx, l) // one failure may be transient
 		}
 		if err == nil || ctx.Err() != nil {
 			continue
 		}
-		m.log.Error("driver fails its canary and is replaced", "pid", l.backend.PID(), "error", err)
+		m.log.Error("driver failed its canary and is replaced", "pid", l.backend.PID(), "error", err)
 		m.mux.mu.Lock()
 		l.hung = true
-		m.mux.condemn(l)
+		m.mux.eject(l)
 		m.mux.mu.Unlock()
 		return err
 	}
 }
 
-// canary does one real operation and returns why the device is not well, if it is not.
-func (m *member) canary(ctx context.Context, l *life) error {
+// canary does one real operation. It returns an error if that shows a failed device or a refused PIN.
+func (m *member) canary(ctx context.Context, l *instance) error {
 	ctx, cancel := context.WithTimeout(ctx, m.mux.cfg.CanaryTimeout)
 	defer cancel()
 	err := l.backend.Health(ctx, "")
@@ -295,17 +295,17 @@ func (m *member) canary(ctx context.Context, l *life) error {
 		m.log.Warn("canary failed", "error", err)
 		return err
 	}
-	return nil // Lost shows by itself; anything else is an answer
+	return nil // Lost is detected elsewhere; any other error is an answer
 }
 
-// end sees a member out: it waits until the backend is gone, by force if need be, and buries it.
-func (m *member) end(l *life) {
+// end waits until the backend has exited, kills it if it does not, and reaps it.
+func (m *member) end(l *instance) {
 	x := m.mux
 	closing := x.ctx.Err() != nil
 	x.mu.Lock()
 	hung := l.hung
 	l.draining = closing
-	x.condemn(l)
+	x.eject(l)
 	ctx := x.closeCtx
 	if closing {
 		m.state = stateDraining
@@ -329,17 +329,17 @@ func (m *member) end(l *life) {
 	if closing {
 		<-closed
 	} else if !waitFor(l.backend.Done(), endTimeout) {
-		m.log.Error("driver process does not die and is left behind", "pid", l.backend.PID())
+		m.log.Error("driver process does not exit and is abandoned", "pid", l.backend.PID())
 	}
 	x.mu.Lock()
-	m.life = nil
+	m.instance = nil
 	if !closing {
 		m.restarts++
 	}
 	x.mu.Unlock()
-	x.bury(l)
+	x.reap(l)
 	if !closing {
-		m.log.Warn("driver died and is started again", "pid", l.backend.PID(), "in_flight", l.crowd, "from_outside", l.outside)
+		m.log.Warn("driver ended, restarting it", "pid", l.backend.PID(), "in_flight", l.ejectedWith, "killed_externally", l.killed)
 		x.cfg.Recorder.Restart(m.cfg.Name)
 		x.emit(&driver.Event{Kind: "restart", UnixMs: time.Now().UnixMilli()})
 	}
@@ -356,7 +356,7 @@ func waitFor(done <-chan struct{}, d time.Duration) bool {
 	}
 }
 
-// Restart starts the members that are down again at once, as after their configuration was mended.
+// Restart makes members that are down start at once, for example after their PIN was corrected.
 func (x *Mux) Restart() {
 	for _, m := range x.members {
 		select {

@@ -10,37 +10,37 @@ import (
 	"github.com/keyside/keyside/plugins/driver"
 )
 
-// answerGrace is how long a member has after a deadline to say so itself, before the Mux answers in its place.
+// answerGrace is how long after a deadline the Mux waits for the member to report it, before it answers itself.
 const answerGrace = 50 * time.Millisecond
 
-// Mux is a Driver and a Submitter made of Drivers.
+// Mux is a Driver and a Submitter that combines several Drivers.
 //
-// With a free place on a member and nobody waiting, an operation is forwarded at once by the goroutine that submits it, and
-// answered by the one that brings the answer. One lock guards all of its state; it is never held across a call of a
-// member or of a caller.
+// If a member has room and no call waits, the goroutine that submits an operation forwards it at once, and the goroutine that
+// receives the answer passes it on. One lock guards the whole state. It is never held during a call to a member or to a
+// caller.
 type Mux struct {
 	cfg     MuxConfig
 	log     *slog.Logger
 	members []*member
-	ctx     context.Context // of the supervisors
+	ctx     context.Context // of the goroutines that supervise members
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
 	calls   sync.Pool
 
-	mu       sync.Mutex
-	tenants  map[string]*tenant
-	queue    queue
-	ready    []*life // members that take work
-	warden   *life   // the one that takes struck calls, one by one and nothing else
-	inFlight int
-	limbo    int // calls whose member died and is not buried yet
-	draining bool
-	idle     chan struct{} // closed when draining and nothing is left
-	timer    *time.Timer   // sweep
-	sweepAt  time.Time
-	stats    [driver.LastOp + 1]latency
-	watchers map[chan *driver.Event]struct{}
-	closeCtx context.Context // bounds the drain of members at Close
+	mu         sync.Mutex
+	tenants    map[string]*tenant
+	queue      queue
+	ready      []*instance // members that accept calls
+	replay     *instance   // the replay member, nil if there is none: see take
+	inFlight   int
+	unresolved int // calls of a dead member that is not reaped yet
+	draining   bool
+	idle       chan struct{} // closed when draining and nothing is left
+	timer      *time.Timer   // sweep
+	sweepAt    time.Time
+	stats      [driver.LastOp + 1]latency
+	watchers   map[chan *driver.Event]struct{}
+	closeCtx   context.Context // bounds the drain of members at Close
 }
 
 var (
@@ -48,7 +48,7 @@ var (
 	_ driver.Submitter = (*Mux)(nil)
 )
 
-// NewMux starts the members and returns at once; requests wait until one is ready.
+// NewMux starts the members and returns at once. Requests wait until a member is ready.
 func NewMux(cfg MuxConfig) (*Mux, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, driver.Errorf(driver.InvalidArgument, "mux %s: %w", cfg.Name, err)
@@ -89,7 +89,7 @@ func (x *Mux) Submit(req *driver.Request, done func(*driver.Response)) {
 	x.enter(c, req.Tenant, req.Deadline, batch)
 }
 
-// enter forwards a new call if it can, else lets it wait, else refuses it.
+// enter forwards a new call if a member has room. Otherwise it queues the call, or refuses it if the queue is full.
 func (x *Mux) enter(c *call, tenantName string, deadline time.Time, batch *driver.Batch) {
 	now := time.Now()
 	c.start, c.deadline = now, deadline
@@ -101,8 +101,8 @@ func (x *Mux) enter(c *call, tenantName string, deadline time.Time, batch *drive
 		x.refuse(c, err)
 		return
 	}
-	if len(x.queue.active[c.lane]) == 0 && len(x.queue.struck) == 0 {
-		if l := x.place(c); l != nil {
+	if len(x.queue.active[c.lane]) == 0 && len(x.queue.quarantine) == 0 {
+		if l := x.leastBusy(c); l != nil {
 			x.assign(c, l)
 			x.mu.Unlock()
 			x.forward(c, now, batch)
@@ -114,7 +114,7 @@ func (x *Mux) enter(c *call, tenantName string, deadline time.Time, batch *drive
 	x.mu.Unlock()
 }
 
-// refusal says why a call cannot even wait; the lock is held.
+// refusal returns why a call cannot be queued, or nil. The caller must hold x.mu.
 func (x *Mux) refusal(c *call, now time.Time) *driver.Error {
 	switch {
 	case x.draining:
@@ -124,10 +124,10 @@ func (x *Mux) refusal(c *call, now time.Time) *driver.Error {
 	case c.tenant.count >= x.cfg.QueueDepth || c.tenant.bytes > x.cfg.QueueBytes:
 		return &driver.Error{Code: driver.Busy, RetryAfter: x.retryAfter(), Message: "queue full"}
 	}
-	return x.hopeless()
+	return x.allDown()
 }
 
-// retryAfter guesses when a full queue will have room; the lock is held.
+// retryAfter estimates when a full queue will have room. The caller must hold x.mu.
 func (x *Mux) retryAfter() time.Duration {
 	if len(x.ready) == 0 {
 		return time.Second
@@ -135,20 +135,20 @@ func (x *Mux) retryAfter() time.Duration {
 	return 100 * time.Millisecond
 }
 
-// place returns the least busy ready member with room for a call, or nil; the lock is held.
-func (x *Mux) place(c *call) *life {
-	var best *life
+// leastBusy returns the least busy ready member with room for a call, or nil. The caller must hold x.mu.
+func (x *Mux) leastBusy(c *call) *instance {
+	var best *instance
 	for _, l := range x.ready {
-		if l != x.warden && l.busy[c.lane] < l.limit[c.lane] && (best == nil || l.busy[c.lane] < best.busy[c.lane]) && x.serves(l, c.tenant) {
+		if l != x.replay && l.busy[c.lane] < l.limit[c.lane] && (best == nil || l.busy[c.lane] < best.busy[c.lane]) && x.serves(l, c.tenant) {
 			best = l
 		}
 	}
 	return best
 }
 
-// assign gives a call a place on a member; the lock is held.
-func (x *Mux) assign(c *call, l *life) {
-	c.life = l
+// assign counts a call as in flight on a member. The caller must hold x.mu.
+func (x *Mux) assign(c *call, l *instance) {
+	c.instance = l
 	c.prev, c.next = nil, l.calls
 	if l.calls != nil {
 		l.calls.prev = c
@@ -160,9 +160,9 @@ func (x *Mux) assign(c *call, l *life) {
 	x.arm(c.deadline.Add(answerGrace))
 }
 
-// release frees a call's place; the lock is held.
+// release ends the count of a call on its member. The caller must hold x.mu.
 func (x *Mux) release(c *call) {
-	l := c.life
+	l := c.instance
 	if c.prev != nil {
 		c.prev.next = c.next
 	} else {
@@ -171,44 +171,44 @@ func (x *Mux) release(c *call) {
 	if c.next != nil {
 		c.next.prev = c.prev
 	}
-	c.life, c.prev, c.next = nil, nil, nil
+	c.instance, c.prev, c.next = nil, nil, nil
 	l.busy[c.lane]--
 	l.inFlight--
 	x.inFlight--
-	l.alone = false // whatever it was, a call that runs alone was the only one
+	l.replaying = false // a call that is replayed is the only one of its member
 }
 
-// take picks the next waiting call that some member has room for and assigns it, or returns nil; the lock is held.
+// take picks the next queued call that a member has room for and assigns it, or returns nil. The caller must hold x.mu.
 //
-// Struck calls come first. One member, the warden, finishes what it has and then runs them one at a time with nothing
-// beside them, so that a second death convicts the one request that causes it and not those that happened to be near.
+// Quarantined calls come first. One member, the replay member, drains and then runs them one at a time. So a second crash
+// identifies the call that causes it.
 func (x *Mux) take() *call {
 	q := &x.queue
-	if len(q.struck) > 0 {
-		if x.warden == nil || (x.warden.inFlight == 0 && !x.serves(x.warden, q.struck[0].tenant)) {
-			x.warden = x.pickWarden(q.struck[0].tenant)
+	if len(q.quarantine) > 0 {
+		if x.replay == nil || (x.replay.inFlight == 0 && !x.serves(x.replay, q.quarantine[0].tenant)) {
+			x.replay = x.pickReplayMember(q.quarantine[0].tenant)
 		}
-		if w := x.warden; w != nil && w.inFlight == 0 {
-			c := q.struck[0]
-			q.struck[0] = nil
-			q.struck = q.struck[1:]
+		if w := x.replay; w != nil && w.inFlight == 0 {
+			c := q.quarantine[0]
+			q.quarantine[0] = nil
+			q.quarantine = q.quarantine[1:]
 			x.assign(c, w)
-			w.alone = true
+			w.replaying = true
 			return c
 		}
-	} else if x.warden != nil && !x.warden.alone {
-		x.warden = nil
+	} else if x.replay != nil && !x.replay.replaying {
+		x.replay = nil
 	}
 	for l := range lanes {
 		if len(q.active[l]) == 0 {
 			continue
 		}
-		for _, life := range x.ready {
-			if life == x.warden || life.busy[l] >= life.limit[l] {
+		for _, instance := range x.ready {
+			if instance == x.replay || instance.busy[l] >= instance.limit[l] {
 				continue
 			}
-			if c := q.pop(l, func(t *tenant) bool { return x.serves(life, t) }); c != nil {
-				x.assign(c, life)
+			if c := q.pop(l, func(t *tenant) bool { return x.serves(instance, t) }); c != nil {
+				x.assign(c, instance)
 				return c
 			}
 		}
@@ -216,8 +216,8 @@ func (x *Mux) take() *call {
 	return nil
 }
 
-func (x *Mux) pickWarden(t *tenant) *life {
-	var best *life
+func (x *Mux) pickReplayMember(t *tenant) *instance {
+	var best *instance
 	for _, l := range x.ready {
 		if x.serves(l, t) && (best == nil || l.inFlight < best.inFlight) {
 			best = l
@@ -226,7 +226,7 @@ func (x *Mux) pickWarden(t *tenant) *life {
 	return best
 }
 
-// pump forwards what waits for as long as members have room.
+// pump forwards queued calls while members have room.
 func (x *Mux) pump(batch *driver.Batch) {
 	for {
 		x.mu.Lock()
@@ -239,9 +239,9 @@ func (x *Mux) pump(batch *driver.Batch) {
 	}
 }
 
-// forward hands an assigned call to its member.
+// forward submits an assigned call to its member.
 func (x *Mux) forward(c *call, now time.Time, batch *driver.Batch) {
-	l := c.life
+	l := c.instance
 	left := c.deadline.Sub(now)
 	if left <= 0 {
 		c.answer(driver.ErrorResponse(driver.Errorf(driver.Deadline, "deadline passed in the queue")))
@@ -252,21 +252,21 @@ func (x *Mux) forward(c *call, now time.Time, batch *driver.Batch) {
 		go x.runControl(c, l)
 		return
 	}
-	// The next hop gives up a little earlier, so that its own answer still gets through.
+	// The next hop gets an earlier deadline, so that its own answer arrives in time.
 	c.req.Deadline = c.deadline.Add(-min(left/20, 20*time.Millisecond))
 	c.req.Batch = batch
 	l.backend.Submit(&c.req, c.answer)
 }
 
-// answered takes a member's answer to a call, once per forward.
+// answered handles a member's answer to a call, once per forward.
 func (x *Mux) answered(c *call, r *driver.Response) {
 	now := time.Now()
 	x.mu.Lock()
-	l := c.life
+	l := c.instance
 	if r.Code == driver.Lost {
 		verdict := x.lost(c)
 		x.mu.Unlock()
-		x.sentence(verdict)
+		x.apply(verdict)
 		return
 	}
 	x.release(c)
@@ -278,9 +278,9 @@ func (x *Mux) answered(c *call, r *driver.Response) {
 	}
 	switch r.Code {
 	case driver.Device, driver.PINIncorrect, driver.PINLocked:
-		l.suspect()
+		l.requestCanary()
 	}
-	more := x.queue.count > 0 || len(x.queue.struck) > 0 || x.warden != nil
+	more := x.queue.count > 0 || len(x.queue.quarantine) > 0 || x.replay != nil
 	x.finishIfIdle()
 	x.mu.Unlock()
 	batch := r.Batch
@@ -297,7 +297,7 @@ func (x *Mux) answered(c *call, r *driver.Response) {
 	}
 }
 
-// refuse answers a call that is not in flight with an error of the Mux's own.
+// refuse answers a call that is not in flight with an error of the Mux.
 func (x *Mux) refuse(c *call, err *driver.Error) {
 	done := c.done
 	c.done = nil
@@ -317,7 +317,7 @@ func (x *Mux) recycle(c *call) {
 	x.calls.Put(c)
 }
 
-// arm makes sure that sweep runs by at; the lock is held.
+// arm makes sweep run at the given time or earlier. The caller must hold x.mu.
 func (x *Mux) arm(at time.Time) {
 	if x.sweepAt.IsZero() || at.Before(x.sweepAt) {
 		x.sweepAt = at
@@ -325,10 +325,10 @@ func (x *Mux) arm(at time.Time) {
 	}
 }
 
-// sweepEvery bounds how often the whole queue is looked through.
+// sweepEvery is the shortest time between two sweeps of the whole queue.
 const sweepEvery = 5 * time.Millisecond
 
-// sweep answers what passed its deadline, waiting or in flight, and condemns members that prove hung.
+// sweep answers calls past their deadline, queued or in flight, and ejects members that hang.
 func (x *Mux) sweep() {
 	now := time.Now()
 	x.mu.Lock()
@@ -342,7 +342,7 @@ func (x *Mux) sweep() {
 			next = at
 		}
 	}
-	for _, l := range append([]*life(nil), x.ready...) {
+	for _, l := range append([]*instance(nil), x.ready...) {
 		for c := l.calls; c != nil; c = c.next {
 			hung := c.deadline.Add(x.cfg.HangTimeout)
 			if c.ctl != nil {
@@ -362,7 +362,7 @@ func (x *Mux) sweep() {
 			}
 		}
 		if l.hung {
-			x.condemn(l)
+			x.eject(l)
 		}
 	}
 	if !next.IsZero() {
@@ -384,13 +384,13 @@ func (x *Mux) sweep() {
 	}
 }
 
-// overdue is a call that the Mux answers in its member's place.
+// overdue is a call in flight that the Mux answers because its member did not.
 type overdue struct {
 	done func(*driver.Response)
 	op   telemetry.Operation
 }
 
-// tooLate is the answer to a call whose deadline passed while it waited; the lock is held.
+// tooLate is the answer to a call whose deadline passed in the queue. The caller must hold x.mu.
 func (x *Mux) tooLate() *driver.Error {
 	if len(x.ready) > 0 {
 		return driver.Errorf(driver.Deadline, "deadline passed in the queue")

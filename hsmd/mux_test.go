@@ -447,7 +447,7 @@ func TestFailoverOnlyBetweenEqualKeys(t *testing.T) {
 		if err := do(x, "only-a", "x", time.Second); driver.CodeOf(err) != driver.Deadline {
 			t.Errorf("tenant whose only member is down: %v", err)
 		}
-		if err := do(x, "nobody", "x", time.Second); err != nil {
+		if err := do(x, "unknown", "x", time.Second); err != nil {
 			t.Errorf("tenant that no member has goes to one of them for the answer: %v", err)
 		}
 	})

@@ -8,7 +8,7 @@ import (
 	"github.com/keyside/keyside/plugins/driver"
 )
 
-// lane separates work by how long it takes, so that none stands behind a slower kind.
+// lane separates calls by how long they take, so that no call waits behind a slower kind.
 type lane uint8
 
 const (
@@ -18,47 +18,47 @@ const (
 	lanes
 )
 
-// call is one operation or control call on its way through the Mux.
+// call is one operation or control call in the Mux.
 type call struct {
-	req      driver.Request // as it goes to the member; of a control call only Tenant and Trace are used
-	ctl      func(l *life, trace []byte) error
-	control  string // the control call's name, empty for an operation
-	tenant   *tenant
-	lane     lane
-	start    time.Time // Submit
-	deadline time.Time // the caller's
-	queued   time.Duration
-	span     trace.Span             // nil without tracing
-	done     func(*driver.Response) // nil once answered: the member's answer then only frees its place
-	strikes  int                    // see death.go
-	life     *life                  // the member that has it, as long as it is in flight
-	next     *call                  // in flight on the same life
-	prev     *call
-	answer   func(*driver.Response) // answered, bound once
+	req        driver.Request // as it goes to the member; of a control call only Tenant and Trace are used
+	ctl        func(l *instance, trace []byte) error
+	control    string // the control call's name, empty for an operation
+	tenant     *tenant
+	lane       lane
+	start      time.Time // Submit
+	deadline   time.Time // the caller's
+	queued     time.Duration
+	span       trace.Span             // nil without tracing
+	done       func(*driver.Response) // nil once answered: the member's answer then only releases the call
+	retryCount int                    // see quarantine.go
+	instance   *instance              // the member that runs it; nil if not in flight
+	next       *call                  // in flight on the same instance
+	prev       *call
+	answer     func(*driver.Response) // answered, bound once
 }
 
-// tenant is one tenant's place in the queue.
+// tenant is one tenant's part of the queue.
 type tenant struct {
-	name    string
-	waiting [lanes][]*call
-	used    [lanes]float64 // what it was given so far, in learned µs of HSM time
-	count   int
-	bytes   int
-	homes   homes
+	name      string
+	waiting   [lanes][]*call
+	used      [lanes]float64 // HSM time that its calls were given, in learned µs
+	count     int
+	bytes     int
+	presences presences
 }
 
-// queue holds what waits, by lane and tenant. The tenant that was given the least is served next; one that comes back
-// after a pause starts level with the others, so nobody saves up a claim.
+// queue holds waiting calls by lane and tenant. The tenant that got the least HSM time is served next. A tenant that returns after
+// a pause starts level with the others, so that a pause gives no advantage.
 type queue struct {
 	active [lanes][]*tenant
 	level  [lanes]float64 // used of the tenant served last
 	cost   [driver.LastOp + 1]float64
 	count  int
-	// struck holds what was in flight at a driver's death. It goes first, and alone: see Mux.take.
-	struck []*call
+	// quarantine holds calls that were in flight when their driver ended. They are replayed first, one at a time: see Mux.take.
+	quarantine []*call
 }
 
-// learn updates the cost of an operation with what one took.
+// learn updates the cost of a kind of operation with the time that one took.
 func (q *queue) learn(kind driver.OpKind, t *driver.Timings) {
 	if kind < 0 || int(kind) >= len(q.cost) {
 		return
@@ -87,7 +87,7 @@ func (q *queue) push(c *call) {
 	q.count++
 }
 
-// pop takes the next call of a lane from a tenant that serves accepts, or nil.
+// pop removes and returns the next call of a lane from a tenant that serves accepts, or nil.
 func (q *queue) pop(l lane, serves func(*tenant) bool) *call {
 	var best *tenant
 	for _, t := range q.active[l] {
@@ -114,7 +114,7 @@ func (q *queue) gone(c *call) {
 	q.count--
 }
 
-// retire takes a tenant with nothing left to do off its lane.
+// retire removes a tenant without waiting calls from its lane.
 func (q *queue) retire(t *tenant, l lane) {
 	if len(t.waiting[l]) > 0 {
 		return
@@ -128,7 +128,7 @@ func (q *queue) retire(t *tenant, l lane) {
 	}
 }
 
-// remove takes out every waiting call that drop accepts.
+// remove removes and returns every waiting call that drop accepts.
 func (q *queue) remove(drop func(*call) bool) (out []*call) {
 	keep := func(calls []*call) []*call {
 		kept := calls[:0]
@@ -142,7 +142,7 @@ func (q *queue) remove(drop func(*call) bool) (out []*call) {
 		clear(calls[len(kept):])
 		return kept
 	}
-	q.struck = keep(q.struck)
+	q.quarantine = keep(q.quarantine)
 	struck := len(out)
 	for l := range lanes {
 		for _, t := range append([]*tenant(nil), q.active[l]...) {
@@ -156,7 +156,7 @@ func (q *queue) remove(drop func(*call) bool) (out []*call) {
 	return out
 }
 
-// earliest returns the earliest deadline of what waits, zero if nothing does.
+// earliest returns the earliest deadline of the waiting calls, zero if none waits.
 func (q *queue) earliest() (first time.Time) {
 	see := func(calls []*call) {
 		for _, c := range calls {
@@ -165,7 +165,7 @@ func (q *queue) earliest() (first time.Time) {
 			}
 		}
 	}
-	see(q.struck)
+	see(q.quarantine)
 	for l := range lanes {
 		for _, t := range q.active[l] {
 			see(t.waiting[l])

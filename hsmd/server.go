@@ -24,13 +24,13 @@ import (
 )
 
 const (
-	// sniffTimeout bounds the wait for a connection's first bytes.
+	// sniffTimeout limits the wait for a connection's first bytes.
 	sniffTimeout = 5 * time.Second
-	// maxConns bounds the connections of one tenant: a sidecar needs two.
+	// maxConns limits the connections of one tenant. A sidecar needs two.
 	maxConns = 256
 )
 
-// server serves Muxes to peers: one socket for gRPC and execute streams, told apart by their first bytes.
+// server serves Muxes to peers. gRPC and execute streams share one socket; their first bytes tell them apart.
 type server struct {
 	muxes   map[string]*Mux
 	tenants *tenantMap
@@ -73,7 +73,7 @@ func (s *server) serve(ln net.Listener) error {
 		if errors.Is(err, net.ErrClosed) {
 			return err
 		}
-		if err != nil { // out of descriptors, or a peer that has gone already
+		if err != nil { // no descriptor is free, or the peer has closed already
 			s.log.Error("accept failed", "error", err)
 			time.Sleep(10 * time.Millisecond)
 			continue
@@ -87,7 +87,7 @@ func (s *server) handle(raw net.Conn) {
 	caller, err := peer.Creds(raw)
 	tenant, known := s.tenants.of(caller)
 	if err != nil || !known {
-		s.log.Warn("peer refused: neither its uid nor its gid is mapped to a tenant", "uid", caller.UID, "gid", caller.GID, "pid", caller.PID, "error", err)
+		s.log.Warn("peer refused: no tenant has its uid or gid", "uid", caller.UID, "gid", caller.GID, "pid", caller.PID, "error", err)
 		_ = raw.Close()
 		return
 	}
@@ -183,7 +183,7 @@ func (s *server) close() {
 	s.wg.Wait()
 }
 
-// peerConn is a connection with what the kernel said of its peer.
+// peerConn is a connection with the caller and the tenant of its peer.
 type peerConn struct {
 	net.Conn
 	caller policy.Caller
@@ -207,7 +207,7 @@ func (c *peerConn) Close() error {
 	return c.Conn.Close()
 }
 
-// handover is the listener from which the gRPC server takes its share of the connections.
+// handover is the listener through which the gRPC server gets its connections.
 type handover struct {
 	conns  chan net.Conn
 	closed chan struct{}
@@ -241,10 +241,10 @@ func (h *handover) Close() error {
 // Addr implements net.Listener.
 func (h *handover) Addr() net.Addr { return &net.UnixAddr{Name: "hsmd", Net: "unix"} }
 
-// kernelCreds are the transport credentials of a connection whose peer the kernel vouches for.
+// kernelCreds are the transport credentials of a connection whose peer the kernel identifies.
 type kernelCreds struct{}
 
-// peerInfo is what kernelCreds tell a call about its peer.
+// peerInfo is what a call learns about its peer from kernelCreds.
 type peerInfo struct {
 	credentials.CommonAuthInfo
 	tenant string
@@ -278,7 +278,7 @@ func (c kernelCreds) Clone() credentials.TransportCredentials { return c }
 // OverrideServerName implements credentials.TransportCredentials.
 func (kernelCreds) OverrideServerName(string) error { return nil }
 
-// open are the calls that a peer may make. Configure and Drain would take the shared driver from the others.
+// open are the calls that a peer may make. Configure and Drain are not among them because they would stop the driver for other tenants.
 var open = map[string]bool{
 	driverv1.Driver_Describe_FullMethodName:        true,
 	driverv1.Driver_InitTenant_FullMethodName:      true,
@@ -322,7 +322,7 @@ func (s *streamWithContext) Context() context.Context { return s.ctx }
 
 type muxKey struct{}
 
-// admit finds out who calls and puts the Mux that is meant into the context.
+// admit returns the caller's tenant, and a context with the Mux that the call names.
 func (s *server) admit(ctx context.Context, method string) (context.Context, string, error) {
 	if !open[method] {
 		return nil, "", driver.Errorf(driver.Unsupported, "%s is not for peers of hsmd", method)
@@ -346,7 +346,7 @@ func (s *server) admit(ctx context.Context, method string) (context.Context, str
 	return context.WithValue(ctx, muxKey{}, x), info.tenant, nil
 }
 
-// setTenant binds a request to its peer's tenant. It goes by the field's name, so that a message to come is not forgotten.
+// setTenant sets a request's tenant to its peer's. It finds the field by its name, so that it covers messages added later.
 func setTenant(req any, tenant string) error {
 	m, ok := req.(proto.Message)
 	if !ok {

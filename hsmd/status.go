@@ -12,8 +12,8 @@ import (
 	"github.com/keyside/keyside/plugins/driver"
 )
 
-// statusTimeout bounds how long Status waits for a member's own report; after it the last one stands. A caller with a
-// deadline, such as the Mux of the hop above, gets its answer well before that.
+// statusTimeout limits how long Status waits for a member's own report. After it Status uses the last report. A caller with an
+// earlier deadline, such as the Mux above, gets its answer before that.
 const statusTimeout = 250 * time.Millisecond
 
 // latency counts one kind of operation in buckets of a quarter of a power of two, microseconds.
@@ -30,7 +30,7 @@ func (l *latency) add(d time.Duration, failed bool) {
 	l.buckets[bucketOf(uint64(d/time.Microsecond))]++
 }
 
-// bucketOf and its inverse: a value's power of two and the two bits after its first.
+// bucketOf returns the bucket of a value: its power of two and the two bits after its first. bucketTop is the inverse.
 func bucketOf(us uint64) int {
 	if us < 4 {
 		return int(us)
@@ -69,7 +69,7 @@ func statOf(kind driver.OpKind) int {
 }
 
 // record hands an answered operation to telemetry.
-func (x *Mux) record(c *call, l *life, r *driver.Response) {
+func (x *Mux) record(c *call, l *instance, r *driver.Response) {
 	if x.cfg.Recorder == nil {
 		return
 	}
@@ -78,8 +78,8 @@ func (x *Mux) record(c *call, l *life, r *driver.Response) {
 	x.cfg.Recorder.Record(op)
 }
 
-// operation is a call, that l has or nobody, as telemetry sees it; its times are still to be filled in.
-func (x *Mux) operation(c *call, l *life, code driver.Code) telemetry.Operation {
+// operation returns what telemetry records of a call on l, or of a call on no member; the caller adds the times.
+func (x *Mux) operation(c *call, l *instance, code driver.Code) telemetry.Operation {
 	op := telemetry.Operation{Kind: c.req.Kind, Control: c.control, Tenant: c.tenant.name, Code: code, Span: c.span, Start: c.start}
 	if l != nil {
 		op.Member = l.member.cfg.Name
@@ -87,23 +87,23 @@ func (x *Mux) operation(c *call, l *life, code driver.Code) telemetry.Operation 
 	return op
 }
 
-// describe is the Mux's own Description; the lock is held.
-func (x *Mux) describe(first *life) *driver.Description {
+// describe is the Mux's own Description. The caller must hold x.mu.
+func (x *Mux) describe(first *instance) *driver.Description {
 	d, ok := proto.Clone(first.desc).(*driver.Description)
 	if !ok {
 		return first.desc
 	}
 	d.FastWorkers, d.SlowWorkers = 0, 0
 	for _, m := range x.members {
-		if m.life != nil {
-			d.FastWorkers += m.life.desc.GetFastWorkers()
-			d.SlowWorkers += m.life.desc.GetSlowWorkers()
+		if m.instance != nil {
+			d.FastWorkers += m.instance.desc.GetFastWorkers()
+			d.SlowWorkers += m.instance.desc.GetSlowWorkers()
 		}
 	}
 	return d
 }
 
-// Status implements driver.Driver: each member's own report, or the last one that it gave, under what the Mux knows of it.
+// Status implements driver.Driver. It returns the last report of each member, corrected by what the Mux knows.
 func (x *Mux) Status(ctx context.Context) ([]*driver.Member, error) {
 	timeout := statusTimeout
 	if deadline, ok := ctx.Deadline(); ok {
@@ -112,7 +112,7 @@ func (x *Mux) Status(ctx context.Context) ([]*driver.Member, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	x.mu.Lock()
-	ready := append([]*life(nil), x.ready...)
+	ready := append([]*instance(nil), x.ready...)
 	x.mu.Unlock()
 	var wg sync.WaitGroup
 	for _, l := range ready {
@@ -133,8 +133,8 @@ func (x *Mux) Status(ctx context.Context) ([]*driver.Member, error) {
 	for _, m := range x.members {
 		out = append(out, x.reports(m)...)
 	}
-	// The queue is the Mux's, not a member's: it shows at the first.
-	out[0].QueueLength += uint32(x.queue.count + len(x.queue.struck))
+	// The queue belongs to the Mux and not to a member: it is shown with the first one.
+	out[0].QueueLength += uint32(x.queue.count + len(x.queue.quarantine))
 	out[0].QueueLimit += uint32(x.cfg.QueueDepth)
 	if len(out[0].Latencies) == 0 {
 		out[0].Latencies = x.latencies()
@@ -142,7 +142,7 @@ func (x *Mux) Status(ctx context.Context) ([]*driver.Member, error) {
 	return out, nil
 }
 
-// reports is what a member says of itself under what the Mux knows; the lock is held.
+// reports returns a member's last report, corrected by what the Mux knows. The caller must hold x.mu.
 func (x *Mux) reports(m *member) []*driver.Member {
 	reports := make([]*driver.Member, 0, max(len(m.seen), 1))
 	for _, seen := range m.seen {
@@ -164,7 +164,7 @@ func (x *Mux) reports(m *member) []*driver.Member {
 		if m.lastError != nil {
 			r.LastError = errorName(m.lastError)
 		}
-		if l := m.life; l == nil {
+		if l := m.instance; l == nil {
 			r.SessionsOpen, r.SessionsBusy, r.InFlight, r.LiveKeys = 0, 0, 0, 0
 			r.Pid = 0
 		} else if len(reports) == 1 {
@@ -177,7 +177,7 @@ func (x *Mux) reports(m *member) []*driver.Member {
 	return reports
 }
 
-// errorName is an error as Status may show it: code and CKR name only.
+// errorName is an error as Status shows it: code and CKR name only.
 func errorName(e *driver.Error) string {
 	if e.CKR != "" {
 		return e.Code.String() + " " + e.CKR
@@ -196,7 +196,7 @@ func (x *Mux) latencies() (out []*driver.Latency) {
 	return out
 }
 
-// watchBuffer is how many events a slow watcher may be behind before it misses some.
+// watchBuffer is how many events wait for a slow watcher. It misses further ones.
 const watchBuffer = 64
 
 // Watch implements driver.Driver: the events of all members, and the Mux's own "restart".
@@ -222,7 +222,7 @@ func (x *Mux) Watch(ctx context.Context, fn func(*driver.Event)) error {
 	}
 }
 
-// emit tells the watchers; one that does not keep up misses the event.
+// emit sends an event to the watchers. A watcher whose buffer is full misses it.
 func (x *Mux) emit(e *driver.Event) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -234,13 +234,13 @@ func (x *Mux) emit(e *driver.Event) {
 	}
 }
 
-// relay passes a member's own events on for as long as it lives.
-func (x *Mux) relay(ctx context.Context, l *life) {
+// relay passes a member's own events to the watchers until the member ends.
+func (x *Mux) relay(ctx context.Context, l *instance) {
 	err := l.backend.Watch(ctx, func(e *driver.Event) {
 		l.member.log.Info("driver event", "kind", e.GetKind(), "generation", e.GetGeneration(), "code", e.GetError().GetCode())
 		x.emit(e)
 	})
 	if err != nil && ctx.Err() == nil && driver.CodeOf(err) != driver.Lost {
-		l.member.log.Debug("driver tells no events", "error", err)
+		l.member.log.Debug("cannot watch driver events", "error", err)
 	}
 }

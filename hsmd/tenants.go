@@ -8,36 +8,36 @@ import (
 	"github.com/keyside/keyside/plugins/driver"
 )
 
-// Which member serves which tenant. Members fail over for each other only where they hold the same keys of a tenant,
-// which its audit public key shows: a seal made under one root opens under no other. The first key seen for a tenant
-// counts for the life of the Mux. With one member there is nothing to find out.
+// Which member serves which tenant. Members fail over for each other only if they hold the same keys of a tenant, because a seal made
+// under one root opens under no other. Equal audit public keys show that. The first key seen for a tenant counts until the Mux
+// closes. A single member serves every tenant.
 
-// home says what a member knows of a tenant.
-type home uint8
+// presence says whether a member has a tenant's keys.
+type presence uint8
 
 const (
-	unasked home = iota
-	here         // it has the tenant's keys
-	absent       // it has none
-	foreign      // it has other keys under that name, or only some of them
+	unknown    presence = iota
+	present             // it has the tenant's keys
+	absent              // it has none
+	mismatched          // it has other keys under that name, or only some of them
 )
 
-type homes struct {
+type presences struct {
 	auditKey []byte
-	at       map[*life]home
+	at       map[*instance]presence
 }
 
-// askTimeout bounds one DescribeTenant; askAgain is the pause after one that failed.
+// askTimeout limits one DescribeTenant; askAgain is the pause after a failed one.
 const (
 	askTimeout = 10 * time.Second
 	askAgain   = time.Second
 )
 
-// tenant returns the queue's record of a tenant, new if need be; the lock is held.
+// tenant returns the queue's record of a tenant and creates it if it does not exist. The caller must hold x.mu.
 func (x *Mux) tenant(name string) *tenant {
 	t := x.tenants[name]
 	if t == nil {
-		t = &tenant{name: name, homes: homes{at: map[*life]home{}}}
+		t = &tenant{name: name, presences: presences{at: map[*instance]presence{}}}
 		x.tenants[name] = t
 		if len(x.members) > 1 && name != "" {
 			for _, l := range x.ready {
@@ -48,25 +48,25 @@ func (x *Mux) tenant(name string) *tenant {
 	return t
 }
 
-// serves reports whether a member may do a tenant's work; the lock is held.
-func (x *Mux) serves(l *life, t *tenant) bool {
+// serves reports whether a member may run a tenant's calls. The caller must hold x.mu.
+func (x *Mux) serves(l *instance, t *tenant) bool {
 	if len(x.members) == 1 || t.name == "" {
 		return true
 	}
-	if t.homes.auditKey != nil {
-		return t.homes.at[l] == here
+	if t.presences.auditKey != nil {
+		return t.presences.at[l] == present
 	}
-	// Nobody has the tenant: one member answers for all, with TenantUnknown or by making it.
+	// No member has the tenant: the first ready one answers with TenantUnknown, or creates the tenant.
 	for _, other := range x.ready {
-		if t.homes.at[other] == unasked {
+		if t.presences.at[other] == unknown {
 			return false
 		}
 	}
 	return l == x.ready[0]
 }
 
-// meet finds out which known tenants a new member has; the lock is held.
-func (x *Mux) meet(l *life) {
+// discover asks a new member which known tenants it has. The caller must hold x.mu.
+func (x *Mux) discover(l *instance) {
 	if len(x.members) == 1 {
 		return
 	}
@@ -77,15 +77,15 @@ func (x *Mux) meet(l *life) {
 	}
 }
 
-// forget drops a dead member's answers; the lock is held.
-func (x *Mux) forget(l *life) {
+// forget drops the answers of a member that ended. The caller must hold x.mu.
+func (x *Mux) forget(l *instance) {
 	for _, t := range x.tenants {
-		delete(t.homes.at, l)
+		delete(t.presences.at, l)
 	}
 }
 
-// ask asks a member about a tenant until it answers or is gone.
-func (x *Mux) ask(l *life, t *tenant) {
+// ask asks a member about a tenant until it answers or ends.
+func (x *Mux) ask(l *instance, t *tenant) {
 	for {
 		ctx, cancel := context.WithTimeout(x.ctx, askTimeout)
 		res, err := l.backend.DescribeTenant(ctx, &driver.DescribeTenantRequest{Tenant: t.name})
@@ -105,47 +105,47 @@ func (x *Mux) ask(l *life, t *tenant) {
 	}
 }
 
-// settle records a member's answer about a tenant; false means that it gave none.
-func (x *Mux) settle(l *life, t *tenant, res *driver.Tenant, err error) bool {
+// settle records a member's answer about a tenant. It returns false if err is no answer.
+func (x *Mux) settle(l *instance, t *tenant, res *driver.Tenant, err error) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if l.condemned {
+	if l.ejected {
 		return true
 	}
-	h := &t.homes
+	h := &t.presences
 	switch driver.CodeOf(err) {
 	case 0:
 		key := res.GetAuditPublicKey()
 		if h.auditKey == nil && len(key) > 0 {
 			h.auditKey = bytes.Clone(key)
 		}
-		h.at[l] = here
+		h.at[l] = present
 		if len(key) == 0 || !bytes.Equal(h.auditKey, key) {
-			h.at[l] = foreign
-			l.member.log.Error("member holds other keys of this tenant than the first and gets none of its work", "tenant", t.name)
+			h.at[l] = mismatched
+			l.member.log.Error("member has other keys of this tenant than the first member, and gets none of its calls", "tenant", t.name)
 		}
 	case driver.TenantUnknown:
 		h.at[l] = absent
 	case driver.KeyUnavailable:
-		h.at[l] = foreign
-		l.member.log.Error("member lacks some keys of this tenant and gets none of its work", "tenant", t.name)
+		h.at[l] = mismatched
+		l.member.log.Error("member lacks some keys of this tenant, and gets none of its calls", "tenant", t.name)
 	default:
 		return false
 	}
 	return true
 }
 
-// made records that a tenant was made on a member, so that the others are asked again.
-func (x *Mux) made(l *life, res *driver.Tenant) {
+// made records that a member created a tenant, and asks the other members again.
+func (x *Mux) made(l *instance, res *driver.Tenant) {
 	if len(x.members) == 1 {
 		return
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	t := x.tenant(res.GetName())
-	if t.homes.auditKey == nil {
-		t.homes.auditKey = bytes.Clone(res.GetAuditPublicKey())
-		t.homes.at[l] = here
+	if t.presences.auditKey == nil {
+		t.presences.auditKey = bytes.Clone(res.GetAuditPublicKey())
+		t.presences.at[l] = present
 	}
 	for _, other := range x.ready {
 		if other != l {

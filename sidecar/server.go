@@ -39,6 +39,6 @@ func (p *process) serve(ctx context.Context) error {
 // notify tells the service manager, where there is one.
 func notify(log *slog.Logger, state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {
-		log.Warn("service manager not told", slog.String("state", state), slog.Any("error", err))
+		log.Warn("cannot notify the service manager", slog.String("state", state), slog.Any("error", err))
 	}
 }

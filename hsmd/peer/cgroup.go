@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// place is what the cgroup of a process says of it. What it does not say is empty.
+// place is what the cgroup of a process tells about it. Unknown fields are empty.
 type place struct {
 	unit      string // systemd unit of the system manager
 	pod       string // uid of the Kubernetes pod
@@ -21,8 +21,8 @@ const (
 	end         = `(?:/|$)`
 )
 
-// inPod and inContainer are where runtimes put containers, under their systemd driver and under their cgroupfs driver. All
-// of them are read from the root: who may make cgroups below a place may give them any name.
+// inPod and inContainer match the cgroups in which runtimes put containers, with their systemd driver and with their cgroupfs
+// driver. Each match starts at the root, because a user that may create cgroups below one may give them any name.
 var (
 	inPod = []*regexp.Regexp{
 		regexp.MustCompile(`^(?:/kubelet\.slice)?/(?:kubelet-)?kubepods\.slice(?:/(?:kubelet-)?kubepods-(?:burstable|besteffort)\.slice)?` +
@@ -33,14 +33,14 @@ var (
 		regexp.MustCompile(`^(?:/[^/]+\.slice)+/(?:docker|libpod|nerdctl|cri-containerd|crio)-` + containerID + `\.scope` + end),
 		regexp.MustCompile(`^/(?:docker/|default/|libpod_parent/libpod-)` + containerID + end),
 	}
-	// inUnit is the first unit below slices. What is further down a user's manager or a container has named.
+	// inUnit matches the first unit below slices. Names further down are chosen by a user's manager or a container.
 	inUnit = regexp.MustCompile(`^(?:/[^/]+\.slice)*/([a-zA-Z0-9:_.\\@-]+\.(?:service|scope))` + end)
 )
 
 // maxUnit is the longest name of a unit, bytes (systemd.unit(5)).
 const maxUnit = 255
 
-// placeOf reads the text of /proc/PID/cgroup. A text that is not as the kernel writes it says nothing.
+// placeOf parses the text of /proc/PID/cgroup. A malformed text gives an empty place.
 func placeOf(text []byte) (p place) {
 	path := cgroupPath(text)
 	if m := inUnit.FindStringSubmatch(path); m != nil && len(m[1]) <= maxUnit {
@@ -60,9 +60,9 @@ func placeOf(text []byte) (p place) {
 	return p
 }
 
-// cgroupPath returns the path of the cgroup in the hierarchy that systemd keeps: its own of version 1 where there is one,
-// for there the other says where a container's runtime is and not where the container is, else version 2's. It is empty
-// where it is not below our own root: nobody then knows what is above it.
+// cgroupPath returns the path of the cgroup in systemd's hierarchy. That is its own one of version 1 if it exists, because then the
+// other hierarchy shows the container's runtime and not the container; otherwise it is version 2's. The path is empty if it is
+// not below our own root, because then the part above it is unknown.
 func cgroupPath(text []byte) (path string) {
 	own := false
 	for len(text) > 0 {

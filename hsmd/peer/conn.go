@@ -15,7 +15,7 @@ import (
 	"github.com/keyside/keyside/policy"
 )
 
-// Watch returns a listener whose connections are Conns where the ones it gets are those of a Unix socket.
+// Watch returns a listener that wraps connections on a Unix socket as Conns. Other connections stay as they are.
 func Watch(ln net.Listener) net.Listener {
 	return &watched{Listener: ln, proc: "/proc", pidfd: peerPidfd}
 }
@@ -26,8 +26,7 @@ type watched struct {
 	pidfd func(raw syscall.RawConn, pid int32) (int, error)
 }
 
-// Accept implements net.Listener. It asks the kernel three questions that it answers at once; what takes longer is done
-// elsewhere.
+// Accept implements net.Listener. It makes three short system calls; Conn.Caller does what takes longer.
 func (w *watched) Accept() (net.Conn, error) {
 	conn, err := w.Listener.Accept()
 	if err != nil {
@@ -45,18 +44,18 @@ func (w *watched) Accept() (net.Conn, error) {
 	return c, nil
 }
 
-// Conn is a connection on a Unix socket. It belongs to the process that connected, whoever holds it: it could as well pass on what
-// others want. When that process has ended, it belongs to nobody.
+// Conn is a connection on a Unix socket. Its caller is the process that connected, also after that process passed the connection to
+// another one, because it could just as well relay requests. When that process has exited, the caller is unknown.
 type Conn struct {
 	*net.UnixConn
 	proc  proc
-	peer  policy.Caller // as of the connect
-	pidfd *os.File      // of the process that connected; nil where the kernel has none or it has ended
+	peer  policy.Caller // at the time of the connect
+	pidfd *os.File      // of the process that connected; nil if the kernel has no pidfds or the process has exited
 	once  sync.Once
-	now   atomic.Pointer[policy.Caller] // nil until it was asked for
+	now   atomic.Pointer[policy.Caller] // nil until Caller is called
 }
 
-// Caller returns who is at the other end, now. The first call reads what is known of the process; the others cost an
+// Caller returns the caller now: after its process exited it is not Known. The first call reads the process data; later ones cost an
 // atomic load.
 func (c *Conn) Caller() policy.Caller {
 	now := c.now.Load()
@@ -71,13 +70,13 @@ func (c *Conn) Caller() policy.Caller {
 func (c *Conn) Close() error {
 	err := c.UnixConn.Close()
 	if c.pidfd != nil {
-		_ = c.pidfd.Close() // ends watch; twice does nothing
+		_ = c.pidfd.Close() // ends watch; closing it twice is harmless
 	}
 	return err
 }
 
-// identify finds out who connected, and has it watched. It fails where there is no descriptor left to do it with; a
-// connection of which nothing can be found out is nobody's.
+// identify reads the credentials of the process that connected and starts watching it. It fails if no descriptor is free. If the
+// process cannot be identified, the caller is unknown.
 func (c *Conn) identify(pidfd func(syscall.RawConn, int32) (int, error)) error {
 	raw, err := c.SyscallConn()
 	if err == nil {
@@ -100,24 +99,24 @@ func (c *Conn) identify(pidfd func(syscall.RawConn, int32) (int, error)) error {
 		c.abandon()
 		return nil
 	}
-	_ = unix.SetNonblock(fd, true) // so that the runtime polls it; if it does not, watch ends at once
+	_ = unix.SetNonblock(fd, true) // so that the runtime polls it; otherwise watch ends at once
 	c.pidfd = os.NewFile(uintptr(fd), "pidfd")
 	go c.watch()
 	return nil
 }
 
-// watch waits for the end of the process or of the connection.
+// watch waits until the process exits or the connection closes.
 func (c *Conn) watch() {
 	c.Caller()
 	raw, err := c.pidfd.SyscallConn()
 	if err == nil {
-		_ = raw.Read(ended) // whatever wakes it, there is nobody left
+		_ = raw.Read(ended) // it returns after either event, and after an error
 	}
 	c.abandon()
 	_ = c.pidfd.Close()
 }
 
-// ended reports whether a pidfd's process has ended.
+// ended reports whether a pidfd's process has exited.
 func ended(fd uintptr) bool {
 	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	for {
@@ -128,7 +127,7 @@ func ended(fd uintptr) bool {
 	}
 }
 
-// abandon makes the connection nobody's.
+// abandon makes the caller unknown.
 func (c *Conn) abandon() {
 	gone := c.peer
 	gone.Known, gone.Ended = false, true
@@ -138,7 +137,7 @@ func (c *Conn) abandon() {
 	c.now.Store(&gone)
 }
 
-// resolve finds out what is known of the process.
+// resolve reads the process data of the caller.
 func (c *Conn) resolve() {
 	caller := c.peer
 	if caller.Process = c.process(); caller.Process == nil {
@@ -148,16 +147,16 @@ func (c *Conn) resolve() {
 	c.now.CompareAndSwap(nil, &caller)
 }
 
-// process returns what is known of the process that connected, nil where it has ended.
+// process returns the data of the process that connected, nil if it has exited.
 func (c *Conn) process() *policy.Process {
 	groups := c.groups()
 	if c.pidfd == nil {
-		return &policy.Process{Groups: groups} // its number could be another's by now
+		return &policy.Process{Groups: groups} // its number could belong to another process by now
 	}
 	return c.proc.process(c.peer.PID, groups, c.alive)
 }
 
-// alive reports whether the process that connected has not ended: then its number is no other's.
+// alive reports whether the process that connected still runs. Then its number belongs to no other process.
 func (c *Conn) alive() bool {
 	raw, err := c.pidfd.SyscallConn()
 	alive := false
@@ -179,11 +178,11 @@ func (c *Conn) groups() (groups []uint32) {
 	return groups
 }
 
-// maxGroups is the most groups that are known of a process; of one with more none are. Directories give a user at most about a
-// thousand, but root of a user namespace gives itself 65,536, and each record of its requests has them all.
+// maxGroups is the highest number of groups of a process; of a process with more groups none is used. Directories give a user at most about a
+// thousand. Root of a user namespace can give itself 65,536, and each audit record of its requests would list them all.
 const maxGroups = 1024
 
-// peerGroups returns the supplementary groups of the process that connected, nil where there are too many.
+// peerGroups returns the supplementary groups of the process that connected, nil if it has too many.
 func peerGroups(fd uintptr) []uint32 {
 	for n := 32; n <= maxGroups; n *= 2 {
 		list := make([]uint32, n)
@@ -202,8 +201,8 @@ func peerGroups(fd uintptr) []uint32 {
 	return nil
 }
 
-// peerPidfd returns a descriptor of the process that connected: the kernel's own word since Linux 6.5. Before, the process that has
-// the number now is taken; between connect and accept that can have become another.
+// peerPidfd returns a pidfd of the process that connected. Linux 6.5 and later provide it. On older kernels it is the process that has
+// the number now, which can be another one if the first exited between connect and accept.
 func peerPidfd(raw syscall.RawConn, pid int32) (fd int, err error) {
 	ctlErr := raw.Control(func(conn uintptr) { fd, err = unix.GetsockoptInt(int(conn), unix.SOL_SOCKET, unix.SO_PEERPIDFD) })
 	if ctlErr != nil {

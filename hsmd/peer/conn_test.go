@@ -162,7 +162,7 @@ func as(uid, gid uint32, groups ...uint32) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: gid, Groups: groups}}
 }
 
-// open is a socket that everybody may connect to, watched as w has it.
+// open is a socket that every user may connect to, watched as w says.
 func open(t *testing.T, w watched) (path string, ln net.Listener) {
 	t.Helper()
 	path = filepath.Join(dir(t), "s")
@@ -240,7 +240,7 @@ func move(t *testing.T, p *played, unit string) {
 	}
 }
 
-// TestCaller finds out all that there is to know of a process of another user, in a unit.
+// TestCaller checks all data of a process of another user, in a unit.
 func TestCaller(t *testing.T) {
 	needRoot(t)
 	path, ln := open(t, watched{})
@@ -292,7 +292,7 @@ func TestManyGroups(t *testing.T) {
 	}
 }
 
-// TestOverflowIDs are nobody's, also where they are a user's own.
+// TestOverflowIDs checks that overflow ids identify no user, also if a user really has them.
 func TestOverflowIDs(t *testing.T) {
 	needRoot(t)
 	path, ln := open(t, watched{})
@@ -329,7 +329,7 @@ func TestUserNamespaces(t *testing.T) {
 	}
 }
 
-// TestPassedSocket holds that a connection is its connector's while that lives, whoever holds it, and then nobody's.
+// TestPassedSocket checks that the caller of a passed connection is the process that connected, until it exits, and then unknown.
 func TestPassedSocket(t *testing.T) {
 	needRoot(t)
 	for name, w := range map[string]watched{
@@ -432,7 +432,7 @@ func TestEndedBeforeAccept(t *testing.T) {
 // other's facts are taken.
 func TestRecycledNumber(t *testing.T) {
 	needRoot(t)
-	for range 50 { // now and then somebody else gets the number
+	for range 50 { // another process may take the number first
 		if recycledNumber(t) {
 			return
 		}
@@ -505,8 +505,8 @@ func TestNothingToKnow(t *testing.T) {
 	}
 }
 
-// TestNoDescriptors has no descriptor left for a pidfd. The server is to try again later, and the connection is not served
-// as somebody whose end nobody notices.
+// TestNoDescriptors has no descriptor left for a pidfd. The server tries again later, and does not serve a connection whose process it
+// cannot watch.
 func TestNoDescriptors(t *testing.T) {
 	path, ln := open(t, watched{proc: "/proc", pidfd: func(syscall.RawConn, int32) (int, error) { return -1, unix.EMFILE }})
 	client, err := net.Dial("unix", path)

@@ -11,37 +11,37 @@ import (
 	"time"
 )
 
-// Bounds of what is read for a digest, and of what is remembered.
+// Limits of the files that are read, and of the digests that are cached.
 const (
 	maxExecutable = 1 << 30 // bytes
 	maxDigests    = 256
-	settled       = 2 * time.Second // after which a file's ctime tells a change: clocks of file systems are coarse
+	settled       = 2 * time.Second // age of a file from which its ctime shows every change: file systems have coarse clocks
 )
 
-// digests are those of the executables that were asked for.
+// digests caches the digests of executables.
 var digests = digestCache{now: time.Now, known: map[version]*digest{}}
 
-// digestCache keeps digests of files by what changes when their content does.
+// digestCache caches digests of files by attributes that change with the content.
 type digestCache struct {
 	now   func() time.Time
 	mu    sync.Mutex
 	known map[version]*digest
 }
 
-// version tells one content of a file from another.
+// version identifies one content of a file.
 type version struct {
 	dev, ino    uint64
 	size        int64
 	ctime, ctns int64
 }
 
-// digest is made by the first that asks, and awaited by all others.
+// digest is computed by the first goroutine that needs it; the others wait for it.
 type digest struct {
 	once sync.Once
 	sum  string
 }
 
-// of returns the SHA-256 of a file in hexadecimal digits, "" where it cannot be read or changes meanwhile.
+// of returns the SHA-256 of a file in hexadecimal digits, or "" if it cannot be read or changes meanwhile.
 func (c *digestCache) of(path string) string {
 	f, err := os.Open(path)
 	if err != nil {
@@ -79,7 +79,7 @@ func versionOf(f *os.File) (v version, err error) {
 	return version{st.Dev, st.Ino, st.Size, int64(st.Ctim.Sec), int64(st.Ctim.Nsec)}, nil
 }
 
-// entry returns the digest of a version, a new one where it is not kept.
+// entry returns the cached digest of a version, or a new one.
 func (c *digestCache) entry(v version) *digest {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -24,11 +24,11 @@ const maxPath = 107
 // ErrInUse is the error of a socket that another process serves.
 var ErrInUse = errors.New("another process is serving this socket")
 
-// Listen returns the listener of the Unix socket at path. Where the service manager passed listening sockets
-// (LISTEN_FDS), it is the one of them that has this path. Otherwise it is made: the directory must belong to root or to
-// us and let nobody else replace the socket, a socket left over by a dead process is removed, one that is served is
-// ErrInUse, and nobody but the owner can connect before mode and group (a name or number, "" for our own) are set.
-// Closing the listener removes a socket that was made.
+// Listen returns the listener of the Unix socket at path. If the service manager passed listening sockets (LISTEN_FDS), it is the one
+// with this path. Otherwise Listen creates the socket. The directory must belong to root or to this user, and other users must
+// not be able to replace the socket. Listen removes a stale socket; if a process serves it, the error is ErrInUse. Only
+// the owner can connect before mode and group (a name or number, "" for our own) are set. Closing the listener removes a socket
+// that Listen created.
 func Listen(path string, mode fs.FileMode, group string) (net.Listener, error) {
 	path = filepath.Clean(path)
 	ln, err := activated(path)
@@ -107,7 +107,7 @@ func groupID(group string) (int, error) {
 	return strconv.Atoi(g.Gid)
 }
 
-// checkDir refuses a directory in which somebody else could put a socket in place of ours.
+// checkDir refuses a directory in which another user could replace our socket.
 func checkDir(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package peer serves Unix sockets whose other end the kernel vouches for.
+// Package peer serves Unix sockets and identifies the processes that connect to them, as the kernel reports them.
 package peer
 
 import (
@@ -14,8 +14,8 @@ import (
 	"github.com/keyside/keyside/policy"
 )
 
-// Creds returns what the kernel says of the process at the other end of a Unix socket, as of its connect (or, on the
-// connecting side, as of the other's listen). On any other connection the Caller is not Known.
+// Creds returns the credentials of the process at the other end of a Unix socket, at the time of its connect or, on the connecting
+// side, of its listen. On any other connection the Caller is not Known.
 func Creds(conn net.Conn) (policy.Caller, error) {
 	uc, ok := conn.(*net.UnixConn)
 	if !ok {
@@ -42,11 +42,10 @@ func creds(raw syscall.RawConn) (policy.Caller, error) {
 	return c, nil
 }
 
-// OverflowUID returns the uid to which the kernel maps users that have no number in our user namespace, and which for that
-// reason is nobody's. OverflowGID is that of groups.
+// OverflowUID returns the uid to which the kernel maps all users without a number in our user namespace. It identifies no user.
 func OverflowUID() uint32 { return overflowUID() }
 
-// OverflowGID returns the gid to which the kernel maps groups that have no number in our user namespace.
+// OverflowGID returns the gid to which the kernel maps all groups without a number in our user namespace.
 func OverflowGID() uint32 { return overflowGID() }
 
 var (
@@ -54,7 +53,7 @@ var (
 	overflowGID = sync.OnceValue(func() uint32 { return overflow("/proc/sys/kernel/overflowgid") })
 )
 
-// overflow reads an overflow id; where the kernel does not show it, it is taken to be the one that kernels begin with.
+// overflow reads an overflow id. If the kernel does not show it, it is the kernel's default.
 func overflow(path string) uint32 {
 	n, err := strconv.ParseUint(strings.TrimSpace(string(readAtMost(path, 32))), 10, 32)
 	if err != nil {

@@ -11,22 +11,22 @@ import (
 	"github.com/keyside/keyside/policy"
 )
 
-// proc is where the kernel shows processes.
+// proc is the path of the proc file system.
 type proc string
 
-// maxCgroup is more than the kernel ever shows of a process's cgroups: a path for each hierarchy, bytes.
+// maxCgroup limits the text of a process's cgroups, in bytes. The kernel writes less: one path for each hierarchy.
 const maxCgroup = 128 << 10
 
-// process reads what is known of a process. alive says afterwards whether it lives: then its number was no other's, and
-// else what was read is worth nothing and nil is returned.
+// process reads the data of a process. Afterwards alive reports whether the process still runs. If it does not, its number may have
+// belonged to another process meanwhile, and process returns nil.
 func (p proc) process(pid int32, groups []uint32, alive func() bool) *policy.Process {
-	if pid <= 0 { // of another pid namespace
+	if pid <= 0 { // in another pid namespace
 		return &policy.Process{Groups: groups}
 	}
 	dir := filepath.Join(string(p), strconv.Itoa(int(pid)))
 	at := placeOf(readAtMost(filepath.Join(dir, "cgroup"), maxCgroup))
 	exe := filepath.Join(dir, "exe")
-	path, err := os.Readlink(exe) // needs rights over processes of other users
+	path, err := os.Readlink(exe) // needs CAP_SYS_PTRACE for processes of other users
 	if err != nil {
 		path = ""
 	}
@@ -46,7 +46,7 @@ func (p proc) process(pid int32, groups []uint32, alive func() bool) *policy.Pro
 	return known
 }
 
-// readAtMost returns the content of a file, nothing where it cannot be read or has as many bytes as the limit.
+// readAtMost returns the content of a file, or nil if it cannot be read or has limit bytes or more.
 func readAtMost(path string, limit int64) []byte {
 	f, err := os.Open(path)
 	if err != nil {

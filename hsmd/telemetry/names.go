@@ -2,8 +2,7 @@ package telemetry
 
 import "go.opentelemetry.io/otel/attribute"
 
-// The one list of names. A dashboard, an alert or a test relies on these and on no other; they change only with a note
-// in the changelog.
+// The list of all names. Dashboards, alerts and tests rely on them; a change needs a note in the changelog.
 
 // Scope is the instrumentation scope of everything below.
 const Scope = "github.com/keyside/keyside"
@@ -47,7 +46,7 @@ const (
 	AttrTenant    = attribute.Key("keyside.tenant")
 	AttrDriver    = attribute.Key("keyside.driver")
 	AttrMember    = attribute.Key("keyside.member")
-	AttrCode      = attribute.Key("keyside.code")       // "OK" where all went well
+	AttrCode      = attribute.Key("keyside.code")       // "OK" after a success
 	AttrOutcome   = attribute.Key("keyside.outcome")    // of the core's span: as in the audit log
 	AttrRequestID = attribute.Key("keyside.request_id") // spans only
 )

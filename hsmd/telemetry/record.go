@@ -15,7 +15,7 @@ import (
 	"github.com/keyside/keyside/plugins/driver"
 )
 
-// Recorder records what passes through a Mux. The nil Recorder records nothing and costs nothing.
+// Recorder records the operations of a Mux. The nil Recorder records nothing and costs nothing.
 type Recorder struct {
 	tracer               trace.Tracer
 	operations, restarts metric.Int64Counter
@@ -34,9 +34,9 @@ type setKey struct {
 // Buckets of the duration histograms, seconds: from a SoftHSM operation to a TPM's key generation.
 var buckets = []float64{5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30}
 
-// NewRecorder makes a Recorder of the global providers for the Mux of the named driver. Its spans are of that kind: Server
-// in hsmd, Client in front of hsmd, Internal in front of driver processes of one's own. Call it after Setup, and only
-// where Config.Enabled.
+// NewRecorder returns a Recorder for the Mux of the named driver, on the global providers. kind is the kind of its spans: Server in
+// hsmd, Client in a sidecar that uses hsmd, Internal in a sidecar that runs its own driver. Call it after Setup, and only if
+// Config.Enabled.
 func NewRecorder(driverName string, kind trace.SpanKind) (*Recorder, error) {
 	meter := otel.Meter(Scope)
 	var errs [5]error
@@ -64,16 +64,16 @@ type Operation struct {
 	Kind    driver.OpKind
 	Control string // name of a control call, which has no Kind and no Timings; empty for others
 	Tenant  string
-	Member  string // empty if none was given it
+	Member  string // empty if no member got it
 	Code    driver.Code
-	Span    trace.Span // that Begin made, or nil
+	Span    trace.Span // from Begin, or nil
 	Start   time.Time
 	Queued  time.Duration // in this Mux, a part of Timings.Queue
 	Timings driver.Timings
 }
 
-// Begin starts the span of an operation that a Mux has been given if its caller's trace is sampled. It returns the
-// traceparent for the next hop as well, which is the caller's own where there is no span.
+// Begin starts the span of an operation if its caller's trace is sampled. It also returns the traceparent for the next hop, which is the
+// caller's own if there is no span.
 func (r *Recorder) Begin(parent []byte, start time.Time) (trace.Span, []byte) {
 	if r == nil || len(parent) == 0 {
 		return nil, parent
@@ -125,7 +125,7 @@ func (r *Recorder) spans(op Operation, end time.Time) {
 	if r.kind != trace.SpanKindClient && op.Member != "" {
 		t := op.Timings
 		worker := max(t.Queue-op.Queued, 0)
-		// Only lengths come back, so they are laid out to end with the answer, and never out of their parent's time.
+		// The answer has only durations, so the spans are placed to end with it, and within their parent.
 		at := end.Add(-worker - t.Session - t.HSM)
 		if op.Control != "" || at.Before(sent) {
 			at = sent
@@ -141,7 +141,7 @@ func (r *Recorder) spans(op Operation, end time.Time) {
 	op.Span.End(trace.WithTimestamp(end))
 }
 
-// part adds a span that is over, and returns its end.
+// part adds a span that has ended, and returns its end.
 func (r *Recorder) part(ctx context.Context, name string, start, end time.Time) time.Time {
 	_, span := r.tracer.Start(ctx, name, trace.WithTimestamp(start))
 	span.End(trace.WithTimestamp(end))
@@ -162,7 +162,7 @@ func (r *Recorder) Restart(member string) {
 	}
 }
 
-// Gauges reports pool and queue gauges from status whenever metrics are collected. The returned function ends that.
+// Gauges reports pool and queue gauges from status whenever metrics are collected, until stop is called.
 func (r *Recorder) Gauges(status func(context.Context) ([]*driver.Member, error)) (stop func() error, err error) {
 	if r == nil {
 		return func() error { return nil }, nil
@@ -213,7 +213,7 @@ func (r *Recorder) Gauges(status func(context.Context) ([]*driver.Member, error)
 // traceparent is the name of the W3C header that Request.Trace carries the value of.
 const traceparent = "traceparent"
 
-// InjectTrace returns the traceparent of ctx's span for the next hop, nil where there is none that is valid.
+// InjectTrace returns the traceparent of ctx's span for the next hop, nil if ctx has no valid span.
 func InjectTrace(ctx context.Context) []byte {
 	if !trace.SpanContextFromContext(ctx).IsValid() {
 		return nil

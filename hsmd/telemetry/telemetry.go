@@ -64,7 +64,7 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// prometheusAddress splits prometheus_listen into network and address, and refuses what other hosts could reach.
+// prometheusAddress splits prometheus_listen into network and address. It refuses addresses that other hosts can reach.
 func prometheusAddress(listen string) (network, address string, err error) {
 	if path, ok := strings.CutPrefix(listen, "unix:"); ok {
 		return "unix", path, nil
@@ -79,11 +79,11 @@ func prometheusAddress(listen string) (network, address string, err error) {
 	return "tcp", listen, nil
 }
 
-// flushTimeout bounds the last export. A collector that is gone must not hold up the end of a process.
+// flushTimeout limits the last export. A collector that is unavailable must not delay the exit of a process.
 const flushTimeout = 2 * time.Second
 
-// Setup installs the global providers and the traceparent propagator for a process, as cfg says, and returns what
-// flushes and stops them. What cannot be exported is logged and never fails anything else. service is "hsmd" or "sidecar".
+// Setup installs the global providers and the traceparent propagator for a process, as configured. shutdown flushes and stops
+// them. A failed export is logged and has no other effect. service is "hsmd" or "sidecar".
 func Setup(ctx context.Context, cfg Config, service string, log *slog.Logger) (shutdown func(), err error) {
 	var stops []func(context.Context) error
 	shutdown = func() {

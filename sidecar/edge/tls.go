@@ -24,35 +24,35 @@ type TLSConfig struct {
 // Enabled reports whether the port speaks TLS.
 func (c TLSConfig) Enabled() bool { return c.Certificate != "" || c.Key != "" }
 
-// lookInterval is how often at most the files are looked at, which costs two calls of stat.
+// lookInterval is the shortest time between two checks of the files, which cost two calls of stat.
 const lookInterval = time.Second
 
-// A certificate's end is told warnBefore, half of what ACME's clients leave for a renewal, and then every warnInterval.
+// The log warns of a certificate's expiry warnBefore it, half of what ACME clients leave for a renewal, and then every warnInterval.
 const (
 	warnBefore   = 15 * 24 * time.Hour
 	warnInterval = 24 * time.Hour
 )
 
-// maxPEM bounds a certificate's or a key's file, in bytes.
+// maxPEM is the largest size of a certificate's or a key's file, in bytes.
 const maxPEM = 1 << 20
 
-// certificates hands out the certificate to every handshake, and follows its files: a renewal needs no restart and drops no
-// connection. Files that cannot be used leave the certificate as it was.
+// certificates provides the certificate for every handshake and follows its files: a renewal needs no restart and drops no
+// connection. If new files cannot be used, the current certificate stays.
 type certificates struct {
 	cfg TLSConfig
 	log *slog.Logger
 	now func() time.Time
-	try func() (*tls.Certificate, error) // load, but for tests
+	try func() (*tls.Certificate, error) // load, except in tests
 
 	mu      sync.Mutex
 	current *tls.Certificate
 	stamps  [2]stamp // of the files that current was read from
-	failed  [2]stamp // of the files that could not be used last
+	failed  [2]stamp // of the files that failed last
 	looked  time.Time
 	warned  time.Time
 }
 
-// stamp tells whether a file is still the one it was: whatever changes it, its mode included, changes ctime.
+// stamp shows whether a file changed: every change, also of its mode, changes ctime.
 type stamp struct {
 	ino, dev uint64
 	ctime    unix.Timespec
@@ -72,7 +72,7 @@ func openCertificates(cfg TLSConfig, log *slog.Logger) (*certificates, error) {
 	return c, nil
 }
 
-// warn tells, once a day, of a certificate that ends soon or has ended.
+// warn logs, once a day, that a certificate expires soon or has expired.
 func (c *certificates) warn(now time.Time) {
 	end := c.current.Leaf.NotAfter
 	if now.Before(end.Add(-warnBefore)) || now.Sub(c.warned) < warnInterval {
@@ -86,7 +86,7 @@ func (c *certificates) warn(now time.Time) {
 	c.log.Warn("tls certificate expires soon", slog.Time("not_after", end))
 }
 
-// config returns what a listener needs.
+// config returns the TLS configuration of a listener.
 func (c *certificates) config() *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
@@ -94,7 +94,7 @@ func (c *certificates) config() *tls.Config {
 	}
 }
 
-// get returns the certificate, from new files if there are any.
+// get returns the certificate, from new files if they changed.
 func (c *certificates) get() *tls.Certificate {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -106,8 +106,8 @@ func (c *certificates) get() *tls.Certificate {
 	return c.current
 }
 
-// follow reads the files if they are not those of the certificate. What changes while they are read is another change: the
-// stamps are from before. What cannot be used is tried again, and told of once.
+// follow reads the files if they changed. The stamps are taken before, so that a change while they are read counts as another one. Files that
+// cannot be used are tried again, and logged once.
 func (c *certificates) follow() {
 	stamps := c.look()
 	if stamps == c.stamps {
@@ -125,7 +125,7 @@ func (c *certificates) follow() {
 	c.log.Info("tls certificate renewed", slog.Time("not_after", renewed.Leaf.NotAfter))
 }
 
-// look returns the stamps of the files, zero for one that is not there.
+// look returns the stamps of the files, zero for a missing one.
 func (c *certificates) look() (stamps [2]stamp) {
 	for i, path := range []string{c.cfg.Certificate, c.cfg.Key} {
 		var st unix.Stat_t
@@ -136,7 +136,7 @@ func (c *certificates) look() (stamps [2]stamp) {
 	return stamps
 }
 
-// load reads the files. Both must be root's or this user's; nobody else may write the one or read the other.
+// load reads the files. Both must belong to root or this user. Other users must not be able to write the certificate or read the key.
 func (c *certificates) load() (*tls.Certificate, error) {
 	certificate, err := readPEM(c.cfg.Certificate, 0o022, "written by others than its owner")
 	if err != nil {

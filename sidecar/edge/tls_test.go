@@ -123,15 +123,15 @@ func TestCertificates(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := openCertificates(cfg, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "chmod 600") {
-		t.Errorf("a key that everybody can read: %v", err)
+		t.Errorf("a key that every user can read: %v", err)
 	}
 	if strings.Contains(log.String(), "PRIVATE") {
 		t.Error("the log shows the key")
 	}
 }
 
-// TestCertificatesTriedAgain holds that new files that could not be read once, for want of descriptors say, are read later though
-// nobody touches them, and that the log says so once.
+// TestCertificatesTriedAgain checks that new files that could not be read once, for example because no descriptor was free, are read later
+// without another change, and that the log reports the failure once.
 func TestCertificatesTriedAgain(t *testing.T) {
 	dir := t.TempDir()
 	cfg := TLSConfig{Certificate: filepath.Join(dir, "crt"), Key: filepath.Join(dir, "key")}
