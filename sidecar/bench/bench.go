@@ -88,10 +88,11 @@ to disk. Each round measures all paths, and the ratio is the median over rounds,
 default is a quick look; use --rounds 5 for reliable figures.
 
 With --against it compares this build with another keyside binary. Each pair measures both builds, one after the other in
-random order. The table shows the ratio of their rates (this build / the other one) as the geometric mean over pairs. Its
-95 % interval is Student's t interval of the logarithms of the pairs' ratios. A ratio is significant if the interval does not
-contain 1; of 40 rows without a difference, about 2 are. The run takes at least operations x hops x concurrencies x pairs x
-2.4 x --duration. The exit code is 0 whatever the ratios are, unless a request fails.
+random order. All processes are restarted between pairs. The table shows the ratio of their rates (this build / the other
+one) as the geometric mean over pairs. Its 95 % interval is Student's t interval of the logarithms of the pairs' ratios. A
+ratio is significant if the interval does not contain 1; of 40 rows without a difference, about 2 are. The run takes at
+least operations x hops x concurrencies x pairs x 2.4 x --duration. The exit code is 0 whatever the ratios are, unless a
+request fails.
 
 With --config it measures the first driver of an hsmd.yaml, such as your own HSM. It creates the three keys of a tenant
 "keyside-bench" there and leaves them; it removes everything else when it ends.`,

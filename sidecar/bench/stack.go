@@ -19,6 +19,7 @@ import (
 
 // stack is a running node with the keys that the benchmark uses.
 type stack struct {
+	options    node.Options
 	node       *node.Node
 	keys       map[string]string // key id by spec
 	ciphertext string            // of 32 bytes under the AES_256 key
@@ -68,7 +69,7 @@ func startStack(ctx context.Context, o node.Options, section map[string]any, cha
 	if err != nil {
 		return nil, err
 	}
-	s := &stack{node: n, keys: map[string]string{}}
+	s := &stack{options: o, node: n, keys: map[string]string{}}
 	if err := s.prepare(); err != nil {
 		s.stop()
 		return nil, err
@@ -77,6 +78,16 @@ func startStack(ctx context.Context, o node.Options, section map[string]any, cha
 }
 
 func (s *stack) stop() { _ = s.node.Stop(context.Background()) }
+
+// restart stops the node and starts it again.
+func (s *stack) restart(ctx context.Context) error {
+	s.stop()
+	n, err := node.Start(ctx, s.options)
+	if err == nil {
+		s.node = n
+	}
+	return err
+}
 
 // prepare creates the keys and the ciphertext that the operations use.
 func (s *stack) prepare() error {
