@@ -61,7 +61,7 @@ func TestConfigIsReadStrictly(t *testing.T) {
 		{"kind: pkcs11", "kind: external", "sha256: required"},
 		{"      file: /etc/keyside/pin", "      file: pin", "credential.file"},
 		{"      file: /etc/keyside/pin", "      pin: 1234", "pin"},
-		{"      SOFTHSM2_CONF", "      PLUGIN_MIN_PORT", "belongs to the handshake"},
+		{"      SOFTHSM2_CONF", "      PLUGIN_MIN_PORT", "is reserved for the handshake"},
 		{"depth: 2048", "depth: -1", "queue: depth"},
 		{"127.0.0.1:9464", "0.0.0.0:9464", "not on the loopback"},
 		{"trace_ratio: 0.1", "trace_ratio: 2", "trace_ratio"},

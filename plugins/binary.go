@@ -16,14 +16,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// execFDBase is the least number of the descriptor that a driver is executed from. It lies above every descriptor that
-// the child's start moves about, so the number still means the verified file when execve opens it.
+// execFDBase is the lowest file descriptor from which a driver is executed. It is above all descriptors that os/exec moves in the
+// child, so that it still refers to the verified file at execve.
 const execFDBase = 100
 
-// binary is a driver's executable, opened once: what was verified is what runs, whatever the path names by then.
+// binary is a driver's executable. It is opened once, so that the verified file is the one that runs.
 type binary struct {
 	file *os.File
-	name string   // for people: the path that was opened
+	name string   // path for logs and errors
 	args []string // after the name
 }
 
@@ -31,8 +31,8 @@ type binary struct {
 func openBinary(cfg *Config) (*binary, error) {
 	b := &binary{name: cfg.Command}
 	if cfg.Kind != KindExternal {
-		// The running binary, even where an upgrade has replaced its file meanwhile. Whoever can write to it already
-		// owns this process, so only a pinned checksum is worth a look.
+		// The running binary, also if an upgrade has replaced its file. Users that can write to it control this process
+		// anyway, so only a pinned checksum is verified.
 		b.name, b.args = "/proc/self/exe", []string{"driver", cfg.Kind}
 	}
 	f, err := os.OpenFile(b.name, os.O_RDONLY, 0)
@@ -41,7 +41,7 @@ func openBinary(cfg *Config) (*binary, error) {
 	}
 	defer func() { _ = f.Close() }()
 	if self, err := os.Executable(); err == nil && cfg.Kind != KindExternal {
-		b.name = self // what ps shows
+		b.name = self // for ps
 	}
 	if cfg.Kind == KindExternal {
 		if err := checkOwner(b.name, f); err != nil {
@@ -66,7 +66,7 @@ func (b *binary) path() string { return "/proc/self/fd/" + strconv.Itoa(int(b.fi
 
 func (b *binary) close() error { return b.file.Close() }
 
-// checkOwner refuses an executable that anybody but root and we could have changed or replaced. f is the open file.
+// checkOwner returns an error if users other than root and this user could have changed or replaced the executable f.
 func checkOwner(path string, f *os.File) error {
 	info, err := f.Stat()
 	if err != nil {
@@ -85,14 +85,14 @@ func checkOwner(path string, f *os.File) error {
 		if err != nil {
 			return err
 		}
-		// A sticky directory further up, such as /tmp, lets nobody rename what is ours in it.
+		// In a sticky parent directory, such as /tmp, other users cannot rename our files.
 		if err := checkPermissions(dir, info, dir != filepath.Dir(path)); err != nil {
 			return err
 		}
 	}
 	magic := make([]byte, 4)
 	if _, err := f.ReadAt(magic, 0); err != nil || !bytes.Equal(magic, []byte("\x7fELF")) {
-		return fmt.Errorf("%s is no ELF executable (of a script only the text would be verified, not what interprets it)", path)
+		return fmt.Errorf("%s is not an ELF executable (a checksum of a script would not cover its interpreter)", path)
 	}
 	return nil
 }
@@ -103,10 +103,10 @@ func checkPermissions(path string, info fs.FileInfo, stickyOK bool) error {
 		return fmt.Errorf("%s: owner unknown", path)
 	}
 	if st.Uid != 0 && int(st.Uid) != os.Geteuid() {
-		return fmt.Errorf("%s belongs to uid %d, neither root nor us", path, st.Uid)
+		return fmt.Errorf("%s belongs to uid %d, not to root or this user", path, st.Uid)
 	}
 	if info.Mode().Perm()&0o022 != 0 && (!stickyOK || info.Mode()&fs.ModeSticky == 0) {
-		return fmt.Errorf("%s is writable by others (mode %04o); take that away with chmod go-w", path, info.Mode().Perm())
+		return fmt.Errorf("%s is writable by others (mode %04o): chmod go-w", path, info.Mode().Perm())
 	}
 	return nil
 }

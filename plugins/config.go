@@ -1,6 +1,5 @@
-// Package plugins is the host's side of driver processes: it verifies a driver's binary, starts it through go-plugin in
-// a process group of its own, hands over settings and credential once, and presents the process as a driver.Driver.
-// It starts a process once; who starts it again, and when, is hsmd.Mux's to decide.
+// Package plugins starts driver processes: it verifies a driver's binary, runs it through go-plugin in its own process group, sends
+// settings and credential once, and returns a [Process] that implements driver.Driver. hsmd.Mux restarts processes.
 package plugins
 
 import (
@@ -22,41 +21,41 @@ const (
 	KindExternal = "external" // a binary of its own, named by command and pinned by sha256
 )
 
-// DefaultDrainTimeout is how long Close waits for the operations in flight.
+// DefaultDrainTimeout is how long Close waits for operations in flight.
 const DefaultDrainTimeout = 10 * time.Second
 
-// Config is one driver as the configuration names it.
+// Config is the configuration of one driver.
 type Config struct {
-	// Name is what peers and logs call the driver: 1 to 64 characters [a-z0-9-].
+	// Name is the name for peers and logs: 1 to 64 characters [a-z0-9-].
 	Name string `yaml:"name"`
 	// Kind is pkcs11, soft or external.
 	Kind string `yaml:"kind"`
 	// Command is the absolute path of an external driver's binary.
 	Command string `yaml:"command,omitempty"`
-	// SHA256 pins the binary, in hex. External drivers must have it; a built-in one is the running binary itself, which
-	// is compared when it is set.
+	// SHA256 is the binary's checksum in hex. It is required for external drivers; for a built-in driver, which is the running
+	// binary itself, it is optional.
 	SHA256 string `yaml:"sha256,omitempty"`
-	// Settings go to the driver as they are; the driver decodes them strictly.
+	// Settings are sent to the driver, which decodes them strictly.
 	Settings yaml.Node `yaml:"settings,omitempty"`
-	// Credential says where the PIN or passphrase comes from.
+	// Credential is the source of the PIN or passphrase.
 	Credential Credential `yaml:"credential,omitempty"`
-	// Env is all that the process's environment holds beside go-plugin's handshake.
+	// Env is the process's environment, to which only go-plugin's handshake is added.
 	Env map[string]string `yaml:"env,omitempty"`
-	// DrainTimeout bounds the wait of Close, default 10s.
+	// DrainTimeout limits how long Close waits for operations in flight; default 10s.
 	DrainTimeout time.Duration `yaml:"drain_timeout,omitempty"`
 }
 
-// Credential is where a PIN or passphrase comes from: at most one of its fields is set.
+// Credential is the source of a PIN or passphrase. At most one field may be set.
 type Credential struct {
 	// File is the absolute path of a file that only its owner can read.
 	File string `yaml:"file,omitempty"`
 	// Systemd names a credential of the service manager, a file in $CREDENTIALS_DIRECTORY.
 	Systemd string `yaml:"systemd,omitempty"`
-	// Command is a program, by absolute path, and its arguments; the credential is what it prints.
+	// Command is the absolute path of a program with its arguments. It prints the credential.
 	Command []string `yaml:"command,omitempty"`
 }
 
-// Validate reports every fault of the configuration, each with the key that has it.
+// Validate returns every fault of the configuration, each with its key.
 func (c *Config) Validate() error {
 	var errs []error
 	bad := func(key, format string, args ...any) {
@@ -78,7 +77,7 @@ func (c *Config) Validate() error {
 			bad("sha256", "required for kind external")
 		}
 	default:
-		bad("kind", "%q is none of pkcs11, soft, external", c.Kind)
+		bad("kind", "%q is not pkcs11, soft or external", c.Kind)
 	}
 	if sum, err := hex.DecodeString(c.SHA256); c.SHA256 != "" && (err != nil || len(sum) != 32) {
 		bad("sha256", "not 64 hexadecimal digits")
@@ -89,9 +88,9 @@ func (c *Config) Validate() error {
 	for name := range c.Env {
 		switch {
 		case name == "" || strings.ContainsAny(name, "=\x00"):
-			bad("env", "%q is no name of a variable", name)
+			bad("env", "%q is not the name of a variable", name)
 		case strings.HasPrefix(name, "PLUGIN_") || strings.HasPrefix(name, "KEYSIDE_DRIVER"):
-			bad("env", "%s belongs to the handshake", name)
+			bad("env", "%s is reserved for the handshake", name)
 		}
 	}
 	if c.DrainTimeout < 0 {
@@ -119,7 +118,7 @@ func (c *Credential) validate() error {
 	case c.File != "" && !filepath.IsAbs(c.File):
 		return errors.New("credential.file: not an absolute path")
 	case c.Systemd != "" && (strings.Contains(c.Systemd, "/") || c.Systemd == "." || c.Systemd == ".."):
-		return fmt.Errorf("credential.systemd: %q is no credential's name", c.Systemd)
+		return fmt.Errorf("credential.systemd: %q is not the name of a credential", c.Systemd)
 	case len(c.Command) > 0 && !filepath.IsAbs(c.Command[0]):
 		return errors.New("credential.command: its first element is not an absolute path")
 	}

@@ -31,7 +31,7 @@ func TestConfigFaultsNameTheirKey(t *testing.T) {
 		{"{file: /pin}", "{systemd: ../pin}", "credential.systemd:"},
 		{"{file: /pin}", "{command: [pin-helper]}", "credential.command:"},
 		{"{A: b}", "{'A=B': b}", "env:"},
-		{"{A: b}", "{PLUGIN_CLIENT_CERT: b}", "env: PLUGIN_CLIENT_CERT belongs to the handshake"},
+		{"{A: b}", "{PLUGIN_CLIENT_CERT: b}", "env: PLUGIN_CLIENT_CERT is reserved for the handshake"},
 		{"5s", "-5s", "drain_timeout:"},
 		{"env:", "environment:", "environment"},
 	} {

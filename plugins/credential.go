@@ -18,14 +18,14 @@ import (
 const (
 	// maxCredential is the longest credential, bytes.
 	maxCredential = 4096
-	// helperTimeout bounds a credential helper, which may have to ask another machine.
+	// helperTimeout limits a credential helper, which may have to ask another machine.
 	helperTimeout = 30 * time.Second
 )
 
-// errHelperFailed is a helper that ran and gave no credential. It may give one later: what it asks can be away for a while.
+// errHelperFailed reports a helper that ran and printed no credential. A later run may succeed, because its source may be unavailable.
 var errHelperFailed = errors.New("helper failed")
 
-// Load reads the credential, without its trailing newline; nil where none is configured. The caller clears it after use.
+// Load reads the credential without its trailing newline. It returns nil if none is configured. The caller must clear it.
 func (c *Credential) Load(ctx context.Context) ([]byte, error) {
 	switch {
 	case c.File != "":
@@ -42,7 +42,7 @@ func (c *Credential) Load(ctx context.Context) ([]byte, error) {
 	return nil, nil
 }
 
-// readSecret reads a file that holds a secret; private demands that only its owner, root or us, can read it.
+// readSecret reads a file with a secret. With private, the owner must be root or this user and only the owner may read it.
 func readSecret(path string, private bool) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -58,9 +58,9 @@ func readSecret(path string, private bool) ([]byte, error) {
 	case !ok || !info.Mode().IsRegular():
 		return nil, fmt.Errorf("credential: %s is not a regular file", path)
 	case private && st.Uid != 0 && int(st.Uid) != os.Geteuid():
-		return nil, fmt.Errorf("credential: %s belongs to uid %d, neither root nor us", path, st.Uid)
+		return nil, fmt.Errorf("credential: %s belongs to uid %d, not to root or this user", path, st.Uid)
 	case private && info.Mode().Perm()&0o077 != 0:
-		return nil, fmt.Errorf("credential: %s can be read by others than its owner (mode %04o); chmod 600 it", path, info.Mode().Perm())
+		return nil, fmt.Errorf("credential: %s is readable by others (mode %04o): chmod 600 it", path, info.Mode().Perm())
 	}
 	secret, err := readLimited(f)
 	if err != nil {
@@ -81,7 +81,7 @@ func runHelper(ctx context.Context, command []string) ([]byte, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("credential.command: %w", err)
 	}
-	// What the helper left running may hold the pipe open for longer than the helper lives.
+	// Processes that the helper started may keep the pipe open after it exits.
 	stop := context.AfterFunc(ctx, func() { _ = out.Close() })
 	secret, readErr := readLimited(out)
 	stop()
@@ -92,7 +92,7 @@ func runHelper(ctx context.Context, command []string) ([]byte, error) {
 	return secret, nil
 }
 
-// readLimited reads a secret into one buffer, so that no grown-out copy stays behind, and trims one trailing newline.
+// readLimited reads a secret into one buffer, so that reallocation leaves no copy, and removes one trailing newline.
 func readLimited(r io.Reader) ([]byte, error) {
 	buf := make([]byte, maxCredential+1)
 	n, err := io.ReadFull(r, buf)

@@ -11,13 +11,12 @@ import (
 )
 
 const (
-	maxLogLine  = 1024 // bytes of one line that reach the log
+	maxLogLine  = 1024 // bytes of a line; the rest is cut off
 	maxLogLines = 100  // lines per second; the rest are counted
 )
 
-// lineLog is an io.Writer that turns what a driver prints into log records: JSON lines (as hclog and slog write them) by
-// their own level, anything else as a warning. Lines are clipped and their rate is bounded, since a driver's
-// library may print without end.
+// lineLog is an io.Writer that logs a driver's output: JSON lines (of hclog and slog) at their own level, other lines as warnings. It
+// truncates long lines and limits their rate, because a vendor's library may print without end.
 type lineLog struct {
 	log *slog.Logger
 

@@ -22,15 +22,15 @@ import (
 )
 
 const (
-	// execFD is the execute stream's descriptor in the driver process: the first after the standard three.
+	// execFD is the execute stream's file descriptor in the driver process.
 	execFD = 3
-	// handshakeTimeout bounds the time from the start of the process to its handshake line.
+	// handshakeTimeout limits the time from the start of the process to its handshake line.
 	handshakeTimeout = 30 * time.Second
-	// exitGrace is how long a process that ended its stream may take to end itself before it is killed.
+	// exitGrace is how long a process may take to exit after its stream ended. Then it is killed.
 	exitGrace = time.Second
 )
 
-// Process is a running driver process. It is a driver.Driver and a driver.Submitter.
+// Process is a running driver process. It implements driver.Driver and driver.Submitter.
 type Process struct {
 	*driver.Client
 	name         string
@@ -39,14 +39,14 @@ type Process struct {
 	stream       *driver.Stream
 	plugin       *goplugin.Client
 	drainTimeout time.Duration
-	done         chan struct{} // the process is gone and reaped
-	cleaned      chan struct{} // and go-plugin has let go of it
+	done         chan struct{} // closed when the process is reaped
+	cleaned      chan struct{} // closed when go-plugin has released it
 	closing      sync.Once
 }
 
-// Start verifies a driver's binary, starts it, hands over settings and credential once, and returns it ready for work. It
-// tries once: an error is for the caller to judge, and a PIN that was refused (PINIncorrect, PINLocked) must not be
-// offered again. InvalidArgument is a fault of the configuration, which trying again does not mend.
+// Start verifies a driver's binary, starts it, sends settings and credential, and returns the configured process. It does not
+// retry. The caller must not retry with a PIN that was rejected (PINIncorrect, PINLocked), nor after InvalidArgument, which is a
+// fault of the configuration.
 func Start(ctx context.Context, cfg Config, log *slog.Logger) (*Process, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, driver.Errorf(driver.InvalidArgument, "driver %s: %w", cfg.Name, err)
@@ -72,7 +72,7 @@ func Start(ctx context.Context, cfg Config, log *slog.Logger) (*Process, error) 
 	return launch(ctx, &cfg, bin, settings, credential, log.With("driver", cfg.Name))
 }
 
-// launch starts the verified binary and brings it to the point where it takes work. Whatever fails, nothing is left.
+// launch starts the verified binary and configures it. After an error, no process, socket or directory is left.
 func launch(ctx context.Context, cfg *Config, bin *binary, settings, credential []byte, log *slog.Logger) (p *Process, err error) {
 	dir, err := socketDir()
 	if err != nil {
@@ -106,7 +106,7 @@ func launch(ctx context.Context, cfg *Config, bin *binary, settings, credential 
 	if err := driver.Configure(ctx, conn, settings, credential, execFD); err != nil {
 		return nil, err
 	}
-	// The one connection stands, so the socket has served: nobody else shall find it, nor shall it outlive a kill.
+	// The connection is open, so the socket is no longer needed. Removing it keeps others from connecting, also after a crash.
 	if err := os.RemoveAll(dir); err != nil {
 		return nil, err
 	}
@@ -123,8 +123,8 @@ func launch(ctx context.Context, cfg *Config, bin *binary, settings, credential 
 	return p, nil
 }
 
-// socketDir makes the private directory (mode 0700) below which go-plugin makes the control socket. The path of a socket
-// is limited to 107 bytes, of which go-plugin's names take 38; a longer temporary directory is passed over.
+// socketDir creates the private directory (mode 0700) in which go-plugin creates the control socket. A socket's path has at most 107
+// bytes, of which go-plugin's names take 38, so a long temporary directory is replaced by /tmp.
 func socketDir() (string, error) {
 	base := os.TempDir()
 	if len(base) > 50 {
@@ -133,7 +133,7 @@ func socketDir() (string, error) {
 	return os.MkdirTemp(base, "keyside-")
 }
 
-// newPluginClient configures go-plugin: gRPC under mutual TLS and nothing of our environment.
+// newPluginClient configures go-plugin: gRPC with mutual TLS, and without the host's environment.
 func newPluginClient(cfg *Config, run *runner, dir string, log *slog.Logger) *goplugin.Client {
 	out := &lineLog{log: log}
 	return goplugin.NewClient(&goplugin.ClientConfig{
@@ -151,9 +151,9 @@ func newPluginClient(cfg *Config, run *runner, dir string, log *slog.Logger) *go
 		SkipHostEnv:      true,
 		StartTimeout:     handshakeTimeout,
 		UnixSocketConfig: &goplugin.UnixSocketConfig{TempDir: dir},
-		GRPCDialOptions:  []grpc.DialOption{grpc.WithIdleTimeout(0)}, // the socket is gone, so there is no second connect
-		Stderr:           out,                                        // what C code and the runtime print
-		SyncStderr:       &lineLog{log: log},                         // what Go code prints once it is serving
+		GRPCDialOptions:  []grpc.DialOption{grpc.WithIdleTimeout(0)}, // the socket is removed, so it cannot connect again
+		Stderr:           out,                                        // output of C code and of the runtime
+		SyncStderr:       &lineLog{log: log},                         // output of Go code once it is serving
 		SyncStdout:       &lineLog{log: log},
 		Logger:           hclog.NewNullLogger(),
 	})
@@ -170,12 +170,12 @@ func connect(client *goplugin.Client) (*grpc.ClientConn, error) {
 	}
 	conn, ok := raw.(*grpc.ClientConn)
 	if !ok {
-		return nil, errors.New("go-plugin gave no gRPC connection")
+		return nil, errors.New("go-plugin returned no gRPC connection")
 	}
 	return conn, nil
 }
 
-// startError gives a failed start its code: the driver's own if it answered, Deadline if the context ended, else Device.
+// startError returns the error of a failed start: the driver's own if it answered, Deadline if the context ended, otherwise Device.
 func startError(ctx context.Context, name string, err error) error {
 	var e *driver.Error
 	switch {
@@ -184,16 +184,16 @@ func startError(ctx context.Context, name string, err error) error {
 	case !errors.As(err, &e):
 		text, _, _ := strings.Cut(err.Error(), "\n")
 		if strings.HasPrefix(text, "Unrecognized remote plugin message: ") {
-			text = "the process ended, or printed something else, before its handshake"
+			text = "the process exited, or printed something else, before its handshake"
 		}
-		e = driver.Errorf(driver.Device, "%s; its own words are in the log", text)
+		e = driver.Errorf(driver.Device, "%s; the log has its output", text)
 	}
 	named := *e
 	named.Message = fmt.Sprintf("driver %s: start: %s", name, e.Message)
 	return &named
 }
 
-// socketPair makes the execute stream's two ends.
+// socketPair creates both ends of the execute stream.
 func socketPair() (ours net.Conn, theirs *os.File, err error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -208,7 +208,7 @@ func socketPair() (ours net.Conn, theirs *os.File, err error) {
 	return ours, theirs, nil
 }
 
-// watch ends the process when its stream has ended, and the stream when the process has.
+// watch kills the process after its stream ended, and closes the stream after the process exited.
 func (p *Process) watch() {
 	select {
 	case <-p.run.exited:
@@ -221,24 +221,23 @@ func (p *Process) watch() {
 		}
 	}
 	_ = p.stream.Close()
-	p.log.Info("driver process ended", "how", p.run.end())
+	p.log.Info("driver process exited", "how", p.run.end())
 	close(p.done)
 	p.plugin.Kill()
 	close(p.cleaned)
 }
 
-// Done is closed when the process is gone and reaped.
+// Done returns a channel that is closed when the process is reaped.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// PID returns the process's id.
+// PID returns the process ID.
 func (p *Process) PID() int { return p.run.pid }
 
-// FromOutside reports whether the process, once gone, was ended by a signal that somebody else sent it (SIGKILL or
-// SIGTERM), and so by no fault of its own.
+// FromOutside reports whether another process killed the driver process with SIGKILL or SIGTERM. It is false before Done is closed.
 func (p *Process) FromOutside() bool { return p.run.fromOutside() }
 
-// Close drains the driver for up to DrainTimeout, or until ctx ends, then kills its process group and waits until it is
-// gone.
+// Close drains the driver for up to DrainTimeout or until ctx ends, then kills its process group and waits until the process is
+// reaped.
 func (p *Process) Close(ctx context.Context) error {
 	p.closing.Do(func() {
 		ctx, cancel := context.WithTimeout(ctx, p.drainTimeout)
@@ -254,7 +253,7 @@ func (p *Process) Close(ctx context.Context) error {
 		if err := p.run.Kill(ctx); err != nil {
 			p.log.Error("kill driver process", "error", err)
 		}
-		_ = p.stream.Close() // also where the process is stuck in the kernel: nobody waits for its answers
+		_ = p.stream.Close() // fails waiting requests also if the process is stuck in the kernel
 	})
 	<-p.cleaned
 	return nil

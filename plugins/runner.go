@@ -19,13 +19,12 @@ import (
 	"github.com/keyside/keyside/plugins/procattr"
 )
 
-// runner runs a driver's binary for go-plugin, which gives it the environment of the handshake. It differs from
-// go-plugin's own in that the child executes an open descriptor, has a process group of its own that dies as a whole,
-// dies with this process, and is known to be gone when exited is closed.
+// runner implements go-plugin's runner for a driver's binary. Unlike go-plugin's own runner, it executes an open file descriptor, kills
+// the child's whole process group, ties the child's life to this process, and closes exited when the child is reaped.
 type runner struct {
 	bin       *binary
 	env       []string
-	extra     *os.File // becomes descriptor 3; closed here once the child has it
+	extra     *os.File // descriptor 3 of the child; closed here after the start
 	socketDir string   // the only directory in which the child may listen
 
 	stdout, stderr *os.File // read ends
@@ -35,17 +34,17 @@ type runner struct {
 	mu     sync.Mutex
 	pid    int // 0 before the start
 	reaped bool
-	killed bool // by us, before it ended by itself
+	killed bool // by this process, before the child exited
 	status syscall.WaitStatus
 }
 
-// spawner starts processes on one thread that lives as long as this process does: the kernel sends the parent-death
-// signal when the *thread* that forked ends, and Go ends threads.
+// spawner starts processes on one thread that never exits: the kernel sends the parent-death signal when the *thread* that forked
+// exits, and Go may end other threads.
 var spawner = sync.OnceValue(func() chan<- func() {
 	work := make(chan func())
 	go func() {
 		runtime.LockOSThread()
-		_ = procattr.CoarseTimers() // without it a driver costs more and works as well
+		_ = procattr.CoarseTimers() // only an optimization
 		for fn := range work {
 			fn()
 		}
@@ -85,7 +84,7 @@ func (r *runner) Start(context.Context) (err error) {
 	return nil
 }
 
-// fork starts the child, unless it was killed before it was born.
+// fork starts the child, unless Kill was called before.
 func (r *runner) fork() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -99,7 +98,7 @@ func (r *runner) fork() error {
 	return nil
 }
 
-// reap waits for the process, kills what is left of its group while its number is still taken, and collects it.
+// reap waits for the child, kills the rest of its process group while its PID is still in use, and reaps it.
 func (r *runner) reap() {
 	for {
 		err := unix.Waitid(unix.P_PID, r.pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
@@ -115,13 +114,13 @@ func (r *runner) reap() {
 	}
 	r.reaped = true
 	r.mu.Unlock()
-	// Whoever escaped the group may hold the pipes; their last words get a second.
+	// Processes that left the group may keep the pipes open: read their output for one more second.
 	_ = r.stdout.SetReadDeadline(time.Now().Add(time.Second))
 	_ = r.stderr.SetReadDeadline(time.Now().Add(time.Second))
 	close(r.exited)
 }
 
-// Kill implements go-plugin's runner: it kills the process group.
+// Kill implements go-plugin's runner. It kills the process group.
 func (r *runner) Kill(context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -138,7 +137,7 @@ func (r *runner) Kill(context.Context) error {
 	return nil
 }
 
-// fromOutside reports whether the process was ended by a signal that somebody else sent on purpose.
+// fromOutside reports whether another process killed the child with SIGKILL or SIGTERM.
 func (r *runner) fromOutside() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -146,7 +145,7 @@ func (r *runner) fromOutside() bool {
 		(r.status.Signal() == syscall.SIGKILL || r.status.Signal() == syscall.SIGTERM)
 }
 
-// end says how the process ended, for the log.
+// end returns how the child exited, for the log.
 func (r *runner) end() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -164,16 +163,16 @@ func (r *runner) Wait(context.Context) error {
 	return nil
 }
 
-// Stdout, Stderr, Name, ID and Diagnose implement go-plugin's runner.
+// Stdout implements go-plugin's runner.
 func (r *runner) Stdout() io.ReadCloser { return r.stdout }
 
-// Stderr is what the driver prints beside its log.
+// Stderr implements go-plugin's runner.
 func (r *runner) Stderr() io.ReadCloser { return r.stderr }
 
-// Name is the binary's path.
+// Name implements go-plugin's runner. It returns the binary's path.
 func (r *runner) Name() string { return r.bin.name }
 
-// ID is the process id.
+// ID implements go-plugin's runner. It returns the process ID.
 func (r *runner) ID() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -183,10 +182,10 @@ func (r *runner) ID() string {
 	return strconv.Itoa(r.pid)
 }
 
-// Diagnose has nothing to add.
+// Diagnose implements go-plugin's runner.
 func (r *runner) Diagnose(context.Context) string { return "" }
 
-// PluginToHost refuses an address that is not a socket in the directory that the child was given.
+// PluginToHost implements go-plugin's runner. It refuses an address that is not a socket in the child's directory.
 func (r *runner) PluginToHost(network, address string) (string, string, error) {
 	if network != "unix" || filepath.Dir(address) != r.socketDir {
 		return "", "", fmt.Errorf("driver listens on %s %s, not in its own directory", network, address)

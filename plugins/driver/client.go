@@ -10,8 +10,8 @@ import (
 	"github.com/keyside/keyside/plugins/driverv1"
 )
 
-// Client is a Driver on the other side of a process boundary: control over gRPC, operations over an execute stream.
-// It is also a Submitter.
+// Client implements Driver and Submitter for a driver in another process: control calls over gRPC, operations over an execute
+// stream.
 type Client struct {
 	rpc    driverv1.DriverClient
 	stream *Stream
@@ -22,12 +22,12 @@ var (
 	_ Submitter = (*Client)(nil)
 )
 
-// NewClient makes a Client of a gRPC connection and a stream, both of which stay the caller's to close.
+// NewClient returns a Client of a gRPC connection and a stream. The caller must close both.
 func NewClient(conn grpc.ClientConnInterface, stream *Stream) *Client {
 	return &Client{rpc: driverv1.NewDriverClient(conn), stream: stream}
 }
 
-// Configure hands settings and credential to a driver process that is not configured yet.
+// Configure sends settings and credential to a driver process that is not configured yet.
 func Configure(ctx context.Context, conn grpc.ClientConnInterface, settings, credential []byte, execFD int) error {
 	_, err := driverv1.NewDriverClient(conn).Configure(ctx, &driverv1.ConfigureRequest{
 		Settings: settings, Credential: credential, ExecFd: int32(execFD),
@@ -35,7 +35,7 @@ func Configure(ctx context.Context, conn grpc.ClientConnInterface, settings, cre
 	return fromCall(ctx, err)
 }
 
-// fromCall is FromStatus for a call of ours: cancelled although its context goes on means that the connection was closed.
+// fromCall is FromStatus for a client. A call that was canceled although its context did not end means that the connection was closed.
 func fromCall(ctx context.Context, err error) error {
 	if status.Code(err) == codes.Canceled && ctx.Err() == nil {
 		return &Error{Code: Lost, Message: "connection to the driver closed", cause: err}

@@ -1,9 +1,9 @@
-// Package driver is what the author of a Keyside driver imports: the contract driver.v1 as a Go interface, its typed
-// errors, the seal record that built-in drivers share, and [Serve], which turns an implementation into a go-plugin
-// process.
+// Package driver has everything that the author of a Keyside driver imports: the contract driver.v1 as the interface [Driver], its
+// typed errors, the table of key specs, a [Checker] for requests, the [SealRecord] that built-in drivers use, and [Serve], which
+// runs an implementation as a go-plugin process.
 //
-// The messages are those of plugins/driverv1/driver.proto, under this package's own names so that an author needs no
-// other import. Byte slices of a request belong to the driver until it returns; those of an answer belong to the caller.
+// The messages are those of plugins/driverv1/driver.proto under names of this package, so that authors need no other import.
+// Byte slices of a request belong to the driver until it returns; those of an answer belong to the caller.
 package driver
 
 import (
@@ -13,38 +13,37 @@ import (
 )
 
 // Driver is the contract driver.v1. The PKCS#11 driver, the soft driver, hsmd's Mux and the clients of a driver process
-// and of hsmd all implement it, and plugins/drivertest holds each of them to the same tests.
+// and of hsmd implement it; plugins/drivertest runs the same tests on each of them.
 //
-// Every method may be called from many goroutines. Errors are *[Error]; any other error counts as Internal. A method
-// whose context ends returns soon, with Deadline; work already inside the device may go on.
+// Methods are safe for concurrent use. Errors are *[Error]; any other error counts as Internal. A method returns Deadline
+// within seconds after its context ends; work in the device may continue.
 type Driver interface {
-	// Describe returns what the driver can do. The answer does not change during the driver's life.
+	// Describe returns what the driver can do. The answer never changes.
 	Describe(ctx context.Context) (*Description, error)
-	// InitTenant makes the tenant's root, mac and audit keys where they are missing. It is idempotent, also after a
-	// kill in its midst.
+	// InitTenant creates those of the tenant's root, MAC and audit keys that do not exist. It is idempotent, also after the
+	// process was killed during a call.
 	InitTenant(ctx context.Context, req *InitTenantRequest) (*Tenant, error)
-	// DescribeTenant reports the tenant's keys: TenantUnknown where there are none, KeyUnavailable where some are gone.
+	// DescribeTenant reports the tenant's keys. It returns TenantUnknown if none exists and KeyUnavailable if only some do.
 	DescribeTenant(ctx context.Context, req *DescribeTenantRequest) (*Tenant, error)
-	// MakeKey generates a key and returns it sealed. Nothing lasting stays in the HSM.
+	// MakeKey generates a key and returns it sealed. It leaves no token object in the HSM.
 	MakeKey(ctx context.Context, req *MakeKeyRequest) (*SealedKey, error)
-	// MakeWrappingKey generates an RSA key pair for import; its private half comes back sealed.
+	// MakeWrappingKey generates an RSA key pair for imports and returns its private key sealed.
 	MakeWrappingKey(ctx context.Context, req *MakeWrappingKeyRequest) (*SealedKey, error)
-	// ImportKey opens material under a wrapping key and returns it sealed. Every fault of the material is BadMaterial.
+	// ImportKey opens material with a wrapping key and returns it sealed. Every fault of the material is BadMaterial.
 	ImportKey(ctx context.Context, req *ImportKeyRequest) (*SealedKey, error)
-	// Reseal moves a sealed key under the newest root of its tenant.
+	// Reseal seals a sealed key again under the newest root of its tenant.
 	Reseal(ctx context.Context, req *ResealRequest) (*SealedKey, error)
-	// DestroyKey forgets the live handles of a sealed key. It is idempotent.
+	// DestroyKey removes a sealed key from the driver's cache. It is idempotent. The caller deletes the sealed bytes.
 	DestroyKey(ctx context.Context, req *DestroyKeyRequest) error
-	// Execute does one hot operation for a tenant. Failures of the operation come as the error, and Result.Error is
-	// left unset; only the wire uses that field.
+	// Execute runs one operation for a tenant. It returns failures as the error; Result.Error is for the wire only.
 	Execute(ctx context.Context, tenant string, op *Op) (*Result, error)
-	// Status reports slots, sessions, queues and latencies from memory.
+	// Status reports slots, sessions, queues and latencies from memory, without calling the device.
 	Status(ctx context.Context) ([]*Member, error)
-	// Health does one real operation with the tenant's keys ("" for any tenant the driver knows, or none).
+	// Health runs one operation with the tenant's keys. With "" it uses any tenant, or none if no tenant exists.
 	Health(ctx context.Context, tenant string) error
-	// Watch calls fn for each event until the context ends or the driver goes away.
+	// Watch calls fn for each event until the context ends or the driver exits.
 	Watch(ctx context.Context, fn func(*Event)) error
-	// Drain refuses new work and waits for what is in flight. The driver is of no use afterwards.
+	// Drain refuses new calls and waits for those in flight. The driver cannot be used afterwards.
 	Drain(ctx context.Context) error
 }
 
@@ -74,7 +73,7 @@ type (
 	Tenant                 = driverv1.Tenant
 )
 
-// Operations of Execute; driver.proto says what each takes and gives.
+// Operations of Execute. driver.proto documents their fields.
 const (
 	Encrypt    = driverv1.OpKind_ENCRYPT
 	Decrypt    = driverv1.OpKind_DECRYPT
@@ -88,7 +87,7 @@ const (
 	Derive     = driverv1.OpKind_DERIVE
 	DecryptRSA = driverv1.OpKind_DECRYPT_RSA
 
-	// LastOp is the highest of them, for tables that have one place for each.
+	// LastOp is the highest operation, for arrays that have one element per operation.
 	LastOp = DecryptRSA
 )
 
@@ -131,7 +130,7 @@ const (
 	ProtectionProcess = driverv1.Protection_DRIVER_PROCESS
 )
 
-// Labels that separate the uses of a tenant's mac key. A driver prepends them itself; no caller can choose another.
+// Labels that separate the uses of a tenant's MAC key. Drivers prepend them; callers cannot choose others.
 const (
 	// SealMACLabel precedes the authenticated bytes of a seal record.
 	SealMACLabel = "keyside seal v1\x00"
@@ -149,8 +148,8 @@ const (
 	MACSize    = 32
 )
 
-// Slow reports whether an operation belongs to the slow lane: asymmetric work, which takes a driver hundreds of
-// microseconds, must not stand in front of operations that take ten.
+// Slow reports whether an operation belongs to the slow lane: asymmetric operations take hundreds of microseconds and must not
+// delay those that take ten.
 func Slow(kind OpKind) bool {
 	return kind == Sign || kind == Derive || kind == AuditSign || kind == DecryptRSA
 }

@@ -13,10 +13,10 @@ import (
 	"github.com/keyside/keyside/plugins/driverv1"
 )
 
-// Code is the closed list of what a driver can answer when it cannot do something.
+// Code is the type of a driver's error codes, a closed list.
 type Code = driverv1.ErrorCode
 
-// The codes; driver.proto says what each means.
+// The codes. driver.proto documents them.
 const (
 	InvalidArgument = driverv1.ErrorCode_INVALID_ARGUMENT
 	Unsupported     = driverv1.ErrorCode_UNSUPPORTED
@@ -35,7 +35,7 @@ const (
 	Internal        = driverv1.ErrorCode_INTERNAL
 )
 
-// Retry says what may help after an error.
+// Retry says whether and where a call can be repeated.
 type Retry = driverv1.Retry
 
 // The retry classes.
@@ -45,19 +45,19 @@ const (
 	RetryElsewhere = driverv1.Retry_ELSEWHERE
 )
 
-// Error is a failure as it crosses the contract. Message, CKR and Function are for logs: they never reach a client.
+// Error is an error of the contract. Message, CKR and Function are for logs; they must not reach clients.
 type Error struct {
 	Code       Code
-	Retry      Retry         // zero: the code's own class
+	Retry      Retry         // zero: the default of the code
 	RetryAfter time.Duration // with RetryLater
-	CKR        string        // PKCS#11 return value by name, empty where there is none
+	CKR        string        // name of the PKCS#11 return value; empty if there is none
 	Function   string        // the C function that returned it
 	Generation uint64        // of the driver's login
 	Message    string        // lower case, no secret
 	cause      error
 }
 
-// Errorf makes an Error of a code. A %w operand becomes its cause, which stays on this side of the wire.
+// Errorf returns an Error with a code. A %w operand becomes its cause, which is not sent over the wire.
 func Errorf(code Code, format string, args ...any) *Error {
 	err := fmt.Errorf(format, args...)
 	return &Error{Code: code, Message: err.Error(), cause: errors.Unwrap(err)}
@@ -74,7 +74,7 @@ func (e *Error) Error() string {
 	return s
 }
 
-// Unwrap returns the local cause, which does not cross the wire.
+// Unwrap returns the cause, nil for an error that was received over the wire.
 func (e *Error) Unwrap() error { return e.cause }
 
 // Is makes errors.Is(err, &Error{Code: c}) compare codes.
@@ -83,7 +83,7 @@ func (e *Error) Is(target error) bool {
 	return ok && t.Code == e.Code
 }
 
-// RetryClass returns what may help, from the error itself or else from its code.
+// RetryClass returns e.Retry, or the default of the code if it is zero.
 func (e *Error) RetryClass() Retry {
 	if e.Retry != driverv1.Retry_RETRY_UNSPECIFIED {
 		return e.Retry
@@ -98,7 +98,7 @@ func (e *Error) RetryClass() Retry {
 	}
 }
 
-// CodeOf returns the code of an error: Deadline for a context that ended, Internal for what is not an *Error.
+// CodeOf returns the code of an error: OK for nil, Deadline for a context that ended, Internal for other errors that are not an *Error.
 func CodeOf(err error) Code {
 	if err == nil {
 		return driverv1.ErrorCode_OK
@@ -111,7 +111,7 @@ func AsError(err error) *Error {
 	var e *Error
 	if errors.As(err, &e) {
 		if e == nil {
-			return &Error{Code: Internal, Message: "driver returned a nil error of its own type"}
+			return &Error{Code: Internal, Message: "driver returned a nil *Error"}
 		}
 		return e
 	}
@@ -121,7 +121,7 @@ func AsError(err error) *Error {
 	return &Error{Code: Internal, Message: err.Error(), cause: err}
 }
 
-// Proto returns the error as the wire carries it.
+// Proto returns the error in its wire form.
 func (e *Error) Proto() *driverv1.Error {
 	return &driverv1.Error{
 		Code: e.Code, Ckr: clip(e.CKR, 64), Function: clip(e.Function, 64), Generation: e.Generation, Retry: e.Retry,
@@ -129,8 +129,7 @@ func (e *Error) Proto() *driverv1.Error {
 	}
 }
 
-// FromProto returns the error that the wire carried. A code outside the list, as a hostile or newer driver may send,
-// counts as Internal.
+// FromProto returns the error of a wire form. A code outside the list, from a hostile or newer driver, counts as Internal.
 func FromProto(p *driverv1.Error) *Error {
 	code := p.GetCode()
 	if _, known := driverv1.ErrorCode_name[int32(code)]; !known || code == driverv1.ErrorCode_OK {
@@ -147,10 +146,10 @@ func FromProto(p *driverv1.Error) *Error {
 	}
 }
 
-// maxRetryAfter bounds how long a driver can make a caller wait.
+// maxRetryAfter is the longest wait that a driver can ask of a caller.
 const maxRetryAfter = time.Hour
 
-// clip returns at most n bytes of s as valid UTF-8, which is all that a message can carry.
+// clip returns at most n bytes of s as valid UTF-8, which protobuf requires.
 func clip(s string, n int) string {
 	return strings.ToValidUTF8(s[:min(len(s), n)], "")
 }
@@ -168,7 +167,7 @@ func ToStatus(err error) error {
 	return st.Err()
 }
 
-// FromStatus returns the Error inside a gRPC error. A connection that failed is Lost; a context that ended is Deadline.
+// FromStatus returns the Error in a gRPC error. A failed connection is Lost; a context that ended is Deadline.
 func FromStatus(err error) error {
 	if err == nil {
 		return nil

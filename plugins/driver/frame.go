@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// The execute stream's format; FRAMES.md is its specification and the two change together.
+// The format of the execute stream. FRAMES.md specifies it and must be changed with it.
 const (
 	// StreamPreface opens the stream in both directions.
 	StreamPreface = "KSEXEC1\n"
@@ -18,14 +18,14 @@ const (
 	responseHeader = 1 + 1 + 8 + 4 + 4 + 4
 )
 
-// Timings says where an operation's time went. Hops add to Queue; only a driver sets the other two.
+// Timings is the time of an operation by cause. Each process adds to Queue; only a driver sets Session and HSM.
 type Timings struct {
-	Queue   time.Duration // waiting for a worker, in all processes together
+	Queue   time.Duration // waiting for a worker, summed over all processes
 	Session time.Duration // waiting for a session or loading the key
 	HSM     time.Duration // inside the device
 }
 
-// fits reports, as InvalidArgument, a request that no frame can carry. It would end the stream for everyone on it.
+// fits returns InvalidArgument for a request that does not fit into a frame. Sending it would end the stream for all requests.
 func (r *Request) fits() error {
 	if len(r.Trace) > maxTrace || len(r.Tenant) > maxTenant {
 		return Errorf(InvalidArgument, "tenant name or trace context too long")
@@ -60,7 +60,7 @@ func appendRequest(b []byte, id uint64, req *Request, now time.Time) []byte {
 
 func appendResponse(b []byte, id uint64, r *Response) []byte {
 	if r.frameSize()-4 > maxFrame {
-		r = ErrorResponse(Errorf(Internal, "driver answered more than a frame carries"))
+		r = ErrorResponse(Errorf(Internal, "the answer is longer than a frame"))
 	}
 	b = binary.BigEndian.AppendUint32(b, uint32(r.frameSize()-4))
 	b = append(b, frameResponse, byte(r.Code))
@@ -76,8 +76,7 @@ func appendMicros(b []byte, d time.Duration) []byte {
 	return binary.BigEndian.AppendUint32(b, uint32(us))
 }
 
-// nextFrame splits the first frame off b: its payload after the length field, and the bytes it takes. size 0 means that
-// b holds no whole frame yet.
+// nextFrame returns the payload of the first frame of b and the size of the frame. size 0 means that b has no complete frame.
 func nextFrame(b []byte) (payload []byte, size int, err error) {
 	if len(b) < 4 {
 		return nil, 0, nil

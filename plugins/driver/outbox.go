@@ -9,16 +9,16 @@ import (
 	"time"
 )
 
-// outboxLimit is how many unsent bytes a connection may owe before it counts as stalled.
+// outboxLimit is the number of unsent bytes at which a connection counts as stalled.
 const outboxLimit = 8 << 20
 
-// outbox sends frames on a connection without ever blocking whoever adds them. Whoever adds becomes the sender if
-// nobody is sending, and goes on until nothing is left; so frames combine under load and none waits for a timer.
-// What the socket does not take at once is left to a goroutine.
+// outbox sends frames on a connection without blocking the goroutines that add them. A goroutine that adds a frame becomes the sender
+// if there is none, and sends until the outbox is empty, so that frames combine under load without a timer. If the socket's buffer
+// is full, another goroutine sends the rest.
 type outbox struct {
 	conn net.Conn
-	raw  syscall.RawConn // nil where the connection is not a socket: then the goroutine sends everything
-	fail func(error)     // called when sending fails or the peer does not read, perhaps for both
+	raw  syscall.RawConn // nil if the connection is not a socket: then the goroutine sends everything
+	fail func(error)     // called when sending fails or the peer does not read, possibly twice
 
 	mu      sync.Mutex
 	buf     []byte
@@ -103,7 +103,7 @@ func (o *outbox) send() {
 	o.mu.Unlock()
 }
 
-// sendSlowly goes on as the sender in a goroutine of its own, which may block.
+// sendSlowly continues as the sender in a goroutine of its own, which may block.
 func (o *outbox) sendSlowly(out []byte, from int) {
 	for {
 		_, err := o.conn.Write(out[from:])
@@ -124,7 +124,7 @@ func (o *outbox) sendSlowly(out []byte, from int) {
 	}
 }
 
-// giveUp ends the outbox; it is called with the lock held and releases it.
+// giveUp closes the outbox. It is called with the lock held and releases it.
 func (o *outbox) giveUp(err error) {
 	clear(o.buf)
 	o.failed, o.sending, o.buf = true, false, nil
@@ -139,7 +139,7 @@ func (o *outbox) recycle(b []byte) {
 	}
 }
 
-// writeNow writes what the socket takes without waiting.
+// writeNow writes as much as the socket accepts without blocking.
 func (o *outbox) writeNow(b []byte) (n int, err error) {
 	if o.raw == nil {
 		return 0, nil
@@ -161,7 +161,7 @@ func (o *outbox) writeNow(b []byte) (n int, err error) {
 	return max(n, 0), err
 }
 
-// Batch gathers the connections that got frames while one read was worked through, so that each is written to once.
+// Batch collects the connections that got frames during one read, so that each is written once.
 type Batch struct {
 	dirty []*outbox
 
@@ -171,7 +171,7 @@ type Batch struct {
 	oldest time.Time // when the first of them was there
 }
 
-// owe notes a connection. A batch sees one or two, so looking through them beats a map.
+// owe adds a connection. A batch has one or two, so a linear search is faster than a map.
 func (b *Batch) owe(o *outbox) {
 	if !slices.Contains(b.dirty, o) {
 		b.dirty = append(b.dirty, o)

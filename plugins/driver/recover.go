@@ -6,8 +6,8 @@ import (
 	"google.golang.org/grpc"
 )
 
-// ServerOptions are the gRPC server options that whoever calls RegisterServer passes: a control call that panics is
-// answered Internal, and the process with its other calls lives on.
+// ServerOptions returns the gRPC options of a server for RegisterServer: a control call that panics returns Internal, and the
+// process continues.
 func ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(recoverUnary), grpc.ChainStreamInterceptor(recoverStream)}
 }

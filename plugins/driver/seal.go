@@ -10,7 +10,7 @@ import (
 // SealFormat is how the material inside a seal record is wrapped.
 type SealFormat uint8
 
-// The wrap formats. The number is part of the stored record and never changes its meaning.
+// The wrap formats. The numbers are stored and never change their meaning.
 const (
 	SealRFC5649 SealFormat = 1 // AES key wrap with padding, RFC 5649
 	SealRFC3394 SealFormat = 2 // AES key wrap, RFC 3394
@@ -30,9 +30,8 @@ func (f SealFormat) String() string {
 	return fmt.Sprintf("unknown-%d", uint8(f))
 }
 
-// SealRecord is a sealed key as the built-in drivers store it: the wrapped material and everything that it is bound to,
-// under a MAC by the tenant's mac key. Whoever opens it takes the attributes of the working key from here, after the
-// MAC was checked, and from nowhere else.
+// SealRecord is the stored form of a sealed key of the built-in drivers: the wrapped material and its identity under a MAC of the
+// tenant's MAC key. The attributes of a working key must come from the record, after the MAC was verified.
 //
 // Layout, integers big-endian:
 //
@@ -107,8 +106,7 @@ func (r *SealRecord) Marshal() ([]byte, error) {
 	return append(r.Authenticated(), r.MAC...), nil
 }
 
-// ParseSealRecord reads a stored record. It checks the form only: the MAC is the caller's to check.
-// Every fault is SealInvalid.
+// ParseSealRecord parses a stored record without verifying its MAC. Every fault is SealInvalid.
 func ParseSealRecord(b []byte) (*SealRecord, error) {
 	if len(b) < sealMinSize || !bytes.HasPrefix(b, []byte(sealMagic)) {
 		return nil, Errorf(SealInvalid, "not a seal record")
@@ -133,12 +131,12 @@ func ParseSealRecord(b []byte) (*SealRecord, error) {
 	r.Wrapped = bytes.Clone(rest[:wrappedLen])
 	r.MAC = bytes.Clone(rest[wrappedLen:])
 	if CheckIdentity(r.Key) != nil || CheckTenant(r.Tenant) != nil {
-		return nil, Errorf(SealInvalid, "seal record is of no key")
+		return nil, Errorf(SealInvalid, "seal record has no valid key identity")
 	}
 	return r, nil
 }
 
-// Matches reports, as SealInvalid, a record that is not the key the caller speaks of.
+// Matches returns SealInvalid unless the record is the key id of the tenant.
 func (r *SealRecord) Matches(tenant string, id *KeyIdentity) error {
 	if r.Tenant != tenant {
 		return Errorf(SealInvalid, "seal record is of another tenant")
@@ -146,7 +144,7 @@ func (r *SealRecord) Matches(tenant string, id *KeyIdentity) error {
 	return CheckSameKey(r.Key, id)
 }
 
-// CheckSameKey reports, as SealInvalid, that a sealed key has another identity than the caller says.
+// CheckSameKey returns SealInvalid unless both identities are the same.
 func CheckSameKey(sealed, id *KeyIdentity) error {
 	if !bytes.Equal(sealed.GetKeyId(), id.GetKeyId()) || sealed.GetVersion() != id.GetVersion() ||
 		sealed.GetSpec() != id.GetSpec() || sealed.GetUsage() != id.GetUsage() {
@@ -155,20 +153,19 @@ func CheckSameKey(sealed, id *KeyIdentity) error {
 	return nil
 }
 
-// CheckIdentity reports an identity that is not complete, as InvalidArgument. Which specs and usages there are is the
-// driver's to know.
+// CheckIdentity returns InvalidArgument for an incomplete identity. It does not check whether spec and usage exist.
 func CheckIdentity(id *KeyIdentity) error {
 	if len(id.GetKeyId()) != KeyIDSize || id.GetVersion() == 0 {
 		return Errorf(InvalidArgument, "key identity incomplete")
 	}
-	// A seal record has one byte for each; what does not fit must not become another spec or usage.
+	// A seal record has one byte for each: a larger number would become another spec or usage.
 	if id.GetSpec() < 1 || id.GetSpec() > 255 || id.GetUsage() < 1 || id.GetUsage() > 255 {
 		return Errorf(InvalidArgument, "key identity without spec or usage")
 	}
 	return nil
 }
 
-// CheckTenant reports a tenant name outside [a-z0-9-]{1,64}, as InvalidArgument.
+// CheckTenant returns InvalidArgument for a tenant name outside [a-z0-9-]{1,64}.
 func CheckTenant(name string) error {
 	if name == "" || len(name) > maxTenant {
 		return Errorf(InvalidArgument, "tenant name must have 1 to %d characters", maxTenant)

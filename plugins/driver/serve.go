@@ -18,19 +18,17 @@ import (
 	"github.com/keyside/keyside/plugins/procattr"
 )
 
-// Handshake is what host and driver process agree on before anything else. The cookie keeps a person who starts a driver
-// by hand from wondering; it is no secret. The protocol number changes only with the process protocol, never with the
-// meaning of driver.v1.
+// Handshake is go-plugin's handshake between host and driver process. The cookie, which is not secret, makes a driver that a user
+// starts by hand exit with an explanation. The protocol number changes with the process protocol, not with driver.v1.
 var Handshake = goplugin.HandshakeConfig{
 	ProtocolVersion: 1, MagicCookieKey: "KEYSIDE_DRIVER", MagicCookieValue: "driver.v1",
 }
 
-// PluginName is the one entry of the plugin set.
+// PluginName is the name of the only plugin in the plugin set.
 const PluginName = "driver"
 
-// Serve turns the calling process into a driver process and returns when the host is gone. It makes the process undumpable,
-// takes standard output for the handshake, and runs the operations of the execute stream on the workers that the
-// driver's Description asks for.
+// Serve runs the calling process as a driver process and returns when the host has exited. It forbids core dumps, uses standard
+// output for the handshake, and runs operations on as many workers as the driver's Description says.
 func Serve(configure Configurer) {
 	_ = procattr.ForbidDumps() // key material and the PIN are in this process
 	p := &process{configurer: configure}
@@ -45,8 +43,8 @@ func Serve(configure Configurer) {
 	})
 }
 
-// exitWithParent ends the process when its host is gone without having said so. The host also sets the parent-death
-// signal; this covers a host thread that ended before the process was up, and hosts that do not set it.
+// exitWithParent exits when the host has exited. The host also sets the parent-death signal, but a host may not do so, or its thread
+// may end before the driver process has started.
 func exitWithParent(parent int) {
 	for range time.Tick(time.Second) {
 		if os.Getppid() != parent {
@@ -55,7 +53,7 @@ func exitWithParent(parent int) {
 	}
 }
 
-// process is a driver process: unconfigured, then one Driver behind a control server and an execute stream.
+// process is the state of a driver process. driver is nil until Configure.
 type process struct {
 	configurer Configurer
 	mu         sync.Mutex
@@ -96,8 +94,8 @@ func (p *process) configure(ctx context.Context, req *driverv1.ConfigureRequest)
 	}
 	p.driver = d
 	p.workers = NewWorkers(d, int(desc.GetFastWorkers()), int(desc.GetSlowWorkers()))
-	// Handing over is cheapest on one processor of the Go runtime. A call into the device needs none, but keeps its own
-	// until the runtime takes it away, which takes as long as a slow operation does: hence a second.
+	// Goroutine switches are cheapest with GOMAXPROCS=1. A cgo call keeps its P until the runtime retakes it, which takes as long
+	// as a slow operation, so a second P is needed.
 	runtime.GOMAXPROCS(2)
 	go func() {
 		if _, err := AcceptStream(conn, 0); err != nil {
@@ -122,7 +120,7 @@ func fdConn(fd int) (net.Conn, error) {
 	return conn, nil
 }
 
-// drainingDriver drains the workers before the driver beneath them.
+// drainingDriver drains the workers before the driver.
 type drainingDriver struct {
 	Driver
 	workers *Workers
@@ -135,7 +133,7 @@ func (d drainingDriver) Drain(ctx context.Context) error {
 	return d.Driver.Drain(ctx)
 }
 
-// serverPlugin is go-plugin's view of a driver process.
+// serverPlugin is the driver process's half of the plugin set.
 type serverPlugin struct {
 	goplugin.NetRPCUnsupportedPlugin
 	process *process
@@ -150,12 +148,12 @@ func (s *serverPlugin) GRPCClient(context.Context, *goplugin.GRPCBroker, *grpc.C
 	return nil, fmt.Errorf("driver processes have no client side")
 }
 
-// HostPlugin is the host's half of the plugin set: dispensing it gives the *grpc.ClientConn.
+// HostPlugin is the host's half of the plugin set. Dispensing it returns the *grpc.ClientConn.
 type HostPlugin struct {
 	goplugin.NetRPCUnsupportedPlugin
 }
 
-// GRPCServer implements go-plugin's interface; a host serves nothing.
+// GRPCServer implements go-plugin's interface and always fails.
 func (HostPlugin) GRPCServer(*goplugin.GRPCBroker, *grpc.Server) error {
 	return fmt.Errorf("hosts serve no driver")
 }

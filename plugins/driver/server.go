@@ -10,22 +10,22 @@ import (
 	"github.com/keyside/keyside/plugins/driverv1"
 )
 
-// Configurer makes a Driver of what the host hands over in Configure. settings is the driver's own section of the
-// configuration as YAML, to be decoded strictly; credential is a PIN or passphrase and is cleared after Configurer returns.
+// Configurer returns a Driver for the settings and the credential that the host sends. settings is the driver's section of the
+// configuration as YAML, which must be decoded strictly; credential is a PIN or passphrase and is cleared after Configurer returns.
 type Configurer func(ctx context.Context, settings, credential []byte) (Driver, error)
 
-// RegisterServer serves the control calls of d on s, a server made with ServerOptions. Configure is refused: what is
-// registered here is configured.
+// RegisterServer serves the control calls of d on s, a server created with ServerOptions. It refuses Configure, because d is already
+// configured.
 func RegisterServer(s grpc.ServiceRegistrar, d Driver) {
 	RegisterServerFunc(s, func(context.Context) (Driver, error) { return d, nil })
 }
 
-// RegisterServerFunc is RegisterServer with a driver that get chooses for each call by its context.
+// RegisterServerFunc is RegisterServer with a driver that get selects for each call by its context.
 func RegisterServerFunc(s grpc.ServiceRegistrar, get func(context.Context) (Driver, error)) {
 	driverv1.RegisterDriverServer(s, &controlServer{get: get})
 }
 
-// controlServer is the gRPC face of a Driver.
+// controlServer serves a Driver over gRPC.
 type controlServer struct {
 	driverv1.UnimplementedDriverServer
 	get       func(context.Context) (Driver, error)
@@ -42,7 +42,7 @@ func (s *controlServer) Configure(ctx context.Context, req *driverv1.ConfigureRe
 	return &driverv1.ConfigureResponse{}, nil
 }
 
-// control runs one control call on the driver that get returns.
+// control runs a control call on the driver that get returns.
 func control[T any](ctx context.Context, s *controlServer, fn func(Driver) (T, error)) (T, error) {
 	var zero T
 	d, err := s.get(ctx)
@@ -84,7 +84,7 @@ type keyed interface {
 	GetKey() *KeyIdentity
 }
 
-// controlKey is control for calls about a key, whose tenant and identity it checks first.
+// controlKey is control for calls about a key. It checks tenant and identity first.
 func controlKey[R keyed, T any](ctx context.Context, s *controlServer, req R, fn func(Driver) (T, error)) (T, error) {
 	return control(ctx, s, func(d Driver) (T, error) {
 		var zero T
@@ -142,11 +142,11 @@ func (s *controlServer) Watch(_ *driverv1.WatchRequest, stream grpc.ServerStream
 	if err != nil {
 		return ToStatus(err)
 	}
-	var sending sync.Mutex // a driver may have events from several goroutines, a stream takes one at a time
+	var sending sync.Mutex // drivers may send events from several goroutines, but Send is not safe for concurrent use
 	return ToStatus(d.Watch(stream.Context(), func(e *Event) {
 		sending.Lock()
 		defer sending.Unlock()
-		_ = stream.Send(e) // fails only when the caller is gone, which ends the context too
+		_ = stream.Send(e) // fails only if the caller has left, and then the context ends
 	}))
 }
 

@@ -9,13 +9,13 @@ import (
 	"time"
 )
 
-// readBuffer is the size of a stream's read buffer, bytes; it grows for a larger frame and shrinks back.
+// readBuffer is the size of a stream's read buffer in bytes. It grows for a larger frame and shrinks afterwards.
 const readBuffer = 64 << 10
 
-// handshakeTimeout bounds the exchange of prefaces.
+// handshakeTimeout limits the exchange of prefaces.
 const handshakeTimeout = 5 * time.Second
 
-// Stream is the client's end of an execute stream. It is a Submitter; after it ended every request is answered Lost.
+// Stream is the client's end of an execute stream. It implements Submitter; after its end, every request returns Lost.
 type Stream struct {
 	conn net.Conn
 	out  *outbox
@@ -27,8 +27,8 @@ type Stream struct {
 	err     error
 }
 
-// DialStream opens the client's end of a stream on conn for the named driver ("" on a socket pair). It owns conn from
-// then on, also when it fails.
+// DialStream opens the client's end of a stream on conn for the named driver ("" on a socket pair). It takes ownership of conn, also
+// if it fails.
 func DialStream(conn net.Conn, name string) (*Stream, error) {
 	if err := clientHandshake(conn, name); err != nil {
 		return nil, errors.Join(Errorf(Lost, "open execute stream: %w", err), conn.Close())
@@ -121,7 +121,7 @@ func (s *Stream) fail(err error) {
 	}
 }
 
-// Close ends the stream.
+// Close closes the stream.
 func (s *Stream) Close() error {
 	s.fail(net.ErrClosed)
 	return nil
@@ -130,15 +130,15 @@ func (s *Stream) Close() error {
 // Done is closed when the stream has ended.
 func (s *Stream) Done() <-chan struct{} { return s.done }
 
-// InFlight returns how many requests wait for an answer.
+// InFlight returns the number of requests without an answer.
 func (s *Stream) InFlight() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.pending)
 }
 
-// AcceptStream reads the client's opening on conn and returns the driver's name that it asks for. preface says how many
-// bytes of StreamPreface the caller has read already.
+// AcceptStream reads the client's handshake on conn and returns the name of the requested driver. preface is the number of bytes of
+// StreamPreface that the caller has already read.
 func AcceptStream(conn net.Conn, preface int) (name string, err error) {
 	if err := conn.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
 		return "", err
@@ -157,8 +157,8 @@ func AcceptStream(conn net.Conn, preface int) (name string, err error) {
 	return string(b), conn.SetDeadline(time.Time{})
 }
 
-// ServeStream answers AcceptStream's client and serves its requests with s until the stream ends. admit, if not nil, sees
-// each request first and may set its tenant or refuse it.
+// ServeStream completes the handshake of AcceptStream and serves requests with s until the stream ends. admit, if not nil, is called
+// first for each request and may set its tenant or refuse it.
 func ServeStream(conn net.Conn, s Submitter, admit func(*Request) error) error {
 	defer func() { _ = conn.Close() }()
 	if _, err := conn.Write([]byte(StreamPreface)); err != nil {
@@ -194,8 +194,8 @@ func ServeStream(conn net.Conn, s Submitter, admit func(*Request) error) error {
 	return err
 }
 
-// readFrames calls fn for each frame of conn, and drained when the frames of one read are done. It returns the error
-// that ended the stream, io.EOF at a clean end.
+// readFrames calls fn for each frame of conn, and drained after the frames of one read. It returns the error that ended the stream,
+// io.EOF for a clean end.
 func readFrames(conn net.Conn, fn func([]byte) error, drained func()) error {
 	buf := make([]byte, readBuffer)
 	defer func() { clear(buf) }() // frames carry plaintext, and so is every part that was read

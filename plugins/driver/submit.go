@@ -17,10 +17,10 @@ type Request struct {
 	Kind     OpKind
 	Tenant   string
 	Deadline time.Time
-	Trace    []byte // W3C traceparent text, empty without tracing
+	Trace    []byte // W3C traceparent, empty without tracing
 	Body     []byte // encoded Op
-	// Batch collects the connections that this request leaves with unsent bytes; nil sends at once. It is good only
-	// during the call of Submit: a Submitter that keeps the request for later sets it to nil.
+	// Batch collects connections with unsent bytes; nil sends at once. It is valid only during the call of Submit: a Submitter
+	// that keeps the request sets it to nil.
 	Batch *Batch
 }
 
@@ -34,15 +34,15 @@ type Response struct {
 	Batch   *Batch // as in Request, for what done writes
 }
 
-// Submitter runs operations without making the caller wait for them. A Stream, the Workers of a driver and hsmd's Mux are all
-// Submitters, so a relay forwards by callback and needs no goroutine per request.
+// Submitter runs operations asynchronously. A Stream, the Workers of a driver and hsmd's Mux are Submitters, so a relay forwards by
+// callback and needs no goroutine per request.
 type Submitter interface {
-	// Submit takes a request and returns. done is called exactly once, from any goroutine, perhaps before Submit
-	// returns; it must not block.
+	// Submit starts a request. done is called exactly once, from any goroutine, possibly before Submit returns; it must not
+	// block.
 	Submit(req *Request, done func(*Response))
 }
 
-// ErrorResponse is the response that carries err.
+// ErrorResponse returns the response with err.
 func ErrorResponse(err error) *Response {
 	e := AsError(err)
 	body, _ := proto.Marshal(&Result{Error: e.Proto()})
@@ -65,7 +65,7 @@ func (r *Response) Err() error {
 
 type timingsKey struct{}
 
-// TimingsFrom returns where Execute reports its times, for the driver to fill; never nil.
+// TimingsFrom returns the Timings that Execute must fill; never nil.
 func TimingsFrom(ctx context.Context) *Timings {
 	if t, ok := ctx.Value(timingsKey{}).(*Timings); ok {
 		return t
@@ -73,7 +73,7 @@ func TimingsFrom(ctx context.Context) *Timings {
 	return new(Timings)
 }
 
-// WithTimings returns a context whose TimingsFrom is t.
+// WithTimings returns a context for which TimingsFrom returns t.
 func WithTimings(ctx context.Context, t *Timings) context.Context {
 	return context.WithValue(ctx, timingsKey{}, t)
 }
@@ -91,7 +91,7 @@ func TraceFrom(ctx context.Context) []byte {
 	return b
 }
 
-// defaultTimeout bounds an operation whose context has no deadline.
+// defaultTimeout limits an operation whose context has no deadline.
 const defaultTimeout = 30 * time.Second
 
 // call is one blocking Do: pooled, with the channel that its answer comes on.
@@ -104,7 +104,7 @@ type call struct {
 
 var calls = sync.Pool{New: func() any { return &call{ready: make(chan struct{}, 1)} }}
 
-// Do runs one operation through a Submitter and waits for it. Timings go where TimingsFrom(ctx) points.
+// Do runs one operation through a Submitter and waits for its result. It stores the times in TimingsFrom(ctx).
 func Do(ctx context.Context, s Submitter, tenant string, op *Op) (*Result, error) {
 	body, err := proto.Marshal(op)
 	if err != nil {

@@ -11,24 +11,22 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// laneDepth bounds each lane's queue; one more is Busy.
+// laneDepth limits the queue of each lane. Further operations return Busy.
 const laneDepth = 4096
 
-// holdBack bounds how long an answer waits for the next ones of its worker, so that they share a system call and wake the
-// other side once: for as long as it takes to be worth it, or half of what the operation has waited already, but no
-// longer than maxHoldBack. Only a worker that has more to do keeps answers back.
+// holdBack is how long a worker with more jobs in its queue keeps answers, so that several share a system call and one wake-up of the
+// client. It is longer for an operation that has waited longer, half of its wait, up to maxHoldBack.
 const (
 	holdBack    = 200 * time.Microsecond
 	maxHoldBack = 2 * time.Millisecond
 )
 
-// quick is how long operations of the fast lane take at most, on average, for the goroutine that reads them to run them itself while no
-// worker is at work: to wake one would take about as long. One that takes longer all the same delays what comes after it,
-// and from then on workers take over.
+// quick is the average duration of fast-lane operations up to which the reading goroutine runs an operation itself if no worker is
+// busy, because waking a worker takes as long. A longer operation delays the next ones, which then go to workers.
 const quick = 50 * time.Microsecond
 
-// Workers runs operations on a Driver: a few workers, a queue in front of them, and a lane of its own for slow
-// operations. It is what stands behind the execute stream of a driver process.
+// Workers runs the operations of a driver process on its Driver: two lanes, for fast and slow operations, each with a queue and a
+// few workers.
 type Workers struct {
 	driver     Driver
 	fast, slow *lane
@@ -43,7 +41,7 @@ type lane struct {
 	running  int
 	typical  time.Duration // of an operation: a moving average
 	draining bool
-	idle     chan struct{} // closed when draining and empty
+	idle     chan struct{} // closed when draining and no operation is left
 }
 
 type job struct {
@@ -72,7 +70,7 @@ func (w *Workers) start(l *lane, n int) {
 	}
 }
 
-// Submit implements Submitter. It answers a quick operation before it returns.
+// Submit implements Submitter. It may run a quick operation before it returns.
 func (w *Workers) Submit(req *Request, done func(*Response)) {
 	l := w.fast
 	if Slow(req.Kind) {
@@ -105,7 +103,7 @@ func (w *Workers) Submit(req *Request, done func(*Response)) {
 	}
 }
 
-// Drain refuses new operations and waits until those accepted are answered, or the context ends.
+// Drain refuses new operations and waits until all accepted ones are answered or the context ends.
 func (w *Workers) Drain(ctx context.Context) error {
 	lanes := []*lane{w.fast, w.slow}
 	for _, l := range lanes {
@@ -125,7 +123,7 @@ func (w *Workers) Drain(ctx context.Context) error {
 	return nil
 }
 
-// finishIfIdle closes idle when a draining lane has nothing left; the lock is held.
+// finishIfIdle closes idle if a draining lane has no operations left. The caller must hold the lock.
 func (l *lane) finishIfIdle() {
 	if l.draining && l.running == 0 && l.head == len(l.queue) {
 		select {
@@ -136,7 +134,7 @@ func (l *lane) finishIfIdle() {
 	}
 }
 
-// take returns the next job. With none it waits for one if wait is set; without one the lane is empty, or has drained.
+// take returns the next job. If the queue is empty, it waits for one if wait is set; it returns no job for an empty or drained lane.
 func (l *lane) take(wait bool) (job, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -177,8 +175,8 @@ func (w *Workers) work(l *lane) {
 		if ok {
 			began := time.Now()
 			took := w.do(l, j, began, &batch)
-			patience := min(max(holdBack, began.Sub(j.since)/2), maxHoldBack)
-			flush = time.Since(batch.oldest)+took > patience // the next one will take as long as this one
+			holdLimit := min(max(holdBack, began.Sub(j.since)/2), maxHoldBack)
+			flush = time.Since(batch.oldest)+took > holdLimit // the next one will take as long as this one
 		}
 		if flush {
 			batch.flush()
@@ -186,7 +184,7 @@ func (w *Workers) work(l *lane) {
 	}
 }
 
-// do runs a job that its lane counts as running, and leaves the answer in the batch. It returns how long that took.
+// do runs a job that its lane counts as running and adds the answer to the batch. It returns the duration.
 func (w *Workers) do(l *lane, j job, began time.Time, batch *Batch) time.Duration {
 	r := w.run(j, began)
 	r.Batch = batch
@@ -243,8 +241,8 @@ func (w *Workers) execute(req *Request, op *Op, now time.Time, timings *Timings)
 	return w.driver.Execute(ctx, req.Tenant, op)
 }
 
-// panicText describes a panic by its type and place, without the values that it may carry. It is called from the
-// deferred function that recovered.
+// panicText returns the type and place of a panic, without its value, which may be secret. It must be called from the deferred
+// function that recovered.
 func panicText(p any) string {
 	if _, ok := p.(error); !ok {
 		return fmt.Sprintf("%T", p)
@@ -264,8 +262,8 @@ func panicText(p any) string {
 	return fmt.Sprintf("%T", p)
 }
 
-// opContext is the context of one operation. It has a deadline but makes a timer only for a driver that asks for Done,
-// since most operations end in microseconds.
+// opContext is the context of one operation. It creates a timer only if Done is called, because most operations end in
+// microseconds.
 type opContext struct {
 	deadline time.Time
 	timings  *Timings

@@ -9,11 +9,11 @@ import (
 	"github.com/keyside/keyside/plugins/driver"
 )
 
-// maxDirectWorkers bounds the worker numbers of a Direct.
+// maxDirectWorkers is the number of workers of a Direct.
 const maxDirectWorkers = 1024
 
-// Direct is the module called from this process with nothing in between: what the bench compares Keyside with. It uses
-// the same C calls and the same kind of keys, one session per worker, and no lock.
+// Direct calls a module from this process, for comparison in benchmarks. It uses the same C calls and kinds of keys as the driver,
+// with one session per worker and no lock.
 type Direct struct {
 	d        *Driver
 	owner    *session // of the keys
@@ -22,8 +22,7 @@ type Direct struct {
 	rsa, ec  handle
 }
 
-// OpenDirect opens the token of a driver's settings, and makes an AES-256, an RSA-2048 and a P-256 key in it that are
-// gone when the process ends.
+// OpenDirect opens the token of a driver's settings and generates an AES-256, an RSA-2048 and a P-256 key as session objects.
 func OpenDirect(settings, pin []byte) (*Direct, error) {
 	d, err := openDriver(settings, pin, slog.New(slog.DiscardHandler), func(int) {})
 	if err != nil {
@@ -59,7 +58,7 @@ func (x *Direct) makeKeys() (err error) {
 	return s.destroy(kek)
 }
 
-// makeKey makes a key the way Keyside's working keys come to be: generated, wrapped, unwrapped.
+// makeKey creates a key like Keyside's working keys: generated, wrapped, unwrapped.
 func (x *Direct) makeKey(kek handle, spec keySpec, usage driver.KeyUsage) (handle, error) {
 	temp, _, err := generateKey(x.owner, spec)
 	if err != nil {
@@ -75,7 +74,7 @@ func (x *Direct) makeKey(kek handle, spec keySpec, usage driver.KeyUsage) (handl
 	return h, errors.Join(err, x.owner.destroy(temp))
 }
 
-// session returns the session of a worker, who alone uses it.
+// session returns the session of a worker.
 func (x *Direct) session(worker int) (*session, error) {
 	if x.sessions[worker] == nil {
 		s, err := x.d.openSession(0)
@@ -87,7 +86,7 @@ func (x *Direct) session(worker int) (*session, error) {
 	return x.sessions[worker], nil
 }
 
-// Encrypt encrypts with AES-GCM. One goroutine at a time uses a worker number, from 0 to 1023; this holds for all methods.
+// Encrypt encrypts with AES-GCM. For all methods, only one goroutine at a time may use a worker number, 0 to 1023.
 func (x *Direct) Encrypt(worker int, plaintext []byte) (iv, ciphertext []byte, err error) {
 	s, err := x.session(worker)
 	if err != nil {
@@ -96,7 +95,7 @@ func (x *Direct) Encrypt(worker int, plaintext []byte) (iv, ciphertext []byte, e
 	return s.seal(x.aes, nil, plaintext, 0)
 }
 
-// DataKey makes a data key of n bytes and returns it plain and encrypted.
+// DataKey generates a data key of n bytes and returns it in plaintext and encrypted.
 func (x *Direct) DataKey(worker, n int) (plaintext, iv, ciphertext []byte, err error) {
 	s, err := x.session(worker)
 	if err != nil {
@@ -135,7 +134,7 @@ func (x *Direct) SignEC(worker int, digest []byte) ([]byte, error) {
 	return signEC(s, x.ec, specOf(driver.ECP256), digest)
 }
 
-// Close closes all sessions; no worker may be busy.
+// Close closes all sessions. No worker may be busy.
 func (x *Direct) Close() error {
 	for i, s := range x.sessions {
 		if s != nil {

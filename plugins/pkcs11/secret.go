@@ -6,7 +6,7 @@ import (
 	"github.com/keyside/keyside/plugins/driver"
 )
 
-// secret is a PIN kept for a login after the first, in memory of its own that is neither swapped nor dumped.
+// secret is a PIN kept for later logins, in its own memory mapping that is neither swapped nor dumped.
 type secret []byte
 
 func keepSecret(b []byte) (secret, error) {

@@ -1,7 +1,7 @@
 package pkcs11
 
-// The hot calls, one crossing into C each, with buffers of a known size. miekg/pkcs11 asks for the length of every output
-// first, which is a second round trip to a network HSM and a failure on modules whose answer leaves out the tag.
+// The calls of operations, with one cgo call each and buffers of a known size. miekg/pkcs11 first asks for the length of every
+// output, which is a second round trip to a network HSM, and fails on modules whose answer omits the tag.
 
 /*
 #cgo CFLAGS: -O2 -Wall
@@ -40,7 +40,7 @@ type functionList struct{ p unsafe.Pointer }
 // handle is a CK_OBJECT_HANDLE or CK_SESSION_HANDLE.
 type handle = uint
 
-// openModule loads the module at path, or finds it loaded, and returns its functions.
+// openModule loads the module at path, unless it is loaded already, and returns its functions.
 func openModule(path string) (functionList, error) {
 	cpath := C.CString(path)
 	defer C.free(unsafe.Pointer(cpath))
@@ -67,10 +67,10 @@ func shimError(r C.ks_result) error {
 	return &callError{rv: uint(r.rv), function: shimFunctions[r.function]}
 }
 
-// written returns the part of out that a call filled. A module that claims more than there is room for is not believed.
+// written returns the part of out that a call filled. It returns an error if the module reports more bytes than out has.
 func written(r C.ks_result, out []byte) ([]byte, error) {
 	if r.rv != 0 {
-		clear(out) // it may hold a secret: of a call of several functions a later one can fail
+		clear(out) // may be secret: in a call of several functions, a later one can fail
 		return nil, shimError(r)
 	}
 	if uint64(r.value) > uint64(len(out)) {
@@ -80,7 +80,7 @@ func written(r C.ks_result, out []byte) ([]byte, error) {
 	return out[:r.value], nil
 }
 
-// made returns the handle of the object that a call made.
+// made returns the handle of the object that a call created.
 func made(r C.ks_result) (handle, error) {
 	if r.rv != 0 {
 		return 0, shimError(r)
@@ -98,20 +98,20 @@ func (f functionList) random(session handle, out []byte) error {
 	return nil
 }
 
-// seal encrypts in with AES-GCM into out, which has room for the tag. The first fresh bytes of in are random, made by
-// the HSM in the same call.
+// seal encrypts in with AES-GCM into out, which has room for the tag. The HSM first fills the first fresh bytes of in with random
+// bytes, in the same cgo call.
 func (f functionList) seal(session, key handle, iv, aad, in []byte, fresh int, out []byte) ([]byte, error) {
 	return written(C.ks_gcm(f.p, 0, C.ks_ulong(session), C.ks_ulong(key), bytesOf(iv), sizeOf(iv), bytesOf(aad), sizeOf(aad),
 		bytesOf(in), sizeOf(in), C.ks_ulong(fresh), bytesOf(out), sizeOf(out)), out)
 }
 
-// open decrypts in with AES-GCM into out, which is as long as in: some modules want room for the tag.
+// open decrypts in with AES-GCM into out, which is as long as in, because some modules need room for the tag.
 func (f functionList) open(session, key handle, iv, aad, in, out []byte) ([]byte, error) {
 	return written(C.ks_gcm(f.p, 1, C.ks_ulong(session), C.ks_ulong(key), bytesOf(iv), sizeOf(iv), bytesOf(aad), sizeOf(aad),
 		bytesOf(in), sizeOf(in), 0, bytesOf(out), sizeOf(out)), out)
 }
 
-// mechanism is a CK_MECHANISM whose parameter holds no pointers.
+// mechanism is a CK_MECHANISM whose parameter has no pointers.
 type mechanism struct {
 	id    uint
 	param []byte
@@ -141,21 +141,21 @@ func (f functionList) unwrap(session handle, m mechanism, key handle, wrapped []
 		C.ks_ulong(key), bytesOf(wrapped), sizeOf(wrapped), (*C.ks_ulong)(unsafe.Pointer(unsafe.SliceData(flat))), C.ks_ulong(len(flat))))
 }
 
-// create makes an object. Unlike miekg's it leaves no copy of the template, which holds key material, in C memory.
+// create creates an object. Unlike miekg's function, it leaves no copy of the template, which has key material, in C memory.
 func (f functionList) create(session handle, template []*p11.Attribute) (handle, error) {
 	flat := flatten(template)
 	defer clear(flat)
 	return made(C.ks_create(f.p, C.ks_ulong(session), (*C.ks_ulong)(unsafe.Pointer(unsafe.SliceData(flat))), C.ks_ulong(len(flat))))
 }
 
-// ecdh agrees on a secret with the point of a peer. The object of template holds it only during the call.
+// ecdh computes the shared secret with the point of a peer. The object of template exists only during the call.
 func (f functionList) ecdh(session, key handle, point []byte, template []*p11.Attribute, out []byte) ([]byte, error) {
 	flat := flatten(template)
 	return written(C.ks_ecdh(f.p, C.ks_ulong(session), C.ks_ulong(key), bytesOf(point), sizeOf(point),
 		(*C.ks_ulong)(unsafe.Pointer(unsafe.SliceData(flat))), C.ks_ulong(len(flat)), bytesOf(out), sizeOf(out)), out)
 }
 
-// login leaves no copy of the PIN behind, for the same reason.
+// login leaves no copy of the PIN in C memory either.
 func (f functionList) login(session handle, pin []byte) error {
 	if r := C.ks_login(f.p, C.ks_ulong(session), bytesOf(pin), sizeOf(pin)); r.rv != 0 {
 		return shimError(r)
@@ -182,5 +182,5 @@ func flatten(template []*p11.Attribute) []uint64 {
 	return flat
 }
 
-// cString copies a string into C memory for good.
+// cString copies a string into C memory and never frees it.
 func cString(s string) unsafe.Pointer { return unsafe.Pointer(C.CString(s)) }
