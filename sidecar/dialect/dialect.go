@@ -1,6 +1,6 @@
-// Package dialect is what the dialects share: the core as they see it, the routing of requests to a dialect, the strict
-// and lean decoding of JSON bodies, and the writing of answers. It knows no cloud's words; each dialect is a package of
-// its own below this one, with the same five files: routes, types, translate, errors, auth.
+// Package dialect is the kernel of the dialects. A dialect gives a [Server] its routes with their fields as data, the proofs
+// by which requests show who sends them, and its words for errors. The Server finds the route, authenticates, decodes
+// strictly, has refusals recorded, and answers. The kernel knows no cloud's words; each dialect is a package of its own.
 package dialect
 
 import (
