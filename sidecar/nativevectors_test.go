@@ -39,16 +39,24 @@ func TestNativeVectors(t *testing.T) {
 			archive := must(txtar.ParseFile(file))
 			w := newRightsWorld(t)
 			w.words = map[string]string{}
+			var ids []string
 			for i := 0; i+1 < len(archive.Files); i += 2 {
 				step, want := archive.Files[i], &archive.Files[i+1]
 				if !strings.HasPrefix(want.Name, "answer") {
 					t.Fatalf("step %q has no answer", step.Name)
 				}
-				got := w.step(string(step.Data))
+				got, id := w.step(string(step.Data))
+				ids = append(ids, id)
 				if *update {
 					want.Data = []byte(got)
 				} else if got != string(want.Data) {
 					t.Errorf("%s:\n got %s\nwant %s", step.Name, got, want.Data)
+				}
+			}
+			log := w.node.audit()
+			for i, id := range ids {
+				if !strings.Contains(log, id) {
+					t.Errorf("step %d is not on record", i+1)
 				}
 			}
 			if *update {
@@ -69,11 +77,11 @@ var hidden = []struct {
 	{regexp.MustCompile(`"20\d\d-\d\d-\d\dT[0-9:.]+Z"`), `"TIME"`},
 	{regexp.MustCompile(`"[0-9A-Z]{20}"`), `"ACCESS KEY"`},
 	{regexp.MustCompile(`"[0-9A-Za-z+/_-]{40,}=*"`), `"BYTES"`},
-	{regexp.MustCompile(`"(pid|slot)":\d+`), `"$1":0`},
+	{regexp.MustCompile(`"check_value":"[^"]{11}="`), `"check_value":"BYTES"`},
 }
 
-// step does one step and returns its answer in the form of the files.
-func (w *rightsWorld) step(text string) string {
+// step does one step and returns its answer in the form of the files, and its request id.
+func (w *rightsWorld) step(text string) (shown, id string) {
 	w.Helper()
 	caller := rightsCallers[0]
 	var body []string
@@ -102,9 +110,9 @@ func (w *rightsWorld) step(text string) string {
 	for _, k := range keep {
 		w.words[k[0]] = fmt.Sprint(members[k[1]])
 	}
-	shown := answer.Body.String()
+	shown = answer.Body.String()
 	for _, h := range hidden {
 		shown = h.form.ReplaceAllString(shown, h.shown)
 	}
-	return fmt.Sprintf("%d\n%s\n", answer.Code, strings.TrimSpace(shown))
+	return fmt.Sprintf("%d\n%s\n", answer.Code, strings.TrimSpace(shown)), answer.Header().Get("X-Request-Id")
 }

@@ -32,6 +32,7 @@ import (
 type rightsWorld struct {
 	*testing.T
 	clock       *rightsClock
+	node        *node
 	process     *process
 	handler     http.Handler
 	credentials map[string]*client.NewCredential
@@ -58,7 +59,7 @@ func (c *rightsClock) Now() time.Time { return c.now }
 func newRightsWorld(t *testing.T) *rightsWorld {
 	n := newNode(t)
 	w := &rightsWorld{
-		T: t, clock: &rightsClock{now: time.Now()}, credentials: map[string]*client.NewCredential{}, tokens: map[string]string{},
+		T: t, node: n, clock: &rightsClock{now: time.Now()}, credentials: map[string]*client.NewCredential{}, tokens: map[string]string{},
 		expected: map[string]expectedRecord{},
 	}
 	for _, d := range dialects {

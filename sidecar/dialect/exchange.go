@@ -35,6 +35,7 @@ type Exchange struct {
 
 	body     []byte
 	complete bool   // body is all of the request's
+	strict   bool   // members that the route does not list are refused
 	path     []Var  // the variables of the path, which Table.Find sets
 	unlisted string // the first field that was read and that the route does not list
 	cancel   context.CancelFunc
@@ -56,7 +57,7 @@ func Begin() *Exchange {
 func (x *Exchange) End() {
 	x.Values.wipe()
 	x.Object.wipe()
-	x.body, x.complete, x.unlisted, x.cancel = wiped(x.body), false, "", nil
+	x.body, x.complete, x.strict, x.unlisted, x.cancel = wiped(x.body), false, false, "", nil
 	clear(x.path)
 	x.path = x.path[:0]
 	x.Out, x.Stream = wiped(x.Out), nil

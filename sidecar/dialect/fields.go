@@ -253,6 +253,22 @@ func (x *Exchange) ReadFields(fields []Field, r *http.Request) error {
 			return fault
 		}
 	}
+	if x.strict {
+		if fault := unlisted(x.Object.members, fields); fault != nil {
+			return fault
+		}
+	}
+	return nil
+}
+
+// unlisted returns the fault of the first member that no field has the name of, nil if there is none.
+func unlisted(members []member, fields []Field) *Fault {
+	for i := range members {
+		name := members[i].name
+		if !slices.ContainsFunc(fields, func(f Field) bool { return f.Name == string(name) }) {
+			return &Fault{Field: new(Field), Name: string(name), Reason: "is not a field of this operation", Why: kms.ReasonUnknown}
+		}
+	}
 	return nil
 }
 
@@ -381,7 +397,9 @@ func (o *Object) readList(f *Field, raw []byte, into *value) *Fault {
 		return f.fault("must be an array of objects")
 	case err != nil:
 		return f.fault("must be an array of strings")
-	case fault == nil && f.High > 0 && (n < f.Low || n > f.High):
+	case fault == nil && n < f.Low:
+		return f.outOfBounds(kms.ReasonMissing, "must not be empty")
+	case fault == nil && f.High > 0 && n > f.High:
 		return f.outOfBounds(kms.ReasonTooMany, "must have "+f.bounds()+" elements")
 	}
 	return fault
@@ -393,11 +411,16 @@ func (o *Object) readItem(f *Field, raw []byte, into *value) *Fault {
 		return f.fault("must be an object")
 	}
 	item := Values{fields: f.Fields, values: make([]value, len(f.Fields)), exchange: o.exchange}
-	for i := range f.Fields {
-		if fault := o.read(&f.Fields[i], find(members, f.Fields[i].Name), &item.values[i]); fault != nil {
-			fault.Name = f.Name + "." + fault.Name
-			return fault
-		}
+	var fault *Fault
+	for i := 0; i < len(f.Fields) && fault == nil; i++ {
+		fault = o.read(&f.Fields[i], find(members, f.Fields[i].Name), &item.values[i])
+	}
+	if fault == nil && o.exchange.strict {
+		fault = unlisted(members, f.Fields)
+	}
+	if fault != nil {
+		fault.Name = f.Name + "." + fault.Name
+		return fault
 	}
 	into.items = append(into.items, item)
 	return nil

@@ -34,6 +34,8 @@ type Config struct {
 	Errors Errors
 	// Place refuses requests for another place than the one that is served, such as another project; nil: there is one.
 	Place func(r *http.Request, x *Exchange) error
+	// Strict refuses members of the body that the route does not list; else they are ignored.
+	Strict bool
 	// Open and Close append the beginning and the end of an answer around what the handler appends; nil: nothing.
 	Open, Close func(x *Exchange)
 }
@@ -120,6 +122,7 @@ func (s *Server) serve(
 		err = s.decodeError(x.Decode(r, rt.Body))
 	}
 	if err == nil {
+		x.strict = s.cfg.Strict
 		err = s.fieldError(rt, x, x.ReadFields(rt.Fields, r))
 		*op = rt.asked(x)
 	}

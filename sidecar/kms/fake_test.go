@@ -621,7 +621,7 @@ const (
 	tooManyGrants      kms.Code = "QuotaExceeded/grants"
 	grantNotFound      kms.Code = "NotFound/grant_id"
 	badMaterial        kms.Code = "InvalidKeyMaterial/material"
-	expiryPast         kms.Code = "InvalidRequest/expiration_time/past"
+	expiryPast         kms.Code = "InvalidRequest/expires_at/past"
 	badToken           kms.Code = "InvalidImportToken/import_token/malformed"
 	otherToken         kms.Code = "InvalidImportToken/import_token/other_key"
 	noPrivateKey       kms.Code = "InvalidKeyMaterial/private_key/missing"

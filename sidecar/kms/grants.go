@@ -61,7 +61,7 @@ func (in *CreateGrantInput) check(ctx context.Context, s *Service, r *request) e
 	case draft.Check() != nil:
 		return Invalid("operations", ReasonMalformed, "%s", draft.Check().Error())
 	case !expires.IsZero() && !expires.After(r.start):
-		return Invalid("expires", ReasonPast, "expiry is not in the future")
+		return Invalid("expires_at", ReasonPast, "expiry is not in the future")
 	}
 	if err := r.limits.checkBound(in.Constraints.Context, nil); err != nil {
 		return err

@@ -277,7 +277,7 @@ func (s *Service) bind(key *Key, made *SealedKey, in ImportInput) error {
 		return err
 	}
 	if !in.ExpiresAt.IsZero() && !in.ExpiresAt.After(now) {
-		return Invalid("expiration_time", ReasonPast, "expiry is not in the future")
+		return Invalid("expires_at", ReasonPast, "expiry is not in the future")
 	}
 	if key.CheckValue != nil && subtle.ConstantTimeCompare(key.CheckValue, made.CheckValue) != 1 {
 		return Errorf(CodeKeyMaterialMismatch, "material is not that of the key's first import").In("material")

@@ -94,7 +94,7 @@ func (s *Service) FindKeys(ctx context.Context, in FindKeysInput) (*KeyPage, err
 		case in.Limit < 0 || in.Limit > maxFound:
 			return nil, Invalid("limit", ReasonOutOfRange, "limit must be 1 to %d", maxFound)
 		case in.Offset < 0:
-			return nil, Invalid("offset", ReasonOutOfRange, "offset must not be negative")
+			return nil, Invalid("marker", ReasonOutOfRange, "marker must not be negative")
 		}
 		if err := r.limits.checkSearch(in.Tags); err != nil {
 			return nil, err

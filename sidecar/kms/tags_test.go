@@ -143,7 +143,7 @@ func TestFindKeys(t *testing.T) {
 		want kms.Code
 	}{
 		{kms.FindKeysInput{Limit: 1001}, invalidLimit}, {kms.FindKeysInput{Limit: -1}, invalidLimit},
-		{kms.FindKeysInput{Offset: -1}, "InvalidRequest/offset/out_of_range"}, {kms.FindKeysInput{Tags: many}, "InvalidRequest/tags/too_many"},
+		{kms.FindKeysInput{Offset: -1}, "InvalidRequest/marker/out_of_range"}, {kms.FindKeysInput{Tags: many}, "InvalidRequest/tags/too_many"},
 		{kms.FindKeysInput{Tags: many[:20]}, "ok"}, {kms.FindKeysInput{Tags: []kms.TagValues{{}}}, tagKeyLength},
 		{kms.FindKeysInput{Tags: []kms.TagValues{{Key: "a="}}}, invalidTagKey},
 		{kms.FindKeysInput{Tags: []kms.TagValues{n(make([]string, 21)...)}}, "InvalidRequest/values/too_many"},

@@ -237,7 +237,7 @@ var (
 		Code: codePrivateKey, Core: kms.CodeInvalidKeyMaterial,
 	}
 	expirationTime = &dialect.NumberField{
-		Name: "expiration_time", Low: 1, High: lastSecond, Code: codeParameter, BoundCode: codeExpiry,
+		Name: "expiration_time", As: "expires_at", Low: 1, High: lastSecond, Code: codeParameter, BoundCode: codeExpiry,
 	}
 	checkValue   = &dialect.BytesField{Name: "check_value", Kind: dialect.Hex, Low: 16, High: 88, Code: codeParameter}
 	importFields = fields(idOfKey, importToken, material, privateKey, expirationTime, checkValue, repeat)
@@ -263,7 +263,7 @@ var (
 	matches    = &dialect.ItemsField{Name: "matches", Kind: dialect.Items, Low: 0, High: 1, Code: codeMatches, Fields: dialect.Fields(
 		&dialect.TextField{Name: "key", Required: true, Values: []string{"resource_name"}, Code: codeMatchKey}, matchValue,
 	)}
-	offset         = &dialect.NumberField{Name: "offset", Low: 0, High: dialect.Unbounded, Code: codeOffset}
+	offset         = &dialect.NumberField{Name: "offset", As: "marker", Low: 0, High: dialect.Unbounded, Code: codeOffset}
 	findKeysFields = fields(findAction, wantedTags, matches, limitTo(1000), offset)
 )
 

@@ -33,7 +33,7 @@ var (
 	}
 	contextEquals     = &dialect.PairsField{Name: "encryption_context_equals", High: maxContext, As: "context", Code: codeContext}
 	contextSubset     = &dialect.PairsField{Name: "encryption_context_subset", High: maxContext, Code: codeContext}
-	expiresAt         = &dialect.NumberField{Name: "expires_at", Low: 1, High: lastSecond, As: "expires", Code: codeParameter}
+	expiresAt         = &dialect.NumberField{Name: "expires_at", Low: 1, High: lastSecond, Code: codeParameter}
 	source            = &dialect.TextField{Name: "source", Low: 1, High: maxSource, Code: codeParameter}
 	createGrantFields = fields(
 		idOfKey, grantee, granteeType, operations, grantName, retiringPrincipal, contextEquals, contextSubset, expiresAt, source,

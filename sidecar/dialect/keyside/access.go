@@ -25,7 +25,7 @@ func (d *Dialect) createGrant(ctx context.Context, op policy.Operation, x *diale
 	for _, name := range x.Texts(operations) {
 		operation, known := policy.ParseOperation(string(name))
 		if !known {
-			return kms.Invalid(operations.Name, kms.ReasonUnknown, "must be operations")
+			return d.cfg.Core.Refuse(ctx, op, kms.Invalid(operations.Name, kms.ReasonUnknown, "%q is not an operation", name))
 		}
 		in.Operations = append(in.Operations, operation)
 	}
@@ -73,8 +73,11 @@ func (d *Dialect) onGrant(
 	return do(ctx, id, string(x.Text(grantID)))
 }
 
-func (d *Dialect) canI(ctx context.Context, _ policy.Operation, x *dialect.Exchange) error {
-	asked, _ := policy.ParseOperation(string(x.Text(operation))) // its form is checked
+func (d *Dialect) canI(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
+	asked, known := policy.ParseOperation(string(x.Text(operation)))
+	if !known {
+		return d.cfg.Core.Refuse(ctx, op, kms.Invalid(operation.Name, kms.ReasonUnknown, "%q is not an operation", x.Text(operation)))
+	}
 	out, err := d.cfg.Core.CanI(ctx, kms.CanIInput{
 		Operation: asked, Key: string(x.Text(askedKey)), As: string(x.Text(askedUser)), Context: x.Pairs(encryptionContext),
 	})

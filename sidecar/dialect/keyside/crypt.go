@@ -88,7 +88,7 @@ func (d *Dialect) opener(ctx context.Context, op policy.Operation, x *dialect.Ex
 		return err
 	}
 	if in.Algorithm != "" && in.Algorithm != kms.SymmetricDefault {
-		return kms.Invalid(field.Name, kms.ReasonMissing, "is required with %s", in.Algorithm)
+		return d.cfg.Core.Refuse(ctx, op, kms.Invalid(field.Name, kms.ReasonMissing, "is required with %s", in.Algorithm))
 	}
 	return nil
 }

@@ -1,10 +1,10 @@
 package keyside
 
 import (
+	"regexp"
 	"strconv"
 	"time"
 
-	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/audit"
 	"github.com/keyside/keyside/sidecar/dialect"
 	"github.com/keyside/keyside/sidecar/kms"
@@ -28,10 +28,7 @@ var (
 		OK:     func(text []byte) bool { _, ok := parseRole(string(text)); return ok },
 		Reason: "must be administrator, user, auditor, none or service:NAME",
 	}
-	operationForm = dialect.Form{
-		OK:     func(text []byte) bool { _, ok := policy.ParseOperation(string(text)); return ok },
-		Reason: "is not an operation",
-	}
+	grantForm    = dialect.Form{OK: regexp.MustCompile(`^[0-9a-f]{64}$`).Match, Reason: "must be 64 hexadecimal digits"}
 	verifierForm = dialect.Form{
 		OK:     func(text []byte) bool { _, err := audit.ParseVerifier(string(text)); return err == nil },
 		Reason: "must be a verifier key, NAME+KEYID+BASE64",
@@ -185,8 +182,8 @@ var (
 	retiring     = &dialect.TextField{Name: "retiring", Low: 1, High: maxUser}
 	contextExact = &dialect.FlagField{Name: "context_exact"}
 	source       = &dialect.TextField{Name: "source", Low: 1, High: maxSource}
-	grantID      = &dialect.TextField{Name: "grant_id", Required: true, Low: 64, High: 64}
-	operation    = &dialect.TextField{Name: "operation", Required: true, Form: &operationForm}
+	grantID      = &dialect.TextField{Name: "grant_id", Required: true, Form: &grantForm}
+	operation    = &dialect.TextField{Name: "operation", Required: true, Low: 1, High: maxUser}
 	askedKey     = named(optionalKeyID, "key")
 	askedUser    = &dialect.TextField{Name: "as", Low: 1, High: maxUser}
 	user         = &dialect.TextField{Name: "user", Required: true, Low: 1, High: maxUser}

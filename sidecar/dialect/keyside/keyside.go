@@ -63,7 +63,7 @@ func New(cfg Config) *Dialect {
 	}
 	d.Server = dialect.NewServer(dialect.Config{
 		Host: cfg.Host, Core: cfg.Core, Name: Name, Table: dialect.NewPathTable(client.BasePath, routes), Proofs: cfg.Proofs,
-		Errors: dialect.Errors{Of: answerTo, Write: appendError},
+		Errors: dialect.Errors{Of: answerTo, Write: appendError}, Strict: true,
 	})
 	return d
 }
