@@ -268,9 +268,5 @@ func (p *process) handler() (http.Handler, error) {
 	router.Add(keyside.New(keyside.Config{
 		Host: host, Proofs: huawei.Proofs(), Core: p.core, Users: users, Audit: p.audit, HSMStatus: p.backend.Status, Logger: p.log, Draining: p.draining,
 	}))
-	(&own{
-		core: p.core, backend: p.backend, users: users, project: p.cfg.huawei().ProjectID, audit: p.audit, log: p.log, draining: p.draining,
-		verifier: make(chan struct{}, 1),
-	}).handlers(router, p.cfg.huawei().New(host, p.core).(*huawei.Dialect))
 	return router, nil
 }

@@ -12,14 +12,6 @@ func Proofs() []dialect.Proof {
 	return []dialect.Proof{{Header: headerAuthorization, Check: checkSignature}, {Header: headerToken, Check: checkToken}}
 }
 
-// Beside returns a server of operations beside the API's, whose records have another name: senders are authenticated as
-// here, and errors answered in the same words.
-func (d *Dialect) Beside(name string, routes []dialect.Route) *dialect.Server {
-	cfg := d.config
-	cfg.Name, cfg.Table = name, dialect.NewPathTable("", routes)
-	return dialect.NewServer(cfg)
-}
-
 // Look-ups are the two requests to the cloud's identity service with which a client finds out where it is, if nobody has
 // told it. They are signed and recorded like operations: what they answer is no secret, but whoever has found an access
 // key would try it here first.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"strings"
 
 	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/audit"
@@ -50,19 +51,14 @@ type Config struct {
 type Dialect struct {
 	*dialect.Server
 	cfg       Config
-	paths     map[string]bool // of the operations
-	verifying chan struct{}   // holds one: a verification at a time
+	verifying chan struct{} // holds one: a verification at a time
 }
 
 // New returns the dialect.
 func New(cfg Config) *Dialect {
-	d := &Dialect{cfg: cfg, paths: map[string]bool{}, verifying: make(chan struct{}, 1)}
-	routes := d.routes()
-	for i := range routes {
-		d.paths[client.BasePath+routes[i].Path] = true
-	}
+	d := &Dialect{cfg: cfg, verifying: make(chan struct{}, 1)}
 	d.Server = dialect.NewServer(dialect.Config{
-		Host: cfg.Host, Core: cfg.Core, Name: Name, Table: dialect.NewPathTable(client.BasePath, routes), Proofs: cfg.Proofs,
+		Host: cfg.Host, Core: cfg.Core, Name: Name, Table: dialect.NewPathTable(client.BasePath, d.routes()), Proofs: cfg.Proofs,
 		Errors: dialect.Errors{Of: answerTo, Write: appendError}, Strict: true,
 	})
 	return d
@@ -71,14 +67,14 @@ func New(cfg Config) *Dialect {
 // documentPath is the path of the API's description.
 const documentPath = client.BasePath + "openapi.json"
 
-// Matches implements dialect.Dialect: it claims the paths of its operations and of its document.
+// Matches implements dialect.Dialect.
 func (d *Dialect) Matches(r *http.Request) bool {
-	return d.paths[r.URL.Path] || r.Method == http.MethodGet && r.URL.Path == documentPath
+	return strings.HasPrefix(r.URL.Path, client.BasePath)
 }
 
 // ServeHTTP implements http.Handler.
 func (d *Dialect) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path == documentPath {
+	if r.URL.Path == documentPath && r.Method == http.MethodGet {
 		serveDocument(w, r)
 		return
 	}
