@@ -15,17 +15,17 @@ import (
 	"github.com/cedar-policy/cedar-go/x/exp/schema/validate"
 )
 
-// Policies are an operator's own Cedar policies. They are never changed.
+// Policies are the Cedar policies of an operator. They must not be changed.
 type Policies struct {
 	list []rule
 }
 
 type rule struct {
-	id     string // as decisions name it: the text's name with the line, or the @id
+	id     string // for decisions: the @id, or the name of the text and the line
 	policy *cedar.Policy
 }
 
-// All implements cedar.PolicyIterator. The ids are places in the list.
+// All implements cedar.PolicyIterator.
 func (p *Policies) All() iter.Seq2[cedar.PolicyID, *cedar.Policy] {
 	return func(yield func(cedar.PolicyID, *cedar.Policy) bool) {
 		for i := range p.list {
@@ -36,7 +36,7 @@ func (p *Policies) All() iter.Seq2[cedar.PolicyID, *cedar.Policy] {
 	}
 }
 
-// Len returns how many policies there are.
+// Len returns the number of policies; that of nil is 0.
 func (p *Policies) Len() int {
 	if p == nil {
 		return 0
@@ -44,17 +44,17 @@ func (p *Policies) Len() int {
 	return len(p.list)
 }
 
-// Text is the text of some policies. Name goes into messages and decisions.
+// Text is a file of policies. Name appears in messages and decisions.
 type Text struct {
 	Name string
 	Body []byte
 }
 
-// maxText bounds a text, in bytes: each policy costs every request some time.
+// maxText limits a text, in bytes, because every policy costs every request some time.
 const maxText = 1 << 20
 
-// ParsePolicies reads policies and holds them to the schema: an operation, a type or an attribute that there is not is an
-// error, and so are two policies that decisions could not tell apart. An error has the position of each fault.
+// ParsePolicies parses policies and validates them against the schema. An unknown operation, type or attribute is an error,
+// and so are two policies with the same @id. Errors give the position of each fault.
 func ParsePolicies(texts ...Text) (*Policies, error) {
 	p, err := parse(texts)
 	if err != nil {
@@ -63,7 +63,7 @@ func ParsePolicies(texts ...Text) (*Policies, error) {
 	seen := map[string]bool{}
 	for i := range p.list {
 		if seen[p.list[i].id] {
-			return nil, fmt.Errorf("%s: its @id is that of another policy", position(p.list[i].policy))
+			return nil, fmt.Errorf("%s: another policy has the same @id", position(p.list[i].policy))
 		}
 		seen[p.list[i].id] = true
 	}
@@ -107,25 +107,25 @@ func position(p *cedar.Policy) string {
 	return fmt.Sprintf("%s:%d:%d", at.Filename, at.Line, at.Column)
 }
 
-// verdict is what the operator's policies say of a request.
-type verdict struct {
+// outcome is what the policies of the operator decide about a request.
+type outcome struct {
 	forbidden, permitted bool
 	by                   string
 }
 
-// decide evaluates the policies. One that forbids and cannot be evaluated forbids.
-func (p *Policies) decide(r Request, f Facts) verdict {
+// decide evaluates the policies. A policy that forbids and cannot be evaluated forbids.
+func (p *Policies) decide(r Request, f Facts) outcome {
 	w := world{request: &r, facts: &f}
 	decision, diagnostic := cedar.Authorize(p, &w, w.ask())
 	for _, e := range diagnostic.Errors {
 		if p.effect(e.PolicyID) == cedar.Forbid {
-			return verdict{forbidden: true, by: string(e.PolicyID)}
+			return outcome{forbidden: true, by: string(e.PolicyID)}
 		}
 	}
 	if len(diagnostic.Reasons) == 0 {
-		return verdict{}
+		return outcome{}
 	}
-	return verdict{
+	return outcome{
 		forbidden: decision == cedar.Deny, permitted: decision == cedar.Allow, by: string(diagnostic.Reasons[0].PolicyID),
 	}
 }
@@ -139,13 +139,13 @@ func (p *Policies) effect(id cedar.PolicyID) cedar.Effect {
 	return cedar.Forbid
 }
 
-// world is a request and its facts as Cedar sees them.
+// world is a request with its facts, in the form that Cedar needs.
 type world struct {
 	request *Request
 	facts   *Facts
 }
 
-// The types of entities, as schema has them.
+// The types of entities in the schema.
 const (
 	typeUser    = "User"
 	typeRole    = "Role"
@@ -174,7 +174,7 @@ func (w *world) resource() types.EntityUID {
 	return types.NewEntityUID(typeKey, types.String(keyText(w.facts.Key.ID)))
 }
 
-// keyText is a key's id as the APIs have it.
+// keyText returns a key's id as the APIs write it.
 func keyText(id [16]byte) string {
 	h := hex.EncodeToString(id[:])
 	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
@@ -246,7 +246,7 @@ func (w *world) attributes() types.Record {
 	return types.NewRecord(types.RecordMap{"service": types.String(w.request.Principal.Service)})
 }
 
-// keyAttributes returns the attributes and tags of the key; those of one that is not there are empty.
+// keyAttributes returns the attributes and tags of the key, empty ones if it does not exist.
 func (w *world) keyAttributes() (attributes, tags types.Record) {
 	k := &w.facts.Key
 	record := types.RecordMap{
@@ -263,7 +263,7 @@ func (w *world) keyAttributes() (attributes, tags types.Record) {
 	return types.NewRecord(record), types.NewRecord(labels)
 }
 
-// validator returns what holds policies to the schema, which has the operations as actions.
+// validator returns the validator of policies, for the schema in which the operations are actions.
 var validator = sync.OnceValues(func() (*validate.Validator, error) {
 	var s schema.Schema
 	if err := s.UnmarshalCedar([]byte(Schema())); err != nil {

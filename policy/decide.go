@@ -6,25 +6,25 @@ import (
 	"time"
 )
 
-// Request is what somebody asks to do.
+// Request is an operation that a principal asks for.
 type Request struct {
 	Operation Operation
 	Principal Principal
-	Caller    Caller            // what the kernel says of it; the zero Caller where no kernel does
+	Caller    Caller            // as the kernel reports it; zero if it does not
 	Context   map[string]string // the operation's encryption context
 }
 
-// Facts are what a decision depends on beside the request.
+// Facts are what a decision depends on besides the request.
 type Facts struct {
 	Time     time.Time
 	Tenant   string
-	Account  string // of principals that have none of their own
-	Key      Key    // that the operation is about
+	Account  string // of principals without an account
+	Key      Key    // that the operation is about; zero if it is about none
 	Grants   []*Grant
-	Policies *Policies // the operator's own; nil: none
+	Policies *Policies // of the operator; nil means none
 }
 
-// Key is what decisions know of a key. One that is not there has its ID alone.
+// Key is what decisions depend on about a key. If the key does not exist, only ID is set.
 type Key struct {
 	ID      [16]byte
 	Exists  bool
@@ -33,28 +33,28 @@ type Key struct {
 	Usage   string
 	Origin  string
 	State   string
-	Service string // whose default master key it is, or empty
+	Service string // whose default key this is, or empty
 	Tags    []Tag
 }
 
-// Tag is a word with a value that an operator gave a key.
+// Tag is a name with a value that an operator gave a key.
 type Tag struct {
 	Key, Value string
 }
 
-// Decision is the answer of Decide.
+// Decision is the result of Decide.
 type Decision struct {
 	Allow   bool
 	By      string    // the role, grant or policy that decided
-	Reason  string    // of a refusal: what is missing, or what forbids it
-	Missing Operation // whose permission nothing gives, where that is the reason
+	Reason  string    // why it is denied
+	Missing Operation // the permission that is missing, if that is the reason
 }
 
-// Decide answers whether a request may be done. What nothing allows is refused, and what one policy forbids no role, grant
-// or other policy allows. For an operation that is about a key the answer holds for the key of the facts: for one that is
-// not there it says whether the principal may learn that.
+// Decide reports whether a request is allowed. Whatever nothing allows is denied. A policy that forbids overrides every
+// role, grant and other policy. The decision about an operation with a key holds for Facts.Key; if that key does not exist,
+// the decision says whether the principal may learn this.
 //
-// Retiring a grant is decided by that grant alone: Facts.Grants has it and no other.
+// For OpRetireGrant, Facts.Grants must hold only the grant to retire.
 func Decide(r *Request, f *Facts) Decision {
 	row, known := all.rows[r.Operation]
 	switch {
@@ -63,9 +63,9 @@ func Decide(r *Request, f *Facts) Decision {
 	case r.Principal.Name == "":
 		return Decision{Reason: "no principal for this caller"}
 	}
-	var own verdict
+	var own outcome
 	if f.Policies.Len() > 0 {
-		own = f.Policies.decide(*r, *f) // of copies: what Cedar gets escapes
+		own = f.Policies.decide(*r, *f) // copies, because the values that Cedar gets escape to the heap
 	}
 	if own.forbidden {
 		return Decision{By: own.by, Reason: string(r.Operation) + " is forbidden by " + own.by}
@@ -80,7 +80,7 @@ func Decide(r *Request, f *Facts) Decision {
 		return Decision{Allow: true, By: "grant " + g.ID}
 	}
 	if r.Principal.Service != "" && row.traits&forService != 0 {
-		return Decision{Reason: "service " + r.Principal.Service + " may do that with its default key alone"} // whether the key is there or not
+		return Decision{Reason: "service " + r.Principal.Service + " may do this only with its default key"} // the same whether the key exists or not
 	}
 	return Decision{Reason: "missing permission " + string(r.Operation), Missing: r.Operation}
 }
@@ -104,7 +104,7 @@ func (o *row) byRole(r *Request, f *Facts) string {
 	return ""
 }
 
-// byGrant returns the first grant that allows the request. Nothing is granted on default master keys.
+// byGrant returns the first grant that allows the request. Grants do not apply to services' default keys.
 func byGrant(r *Request, f *Facts) *Grant {
 	if !f.Key.Exists || f.Key.Service != "" || !r.Operation.Grantable() {
 		return nil
@@ -117,7 +117,7 @@ func byGrant(r *Request, f *Facts) *Grant {
 	return nil
 }
 
-// Explain says of each grant of the principal's on the key why it does not allow a request, in words for people.
+// Explain returns why each grant of the principal on the key does not allow a request, as sentences for people.
 func Explain(r *Request, f *Facts) (reasons []string) {
 	for _, g := range f.Grants {
 		if g.To(r.Principal, f.Account) {

@@ -1,50 +1,51 @@
-// Package policy decides who may do what: by the role of a principal, by the grants on a key, and by the operator's own
-// policies. It is pure: functions over values, no I/O, no clock; the time is a fact like any other.
+// Package policy authorizes operations: by the role of the principal, the grants on the key and the Cedar policies of the
+// operator. It consists of pure functions over values, without I/O and without a clock; the time is one of the [Facts].
 package policy
 
 import "slices"
 
-// Caller is what the kernel says of the process at the other end of a connection.
+// Caller is what the kernel reports about the process at the other end of a connection.
 type Caller struct {
 	UID uint32 `json:"uid"`
 	GID uint32 `json:"gid"`
 	PID int32  `json:"pid"`
-	// Known is false where no kernel vouches for the caller: on localhost, where its user has no number in our user
-	// namespace, and where it has ended. Such a caller is nobody.
+	// Known is false if the kernel cannot identify the caller: on TCP, if our user namespace does not map its uid, or after
+	// it exits. Such a caller matches no principal.
 	Known bool `json:"known"`
-	// Ended says that the process is no more. Who holds its end of the connection is not known.
+	// Ended says that the process has exited. The process that now holds its end of the connection is unknown.
 	Ended bool `json:"ended,omitempty"`
-	// Socket says that it came through the Unix socket.
+	// Socket says that the connection came through the Unix socket.
 	Socket bool `json:"-"`
-	// Process is what else is known of the process; nil: nothing.
+	// Process is what else is known about the process; nil means nothing.
 	Process *Process `json:"process,omitempty"`
 }
 
-// NoID is the id that is no user's and no group's (chown(2)). A group that has no number in our user namespace has it.
+// NoID is the id that no user and no group has (chown(2)). The kernel reports it for a group that our user namespace does
+// not map.
 const NoID = 1<<32 - 1
 
-// Process is what is known of a caller's process beside its ids. It is never changed, and shared by all requests of a
-// connection. What could not be found out is empty, and matches no selector.
+// Process is what is known about the process of a caller besides its ids. All requests of a connection share it, so it must
+// not be changed. What is unknown is empty, and matches no selector.
 type Process struct {
 	Exe       string   `json:"exe,omitempty"`       // path of the executable, as the process sees it
 	Unit      string   `json:"unit,omitempty"`      // systemd unit of the system manager, such as app.service
 	Pod       string   `json:"pod,omitempty"`       // uid of the Kubernetes pod
 	Container string   `json:"container,omitempty"` // id of the outermost container
 	Groups    []uint32 `json:"groups,omitempty"`    // supplementary groups
-	// Digest returns the SHA-256 of the executable in hexadecimal digits, "" where it is not known. It reads the file, once,
-	// and is asked by selectors alone. nil: not known.
+	// Digest returns the SHA-256 of the executable in hexadecimal digits, "" if it is unknown. The first call reads the file.
+	// Only selectors call it. nil means unknown.
 	Digest func() string `json:"-"`
 }
 
-// Role is what an operator makes a principal to be; the table of operations says what each may do.
+// Role is what the operator assigns to a principal. The table of operations says what each role may do.
 type Role string
 
-// The roles. A principal with none may do what grants and policies allow, and what tells nothing.
+// The roles. A principal with None may do what grants and policies allow, and what every principal may do.
 const (
 	None          Role = ""
 	Administrator Role = "administrator" // everything
-	KeyUser       Role = "user"          // uses every customer key
-	Auditor       Role = "auditor"       // sees what is no content
+	KeyUser       Role = "user"          // uses every key that is not a service's default key
+	Auditor       Role = "auditor"       // reads everything but content
 
 	service Role = "service" // of a principal with a Service
 )
@@ -52,12 +53,12 @@ const (
 // Roles lists the roles that a principal can be given.
 var Roles = []Role{None, Administrator, KeyUser, Auditor}
 
-// Principal is who a caller is taken to be. The zero Principal is nobody.
+// Principal is an identity that operations are authorized for. The zero Principal is anonymous: it may do nothing.
 type Principal struct {
 	Name    string
-	Account string // that the user belongs to; empty: the one that the decision's facts name
+	Account string // that the user belongs to; empty: the account of the facts
 	Role    Role   // None for a service
-	Service string // the cloud service that it stands for (obs, evs, ims, …), or empty
+	Service string // the cloud service that it acts for (obs, evs, ims, …), or empty
 }
 
 // IsAdministrator reports whether a principal has the role.
@@ -70,19 +71,20 @@ func (p Principal) role() Role {
 	return p.Role
 }
 
-// User is a principal with what selects its callers.
+// User is a principal with the selectors of its callers.
 type User struct {
 	Source    Source
 	Principal Principal
 }
 
-// Users says who callers are taken to be. Every other caller is nobody, and so is one that no kernel vouches for.
+// Users maps callers to principals. A caller that no User selects is anonymous, and so is one that the kernel cannot
+// identify.
 type Users struct {
-	byUID map[uint32][]User // those of one uid and of any, in their order
-	any   []User            // those that any uid can be
+	byUID map[uint32][]User // users with this uid or without one, in the order of the list
+	any   []User            // users without a uid
 }
 
-// NewUsers returns the Users of a list of which the first that matches counts.
+// NewUsers returns the Users of a list. The first User that selects a caller counts.
 func NewUsers(list ...User) *Users {
 	u := &Users{byUID: map[uint32][]User{}}
 	for _, each := range list {
@@ -101,10 +103,10 @@ func NewUsers(list ...User) *Users {
 	return u
 }
 
-// Principal returns who the caller is.
+// Principal returns the principal of a caller, the zero Principal if it is anonymous.
 func (u *Users) Principal(c Caller) Principal { return u.Of(c).Principal }
 
-// Of returns the entry that makes a caller somebody, the zero User for nobody.
+// Of returns the first User that selects a caller, the zero User if none does.
 func (u *Users) Of(c Caller) User {
 	list, ok := u.byUID[c.UID]
 	if !ok {

@@ -53,7 +53,7 @@ func TestDecide(t *testing.T) {
 	for _, op := range append(slices.Concat(policy.Operations, policy.Scheduled), "delete-everything", "") {
 		row, known := rights[op]
 		if known != slices.Contains(policy.Operations, op) {
-			t.Errorf("testdata/rights.txt has no row for %q, or one for what nobody can ask", op)
+			t.Errorf("testdata/rights.txt has no row for %q, or one for an operation that callers cannot ask for", op)
 		}
 		if granted := row["g"] != "-" && row["p"] == "-"; op.Grantable() != (known && granted) {
 			t.Errorf("%s may be granted: %v", op, op.Grantable())
@@ -67,8 +67,8 @@ func TestDecide(t *testing.T) {
 			grants []*policy.Grant
 			allow  bool
 		}{
-			{"nobody", policy.Principal{}, customer, nil, false},
-			{"nobody who says he is administrator", policy.Principal{Role: policy.Administrator}, customer, nil, false},
+			{"anonymous", policy.Principal{}, customer, nil, false},
+			{"anonymous with the role administrator", policy.Principal{Role: policy.Administrator}, customer, nil, false},
 			{"application", policy.Principal{Name: "app"}, customer, nil, may("p")},
 			{"application with a grant", policy.Principal{Name: "app"}, customer, []*policy.Grant{granted}, may("g")},
 			{"application with a grant of another", policy.Principal{Name: "ap"}, customer, []*policy.Grant{granted}, may("p")},
@@ -84,8 +84,8 @@ func TestDecide(t *testing.T) {
 			{"administrator", policy.Principal{Name: "owner", Role: policy.Administrator}, customer, nil, may("a")},
 			{"administrator, default key", policy.Principal{Name: "owner", Role: policy.Administrator}, ofObs, nil, known},
 			{"administrator, no key", policy.Principal{Name: "owner", Role: policy.Administrator}, policy.Key{}, nil, known},
-			{"somebody of an unknown role", policy.Principal{Name: "x", Role: "root"}, customer, nil, false},
-			{"somebody of a service's role without one", policy.Principal{Name: "x", Role: "service"}, customer, nil, may("p")},
+			{"principal of an unknown role", policy.Principal{Name: "x", Role: "root"}, customer, nil, false},
+			{"principal of the role service without a service", policy.Principal{Name: "x", Role: "service"}, customer, nil, may("p")},
 		} {
 			d := decide(c.who, op, c.key, c.grants...)
 			if d.Allow != c.allow {
@@ -98,7 +98,7 @@ func TestDecide(t *testing.T) {
 	}
 }
 
-// TestUsers holds that only a uid that the kernel vouches for makes somebody.
+// TestUsers checks that only a uid that the kernel reports makes a caller a principal.
 func TestUsers(t *testing.T) {
 	users := policy.NewUsers(policy.User{Source: "uid:0", Principal: policy.Principal{Name: "owner", Role: policy.Administrator}},
 		policy.User{Source: "uid:5", Principal: policy.Principal{Name: "obs", Service: "obs"}})
@@ -113,7 +113,7 @@ func TestUsers(t *testing.T) {
 		{policy.Caller{UID: 5}, ""},
 	} {
 		if p := users.Principal(c.caller); p.Name != c.name || p.IsAdministrator() != (c.name == "owner") {
-			t.Errorf("%+v is taken to be %+v", c.caller, p)
+			t.Errorf("%+v is the principal %+v", c.caller, p)
 		}
 	}
 }

@@ -9,7 +9,8 @@ import (
 	"strings"
 )
 
-// Source selects callers by what the kernel says of them. It is a list of selectors with commas, all of which must match:
+// Source selects callers by what the kernel reports about them. It is a comma-separated list of selectors, all of which must
+// match:
 //
 //	uid:N           the user
 //	gid:N           a group, primary or supplementary
@@ -19,13 +20,13 @@ import (
 //	exe:/PATH       the executable
 //	sha256:HEX      the executable's content
 //
-// The last two say what a process of a user happens to run and are no boundary between programs of one user, nor for
-// interpreters; so they only narrow a uid. In canonical form the selectors are in this order, the same kind by text, so that
-// equal Sources are equal texts. The empty Source selects all callers; any other selects none that no kernel vouches for,
-// and what is not known of a caller matches nothing.
+// The last two only narrow a uid, because they are no boundary between programs of one user, nor for interpreters. In
+// canonical form the selectors are in this order, and by text within a kind, so that equal Sources are equal texts. The empty
+// Source selects all callers. Any other Source selects only callers that the kernel identifies; an unknown property matches
+// nothing.
 type Source string
 
-// kinds are the kinds of selectors, in their order.
+// kinds are the kinds of selectors, in canonical order.
 var kinds = []struct {
 	name    string
 	many    bool // a process can have several
@@ -37,26 +38,26 @@ var kinds = []struct {
 	{"gid", true, isID, "must be a number", inGroup},
 	{"unit", false, isUnit, "must be the whole name of a service or a scope",
 		func(c Caller, v string) bool { return c.Process != nil && c.Process.Unit == v }},
-	{"pod", false, isPod, "must be a pod's uid: a UUID in small letters, or 32 hexadecimal digits",
+	{"pod", false, isPod, "must be a pod's uid: a lower-case UUID, or 32 hexadecimal digits",
 		func(c Caller, v string) bool { return c.Process != nil && c.Process.Pod == v }},
-	{"container", false, isSum, "must be 64 hexadecimal digits in small letters",
+	{"container", false, isSum, "must be 64 lower-case hexadecimal digits",
 		func(c Caller, v string) bool { return c.Process != nil && c.Process.Container == v }},
 	{exe, false, isPath, "must be an absolute path without commas",
 		func(c Caller, v string) bool { return c.Process != nil && c.Process.Exe == v }},
-	{digest, false, isSum, "must be 64 hexadecimal digits in small letters",
+	{digest, false, isSum, "must be 64 lower-case hexadecimal digits",
 		func(c Caller, v string) bool {
 			return c.Process != nil && c.Process.Digest != nil && c.Process.Digest() == v
 		}},
 }
 
-// The kinds that only narrow a uid.
+// The kinds of selectors that need a uid beside them.
 const (
 	exe    = "exe"
 	digest = "sha256"
 )
 
-// ParseSource returns the Source of some selectors, or of lists of them, in canonical form. An error says what is wrong with
-// which.
+// ParseSource returns the Source of some selectors, or of lists of them, in canonical form. An error names the wrong
+// selector.
 func ParseSource(selectors ...string) (Source, error) {
 	all := strings.Split(strings.Join(selectors, ","), ",")
 	slices.SortFunc(all, func(a, b string) int {
@@ -72,7 +73,7 @@ func ParseSource(selectors ...string) (Source, error) {
 	return s, nil
 }
 
-// Selectors returns the selectors that all must match.
+// Selectors returns the selectors, all of which must match.
 func (s Source) Selectors() []string {
 	if s == "" {
 		return nil
@@ -80,7 +81,7 @@ func (s Source) Selectors() []string {
 	return strings.Split(string(s), ",")
 }
 
-// Within reports whether each caller that the source selects is selected by limit, too, for it has all of its selectors.
+// Within reports whether limit selects every caller that the source selects: the source has all of its selectors.
 func (s Source) Within(limit Source) bool {
 	have := s.Selectors()
 	return !slices.ContainsFunc(limit.Selectors(), func(selector string) bool { return !slices.Contains(have, selector) })
@@ -104,7 +105,7 @@ func (s Source) Matches(c Caller) bool {
 	return true
 }
 
-// uid returns the uid that the source names, if it does.
+// uid returns the uid of the source, if it has one.
 func (s Source) uid() (uint32, bool) {
 	for _, selector := range s.Selectors() {
 		if number, ok := strings.CutPrefix(selector, "uid:"); ok {
@@ -115,7 +116,7 @@ func (s Source) uid() (uint32, bool) {
 	return 0, false
 }
 
-// check says what is wrong with a source that is not empty, also that it is not in canonical form.
+// check returns what is wrong with a source that is not empty; not being in canonical form is wrong, too.
 func (s Source) check() error {
 	last, lastKind, uid := "", -1, false
 	for _, selector := range s.Selectors() {
@@ -127,11 +128,11 @@ func (s Source) check() error {
 		case !kinds[i].form(value):
 			return fmt.Errorf("%q: %s %s", selector, kind, kinds[i].reason)
 		case selector == last:
-			return fmt.Errorf("%q is there twice", selector)
+			return fmt.Errorf("%q is given twice", selector)
 		case i == lastKind && !kinds[i].many:
 			return fmt.Errorf("%q and %q: no process has both", last, selector)
 		case i < lastKind || i == lastKind && selector < last:
-			return errors.New("selectors are not in their order")
+			return errors.New("selectors are not in canonical order")
 		case (kind == exe || kind == digest) && !uid:
 			return fmt.Errorf("%q: exe and sha256 only narrow a uid, which is missing", selector)
 		}
@@ -140,7 +141,7 @@ func (s Source) check() error {
 	return nil
 }
 
-// place returns the place of a kind among the kinds, their number for what is none.
+// place returns the index of a kind in kinds, len(kinds) if it is unknown.
 func place(kind string) int {
 	for i := range kinds {
 		if kinds[i].name == kind {
@@ -155,7 +156,7 @@ func rank(selector string) int {
 	return place(kind)
 }
 
-// isID reports whether a text is a user's or group's number as it is written.
+// isID reports whether a text is the decimal number of a user or a group.
 func isID(text string) bool {
 	n, err := strconv.ParseUint(text, 10, 32)
 	return err == nil && n != NoID && strconv.FormatUint(n, 10) == text
@@ -173,7 +174,7 @@ func inGroup(c Caller, text string) bool {
 	return c.Process != nil && slices.ContainsFunc(c.Process.Groups, func(gid uint32) bool { return sameID(gid, text) })
 }
 
-// isUnit reports whether a text is the name of a unit that has processes (systemd.unit(5)).
+// isUnit reports whether a text is the name of a systemd unit that has processes (systemd.unit(5)).
 func isUnit(text string) bool {
 	name, ok := strings.CutSuffix(text, ".service")
 	if !ok {
@@ -193,13 +194,13 @@ func isPod(text string) bool {
 
 func isSum(text string) bool { return len(text) == 64 && isHex(text) }
 
-// isHex reports whether a text is bytes in small hexadecimal digits.
+// isHex reports whether a text is bytes in lower-case hexadecimal digits.
 func isHex(text string) bool {
 	_, err := hex.DecodeString(text)
 	return err == nil && strings.ToLower(text) == text
 }
 
-// isPath reports whether a text can be what the kernel calls an executable.
+// isPath reports whether a text can be the path of an executable as the kernel reports it.
 func isPath(text string) bool {
 	return strings.HasPrefix(text, "/") && len(text) <= 4095 && !strings.HasSuffix(text, "/") && !strings.ContainsAny(text, ",\n\x00")
 }

@@ -94,12 +94,12 @@ func TestSourceMatches(t *testing.T) {
 			t.Errorf("%s: %v, %v, %v", s, s.Matches(known), s.Matches(bare), s.Matches(empty))
 		}
 		if s.Matches(ended) || s.Matches(policy.Caller{}) || s.Matches(none) {
-			t.Errorf("%s selects who is nobody", s)
+			t.Errorf("%s selects an unknown caller", s)
 		}
 	}
 	for _, s := range []policy.Source{"uid:4294967295", "gid:4294967295", "pid:9", "unit:", "pod:", "container:", "exe:", "sha256:", ","} {
 		if s.Matches(empty) || s.Matches(none) {
-			t.Errorf("%q selects somebody", s)
+			t.Errorf("%q selects a caller", s)
 		}
 	}
 	if !policy.Source("").Matches(policy.Caller{}) {
@@ -175,7 +175,7 @@ func TestUsersInOrder(t *testing.T) {
 	}
 	users := policy.NewUsers(
 		entry("owner", "uid:1"), entry("app in unit", "uid:7,unit:app.service"), entry("group", "gid:20"), entry("seven", "uid:7"),
-		entry("unit", "unit:app.service"), entry("eight", "uid:8"), entry("everybody", ""),
+		entry("unit", "unit:app.service"), entry("eight", "uid:8"), entry("every caller", ""),
 	)
 	at := func(uid, gid uint32, unit string) policy.Caller {
 		return policy.Caller{UID: uid, GID: gid, Known: true, Process: &policy.Process{Unit: unit}}
@@ -225,7 +225,7 @@ func BenchmarkUsers(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		if users.Principal(known).Name != "app" {
-			b.Fatal("nobody")
+			b.Fatal("no principal")
 		}
 	}
 }
