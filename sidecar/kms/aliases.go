@@ -8,7 +8,7 @@ import (
 	"github.com/keyside/keyside/policy"
 )
 
-// CreateAlias gives a key another name.
+// CreateAlias creates a further alias of a key.
 func (s *Service) CreateAlias(ctx context.Context, id KeyID, name string) (*Alias, error) {
 	return run(ctx, s, policy.OpCreateAlias, func(ctx context.Context, r *request) (*Alias, error) {
 		r.keyID = &id
@@ -28,11 +28,11 @@ func (s *Service) CreateAlias(ctx context.Context, id KeyID, name string) (*Alia
 	})
 }
 
-// AssociateAlias makes an alias name another key.
+// AssociateAlias moves an alias to another key.
 func (s *Service) AssociateAlias(ctx context.Context, name string, target KeyID) (*Alias, error) {
 	return run(ctx, s, policy.OpAssociateAlias, func(ctx context.Context, r *request) (*Alias, error) {
 		r.keyID = &target
-		if err := DefaultLimits.checkAlias(name); err != nil { // one made under a higher limit can be moved, too
+		if err := DefaultLimits.checkAlias(name); err != nil { // aliases created under a higher limit can be moved, too
 			return nil, err
 		}
 		r.target = name
@@ -46,7 +46,7 @@ func (s *Service) AssociateAlias(ctx context.Context, name string, target KeyID)
 	})
 }
 
-// DeleteAliases takes names away from a key, all or none.
+// DeleteAliases deletes aliases of a key, all or none.
 func (s *Service) DeleteAliases(ctx context.Context, id KeyID, names []string) error {
 	_, err := run(ctx, s, policy.OpDeleteAlias, func(ctx context.Context, r *request) (struct{}, error) {
 		r.keyID = &id
@@ -55,7 +55,7 @@ func (s *Service) DeleteAliases(ctx context.Context, id KeyID, names []string) e
 			return struct{}{}, Invalid("aliases", ReasonOutOfRange, "1 to %d aliases must be given", most)
 		}
 		for _, name := range names {
-			if err := DefaultLimits.checkAlias(name); err != nil { // one made under a higher limit must go, too
+			if err := DefaultLimits.checkAlias(name); err != nil { // aliases created under a higher limit can be deleted, too
 				return struct{}{}, err
 			}
 		}
@@ -68,8 +68,8 @@ func (s *Service) DeleteAliases(ctx context.Context, id KeyID, names []string) e
 	return err
 }
 
-// aliasTarget checks that the key is one whose aliases may be changed. An alias is no part of its key's record,
-// so a key that is being scheduled for deletion at the same moment may get one; it goes with the key.
+// aliasTarget checks that the aliases of a key may be changed. An alias is no part of the record of its key, so a key whose
+// deletion is scheduled concurrently may still get one; it is removed with the key.
 func (s *Service) aliasTarget(ctx context.Context, r *request, id KeyID) error {
 	key, err := s.load(ctx, r, id)
 	if err != nil {
@@ -78,7 +78,7 @@ func (s *Service) aliasTarget(ctx context.Context, r *request, id KeyID) error {
 	return checkKey(r.op, key)
 }
 
-// aliasSource checks that the alias may be taken away from the key that has it.
+// aliasSource checks that an alias may be taken from its key.
 func (s *Service) aliasSource(ctx context.Context, r *request, name string) error {
 	alias, err := s.store.Alias(ctx, name)
 	if err != nil {
@@ -93,9 +93,9 @@ func (s *Service) aliasSource(ctx context.Context, r *request, name string) erro
 
 // ListAliasesInput selects a page of aliases in the byte order of their names.
 type ListAliasesInput struct {
-	KeyID *KeyID // nil: of all keys
-	After string // name after which the page begins
-	Limit int    // 0: 50; at most 1000
+	KeyID *KeyID // nil means all keys
+	After string // the page starts after this name
+	Limit int    // at most 1000; 0 means 50
 }
 
 // Aliases on one page.
@@ -104,7 +104,7 @@ const (
 	maxAliases     = 1000
 )
 
-// AliasPage is a page of aliases. Next is what to give as After for the next one, empty on the last.
+// AliasPage is a page of aliases. Next is the After of the next page, empty on the last.
 type AliasPage struct {
 	Aliases []*Alias
 	Next    string

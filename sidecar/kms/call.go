@@ -8,18 +8,18 @@ import (
 	"github.com/keyside/keyside/policy"
 )
 
-// Call says on whose behalf an operation runs. A dialect puts one into the context of each request; an operation whose
-// context holds none is refused.
+// Call says for whom an operation runs. A dialect puts one into the context of each request; an operation without one is
+// refused.
 type Call struct {
 	RequestID string
 	Dialect   string
 	Caller    policy.Caller
 	Principal policy.Principal
-	Limits    *Limits // that the dialect has of its own, every field set; nil: the service's
-	Trace     string  // that the operation is in its record, where not its own; a dialect sets it
-	AccessKey string  // that signed the request, or was said to have; empty where none did
-	Token     bool    // the request showed a token, and nothing else says who sent it
-	// Valid returns an error where the access key or the token is good no more. nil: the kernel says who calls.
+	Limits    *Limits // of the dialect, with every field set; nil means the service's
+	Trace     string  // trace name for the record, set by the dialect; empty: that of the operation
+	AccessKey string  // that signed the request or was claimed to; empty: none
+	Token     bool    // the token of the request is the only proof of its sender
+	// Valid returns an error if the access key or token is no longer valid. nil means that the kernel identified the caller.
 	Valid func(context.Context) error
 }
 
@@ -57,7 +57,7 @@ func CallerFrom(ctx context.Context) policy.Caller {
 	return policy.Caller{}
 }
 
-// ParseKeyID reads the one text form of a key id, a lower-case UUID with hyphens. Anything else is CodeInvalidRequest.
+// ParseKeyID parses the only text form of a key id, a lower-case UUID with hyphens. Anything else is CodeInvalidRequest.
 func ParseKeyID(s string) (KeyID, error) {
 	id, err := uuid.Parse(s)
 	if err != nil || id.String() != s {

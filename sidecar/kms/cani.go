@@ -10,25 +10,24 @@ import (
 // CanIInput asks whether an operation would be allowed.
 type CanIInput struct {
 	Operation policy.Operation
-	Key       string            // the id, own alias or further alias of a key, for an operation that is about one
-	As        string            // whose rights are asked about; empty: the caller's own
+	Key       string            // id, own alias or further alias of a key, for an operation about a key
+	As        string            // name of the principal; empty: that of the caller
 	Context   map[string]string // the operation's encryption context
 }
 
-// CanIOutput is the decision as it would be made now.
+// CanIOutput is the decision as of now.
 type CanIOutput struct {
 	Principal policy.Principal
 	Decision  policy.Decision
-	// Hints say of grants on the key why they do not allow it, and of an allowed operation why it would be refused
-	// nevertheless.
+	// Hints say why grants on the key do not allow the operation, or why an allowed operation would still be refused.
 	Hints []string
-	// ForOther says that somebody else's rights were asked about.
+	// ForOther says that the question was about another principal.
 	ForOther bool
 }
 
-// CanI explains a decision without doing the operation. Everybody may ask about his own rights; of a key that he may not know of
-// he learns no more than that something is missing. A right of somebody else is that of a caller on the Unix socket of
-// whom nothing is known, so grants and policies that are for certain callers do not count.
+// CanI explains a decision without performing the operation. Every principal may ask about its own permissions. About a key
+// that it may not know, it learns only that a permission is missing. The permissions of another principal are those of an
+// unknown caller on the Unix socket, so grants and policies that are limited to certain callers do not count.
 func (s *Service) CanI(ctx context.Context, in CanIInput) (*CanIOutput, error) {
 	op := policy.OpCanI
 	if call := CallFrom(ctx); in.As != "" && (call == nil || in.As != call.Principal.Name) {
@@ -57,7 +56,7 @@ func (s *Service) CanI(ctx context.Context, in CanIInput) (*CanIOutput, error) {
 		switch {
 		case !in.Operation.AboutKey():
 		case key == nil:
-			out.Hints = append(out.Hints, "there is no such key")
+			out.Hints = append(out.Hints, "the key does not exist")
 		default:
 			if err := checkKey(in.Operation, key); err != nil {
 				out.Hints = append(out.Hints, AsError(err).Message)
@@ -67,7 +66,7 @@ func (s *Service) CanI(ctx context.Context, in CanIInput) (*CanIOutput, error) {
 	})
 }
 
-// askedFor is the request that is asked about.
+// askedFor returns the request that is asked about.
 func (s *Service) askedFor(ctx context.Context, r *request, in CanIInput, op policy.Operation) (*policy.Request, error) {
 	if err := r.limits.checkBound(in.Context, nil); err != nil {
 		return nil, err
@@ -76,7 +75,7 @@ func (s *Service) askedFor(ctx context.Context, r *request, in CanIInput, op pol
 	case !slices.Contains(policy.Operations, in.Operation):
 		return nil, Invalid("operation", ReasonUnknown, "unknown operation")
 	case in.Operation.AboutKey() && in.Key == "":
-		return nil, Invalid("key", ReasonMissing, "operation is about a key: say which")
+		return nil, Invalid("key", ReasonMissing, "the operation is about a key: give one")
 	}
 	asked := &policy.Request{
 		Operation: in.Operation, Principal: r.call.Principal, Caller: r.call.Caller, Context: in.Context,
@@ -94,7 +93,7 @@ func (s *Service) askedFor(ctx context.Context, r *request, in CanIInput, op pol
 	return asked, nil
 }
 
-// keyCalled returns the key that is asked about, nil where the operation is about none or there is no such key.
+// keyCalled returns the key that is asked about, nil if the operation is about none or the key does not exist.
 func (s *Service) keyCalled(ctx context.Context, in CanIInput) (*Key, error) {
 	if !in.Operation.AboutKey() {
 		return nil, nil

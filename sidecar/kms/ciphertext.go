@@ -33,7 +33,7 @@ const (
 	headerSize = 112
 	ivSize     = 12
 	tagSize    = 16
-	// CiphertextOverhead is by how many bytes a ciphertext is longer than its plaintext.
+	// CiphertextOverhead is the length of a ciphertext minus that of its plaintext, in bytes.
 	CiphertextOverhead = headerSize + ivSize + tagSize
 
 	formatVersion = 1
@@ -45,7 +45,7 @@ const (
 
 var magic = [4]byte{'K', 'S', 'C', 'T'}
 
-// header is what a ciphertext says of itself.
+// header is the header of a ciphertext.
 type header struct {
 	Purpose Purpose
 	KeyID   KeyID
@@ -63,12 +63,12 @@ func (h header) appendTo(b []byte) []byte {
 	return append(b, make([]byte, headerSize-usedHeader)...)
 }
 
-// invalidCiphertext is the one answer for whatever is wrong with a ciphertext.
+// invalidCiphertext returns the one error for every fault of a ciphertext.
 func invalidCiphertext() *Error {
 	return Errorf(CodeInvalidCiphertext, "ciphertext cannot be decrypted").In("ciphertext")
 }
 
-// parseCiphertext takes a ciphertext apart. It accepts exactly what appendTo and an HSM's answer make.
+// parseCiphertext splits a ciphertext. It accepts exactly what appendTo and the answer of an HSM make up.
 func parseCiphertext(c []byte) (h header, iv, body []byte, err error) {
 	var reserved [headerSize - usedHeader]byte
 	switch {
@@ -88,8 +88,8 @@ func parseCiphertext(c []byte) (h header, iv, body []byte, err error) {
 	return h, c[headerSize : headerSize+ivSize], c[headerSize+ivSize:], nil
 }
 
-// boundTo returns the additional authenticated data that binds a ciphertext to its header, to an encryption context
-// and to the caller's own data.
+// boundTo returns the additional authenticated data that binds a ciphertext to its header, an encryption context and the
+// caller's additional data.
 func (h header) boundTo(context map[string]string, aad []byte) []byte {
 	size := len(aadDomain) + headerSize + 8 + len(aad)
 	for name, value := range context {

@@ -13,7 +13,7 @@ import (
 	"github.com/keyside/keyside/policy"
 )
 
-// Sizes of what is made here. Access keys and secrets have the form of Huawei Cloud's.
+// Sizes of new credentials. Access keys and secrets have the form of those of Huawei Cloud.
 const (
 	accessKeySize = 20 // characters of A-Z and 0-9: 103 bits
 	secretSize    = 40 // characters of A-Z, a-z and 0-9: 238 bits
@@ -31,7 +31,7 @@ var (
 	serviceForm = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
 )
 
-// CheckUser says what is wrong with the name of a user, which records show.
+// CheckUser returns what is wrong with the name of a user. Records show these names.
 func CheckUser(name string) error {
 	if !userForm.MatchString(name) {
 		return Invalid("user", ReasonMalformed, "user must be 1 to 64 letters, digits and any of . _ @ -, the first a letter or digit")
@@ -39,7 +39,7 @@ func CheckUser(name string) error {
 	return nil
 }
 
-// CheckService says what is wrong with the name of a cloud service, whose default master key is called NAME/default.
+// CheckService returns what is wrong with the name of a cloud service, whose default key is called NAME/default.
 func CheckService(name string) error {
 	if !serviceForm.MatchString(name) {
 		return Invalid("service", ReasonMalformed, "service must be 1 to 32 of a-z, 0-9 and -, the first a letter")
@@ -47,15 +47,15 @@ func CheckService(name string) error {
 	return nil
 }
 
-// CreateCredentialInput says for whom to make an access key: a user with a role, a cloud service, or, with neither, a user
-// that has the rights that grants and policies give.
+// CreateCredentialInput describes a new access key: for a user with a role, for a cloud service, or, with neither, for a
+// user with only the permissions that grants and policies give.
 type CreateCredentialInput struct {
 	User    string
 	Role    policy.Role
 	Service string
 }
 
-// NewCredential is a new access key with its secret, which is told this once and is the caller's to clear.
+// NewCredential is a new access key with its secret, which is returned only once. The caller clears it.
 type NewCredential struct {
 	Credential
 	Secret []byte
@@ -67,8 +67,7 @@ func (n *NewCredential) wipe() {
 	}
 }
 
-// notByToken refuses a caller that showed a token to make credentials, whatever its role: they would outlive the token, which
-// is good for a while and no longer.
+// notByToken refuses to create credentials for a caller with a token, whatever its role: they would outlive the token.
 func (r *request) notByToken() error {
 	if r.call.Token {
 		return r.settle(policy.Decision{Reason: "a token makes no tokens and no access keys"})
@@ -76,8 +75,8 @@ func (r *request) notByToken() error {
 	return nil
 }
 
-// checkNamesake refuses an access key for somebody of the configuration who has other rights there: grants are to names, so
-// two that share one share their grants, and who is on record under it could be either.
+// checkNamesake refuses an access key for a principal of the configuration that has other permissions there. Grants are
+// issued to names, so two principals with one name would share them, and records could not tell them apart.
 func (s *Service) checkNamesake(in CreateCredentialInput) error {
 	if s.principals == nil {
 		return nil
@@ -90,7 +89,8 @@ func (s *Service) checkNamesake(in CreateCredentialInput) error {
 		"to another user, or the principal's own role")
 }
 
-// CreateCredential makes an access key. To give a principal of the configuration one of its own, its role must be given. No token does that.
+// CreateCredential creates an access key. For a principal of the configuration, the input must state its role. It requires
+// kernel credentials or an access key, not a token.
 func (s *Service) CreateCredential(ctx context.Context, in CreateCredentialInput) (*NewCredential, error) {
 	return run(ctx, s, policy.OpCreateCredential, func(ctx context.Context, r *request) (*NewCredential, error) {
 		r.target = in.User
@@ -142,12 +142,12 @@ func (in CreateCredentialInput) check() error {
 	return CheckService(in.Service)
 }
 
-// randomText returns n characters, each as likely as the others.
+// randomText returns n uniformly distributed characters.
 func randomText(n int, alphabet string) []byte {
 	out := make([]byte, 0, n)
 	var random [64]byte
 	defer clear(random[:])
-	most := byte(256 - 256%len(alphabet)) // above it the first letters would come more often
+	most := byte(256 - 256%len(alphabet)) // reject bytes >= most to avoid modulo bias
 	for len(out) < n {
 		rand.Read(random[:]) // never fails
 		for _, b := range random {
@@ -169,8 +169,8 @@ func (s *Service) ListCredentials(ctx context.Context) ([]*Credential, error) {
 	})
 }
 
-// DeleteCredential takes an access key away, and the tokens of its user with it: the next request that shows either is
-// refused. Where its record was changed in the database, all tokens go: the user's name there may be another's.
+// DeleteCredential deletes an access key and the tokens of its user; the next request with either is refused. If the record
+// of the access key was tampered with, all tokens are deleted, because its user name cannot be trusted.
 func (s *Service) DeleteCredential(ctx context.Context, accessKey string) error {
 	_, err := run(ctx, s, policy.OpDeleteCredential, func(ctx context.Context, r *request) (struct{}, error) {
 		r.target = shown(accessKey)
@@ -182,10 +182,10 @@ func (s *Service) DeleteCredential(ctx context.Context, accessKey string) error 
 	return err
 }
 
-// openTimeout bounds how long the deletion of an access key waits for the HSM, without which it is deleted as well.
+// openTimeout limits how long the deletion of an access key waits for the HSM. It is deleted afterwards in any case.
 const openTimeout = 2 * time.Second
 
-// forged reports whether the record of an access key is not what was stored, so that nobody knows whose tokens go with it.
+// forged reports whether the record of an access key is not authentic, so that its user is unknown.
 func (s *Service) forged(ctx context.Context, accessKey string) bool {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
@@ -194,14 +194,13 @@ func (s *Service) forged(ctx context.Context, accessKey string) bool {
 	return err != nil && AsError(err).Code == CodeUnauthenticated
 }
 
-// CreateTokenInput asks for a token of a user, by default the caller itself, that lives so long, by default an hour and at
-// most a day.
+// CreateTokenInput asks for a token of a user, by default the caller itself. TTL is at most a day; zero means an hour.
 type CreateTokenInput struct {
 	User string
 	TTL  time.Duration
 }
 
-// NewToken is a new token, which is told this once. Text is the caller's to clear.
+// NewToken is a new token, which is returned only once. The caller clears Text.
 type NewToken struct {
 	Token
 	Text []byte // base64url, 43 characters
@@ -213,8 +212,8 @@ func (n *NewToken) wipe() {
 	}
 }
 
-// CreateToken makes a token that has the rights of its user, for whom the kernel vouches for or an access key's signature
-// does: no token makes another.
+// CreateToken creates a token with the permissions of its user. It requires kernel credentials or an access key: no token
+// creates another.
 func (s *Service) CreateToken(ctx context.Context, in CreateTokenInput) (*NewToken, error) {
 	return run(ctx, s, policy.OpCreateToken, func(ctx context.Context, r *request) (*NewToken, error) {
 		if err := r.notByToken(); err != nil {
@@ -235,7 +234,7 @@ func (s *Service) CreateToken(ctx context.Context, in CreateTokenInput) (*NewTok
 			return nil, err
 		}
 		r.target = who.Name
-		if cmp.Or(who.Account, s.account) != s.account { // which the token's record has no place for: it would have the grants of ours
+		if cmp.Or(who.Account, s.account) != s.account { // token records hold no account, so the token would get the grants of ours
 			return nil, Invalid("user", ReasonConflict, "a token belongs to account %s, and its user does not", s.account)
 		}
 		var random [tokenSize]byte
@@ -257,8 +256,8 @@ func (s *Service) CreateToken(ctx context.Context, in CreateTokenInput) (*NewTok
 	})
 }
 
-// rightsOf returns the principal that a user's access keys stand for, or the caller where no user is named. An access key
-// that was deleted since it signed the request makes no token that would outlive it.
+// rightsOf returns the principal of the access keys of a user, or that of the caller if no user is named. An access key that
+// was deleted after it signed the request creates no token.
 func (s *Service) rightsOf(ctx context.Context, r *request, user string) (policy.Principal, error) {
 	if user == "" || user == r.call.Principal.Name {
 		if r.call.AccessKey == "" {
@@ -281,7 +280,7 @@ func (s *Service) rightsOf(ctx context.Context, r *request, user string) (policy
 		if c.User != user {
 			continue
 		}
-		secret, err := s.unseal(ctx, c.Sealed, c.bound()) // what the record says counts only if it is authentic
+		secret, err := s.unseal(ctx, c.Sealed, c.bound()) // the record counts only if it is authentic
 		clear(secret)
 		if err != nil {
 			return policy.Principal{}, err
@@ -297,13 +296,13 @@ func (s *Service) rightsOf(ctx context.Context, r *request, user string) (policy
 	return found, nil
 }
 
-// Admit decides and records an operation in which the core has no further part: its caller answers from what it knows.
+// Admit decides and records an operation that the caller of Admit performs itself.
 func (s *Service) Admit(ctx context.Context, op policy.Operation) error {
 	return s.AdmitAbout(ctx, op, "")
 }
 
-// Readmit decides an operation that was admitted once more, for an answer that goes on while rights change. That it may go on is
-// not recorded, that it may not is.
+// Readmit decides an admitted operation again, for an answer that continues while permissions change. Only a denial is
+// recorded.
 func (s *Service) Readmit(ctx context.Context, op policy.Operation) error {
 	r := s.newRequest(ctx, op)
 	if r.call == nil {

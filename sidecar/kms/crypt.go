@@ -31,7 +31,7 @@ type DecryptInput struct {
 	AAD        []byte
 }
 
-// DecryptOutput is a plaintext and the key that opened it. The plaintext is the caller's to clear.
+// DecryptOutput is a plaintext and the key that decrypted it. The caller clears the plaintext.
 type DecryptOutput struct {
 	KeyID     KeyID
 	Plaintext []byte
@@ -43,7 +43,7 @@ func (o *DecryptOutput) wipe() {
 	}
 }
 
-// DataKeyInput asks for a new data key of so many bytes.
+// DataKeyInput asks for a new data key of Bytes bytes.
 type DataKeyInput struct {
 	KeyID            KeyID
 	Bytes            int
@@ -52,7 +52,7 @@ type DataKeyInput struct {
 	WithoutPlaintext bool
 }
 
-// DataKeyOutput is a data key. Plaintext is nil if the caller wanted none, and else the caller's to clear.
+// DataKeyOutput is a data key. Plaintext is nil if the caller wanted none; the caller clears it.
 type DataKeyOutput struct {
 	KeyID      KeyID
 	Plaintext  []byte
@@ -76,7 +76,7 @@ func (s *Service) Encrypt(ctx context.Context, in EncryptInput) (*EncryptOutput,
 	})
 }
 
-// EncryptDataKey encrypts a data key that the caller has.
+// EncryptDataKey encrypts a data key of the caller.
 func (s *Service) EncryptDataKey(ctx context.Context, in EncryptInput) (*EncryptOutput, error) {
 	return run(ctx, s, policy.OpEncryptDataKey, func(ctx context.Context, r *request) (*EncryptOutput, error) {
 		r.keyID = &in.KeyID
@@ -99,7 +99,7 @@ func (s *Service) encrypt(ctx context.Context, r *request, in EncryptInput, purp
 	return &EncryptOutput{KeyID: in.KeyID, Ciphertext: ciphertext}, nil
 }
 
-// encrypter returns the key that is to encrypt, if it can do so in the way that the input asks for.
+// encrypter returns the key for an encryption, after checking that it can encrypt as the input asks.
 func (s *Service) encrypter(ctx context.Context, r *request, in EncryptInput) (*Key, error) {
 	r.context = in.Context
 	if err := r.limits.checkBound(in.Context, in.AAD); err != nil {
@@ -128,7 +128,7 @@ func (s *Service) encryptUnder(ctx context.Context, r *request, key *Key, in Enc
 	return m.seal(iv, body, len(in.Plaintext))
 }
 
-// GenerateDataKey makes a data key and encrypts it.
+// GenerateDataKey generates a data key and encrypts it.
 func (s *Service) GenerateDataKey(ctx context.Context, in DataKeyInput) (*DataKeyOutput, error) {
 	op := policy.OpCreateDataKey
 	if in.WithoutPlaintext {
@@ -172,7 +172,7 @@ func (s *Service) dataKey(ctx context.Context, r *request, in DataKeyInput) (*Da
 	return out, nil
 }
 
-// message is one encryption under way.
+// message is one encryption in progress.
 type message struct {
 	header  header
 	ref     KeyRef
@@ -180,8 +180,8 @@ type message struct {
 	counter *counter
 }
 
-// begin does what comes before the HSM encrypts under a symmetric key: the message's number, and what the ciphertext is
-// bound to.
+// begin prepares an encryption under a symmetric key: it takes a message number and computes what the ciphertext is bound
+// to.
 func (s *Service) begin(
 	ctx context.Context, r *request, key *Key, purpose Purpose, context map[string]string, aad []byte,
 ) (*message, error) {
@@ -196,7 +196,7 @@ func (s *Service) begin(
 	return &message{header: h, ref: key.Ref(r.version), aad: h.boundTo(context, aad), counter: counter}, nil
 }
 
-// seal checks what the HSM made of n bytes and puts the ciphertext together.
+// seal checks the answer of the HSM to n bytes of plaintext and assembles the ciphertext.
 func (m *message) seal(iv, body []byte, n int) ([]byte, error) {
 	if err := m.counter.checkIV(iv); err != nil {
 		return nil, err
@@ -210,14 +210,14 @@ func (m *message) seal(iv, body []byte, n int) ([]byte, error) {
 	return append(c, body...), nil
 }
 
-// Decrypt opens what Encrypt made.
+// Decrypt decrypts a ciphertext of Encrypt.
 func (s *Service) Decrypt(ctx context.Context, in DecryptInput) (*DecryptOutput, error) {
 	return run(ctx, s, policy.OpDecryptData, func(ctx context.Context, r *request) (*DecryptOutput, error) {
 		return s.decrypt(ctx, r, in, PurposeData)
 	})
 }
 
-// DecryptDataKey opens what GenerateDataKey, EncryptDataKey or GenerateDataKeyPair made.
+// DecryptDataKey decrypts a ciphertext of GenerateDataKey, EncryptDataKey or GenerateDataKeyPair.
 func (s *Service) DecryptDataKey(ctx context.Context, in DecryptInput) (*DecryptOutput, error) {
 	return run(ctx, s, policy.OpDecryptDataKey, func(ctx context.Context, r *request) (*DecryptOutput, error) {
 		return s.decrypt(ctx, r, in, PurposeDataKey)
@@ -236,7 +236,7 @@ func (s *Service) decrypt(ctx context.Context, r *request, in DecryptInput, purp
 	return &DecryptOutput{KeyID: l.key.ID, Plaintext: plaintext}, nil
 }
 
-// locked is a ciphertext and what opens it.
+// locked is a ciphertext with what is needed to decrypt it.
 type locked struct {
 	key           *Key
 	version       *KeyVersion
@@ -245,10 +245,10 @@ type locked struct {
 	iv, body, aad []byte
 }
 
-// locate finds what opens a ciphertext of a purpose, or of any for 0.
+// locate finds what decrypts a ciphertext of a purpose, 0 for any.
 //
-// It answers CodeInvalidCiphertext for everything that is wrong with a symmetric ciphertext, so that nobody learns which
-// keys there are by making headers up. Only the state of a key that is there has codes of its own.
+// It returns CodeInvalidCiphertext for every fault of a symmetric ciphertext, so that callers cannot find keys by inventing
+// headers. Only the state of an existing key has codes of its own.
 func (s *Service) locate(ctx context.Context, r *request, in DecryptInput, purpose Purpose) (*locked, error) {
 	r.keyID, r.context = in.KeyID, in.Context
 	if err := r.limits.checkBound(in.Context, in.AAD); err != nil {
@@ -278,7 +278,7 @@ func (s *Service) locate(ctx context.Context, r *request, in DecryptInput, purpo
 	}, nil
 }
 
-// open decrypts what was located.
+// open decrypts a located ciphertext.
 func (s *Service) open(ctx context.Context, l *locked) (plaintext []byte, err error) {
 	if l.algorithm.rsa() {
 		plaintext, err = s.hsm.DecryptRSA(ctx, l.key.Ref(l.version), l.algorithm, l.body)
@@ -287,7 +287,7 @@ func (s *Service) open(ctx context.Context, l *locked) (plaintext []byte, err er
 	}
 	if err != nil {
 		if AsError(err).Code == CodeInvalidCiphertext {
-			return nil, invalidCiphertext().Because(err) // in the same words, whoever found out
+			return nil, invalidCiphertext().Because(err) // the same answer, wherever the fault was found
 		}
 		return nil, err
 	}
@@ -298,7 +298,7 @@ func (s *Service) open(ctx context.Context, l *locked) (plaintext []byte, err er
 	return plaintext, nil
 }
 
-// check checks the length of a plaintext that the HSM answered.
+// check checks the length of a plaintext from the HSM.
 func (l *locked) check(n int) error {
 	if !l.algorithm.rsa() {
 		if n != len(l.body)-tagSize {
@@ -309,13 +309,13 @@ func (l *locked) check(n int) error {
 	switch most := mostRSA(l.key.Spec, l.algorithm); {
 	case n > most:
 		return hostile("%d bytes of plaintext in a block that holds %d", n, most)
-	case n == 0: // a block that was made elsewhere can hold nothing, and nothing is no plaintext here
+	case n == 0: // a block made elsewhere can be empty, but a plaintext cannot
 		return invalidCiphertext()
 	}
 	return nil
 }
 
-// opener finds the key and the version that a ciphertext's header names.
+// opener returns the key and the version that a ciphertext's header names.
 func (s *Service) opener(ctx context.Context, r *request, h header) (*Key, *KeyVersion, error) {
 	key, err := s.load(ctx, r, h.KeyID)
 	if err != nil {
@@ -325,7 +325,7 @@ func (s *Service) opener(ctx context.Context, r *request, h header) (*Key, *KeyV
 		return nil, nil, err
 	}
 	version := key.Version(h.Version)
-	// A key that had material once says that it has none now; its versions come back with it.
+	// A key whose imported material was deleted answers that it has none. An import restores its versions.
 	if (version == nil && (len(key.Versions) > 0 || key.CheckValue == nil)) || checkKind(r.op, key.Spec, key.Usage) != nil {
 		return nil, nil, invalidCiphertext()
 	}
@@ -339,7 +339,7 @@ func (s *Service) opener(ctx context.Context, r *request, h header) (*Key, *KeyV
 	return key, version, nil
 }
 
-// Random returns so many random bytes of the HSM. They are the caller's to clear.
+// Random returns random bytes of the HSM. The caller clears them.
 func (s *Service) Random(ctx context.Context, bytes int) ([]byte, error) {
 	return run(ctx, s, policy.OpGenRandom, func(ctx context.Context, r *request) (secret, error) {
 		if err := checkLength(bytes, r.limits.Random, "length"); err != nil {
@@ -353,7 +353,7 @@ func (s *Service) Random(ctx context.Context, bytes int) ([]byte, error) {
 	})
 }
 
-// enoughToJudge is from how many random bytes on all of them being zero means a broken generator and not chance.
+// enoughToJudge is the number of random bytes from which on zeros alone mean a broken generator, not chance.
 const enoughToJudge = 16
 
 func checkRandom(b []byte, n int) error {

@@ -12,7 +12,7 @@ import (
 	"github.com/keyside/keyside/policy"
 )
 
-// DataKeyPairInput asks for a new asymmetric key pair of the caller's own, its private half encrypted under a key.
+// DataKeyPairInput asks for a new asymmetric key pair, with its private half encrypted under a key.
 type DataKeyPairInput struct {
 	KeyID            KeyID
 	Spec             KeySpec // an RSA or EC spec
@@ -21,8 +21,8 @@ type DataKeyPairInput struct {
 	WithoutPlaintext bool
 }
 
-// DataKeyPairOutput is a key pair. PrivateKey is PKCS #8 DER, nil if the caller wanted none, and else the caller's to
-// clear; PublicKey is DER SubjectPublicKeyInfo.
+// DataKeyPairOutput is a key pair. PrivateKey is PKCS #8 DER, nil if the caller wanted none; the caller clears it. PublicKey
+// is DER SubjectPublicKeyInfo.
 type DataKeyPairOutput struct {
 	KeyID      KeyID
 	Spec       KeySpec
@@ -37,14 +37,15 @@ func (o *DataKeyPairOutput) wipe() {
 	}
 }
 
-// maxPrivateKey has room for the longest private key of a pair, bytes: PKCS #8 of an RSA-4096 key has up to 2377.
+// maxPrivateKey is enough for the longest private key of a pair, in bytes: PKCS #8 of an RSA-4096 key has up to 2377.
 const maxPrivateKey = 2400
 
-// pairsAtOnce is how many RSA pairs are made at once: other requests need the processors, too.
+// pairsAtOnce limits the concurrent generation of RSA pairs, because other requests need the processors, too.
 const pairsAtOnce = 1
 
-// GenerateDataKeyPair makes a key pair and encrypts its private half. DecryptDataKey opens that. The pair is made in this
-// process, as its private half is handed out anyway.
+// GenerateDataKeyPair generates a key pair and encrypts its private half, which DecryptDataKey decrypts. The pair is
+// generated in this process, because its private half is returned anyway. RSA and EC pairs are two operations, so that a
+// grant of one does not include the other.
 func (s *Service) GenerateDataKeyPair(ctx context.Context, in DataKeyPairInput) (*DataKeyPairOutput, error) {
 	op := policy.OpCreateECKeyPair
 	if in.Spec.row().family == RSA {
@@ -77,7 +78,7 @@ func (s *Service) GenerateDataKeyPair(ctx context.Context, in DataKeyPairInput) 
 	})
 }
 
-// pairMaker makes key pairs, of RSA as many at once as it has places: each takes a processor for up to seconds.
+// pairMaker generates key pairs. Its places limit concurrent RSA pairs, each of which takes a processor for up to seconds.
 type pairMaker struct {
 	places chan struct{}
 }
@@ -87,8 +88,8 @@ type pair struct {
 	err             error
 }
 
-// make returns a new pair, PKIX and PKCS #8. It returns when the context ends, although Go cannot be kept from going on with
-// an RSA key, which holds its place until then.
+// make returns a new pair, PKIX and PKCS #8. It returns when the context ends; the generation of an RSA key continues, and
+// holds its place, until Go has finished it.
 func (m pairMaker) make(ctx context.Context, spec KeySpec) (public, private []byte, err error) {
 	if spec.row().family != RSA {
 		p := newPair(spec)
@@ -104,7 +105,7 @@ func (m pairMaker) make(ctx context.Context, spec KeySpec) (public, private []by
 		defer func() { <-m.places }()
 		p := newPair(spec)
 		if ctx.Err() != nil {
-			clear(p.private) // nobody is there any more
+			clear(p.private) // canceled or timed out
 		}
 		made <- p
 	}()

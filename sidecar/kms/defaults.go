@@ -10,14 +10,14 @@ import (
 	"github.com/keyside/keyside/policy"
 )
 
-// aliasPrefix may stand before an alias wherever a key is named by one.
+// aliasPrefix may precede an alias wherever an alias names a key.
 const aliasPrefix = "alias/"
 
-// Resolve returns the id of the key that an alias names, for an operation that is about to be asked for: CodeNotFound if
-// there is none. It takes the alias as it was created, and with or without the prefix "alias/". SERVICE/default names the
-// default master key of a cloud service, which is made when the service itself first names it.
+// Resolve returns the id of the key with an alias, for an operation that follows; CodeNotFound if the alias does not exist.
+// It accepts the alias as it was created, with or without the prefix "alias/". SERVICE/default names the default key of a
+// cloud service, which is created when the service first names it.
 //
-// A refusal is recorded as that of the operation; otherwise the operation will be.
+// A refusal is recorded as that of the operation; a success is not recorded, because the operation will be.
 func (s *Service) Resolve(ctx context.Context, op policy.Operation, name string) (KeyID, error) {
 	r := s.newRequest(ctx, op)
 	if len(name) <= len(aliasPrefix)+DefaultLimits.Alias {
@@ -53,7 +53,7 @@ func (s *Service) resolve(ctx context.Context, r *request, name string) (KeyID, 
 	return alias.KeyID, nil
 }
 
-// defaultKey returns the default master key of a service.
+// defaultKey returns the default key of a service.
 func (s *Service) defaultKey(ctx context.Context, r *request, service string) (KeyID, error) {
 	id, err := s.store.Named(ctx, service+reservedAlias)
 	if err == nil || AsError(err).Code != CodeNotFound || service == "" || r.call.Principal.Service != service {
@@ -62,7 +62,7 @@ func (s *Service) defaultKey(ctx context.Context, r *request, service string) (K
 	if err := s.authorize(r, &Key{Service: service}, nil); err != nil {
 		return KeyID{}, err
 	}
-	// One at a time: two first uses at once must not ask the HSM for two keys.
+	// One at a time: two concurrent first uses must not generate two keys.
 	select {
 	case s.makingDefault <- struct{}{}:
 		defer func() { <-s.makingDefault }()
@@ -75,7 +75,7 @@ func (s *Service) defaultKey(ctx context.Context, r *request, service string) (K
 	return s.makeDefaultKey(ctx, service)
 }
 
-// makeDefaultKey makes the default master key of a service, on record as a creation of its own.
+// makeDefaultKey creates the default key of a service, with an audit record of its own.
 func (s *Service) makeDefaultKey(ctx context.Context, service string) (KeyID, error) {
 	r := s.newRequest(ctx, policy.OpCreateKey)
 	r.decided, r.decision = true, policy.Decision{Allow: true, By: "first use by service " + service}

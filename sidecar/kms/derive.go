@@ -11,19 +11,19 @@ import (
 	"github.com/keyside/keyside/policy"
 )
 
-// DeriveInput says with whom to agree on a secret: PublicKey is the peer's, DER SubjectPublicKeyInfo.
+// DeriveInput names the key and the public key of the peer, DER SubjectPublicKeyInfo.
 type DeriveInput struct {
 	KeyID     KeyID
 	PublicKey []byte
 }
 
-// secret is an answer that is cleared where it must not go out.
+// secret is a result that is cleared if it must not be returned.
 type secret []byte
 
 func (s secret) wipe() { clear(s) }
 
-// DeriveSharedSecret returns the X coordinate of the ECDH shared point, as long as the curve's field (SEC 1, 3.3.1). It is
-// the caller's to clear.
+// DeriveSharedSecret returns the X coordinate of the ECDH shared point, as long as the curve's field (SEC 1, section 3.3.1).
+// The caller clears it.
 func (s *Service) DeriveSharedSecret(ctx context.Context, in DeriveInput) ([]byte, error) {
 	return run(ctx, s, policy.OpDeriveSharedSecret, func(ctx context.Context, r *request) (secret, error) {
 		r.keyID = &in.KeyID
@@ -47,8 +47,8 @@ func (s *Service) DeriveSharedSecret(ctx context.Context, in DeriveInput) ([]byt
 	})
 }
 
-// checkPeer reads a peer's public key and returns it in its one encoding. A point that is not on the key's curve, or at
-// infinity, would give the key away (Biehl, Meyer, Mueller: Differential fault attacks on elliptic curve cryptosystems,
+// checkPeer parses the public key of a peer and returns its only encoding. A point that is not on the curve of the key, or
+// at infinity, would reveal the key (Biehl, Meyer, Mueller: Differential fault attacks on elliptic curve cryptosystems,
 // 2000).
 func checkPeer(spec KeySpec, der []byte) ([]byte, error) {
 	parsed, err := parsePublicKey(spec, der)
@@ -60,5 +60,5 @@ func checkPeer(spec KeySpec, der []byte) ([]byte, error) {
 			return append(bytes.Clone(secp256k1Header), public.SerializeUncompressed()...), nil
 		}
 	}
-	return nil, Invalid("public_key", ReasonMalformed, "public key is none of a %s key", spec).Because(err)
+	return nil, Invalid("public_key", ReasonMalformed, "public key is not that of a %s key", spec).Because(err)
 }

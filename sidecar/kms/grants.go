@@ -15,25 +15,25 @@ import (
 	"github.com/keyside/keyside/policy"
 )
 
-// CreateGrantInput says whom to allow what on a key.
+// CreateGrantInput describes a new grant.
 type CreateGrantInput struct {
 	KeyID       KeyID
-	Grantee     string // a user, or an account with Account set
+	Grantee     string // name of a user, or with Account of an account
 	Account     bool
 	Operations  []policy.Operation
-	Name        string // of the grant, or empty; several may have the same, if they differ otherwise
-	Retiring    string // a user who may retire it, or empty
+	Name        string // of the grant, or empty; grants that differ may share a name
+	Retiring    string // name of another user that may retire it, or empty
 	Constraints policy.Constraints
 }
 
-// GrantPage is a page of grants. Next is the offset of the next one, 0 on the last.
+// GrantPage is a page of grants. Next is the offset of the next page, 0 on the last.
 type GrantPage struct {
 	Grants []*policy.Grant
 	Total  int
 	Next   int
 }
 
-// maxGrants is the most grants on one page.
+// maxGrants is the maximum number of grants on one page.
 const maxGrants = 100
 
 var (
@@ -41,8 +41,8 @@ var (
 	grantID   = regexp.MustCompile(`^[0-9a-f]{64}$`)
 )
 
-// check checks what can be told without the key. Whom a grant names must be known here: a grant to a misspelt name would
-// look like one that works, and be the right of whoever gets that name later.
+// check checks what can be checked without the key. The principals that a grant names must exist: a grant to a misspelled
+// name would look valid, and apply to any later user with that name.
 func (in *CreateGrantInput) check(ctx context.Context, s *Service, r *request) error {
 	in.Operations = slices.Clone(in.Operations)
 	slices.Sort(in.Operations)
@@ -108,9 +108,9 @@ func (s *Service) principalNamed(ctx context.Context, name string) (p policy.Pri
 	return policy.Principal{}, false, nil
 }
 
-// CreateGrant allows somebody something on a key. Who may make grants by a role or a policy may grant everything that can
-// be granted; a grantee with create-grant no more than it has itself. A grant with a name is made once: whoever asks for the
-// same again, since it did not see the answer, gets the one that is there. Without a name each call makes another.
+// CreateGrant issues a grant. A principal authorized by a role or a policy may grant every grantable operation; a grantee
+// with create-grant may grant no more than it has itself. Repeating a call with the same name and content returns the
+// existing grant. Without a name, each call creates another grant.
 func (s *Service) CreateGrant(ctx context.Context, in CreateGrantInput) (*policy.Grant, error) {
 	return run(ctx, s, policy.OpCreateGrant, func(ctx context.Context, r *request) (*policy.Grant, error) {
 		r.keyID = &in.KeyID
@@ -129,11 +129,12 @@ func (s *Service) CreateGrant(ctx context.Context, in CreateGrantInput) (*policy
 	})
 }
 
-// errParent ends a try at a grant that would be another one's child by now.
+// errParent ends an attempt to create a grant whose parent changed meanwhile.
 var errParent = Errorf(CodeBusy, "grants of this key were changed meanwhile")
 
-// addGrant stores a grant, or returns the one that it repeats. The HSM seals it before, without the database waiting for
-// that: so it is looked at twice, and begun again if what allows it is another grant by then.
+// addGrant stores a grant, or returns the existing one that it repeats. The HSM seals the grant before the transaction, so
+// that the database does not wait for it. The grant is therefore checked twice, and the attempt repeated if another grant is
+// its parent by then.
 func (s *Service) addGrant(ctx context.Context, r *request, g *policy.Grant) (*policy.Grant, error) {
 	for range 5 {
 		key, err := s.store.Key(ctx, g.Key)
@@ -155,7 +156,7 @@ func (s *Service) addGrant(ctx context.Context, r *request, g *policy.Grant) (*p
 	return nil, errParent
 }
 
-// storeGrant stores a sealed grant and returns it, or the one that it repeats.
+// storeGrant stores a sealed grant and returns it, or the existing one that it repeats.
 func (s *Service) storeGrant(ctx context.Context, r *request, g *policy.Grant) (made *policy.Grant, err error) {
 	err = s.store.ChangeGrants(ctx, g.Key, func(key *Key, grants []*policy.Grant) ([]*policy.Grant, error) {
 		now := *g
@@ -175,7 +176,7 @@ func (s *Service) storeGrant(ctx context.Context, r *request, g *policy.Grant) (
 	return made, nil
 }
 
-// placeGrant decides whether a grant may be made, whose child it is then, and when it was made as lists have it. It returns the
+// placeGrant decides whether a grant may be issued, and sets its parent and its time of creation. It returns the existing
 // grant that this one repeats, if there is one.
 func (s *Service) placeGrant(r *request, key *Key, grants []*policy.Grant, g *policy.Grant) (old *policy.Grant, err error) {
 	g.Parent, r.target = "", describeGrant(g)
@@ -192,13 +193,13 @@ func (s *Service) placeGrant(r *request, key *Key, grants []*policy.Grant, g *po
 	if len(r.makeRoom(grants)) >= r.limits.Grants {
 		return nil, Errorf(CodeQuotaExceeded, "the limit of %d grants of a key is reached", r.limits.Grants).In("grants")
 	}
-	if n := len(grants); n > 0 && !g.CreatedAt.After(grants[n-1].CreatedAt) { // so that their order is that of creation
+	if n := len(grants); n > 0 && !g.CreatedAt.After(grants[n-1].CreatedAt) { // keep the order of creation
 		g.CreatedAt = grants[n-1].CreatedAt.Add(time.Millisecond)
 	}
 	return nil, nil
 }
 
-// makeRoom returns a key's grants, where they are too many without those that allow nothing any more.
+// makeRoom returns the grants of a key, without expired ones if there are too many.
 func (r *request) makeRoom(grants []*policy.Grant) []*policy.Grant {
 	if len(grants) < r.limits.Grants {
 		return grants
@@ -206,7 +207,7 @@ func (r *request) makeRoom(grants []*policy.Grant) []*policy.Grant {
 	return slices.DeleteFunc(slices.Clone(grants), func(g *policy.Grant) bool { return g.Expired(r.start) })
 }
 
-// ungrant takes back a grant whose making is on no record, so that nobody has a right of which nothing is known.
+// ungrant removes a grant whose audit record failed, so that no grant exists without a record.
 func (s *Service) ungrant(ctx context.Context, g *policy.Grant) error {
 	err := s.store.ChangeGrants(ctx, g.Key, func(_ *Key, grants []*policy.Grant) ([]*policy.Grant, error) {
 		return slices.DeleteFunc(slices.Clone(grants), func(other *policy.Grant) bool { return other.ID == g.ID }), nil
@@ -217,7 +218,7 @@ func (s *Service) ungrant(ctx context.Context, g *policy.Grant) error {
 	return nil
 }
 
-// expiry is a time as grants keep it, not later than it was.
+// expiry returns a time in the precision of grants, rounded down.
 func expiry(t time.Time) time.Time {
 	if t.IsZero() {
 		return t
@@ -225,7 +226,7 @@ func expiry(t time.Time) time.Time {
 	return t.UTC().Truncate(time.Millisecond)
 }
 
-// describeGrant is a grant as records show it: its id, whom it is to, and what it allows.
+// describeGrant returns a grant for records: its id, grantee and operations.
 func describeGrant(g *policy.Grant) string {
 	kind := "user"
 	if g.Account {
@@ -238,7 +239,7 @@ func describeGrant(g *policy.Grant) string {
 	return fmt.Sprintf("%s to %s %s: %s", g.ID, kind, g.Grantee, strings.Join(ops, " "))
 }
 
-// mayGrant decides whether the caller may make the grant, and makes it the child of the one by which it may.
+// mayGrant decides whether the caller may issue the grant, and sets the parent of the grant.
 func (s *Service) mayGrant(r *request, key *Key, grants []*policy.Grant, g *policy.Grant) error {
 	if s.decide(r, r.op, key, nil).Allow {
 		return s.authorize(r, key, nil)
@@ -256,13 +257,13 @@ func (s *Service) mayGrant(r *request, key *Key, grants []*policy.Grant, g *poli
 	return r.settle(d)
 }
 
-// RevokeGrant takes a grant away. What its grantee granted others stays.
+// RevokeGrant removes a grant. Grants that its grantee issued stay.
 func (s *Service) RevokeGrant(ctx context.Context, key KeyID, id string) error {
 	return s.removeGrant(ctx, policy.OpRevokeGrant, key, id)
 }
 
-// RetireGrant gives a grant up: for its issuer, its retiring principal, and its grantee if the grant itself has retire-grant.
-// What the grantee granted others stays.
+// RetireGrant removes a grant on behalf of its issuer, its retiring principal, or its grantee if the grant includes
+// retire-grant. Grants that the grantee issued stay.
 func (s *Service) RetireGrant(ctx context.Context, key KeyID, id string) error {
 	return s.removeGrant(ctx, policy.OpRetireGrant, key, id)
 }
@@ -295,7 +296,7 @@ func (s *Service) removeGrant(ctx context.Context, op policy.Operation, id KeyID
 	return err
 }
 
-// ListGrants returns a page of a key's grants in order of creation, those that have expired among them.
+// ListGrants returns a page of the grants of a key in order of creation, including expired ones.
 func (s *Service) ListGrants(ctx context.Context, id KeyID, offset, limit int) (*GrantPage, error) {
 	return run(ctx, s, policy.OpListGrants, func(ctx context.Context, r *request) (*GrantPage, error) {
 		key, err := s.load(ctx, r, id)
@@ -314,8 +315,7 @@ func (s *Service) ListGrants(ctx context.Context, id KeyID, offset, limit int) (
 	})
 }
 
-// ListRetirableGrants returns a page of the grants that the caller may retire as their issuer, retiring principal or
-// grantee.
+// ListRetirableGrants returns a page of the grants that the caller may retire as issuer, retiring principal or grantee.
 func (s *Service) ListRetirableGrants(ctx context.Context, offset, limit int) (*GrantPage, error) {
 	return run(ctx, s, policy.OpListRetirableGrants, func(_ context.Context, r *request) (*GrantPage, error) {
 		limit, err := checkPage(offset, limit)

@@ -14,12 +14,13 @@ import (
 	"github.com/keyside/keyside/policy"
 )
 
-// A grant carries the tenant's MAC over what it says, which only the HSM makes: whoever writes the database can take grants
-// away, or bring back one that was revoked, and cannot make one or change one. It is made with the grant and looked at once, at
-// start: what is in memory from then on was made here. When a grant was made is not covered: it allows nothing.
+// A grant carries the tenant's MAC over its content, which only the HSM can compute. An attacker that writes to the database
+// can delete grants, or restore a revoked one, but cannot create or change one. The MAC is computed when the grant is issued
+// and checked once, at start; later changes in memory are our own. The time of creation is not covered, because it allows
+// nothing.
 const grantDomain = "keyside grant v1\x00"
 
-// sealedGrant is what the MAC of a grant is over: the domain, then every field, each text and list with its length.
+// sealedGrant returns what the MAC of a grant covers: the domain, then every field, each text and list with its length.
 func sealedGrant(g *policy.Grant) []byte {
 	c := &g.Constraints
 	b := append([]byte(grantDomain), g.Key[:]...)
@@ -27,7 +28,7 @@ func sealedGrant(g *policy.Grant) []byte {
 		b = appendText(b, text)
 	}
 	b = append(b, bit(g.Account), bit(c.Exact))
-	b = binary.BigEndian.AppendUint64(b, uint64(c.Expires.UnixMilli())) // of what does not expire a time long ago
+	b = binary.BigEndian.AppendUint64(b, uint64(c.Expires.UnixMilli())) // long ago for grants that do not expire
 	b = binary.BigEndian.AppendUint32(b, uint32(len(g.Operations)))
 	for _, op := range g.Operations {
 		b = appendText(b, string(op))
@@ -55,10 +56,10 @@ func (s *Service) sealGrant(ctx context.Context, g *policy.Grant) error {
 	return err
 }
 
-// checkAtOnce is how many grants the HSM is asked about at the same time.
+// checkAtOnce is the number of grants that the HSM authenticates concurrently.
 const checkAtOnce = 16
 
-// CheckGrants looks at the seals of all grants, before anybody is served. One that is not authentic stops the start.
+// CheckGrants checks the seals of all grants, before requests are served. It returns an error if one is not authentic.
 func (s *Service) CheckGrants(ctx context.Context) error {
 	all, _ := s.store.FindGrants(func(*policy.Grant) bool { return true }, 0, math.MaxInt)
 	var wg sync.WaitGroup

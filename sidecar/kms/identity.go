@@ -18,26 +18,26 @@ import (
 	"github.com/keyside/keyside/policy"
 )
 
-// maxIdentities bounds how many opened secrets and how many tokens are held in memory, each.
+// maxIdentities limits the opened secrets in memory, and likewise the tokens.
 const maxIdentities = 4096
 
-// identities are the access keys and tokens that were shown lately. What is opened here was authenticated by the HSM, and
-// stays until something is deleted: a deletion forgets all, so that no request that was under way brings one back.
+// identities caches access keys and tokens that were used lately, after the HSM authenticated them. Every deletion empties
+// the cache, and a request in flight at that time cannot refill it.
 type identities struct {
 	store CredentialStore
-	decoy [secretSize]byte // stands in for the secret of an access key that is not there
+	decoy [secretSize]byte // used as the secret of unknown access keys
 
-	making   gate // held while the credential key is made
+	making   gate // held while the credential key is created
 	changing gate // held while something is deleted, and while a token is stored
 
 	mu         sync.Mutex
 	generation uint64 // counts the deletions
-	key        *Key   // the tenant's credential key, once it was needed
+	key        *Key   // the tenant's credential key, after its first use
 	secrets    map[string]identity
 	tokens     map[[32]byte]identity
 }
 
-// identity is who an access key or a token stands for.
+// identity is the principal of an access key or a token.
 type identity struct {
 	principal policy.Principal
 	secret    [secretSize]byte // of an access key
@@ -59,7 +59,7 @@ func (i *identities) ready() error {
 	return nil
 }
 
-// gate lets one at a time through, and whose context ends waits no longer.
+// gate admits one holder at a time. Waiting for it ends with the context.
 type gate chan struct{}
 
 func (g gate) enter(ctx context.Context) error {
@@ -73,7 +73,7 @@ func (g gate) enter(ctx context.Context) error {
 
 func (g gate) leave() { <-g }
 
-// remove deletes an access key, with all tokens there are or those of its user, and drops what is held in memory.
+// remove deletes an access key, with all tokens or those of its user, and empties the cache.
 func (i *identities) remove(ctx context.Context, accessKey string, allTokens bool) error {
 	if err := i.changing.enter(ctx); err != nil {
 		return err
@@ -106,7 +106,7 @@ func (i *identities) deletions() uint64 {
 	return i.generation
 }
 
-// lookup returns what is held under a key of one of the maps, and else the generation with which keep may bring it.
+// lookup returns a cached identity, or else the generation to pass to keep.
 func lookup[K comparable](i *identities, in map[K]identity, at K) (held identity, ok bool, generation uint64) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -114,7 +114,7 @@ func lookup[K comparable](i *identities, in map[K]identity, at K) (held identity
 	return held, ok, i.generation
 }
 
-// keep holds what was read, unless something was deleted since.
+// keep caches an identity, unless something was deleted since generation.
 func keep[K comparable](i *identities, in map[K]identity, at K, what identity, generation uint64) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -122,7 +122,7 @@ func keep[K comparable](i *identities, in map[K]identity, at K, what identity, g
 		return
 	}
 	if len(in) >= maxIdentities {
-		for other := range in { // any will do: it is opened again when it is needed
+		for other := range in { // any of them: its next use opens it again
 			delete(in, other)
 			break
 		}
@@ -132,10 +132,9 @@ func keep[K comparable](i *identities, in map[K]identity, at K, what identity, g
 
 func unauthenticated() *Error { return Errorf(CodeUnauthenticated, "signature or token is not valid") }
 
-// Authenticate finds out whether a request was signed with an access key's secret, and who that makes its sender. verify
-// gets the secret, which is good during the call only, and says whether the signature is right. There is one answer,
-// CodeUnauthenticated, for an access key that is not there and for a wrong signature, and verify runs for both. That the HSM
-// cannot open the secret now is CodeKeyUnavailable.
+// Authenticate returns the principal of an access key if verify accepts the signature of the request. verify gets the
+// secret, which is valid only during the call. Authenticate returns the same CodeUnauthenticated for an unknown access key
+// and for a wrong signature, and calls verify in both cases; CodeKeyUnavailable if the HSM cannot open the secret now.
 func (s *Service) Authenticate(ctx context.Context, accessKey string, verify func(secret []byte) bool) (policy.Principal, error) {
 	who, err := s.credential(ctx, accessKey)
 	known := err == nil
@@ -180,8 +179,8 @@ func (s *Service) credential(ctx context.Context, accessKey string) (identity, e
 	return who, nil
 }
 
-// AuthenticateToken returns who a token stands for: CodeUnauthenticated for one that is not there, CodeTokenExpired,
-// CodeKeyUnavailable if the HSM cannot say now whether its record is authentic.
+// AuthenticateToken returns the principal of a token: CodeUnauthenticated if it does not exist, CodeTokenExpired, or
+// CodeKeyUnavailable if the HSM cannot authenticate its record now.
 func (s *Service) AuthenticateToken(ctx context.Context, token string) (policy.Principal, error) {
 	i := s.identities
 	if i.store == nil || len(token) != base64.RawURLEncoding.EncodedLen(tokenSize) {
@@ -210,7 +209,7 @@ func (s *Service) AuthenticateToken(ctx context.Context, token string) (policy.P
 	return who.principal, nil
 }
 
-// unknownIdentity makes one that is not there unauthenticated.
+// unknownIdentity turns CodeNotFound into CodeUnauthenticated.
 func unknownIdentity(err error) error {
 	if AsError(err).Code == CodeNotFound {
 		return unauthenticated().Because(err)
@@ -218,8 +217,8 @@ func unknownIdentity(err error) error {
 	return err
 }
 
-// unopened is the answer where a record did not open. One that is not authentic was changed by somebody who can write the
-// database; everything else is the HSM being away.
+// unopened returns the error for a record that did not open. A record that is not authentic was tampered with in the
+// database; every other failure means that the HSM is unavailable.
 func (s *Service) unopened(ctx context.Context, err error, which slog.Attr) error {
 	e := AsError(err)
 	switch e.Code {
@@ -232,7 +231,7 @@ func (s *Service) unopened(ctx context.Context, err error, which slog.Attr) erro
 	return Errorf(CodeKeyUnavailable, "the HSM is not available").Because(err)
 }
 
-// shown is an access key as records may show it: nothing where it cannot be one.
+// shown returns an access key for records, "" if the text cannot be one.
 func shown(accessKey string) string {
 	if len(accessKey) != accessKeySize {
 		return ""
@@ -270,13 +269,13 @@ func (t *Token) bound() []byte {
 	return appendRights(b, t.principal(), t.ExpiresAt)
 }
 
-// roleNumbers are the roles as seals bind them.
+// roleNumbers are the roles as seals contain them.
 var roleNumbers = map[policy.Role]byte{policy.None: 0, policy.Administrator: 1, policy.KeyUser: 2, policy.Auditor: 3}
 
 func appendRights(b []byte, p policy.Principal, at time.Time) []byte {
 	b = appendText(b, p.Name)
 	b = appendText(b, p.Service)
-	b = append(b, roleNumbers[p.Role]) // what has no number is refused before it gets here
+	b = append(b, roleNumbers[p.Role]) // roles without a number are refused earlier
 	return binary.BigEndian.AppendUint64(b, uint64(at.UnixMilli()))
 }
 
@@ -287,7 +286,7 @@ const (
 	sealHeader = 1 + 4 + ivSize
 )
 
-// seal encrypts a secret under the tenant's credential key, which it makes if there is none.
+// seal encrypts a secret under the tenant's credential key, which it creates if necessary.
 func (s *Service) seal(ctx context.Context, secret, bound []byte) ([]byte, error) {
 	key, err := s.makeCredentialKey(ctx)
 	if err != nil {
@@ -312,7 +311,7 @@ func (s *Service) seal(ctx context.Context, secret, bound []byte) ([]byte, error
 	return append(append(b, iv...), body...), nil
 }
 
-// unseal opens what seal made; CodeInvalidCiphertext if it is anything else.
+// unseal decrypts what seal returned; CodeInvalidCiphertext for anything else.
 func (s *Service) unseal(ctx context.Context, sealed, bound []byte) ([]byte, error) {
 	if len(sealed) < sealHeader+tagSize || sealed[0] != sealFormat {
 		return nil, invalidCiphertext()
@@ -331,7 +330,7 @@ func (s *Service) unseal(ctx context.Context, sealed, bound []byte) ([]byte, err
 	return s.hsm.Decrypt(ctx, key.Ref(version), sealed[5:sealHeader], sealed[sealHeader:], bound)
 }
 
-// credentialKey returns the tenant's credential key; CodeNotFound where there is none.
+// credentialKey returns the tenant's credential key, CodeNotFound if there is none.
 func (s *Service) credentialKey(ctx context.Context) (*Key, error) {
 	i := s.identities
 	i.mu.Lock()
@@ -350,7 +349,7 @@ func (s *Service) credentialKey(ctx context.Context) (*Key, error) {
 	return key, nil
 }
 
-// makeCredentialKey returns the tenant's credential key, a new one where there is none.
+// makeCredentialKey returns the tenant's credential key, and creates it if necessary.
 func (s *Service) makeCredentialKey(ctx context.Context) (*Key, error) {
 	i := s.identities
 	if err := i.making.enter(ctx); err != nil {

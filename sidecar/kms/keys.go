@@ -10,7 +10,7 @@ import (
 	"github.com/keyside/keyside/policy"
 )
 
-// CreateKeyInput says what key to make. Zero fields: no description, AES256, the spec's default usage, OriginKMS.
+// CreateKeyInput describes a new key. Zero fields mean no description, AES256, the default usage of the spec, and OriginKMS.
 type CreateKeyInput struct {
 	Alias       string
 	Description string
@@ -19,8 +19,8 @@ type CreateKeyInput struct {
 	Origin      Origin
 }
 
-// ListKeysInput selects a page of keys: those of a spec and a state (zero: all), from an offset on, at most Limit of
-// them (zero: as many as a page may have).
+// ListKeysInput selects a page of keys of a spec and a state (zero: all), from an offset on, at most Limit keys (zero: as
+// many as a page may have).
 type ListKeysInput struct {
 	Spec   KeySpec
 	State  KeyState
@@ -31,13 +31,13 @@ type ListKeysInput struct {
 // KeyPage is a page of keys in order of creation.
 type KeyPage struct {
 	Keys  []*Key
-	Total int // that the selection has on all pages
-	Next  int // offset of the next page; 0: this is the last one
+	Total int // number of selected keys on all pages
+	Next  int // offset of the next page; 0 means that this is the last one
 }
 
-// CreateKey makes a key. Its material is made in the HSM, where nothing lasting stays, so a crash before the store's
-// transaction leaves nothing. As with every change, the audit record comes after it: a key whose record failed is whole and
-// there, and its maker was told that the creation failed.
+// CreateKey creates a key. The HSM generates its material as a session object, so a crash before the store's transaction
+// leaves nothing behind. The audit record follows the change: if recording fails, the key exists although the caller gets an
+// error.
 func (s *Service) CreateKey(ctx context.Context, in CreateKeyInput) (*Key, error) {
 	return run(ctx, s, policy.OpCreateKey, func(ctx context.Context, r *request) (*Key, error) {
 		key, err := s.draft(r, in)
@@ -97,7 +97,8 @@ func (s *Service) draft(r *request, in CreateKeyInput) (*Key, error) {
 	}, nil
 }
 
-// checkSpec checks that keys of the spec and the usage can be made here and returns the usage, by default the spec's own.
+// checkSpec checks that keys of the spec and the usage can be created here. It returns the usage, by default that of the
+// spec.
 func (s *Service) checkSpec(spec KeySpec, usage KeyUsage) (KeyUsage, error) {
 	row := spec.row()
 	switch {
@@ -116,7 +117,7 @@ func (s *Service) checkSpec(spec KeySpec, usage KeyUsage) (KeyUsage, error) {
 	return usage, nil
 }
 
-// makeVersion has the HSM generate material and checks what it answers.
+// makeVersion has the HSM generate material and checks its answer.
 func (s *Service) makeVersion(ctx context.Context, key *Key, number uint32) (*KeyVersion, error) {
 	sealed, err := s.hsm.MakeKey(ctx, KeyRef{ID: key.ID, Version: number, Spec: key.Spec, Usage: key.Usage})
 	if err != nil {
@@ -131,10 +132,11 @@ func (s *Service) makeVersion(ctx context.Context, key *Key, number uint32) (*Ke
 	}, nil
 }
 
-// maxSealed is far above what a seal of any spec takes; an HSM that answers more would fill the database.
+// maxSealed limits sealed material, in bytes. It is far above what any spec needs; larger answers of an HSM would fill the
+// database.
 const maxSealed = 64 << 10
 
-// checkSealed checks new material as far as one can who cannot open it.
+// checkSealed checks new material as far as possible without opening it.
 func checkSealed(spec KeySpec, k *SealedKey) error {
 	if k == nil || len(k.Sealed) == 0 || len(k.Sealed) > maxSealed {
 		return hostile("no sealed key, or one of unlikely size")
@@ -156,15 +158,15 @@ func checkSealed(spec KeySpec, k *SealedKey) error {
 	return nil
 }
 
-// now is the time as keys record it.
+// now returns the time as keys store it: UTC, in milliseconds.
 func (s *Service) now() time.Time { return s.clock.Now().UTC().Truncate(time.Millisecond) }
 
-// DescribeKey returns a key in whatever state.
+// DescribeKey returns a key in any state.
 func (s *Service) DescribeKey(ctx context.Context, id KeyID) (*Key, error) {
 	return s.look(ctx, policy.OpDescribeKey, id)
 }
 
-// look does an operation that does nothing but look at a key.
+// look performs an operation that only reads a key.
 func (s *Service) look(ctx context.Context, op policy.Operation, id KeyID) (*Key, error) {
 	return run(ctx, s, op, func(ctx context.Context, r *request) (*Key, error) {
 		key, err := s.load(ctx, r, id)

@@ -7,17 +7,17 @@ import (
 	"github.com/keyside/keyside/policy"
 )
 
-// Days for which a deletion is put off (user guide, 2.4.4).
+// Days until a deletion (Huawei KMS user guide, section 2.4.4).
 const (
 	minWait = 7
 	maxWait = 1096
 )
 
-// days is n days of 24 hours, whatever the local calendar makes of them.
+// days returns n days of 24 hours, whatever the local calendar says.
 func days(n int) time.Duration { return time.Duration(n) * 24 * time.Hour }
 
-// change does an operation that changes a key. check is about the input alone; what the tables say of the key is checked
-// in the transaction in which set changes it.
+// change performs an operation that changes a key. check checks the input alone; the tables of rules are checked inside the
+// transaction in which set changes the key.
 func (s *Service) change(
 	ctx context.Context, op policy.Operation, id KeyID, check func(*request) error, set func(*request, *Key) error,
 ) (*Key, error) {
@@ -40,7 +40,7 @@ func (s *Service) change(
 	})
 }
 
-// setState does an operation that makes nothing but a new state.
+// setState performs an operation that changes only the state of a key.
 func (s *Service) setState(ctx context.Context, op policy.Operation, id KeyID, state KeyState) (*Key, error) {
 	return s.change(ctx, op, id, nil, func(_ *request, key *Key) error {
 		key.State = state
@@ -48,17 +48,17 @@ func (s *Service) setState(ctx context.Context, op policy.Operation, id KeyID, s
 	})
 }
 
-// EnableKey makes a disabled key usable again.
+// EnableKey enables a disabled key.
 func (s *Service) EnableKey(ctx context.Context, id KeyID) (*Key, error) {
 	return s.setState(ctx, policy.OpEnableKey, id, Enabled)
 }
 
-// DisableKey makes an enabled key unusable until it is enabled again.
+// DisableKey disables an enabled key.
 func (s *Service) DisableKey(ctx context.Context, id KeyID) (*Key, error) {
 	return s.setState(ctx, policy.OpDisableKey, id, Disabled)
 }
 
-// ScheduleKeyDeletion makes a key unusable and has it destroyed after so many days.
+// ScheduleKeyDeletion disables a key and schedules its destruction in wait days.
 func (s *Service) ScheduleKeyDeletion(ctx context.Context, id KeyID, wait int) (*Key, error) {
 	return s.change(ctx, policy.OpScheduleDeletion, id, func(*request) error {
 		if wait < minWait || wait > maxWait {
@@ -71,8 +71,8 @@ func (s *Service) ScheduleKeyDeletion(ctx context.Context, id KeyID, wait int) (
 	})
 }
 
-// CancelKeyDeletion takes a key back that waits for its deletion. It is Disabled then, or PendingImport if it is external
-// and has no material. A key whose time has come can be taken back for as long as it is still there.
+// CancelKeyDeletion cancels the scheduled deletion of a key. The key is then Disabled, or PendingImport if it is external
+// without material. A key whose deletion is due can be restored until it is destroyed.
 func (s *Service) CancelKeyDeletion(ctx context.Context, id KeyID) (*Key, error) {
 	return s.change(ctx, policy.OpCancelDeletion, id, nil, func(_ *request, key *Key) error {
 		key.State, key.DeletionAt = Disabled, time.Time{}
@@ -103,15 +103,15 @@ func (s *Service) UpdateDescription(ctx context.Context, id KeyID, description s
 	})
 }
 
-// Usage is how much there is of what is limited.
+// Usage is how much of the limits is used.
 type Usage struct {
 	Keys      int // default keys not counted
 	KeyLimit  int
-	MaxGrants int // most grants that any one key has
+	MaxGrants int // grants of the key that has the most
 	Grants    int // limit per key
 }
 
-// Quotas returns how much there is of what is limited.
+// Quotas returns how much of the limits is used.
 func (s *Service) Quotas(ctx context.Context) (*Usage, error) {
 	return run(ctx, s, policy.OpGetQuotas, func(ctx context.Context, r *request) (*Usage, error) {
 		n, _, err := s.store.CountKeys(ctx)
@@ -122,7 +122,7 @@ func (s *Service) Quotas(ctx context.Context) (*Usage, error) {
 	})
 }
 
-// CountKeys returns how many keys there are, default keys not counted.
+// CountKeys returns the number of keys, without default keys.
 func (s *Service) CountKeys(ctx context.Context) (int, error) {
 	return run(ctx, s, policy.OpGetInstances, func(ctx context.Context, _ *request) (int, error) {
 		n, _, err := s.store.CountKeys(ctx)

@@ -6,8 +6,8 @@ import (
 	"unicode/utf8"
 )
 
-// Limits bounds what the core accepts. In a configuration a zero field stands for that of
-// DefaultLimits, or in a dialect's own limits for the service's.
+// Limits limits what the core accepts. In a configuration, a zero field means that of DefaultLimits, or in the limits of a
+// dialect that of the service.
 type Limits struct {
 	Keys        int `yaml:"keys"`        // keys that a tenant may have
 	Data        int `yaml:"data"`        // bytes of plaintext of one encryption, and of one decryption
@@ -27,13 +27,13 @@ type Limits struct {
 	Credentials int `yaml:"credentials"` // access keys of the tenant
 }
 
-// DefaultLimits are those that Huawei Cloud documents.
+// DefaultLimits are the limits of Huawei Cloud.
 var DefaultLimits = Limits{
 	Keys: 100, Data: 4096, Message: 4096, AAD: 128, Context: 8192, DataKey: 1024, Random: 1024, Alias: 255,
 	Description: 255, Page: 2000, Tags: 20, TagKey: 36, TagValue: 43, Aliases: 50, Grants: 100, Credentials: 1000,
 }
 
-// Over returns l with its zero fields taken from base.
+// Over returns l with the zero fields replaced by those of base.
 func (l Limits) Over(base Limits) Limits {
 	for _, f := range []struct{ field, from *int }{
 		{&l.Keys, &base.Keys}, {&l.Data, &base.Data}, {&l.Message, &base.Message}, {&l.AAD, &base.AAD},
@@ -49,10 +49,10 @@ func (l Limits) Over(base Limits) Limits {
 	return l
 }
 
-// aliasForm is what all the clouds' key names have in common.
+// aliasForm is the form of aliases that all clouds accept.
 var aliasForm = regexp.MustCompile(`^[a-zA-Z0-9:/_-]+$`)
 
-// reservedAlias ends the names of the keys that a cloud's services make for themselves.
+// reservedAlias is the suffix of the aliases of default keys.
 const reservedAlias = "/default"
 
 func (l Limits) checkAlias(alias string) error {
@@ -85,7 +85,7 @@ func (l Limits) checkPlaintext(p []byte) error {
 	return nil
 }
 
-// checkMessage checks what is to be signed or to get a MAC: from 1 byte to the limit.
+// checkMessage checks a message to sign or to compute a MAC of: from 1 byte to the limit.
 func (l Limits) checkMessage(m []byte) error {
 	switch {
 	case len(m) == 0:
@@ -96,8 +96,8 @@ func (l Limits) checkMessage(m []byte) error {
 	return nil
 }
 
-// plaintext is the most that a ciphertext of a purpose can hold. An encrypted private key may be longer than the data keys
-// that a caller can ask for.
+// plaintext returns the maximum length of the plaintext of a ciphertext. An encrypted private key may be longer than the
+// data keys that a caller can ask for.
 func (l Limits) plaintext(p Purpose) int {
 	if p == PurposeDataKey {
 		return max(l.DataKey, maxPrivateKey)
@@ -105,7 +105,7 @@ func (l Limits) plaintext(p Purpose) int {
 	return l.Data
 }
 
-// checkBound checks what a ciphertext is bound to: the encryption context and the additional authenticated data.
+// checkBound checks an encryption context and additional authenticated data.
 func (l Limits) checkBound(context map[string]string, aad []byte) error {
 	if len(aad) > l.AAD {
 		return Invalid("aad", ReasonLength, "additional authenticated data has more than %d bytes", l.AAD)

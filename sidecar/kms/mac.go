@@ -9,7 +9,7 @@ import (
 	"github.com/keyside/keyside/policy"
 )
 
-// MACInput says what to make a MAC of: 1 byte of message to the limit.
+// MACInput is a message of 1 byte to the limit, with the key and the algorithm.
 type MACInput struct {
 	KeyID     KeyID
 	Algorithm MACAlgorithm
@@ -26,7 +26,7 @@ func (s *Service) GenerateMAC(ctx context.Context, in MACInput) ([]byte, error) 
 // VerifyMAC reports whether mac is the HMAC of the message.
 func (s *Service) VerifyMAC(ctx context.Context, in MACInput, mac []byte) (bool, error) {
 	return run(ctx, s, policy.OpVerifyMAC, func(ctx context.Context, r *request) (bool, error) {
-		// It is made anew and compared here, in constant time: a yes of the HSM would have to be believed.
+		// The MAC is computed again and compared here, in constant time, so that a faulty HSM cannot accept a wrong one.
 		right, err := s.mac(ctx, r, in)
 		if err != nil {
 			return false, err

@@ -11,43 +11,43 @@ import (
 	"github.com/keyside/keyside/policy"
 )
 
-// ImportParametersInput asks for what material is wrapped with that is to be imported into a key.
+// ImportParametersInput asks for a wrapping key and a token for an import into a key.
 type ImportParametersInput struct {
 	KeyID        KeyID
 	Algorithm    WrappingAlgorithm
-	WrappingSpec KeySpec // zero: RSA2048
-	OnlyLast     bool    // tokens that were given out for the key before end now
-	Repeat       bool    // also for a key that has its material, into which the same can then be imported again
+	WrappingSpec KeySpec // zero means RSA2048
+	OnlyLast     bool    // expires the earlier tokens of the key
+	Repeat       bool    // also for a key that has its material, to import the same again
 }
 
-// ImportParameters is a wrapping key and the token that an import under it needs. Both can be used until ExpiresAt, as often
-// as it takes.
+// ImportParameters is a wrapping key and the token that an import under it needs. Both can be used any number of times until
+// ExpiresAt.
 type ImportParameters struct {
 	KeyID        KeyID
 	Algorithm    WrappingAlgorithm
 	WrappingSpec KeySpec
 	PublicKey    []byte // DER SubjectPublicKeyInfo
 	Token        []byte
-	ExpiresAt    time.Time // whole seconds
-	Warning      string    // what is to be said against the algorithm, or empty
+	ExpiresAt    time.Time // in whole seconds
+	Warning      string    // about the algorithm, or empty
 }
 
-// ImportInput is wrapped material for a key. Material and PrivateKey are as WrappedMaterial has them, under the wrapping key
-// and the algorithm of the token.
+// ImportInput is wrapped material for a key. Material and PrivateKey are as in WrappedMaterial, under the wrapping key and
+// the algorithm of the token.
 type ImportInput struct {
 	KeyID      KeyID
 	Token      []byte
 	Material   []byte
 	PrivateKey []byte
-	ExpiresAt  time.Time // when the material is destroyed; zero: never
-	CheckValue []byte    // if set: other material is refused before anything binds; see checkSaid for its three forms
-	Repeat     bool      // the same material may be there already; then nothing but ExpiresAt changes
+	ExpiresAt  time.Time // when the material is destroyed; zero means never
+	CheckValue []byte    // other material is refused; empty means any; see checkSaid for the three forms
+	Repeat     bool      // the key may have the material already; then only ExpiresAt changes
 }
 
-// wraps is what is to be known of the wrapping algorithms. Numbers are those in tokens.
+// wraps has a row for every wrapping algorithm. Numbers are those in tokens.
 var wraps = map[WrappingAlgorithm]struct {
 	number  byte
-	whole   bool   // the material carries everything, private keys too
+	whole   bool   // the material includes private keys
 	warning string // for the caller and the record
 }{
 	WrapPKCS1:        {1, false, "RSAES_PKCS1_V1_5 is open to padding attacks: prefer RSAES_OAEP_SHA_256"},
@@ -103,7 +103,7 @@ func (s *Service) GetImportParameters(ctx context.Context, in ImportParametersIn
 	})
 }
 
-// external loads the key that an operation on imported material is about, if it may take part.
+// external loads the key of an operation on imported material, and checks that it takes part.
 func (s *Service) external(ctx context.Context, r *request, id KeyID, repeat bool) (*Key, error) {
 	key, err := s.load(ctx, r, id)
 	if err != nil {
@@ -112,7 +112,7 @@ func (s *Service) external(ctx context.Context, r *request, id KeyID, repeat boo
 	return key, checkExternal(r.op, key, repeat)
 }
 
-// checkWrap checks that this HSM opens what is wrapped so.
+// checkWrap checks that this HSM can unwrap with an algorithm and a wrapping key spec.
 func (s *Service) checkWrap(alg WrappingAlgorithm, spec KeySpec) error {
 	can := s.hsm.Imports()
 	switch {
@@ -128,9 +128,9 @@ func (s *Service) checkWrap(alg WrappingAlgorithm, spec KeySpec) error {
 	return nil
 }
 
-// ImportKeyMaterial opens wrapped material in the HSM and makes it the key's, which is Enabled then. The first import binds
-// the key to its material for ever: only the same can come again, and what it encrypted before can then be decrypted again.
-// What the HSM does comes before the one transaction that changes the key, and leaves nothing there.
+// ImportKeyMaterial unwraps material in the HSM and stores it as that of the key, which is then Enabled. The first import
+// binds the key to its material: later imports must have the same, and then decrypt again what it encrypted. The HSM works
+// before the one transaction that changes the key, and keeps nothing.
 func (s *Service) ImportKeyMaterial(ctx context.Context, in ImportInput) (*Key, error) {
 	return run(ctx, s, policy.OpImportMaterial, func(ctx context.Context, r *request) (*Key, error) {
 		key, err := s.external(ctx, r, in.KeyID, in.Repeat)
@@ -149,7 +149,7 @@ func (s *Service) ImportKeyMaterial(ctx context.Context, in ImportInput) (*Key, 
 	})
 }
 
-// checkWrapped checks what of the material's form can be told without opening it.
+// checkWrapped checks the form of the material as far as possible without unwrapping it.
 func checkWrapped(spec KeySpec, token *importToken, in ImportInput) error {
 	modulus, whole := token.pair.Spec.row().size(), wraps[token.algorithm].whole
 	asymmetric := spec.row().asymmetric()
@@ -178,7 +178,7 @@ func badMaterial() *Error {
 	return Errorf(CodeInvalidKeyMaterial, "material does not open, or is no key of this spec").In("material")
 }
 
-// importUnder does an import whose token is good.
+// importUnder performs an import whose token is valid.
 func (s *Service) importUnder(ctx context.Context, r *request, key *Key, token *importToken, in ImportInput) (*Key, error) {
 	if wait := s.tries.take(key.ID, s.clock.Now()); wait > 0 {
 		e := Errorf(CodeBusy, "too many imports into this key failed")
@@ -202,7 +202,7 @@ func (s *Service) importMaterial(ctx context.Context, r *request, key *Key, toke
 	})
 	if err != nil {
 		if AsError(err).Code == CodeInvalidKeyMaterial {
-			return nil, badMaterial().Because(err) // in the same words, whoever found out
+			return nil, badMaterial().Because(err) // the same answer, wherever the fault was found
 		}
 		return nil, err
 	}
@@ -223,12 +223,12 @@ func (s *Service) importMaterial(ctx context.Context, r *request, key *Key, toke
 // ProofLabel is the additional data of a proof of symmetric material.
 const ProofLabel = "keyside import proof v1\x00"
 
-// proofSize is the size of a proof: IV, 16 bytes, tag.
+// proofSize is the length of a proof in bytes: IV, 16 bytes, tag.
 const proofSize = ivSize + 16 + tagSize
 
-// checkSaid compares material with what the client said of it: the public form of the check value, as an earlier import of
-// the same material into any of the tenant's keys shows it; of an asymmetric key SHA-256 of its SubjectPublicKeyInfo, in DER;
-// of a symmetric key a proof, which is a random IV and 16 bytes of whatever under AES-GCM with the material, with
+// checkSaid compares material with the check value that the client gave. The check value is the public form that an earlier
+// import of the same material into a key of the tenant returned; or, for an asymmetric key, the SHA-256 of its DER
+// SubjectPublicKeyInfo; or, for a symmetric key, a proof: a random IV and any 16 bytes under AES-GCM with the material, with
 // ProofLabel as additional data.
 func (s *Service) checkSaid(ctx context.Context, ref KeyRef, made *SealedKey, said []byte) error {
 	same := false
@@ -244,7 +244,7 @@ func (s *Service) checkSaid(ctx context.Context, ref KeyRef, made *SealedKey, sa
 		ref.Sealed = made.Sealed
 		opened, err := s.hsm.Decrypt(ctx, ref, said[:ivSize], said[ivSize:], []byte(ProofLabel))
 		clear(opened)
-		s.forgetRefs(context.WithoutCancel(ctx), []KeyRef{ref}) // which nobody may use yet
+		s.forgetRefs(context.WithoutCancel(ctx), []KeyRef{ref}) // unused so far
 		if err != nil && AsError(err).Code != CodeInvalidCiphertext {
 			return err
 		}
@@ -256,7 +256,7 @@ func (s *Service) checkSaid(ctx context.Context, ref KeyRef, made *SealedKey, sa
 	return nil
 }
 
-// checkImported checks what the HSM made of material.
+// checkImported checks the answer of the HSM to an import.
 func checkImported(spec KeySpec, made *SealedKey) error {
 	if err := checkSealed(spec, made); err != nil {
 		return err
@@ -270,7 +270,7 @@ func checkImported(spec KeySpec, made *SealedKey) error {
 	return nil
 }
 
-// bind makes material the key's, inside the transaction.
+// bind makes material that of the key, inside the transaction.
 func (s *Service) bind(key *Key, made *SealedKey, in ImportInput) error {
 	now := s.now()
 	if err := checkExternal(policy.OpImportMaterial, key, in.Repeat); err != nil {
@@ -325,7 +325,7 @@ func (s *Service) dropMaterial(ctx context.Context, id KeyID, check func(*Key) e
 		return nil
 	})
 	if before != nil {
-		s.forgetMaterial(context.WithoutCancel(ctx), before) // whether or not anybody waits for it
+		s.forgetMaterial(context.WithoutCancel(ctx), before) // even if the caller has gone
 		if err != nil {
 			s.scheduler.unclear.Store(true)
 		}

@@ -19,27 +19,27 @@ import (
 	"github.com/keyside/keyside/policy"
 )
 
-// Config is what a Service is made of. Store, HSM, Auditor and Tenant are required.
+// Config configures a Service. Store, HSM, Auditor and Tenant are required.
 type Config struct {
 	Store       Store
 	HSM         HSM
 	Auditor     Auditor
 	Tenant      string
-	Credentials CredentialStore  // nil: there are no access keys and no tokens
-	Account     string           // that principals without one of their own belong to; empty: the tenant's name
-	Policies    *policy.Policies // the operator's own; nil: none
-	// Principals returns the principal that the configuration has by a name. nil: it has none.
+	Credentials CredentialStore  // nil means no access keys and no tokens
+	Account     string           // of principals without one; empty: the tenant's name
+	Policies    *policy.Policies // of the operator; nil means none
+	// Principals returns the principal with a name from the configuration. nil means the configuration has none.
 	Principals func(name string) (policy.Principal, bool)
-	Accounts   []string        // that some of them belong to, beside Account
-	Limits     Limits          // zero fields: DefaultLimits
-	Clock      Clock           // nil: the system's
-	Logger     *slog.Logger    // nil: none
-	Tracer     trace.Tracer    // nil: no spans and no cost
-	Pool       map[KeySpec]int // wrapping keys that FillPool makes ahead; nil: DefaultPool
+	Accounts   []string        // of principals of the configuration, besides Account
+	Limits     Limits          // a zero field means that of DefaultLimits
+	Clock      Clock           // nil means the system's
+	Logger     *slog.Logger    // nil means none
+	Tracer     trace.Tracer    // nil means no spans
+	Pool       map[KeySpec]int // wrapping keys that FillPool generates in advance; nil means DefaultPool
 }
 
-// Service does the operations of the KMS for one tenant. Every operation goes through [run]: caller, decision,
-// checks, HSM, audit, answer. It is safe for concurrent use.
+// Service performs the operations of the KMS for one tenant. [run] is the path of every operation: caller, decision, checks,
+// HSM, audit record, answer. Safe for concurrent use.
 type Service struct {
 	store      Store
 	account    string
@@ -48,7 +48,7 @@ type Service struct {
 	principals func(name string) (policy.Principal, bool)
 	hsm        HSM
 	auditor    Auditor
-	inFlight   atomic.Int32 // operations whose last record is still to come
+	inFlight   atomic.Int32 // operations whose final record is not written
 	tenant     string
 	limits     Limits
 	clock      Clock
@@ -63,14 +63,14 @@ type Service struct {
 	identities *identities
 	unserved   unserved
 
-	makingDefault chan struct{} // holds one: who makes a default key
+	makingDefault chan struct{} // held while a default key is created
 }
 
 type systemClock struct{}
 
 func (systemClock) Now() time.Time { return time.Now() }
 
-// New makes a Service.
+// New returns a Service, or an error if a required field of cfg is missing.
 func New(cfg Config) (*Service, error) {
 	if cfg.Store == nil || cfg.HSM == nil || cfg.Auditor == nil || cfg.Tenant == "" {
 		return nil, errors.New("kms: a service needs a store, an HSM, an auditor and a tenant")
@@ -93,46 +93,46 @@ func New(cfg Config) (*Service, error) {
 	return s, nil
 }
 
-// Close gives back what the service holds of the store: message numbers that it reserved and did not use. It is called
-// before the store is closed, and costs nothing but numbers if it is not.
+// Close returns message numbers that were reserved and not used to the store. Call it before closing the store; without it,
+// only numbers are lost.
 func (s *Service) Close(ctx context.Context) error {
 	s.flushUnserved()
 	return s.messages.release(ctx)
 }
 
-// Limits returns the limits in force for calls that have none of their own.
+// Limits returns the limits of calls that have none of their own.
 func (s *Service) Limits() Limits { return s.limits }
 
-// request is one operation under way.
+// request is one operation in progress.
 type request struct {
 	op       policy.Operation
 	call     *Call
 	limits   *Limits
 	context  map[string]string // the operation's encryption context
 	decision policy.Decision
-	decided  bool     // decision is final; of an operation that is about a key, it is about that key
-	by       []string // who allowed it, where one decision was not enough
-	inFlight bool     // counted in Service.underway
+	decided  bool     // decision is final; for an operation about a key, it is about that key
+	by       []string // roles, grants and policies that allowed it
+	inFlight bool     // counted in Service.inFlight
 	start    time.Time
 	span     trace.Span // nil without a tracer
-	keyID    *KeyID     // that the caller named, known or not
-	target   string     // what the operation is about where that is no key
+	keyID    *KeyID     // that the caller named; the key may not exist
+	target   string     // what the operation is about, if that is no key
 	version  *KeyVersion
 	warning  string
-	undo     func(context.Context) error // of a change that must not last if it cannot be recorded; nil: none
+	undo     func(context.Context) error // reverts a change that must not last if it cannot be recorded; nil means none
 
 	sourceID      *KeyID // of the key that a re-encryption decrypts with
 	sourceVersion *KeyVersion
 }
 
-// isSource makes the key that the operation had to do with so far its source.
+// isSource makes the key that the request has so far the source of a re-encryption.
 func (r *request) isSource() {
 	r.sourceID, r.sourceVersion = r.keyID, r.version
 	r.keyID, r.version = nil, nil
 }
 
-// run is the one pipeline of all operations. It refuses what has no caller and what policy does not allow, runs do, and
-// hands out do's answer only after the audit record is durable.
+// run is the path of every operation. It refuses calls without a caller and operations that policy denies, runs do, and
+// returns the result of do only after the audit record is durable.
 func run[T any](ctx context.Context, s *Service, op policy.Operation, do func(context.Context, *request) (T, error)) (T, error) {
 	r := s.newRequest(ctx, op)
 	s.enter(&r)
@@ -157,7 +157,7 @@ func run[T any](ctx context.Context, s *Service, op policy.Operation, do func(co
 	return out, nil
 }
 
-// newRequest begins an operation of the context's call.
+// newRequest starts an operation of the context's call.
 func (s *Service) newRequest(ctx context.Context, op policy.Operation) request {
 	r := request{op: op, call: CallFrom(ctx), limits: &s.limits, start: s.clock.Now()}
 	if r.call != nil && r.call.Limits != nil {
@@ -166,7 +166,7 @@ func (s *Service) newRequest(ctx context.Context, op policy.Operation) request {
 	return r
 }
 
-// trace gives the operation a span, where there is a tracer.
+// trace starts a span for the operation, if there is a tracer.
 func (s *Service) trace(ctx context.Context, r *request) (_ context.Context, end func()) {
 	if s.tracer == nil {
 		return ctx, func() {}
@@ -175,7 +175,7 @@ func (s *Service) trace(ctx context.Context, r *request) (_ context.Context, end
 	return ctx, func() { r.span.End() }
 }
 
-// ready reports whether what is about to happen can be recorded.
+// ready returns an error if the operation could not be recorded now.
 func (s *Service) ready(ctx context.Context) error {
 	if err := s.auditor.Ready(ctx); err != nil {
 		return Errorf(CodeInternal, "internal error").Because(fmt.Errorf("audit is not ready: %w", err))
@@ -183,7 +183,7 @@ func (s *Service) ready(ctx context.Context) error {
 	return nil
 }
 
-// admit decides whether the operation may begin.
+// admit decides whether the operation may start. Operations about a key are decided once the key is loaded.
 func (s *Service) admit(ctx context.Context, r *request) error {
 	if err := s.ready(ctx); err != nil {
 		return err
@@ -202,17 +202,18 @@ func (s *Service) admit(ctx context.Context, r *request) error {
 	return ctx.Err()
 }
 
-// allow decides the operation for a key and its grants; key is nil where it is about none, or about one that is not there.
+// authorize decides the operation for a key and its grants. key is nil if the operation is about none, or about one that
+// does not exist.
 func (s *Service) authorize(r *request, key *Key, grants []*policy.Grant) error {
 	return r.settle(s.decide(r, r.op, key, grants))
 }
 
-// also wants another operation's right as well.
+// authorizeAlso requires the permission for another operation as well.
 func (s *Service) authorizeAlso(r *request, op policy.Operation, key *Key) error {
 	return r.settle(s.decide(r, op, key, s.store.Grants(key.ID)))
 }
 
-// settle makes a decision that of the request, after those that allowed it so far.
+// settle makes d the decision of the request, after earlier ones that allowed it.
 func (r *request) settle(d policy.Decision) error {
 	r.decided, r.decision = true, d
 	if !d.Allow {
@@ -224,7 +225,7 @@ func (r *request) settle(d policy.Decision) error {
 	return nil
 }
 
-// decide asks policy about an operation with a key, nil for one that is not there.
+// decide asks policy about an operation with a key; nil means none, or one that does not exist.
 func (s *Service) decide(r *request, op policy.Operation, key *Key, grants []*policy.Grant) policy.Decision {
 	return policy.Decide(&policy.Request{
 		Operation: op, Principal: r.call.Principal, Caller: r.call.Caller, Context: r.context,
@@ -246,11 +247,11 @@ func (s *Service) facts(r *request, key *Key, grants []*policy.Grant) *policy.Fa
 	return f
 }
 
-// SetPolicies replaces the operator's own policies, from the next decision on.
+// SetPolicies replaces the policies of the operator, from the next decision on.
 func (s *Service) SetPolicies(p *policy.Policies) { s.policies.Store(p) }
 
-// judge decides what failed before it was decided, so that who may not do it learns nothing from how it fails. A key that
-// is not there is told only to who may do the operation with any such key.
+// authorizeFailed authorizes an operation that failed before authorization, so that unauthorized callers get CodeDenied
+// instead of err. Only callers authorized for any key learn that a key does not exist.
 func (s *Service) authorizeFailed(ctx context.Context, r *request, err error) error {
 	if r.decided || r.call == nil || r.call.Principal.Name == "" {
 		return err
@@ -263,7 +264,7 @@ func (s *Service) authorizeFailed(ctx context.Context, r *request, err error) er
 		}
 	}
 	refused := s.authorize(r, key, grants)
-	if refused == nil || r.keyID == nil && AsError(err).Code == CodeInvalidCiphertext { // which says nothing of any key
+	if refused == nil || r.keyID == nil && AsError(err).Code == CodeInvalidCiphertext { // which reveals nothing about any key
 		return err
 	}
 	return refused
@@ -271,10 +272,10 @@ func (s *Service) authorizeFailed(ctx context.Context, r *request, err error) er
 
 func denied() *Error { return Errorf(CodeDenied, "not allowed") }
 
-// outcomeBegun is what the audit log says of an act that cannot be taken back, before it is done.
+// outcomeBegun is the outcome in the audit record that precedes an irreversible act.
 const outcomeBegun = "begun"
 
-// enter counts an operation as one that is under way, leave as one that is not. Leaving twice does nothing.
+// enter counts an operation as in flight, leave undoes that. A second leave does nothing.
 func (s *Service) enter(r *request) {
 	r.inFlight = true
 	s.inFlight.Add(1)
@@ -287,7 +288,7 @@ func (s *Service) leave(r *request) {
 	}
 }
 
-// intend makes durable in the audit log that the operation begins.
+// recordBegun makes the audit record "begun" of the operation durable.
 func (s *Service) recordBegun(ctx context.Context, r *request) error {
 	if err := s.ready(ctx); err != nil {
 		return err
@@ -298,7 +299,7 @@ func (s *Service) recordBegun(ctx context.Context, r *request) error {
 	return nil
 }
 
-// finish makes the operation's end durable in the audit log and returns what to answer: nil for success.
+// finish makes the operation's final audit record durable and returns the error to answer, nil for success.
 func (s *Service) finish(ctx context.Context, r *request, err error) error {
 	outcome, reason := "ok", Reason("")
 	var e *Error
@@ -307,7 +308,7 @@ func (s *Service) finish(ctx context.Context, r *request, err error) error {
 		outcome, reason = string(e.Code), e.Reason
 	}
 	s.leave(r)
-	// The record is written even where the request's own time has ended.
+	// The record is written even if the request's deadline has passed.
 	if aerr := s.auditor.Record(context.WithoutCancel(ctx), s.record(r, outcome, reason)); aerr != nil {
 		if err == nil && r.undo != nil {
 			err = r.undo(context.WithoutCancel(ctx))
@@ -327,7 +328,7 @@ func (s *Service) finish(ctx context.Context, r *request, err error) error {
 	return e
 }
 
-// record states the operation for the audit log.
+// record returns the audit record of the operation.
 func (s *Service) record(r *request, outcome string, reason Reason) *AuditRecord {
 	rec := &AuditRecord{
 		Time: r.start, Operation: r.op, Tenant: s.tenant, Decision: "deny", By: r.decision.Reason, Outcome: outcome, Reason: reason,
@@ -365,7 +366,7 @@ func (s *Service) record(r *request, outcome string, reason Reason) *AuditRecord
 	return rec
 }
 
-// report logs why an operation failed. What callers do wrong is their affair and stays below the usual level.
+// report logs why an operation failed. Errors of callers are logged at debug level only.
 func (s *Service) report(ctx context.Context, r *request, e *Error) {
 	level := slog.LevelDebug
 	switch e.Code {
@@ -390,15 +391,15 @@ func (s *Service) report(ctx context.Context, r *request, e *Error) {
 	s.log.LogAttrs(ctx, level, "operation failed", attrs...)
 }
 
-// Refuse audits a request that a dialect refused before the core saw it, and returns what to answer: err, or
-// CodeInternal if the refusal could not be recorded.
+// Refuse audits a request that a dialect refused before the core saw it. It returns err as the answer, or CodeInternal if
+// the refusal could not be recorded.
 func (s *Service) Refuse(ctx context.Context, op policy.Operation, err error) error {
 	r := s.newRequest(ctx, op)
 	r.decided, r.decision = true, policy.Decision{Reason: "refused by dialect"}
 	return s.finish(ctx, &r, AsError(err))
 }
 
-// use loads the key that an operation is about and checks that its state and spec let it take part.
+// use loads the key of an operation and checks that its state and spec allow the operation.
 func (s *Service) use(ctx context.Context, r *request, id KeyID) (*Key, error) {
 	key, err := s.load(ctx, r, id)
 	if err != nil {
@@ -419,7 +420,7 @@ func (s *Service) use(ctx context.Context, r *request, id KeyID) (*Key, error) {
 	return key, nil
 }
 
-// load reads the key that an operation is about, if the principal may do the operation with it.
+// load loads the key of an operation, if the principal is authorized for the operation with it.
 func (s *Service) load(ctx context.Context, r *request, id KeyID) (*Key, error) {
 	r.keyID = &id
 	key, err := s.store.Key(ctx, id)
@@ -432,7 +433,7 @@ func (s *Service) load(ctx context.Context, r *request, id KeyID) (*Key, error) 
 	return key, nil
 }
 
-// hostile is the error for an answer of the HSM that cannot be right.
+// hostile returns the error for an answer of the HSM that cannot be right.
 func hostile(format string, args ...any) *Error {
 	return Errorf(CodeInternal, "internal error").Because(fmt.Errorf("the HSM's answer is wrong: "+format, args...))
 }
