@@ -206,7 +206,7 @@ func TestDefaultKey(t *testing.T) {
 	}
 }
 
-// TestDefaultKeyNeedsTheHSM holds that a default key that cannot be made is not there, and that the failure is on record.
+// TestDefaultKeyNeedsTheHSM holds that a default key that cannot be made does not exist, and that the failure is on record.
 func TestDefaultKeyNeedsTheHSM(t *testing.T) {
 	w := newWorld(t, kms.Limits{})
 	w.hsm.down = kms.Errorf(kms.CodeKeyUnavailable, "the HSM is not available")

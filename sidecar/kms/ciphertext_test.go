@@ -17,7 +17,7 @@ var golden = header{
 	Message: 0x05060708090a0b0c,
 }
 
-// TestCiphertextFormat holds the format's bytes: a change of this file breaks every ciphertext that there is.
+// TestCiphertextFormat holds the format's bytes: a change of this file breaks every existing ciphertext.
 func TestCiphertextFormat(t *testing.T) {
 	var got bytes.Buffer
 	got.WriteString("header " + hex.EncodeToString(golden.appendTo(nil)) + "\n")

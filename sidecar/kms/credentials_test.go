@@ -66,7 +66,7 @@ func TestCredential(t *testing.T) {
 	}
 }
 
-// TestUnknownAndWrongAreOne holds that nobody can tell an access key that is not there from a wrong signature: the answer
+// TestUnknownAndWrongAreOne holds that an unknown access key cannot be told from a wrong signature: the answer
 // is the same, and a verification with a secret takes place for both.
 func TestUnknownAndWrongAreOne(t *testing.T) {
 	w := newWorld(t, kms.Limits{})
@@ -88,7 +88,7 @@ func TestUnknownAndWrongAreOne(t *testing.T) {
 		t.Errorf("answers differ: %q", answers)
 	}
 	if _, err := w.Authenticate(context.Background(), "AAAAAAAAAAAAAAAAAAAA", func([]byte) bool { return true }); err == nil {
-		t.Error("an access key that is not there was verified")
+		t.Error("an access key that does not exist was verified")
 	}
 }
 
@@ -299,7 +299,7 @@ func TestToken(t *testing.T) {
 		_, err = s.CreateToken(admin, in)
 		wantCode(t, err, kms.CodeInvalidRequest)
 	}
-	_, err = s.CreateToken(admin, kms.CreateTokenInput{User: "stranger"})
+	_, err = s.CreateToken(admin, kms.CreateTokenInput{User: "unknown"})
 	wantCode(t, err, kms.CodeNotFound)
 	w.credential(t, kms.CreateCredentialInput{User: "two", Service: "evs"})
 	w.credential(t, kms.CreateCredentialInput{User: "two", Service: "obs"})
@@ -307,7 +307,7 @@ func TestToken(t *testing.T) {
 	wantCode(t, err, kms.CodeInvalidRequest)
 }
 
-// TestTokenOfOtherAccount holds that nobody gets the grants of another account by a token.
+// TestTokenOfOtherAccount holds that a token does not give the grants of another account.
 func TestTokenOfOtherAccount(t *testing.T) {
 	w := newWorld(t, kms.Limits{})
 	for account, code := range map[string]kms.Code{"": "ok", "acc": "ok", "other": kms.CodeInvalidRequest} {
@@ -471,7 +471,7 @@ func TestSealFormat(t *testing.T) {
 	}
 }
 
-// TestNamesakes holds that nobody gets the grants of a principal of the configuration by an access key of his name, and that
+// TestNamesakes holds that an access key with the name of a principal of the configuration does not give its grants, and that
 // the principal itself can have one.
 func TestNamesakes(t *testing.T) {
 	w := newWorld(t, kms.Limits{})

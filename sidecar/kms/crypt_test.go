@@ -123,7 +123,7 @@ func TestListKeys(t *testing.T) {
 	wantCode(t, err, invalidMarker)
 }
 
-// TestUnknownKey holds what an administrator is told of a key that is not there.
+// TestUnknownKey holds what an administrator is told of a key that does not exist.
 func TestUnknownKey(t *testing.T) {
 	w := newWorld(t, kms.Limits{})
 	key := w.create(t, kms.CreateKeyInput{})
@@ -287,7 +287,7 @@ func TestInputLimits(t *testing.T) {
 	}
 }
 
-// TestDataKeys holds that a data key comes back as it was made, and without its plaintext where nobody asked for it.
+// TestDataKeys holds that a data key comes back as it was made, and without its plaintext where the caller did not ask for it.
 func TestDataKeys(t *testing.T) {
 	w := newWorld(t, kms.Limits{})
 	key := w.create(t, kms.CreateKeyInput{})
@@ -418,7 +418,7 @@ func TestParseKeyID(t *testing.T) {
 	}
 }
 
-// TestWithheldRandomIsWiped holds that random bytes whose record failed do not stay in memory: somebody's key may be made
+// TestWithheldRandomIsWiped holds that random bytes whose record failed do not stay in memory: a key may be made
 // of them.
 func TestWithheldRandomIsWiped(t *testing.T) {
 	w := newWorld(t, kms.Limits{})

@@ -171,7 +171,7 @@ func (m *grantModel) open() {
 	m.w.Service = m.w.restart(m.t, kms.Limits{})
 }
 
-// check compares what everybody may do with the model.
+// check compares what every principal may do with the model.
 func (m *grantModel) check() {
 	for user := range modelUsers {
 		m.checkUser(user, "a")

@@ -394,10 +394,10 @@ func TestGrantLimits(t *testing.T) {
 		{func(in *kms.CreateGrantInput) { in.Operations = ops("fly") }, kms.CodeInvalidRequest},
 		{func(in *kms.CreateGrantInput) { in.Operations = ops(policy.OpCreateGrant) }, onlyCreateGrant},
 		{func(in *kms.CreateGrantInput) { in.Operations = ops(policy.OpCreateGrant, policy.OpCreateGrant) }, onlyCreateGrant},
-		{func(in *kms.CreateGrantInput) { in.Grantee = "nobody" }, unknownGrantee},
+		{func(in *kms.CreateGrantInput) { in.Grantee = "no-such-user" }, unknownGrantee},
 		{func(in *kms.CreateGrantInput) { in.Grantee = "" }, unknownGrantee},
 		{func(in *kms.CreateGrantInput) { in.Grantee, in.Account = "another", true }, unknownGrantee},
-		{func(in *kms.CreateGrantInput) { in.Retiring = "nobody" }, "InvalidGrant/retiring/unknown"},
+		{func(in *kms.CreateGrantInput) { in.Retiring = "no-such-user" }, "InvalidGrant/retiring/unknown"},
 		{func(in *kms.CreateGrantInput) { in.Name = "a b" }, kms.CodeInvalidRequest},
 		{func(in *kms.CreateGrantInput) { in.KeyID = uuid.New() }, kms.CodeNotFound},
 	} {
@@ -462,7 +462,7 @@ func TestStatesRefuseAlike(t *testing.T) {
 			t.Errorf("who has no right learns that the key is %s: %v", state, err)
 		}
 		if err := unknown(app); !is(err, kms.CodeDenied) {
-			t.Errorf("a grantee of another key learns that there is no such key: %v", err)
+			t.Errorf("a grantee of another key learns that the key does not exist: %v", err)
 		}
 	}
 }
@@ -554,7 +554,7 @@ func TestCanI(t *testing.T) {
 		{admin, kms.CanIInput{Operation: "fly"}, kms.CodeInvalidRequest},
 		{admin, kms.CanIInput{Operation: policy.OpRotateKey, Key: "k"}, kms.CodeInvalidRequest},
 		{admin, kms.CanIInput{Operation: policy.OpSign}, kms.CodeInvalidRequest},
-		{admin, kms.CanIInput{Operation: policy.OpSign, Key: "k", As: "nobody"}, "InvalidRequest/as/unknown"},
+		{admin, kms.CanIInput{Operation: policy.OpSign, Key: "k", As: "no-such-user"}, "InvalidRequest/as/unknown"},
 		{callAs(policy.Principal{Name: "a", Role: policy.Auditor}), kms.CanIInput{Operation: policy.OpSign, Key: "k", As: "app"}, "ok"},
 	} {
 		_, err := w.CanI(c.ctx, c.in)

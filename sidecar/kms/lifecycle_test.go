@@ -8,7 +8,7 @@ import (
 	"github.com/keyside/keyside/sidecar/kms"
 )
 
-// TestDeletion holds the wait's bounds, what a key is meanwhile, and what it is when the deletion is cancelled.
+// TestDeletion holds the wait's bounds, what a key is meanwhile, and what it is when the deletion is canceled.
 func TestDeletion(t *testing.T) {
 	w := newWorld(t, kms.Limits{})
 	id := w.create(t, kms.CreateKeyInput{}).ID
@@ -19,7 +19,7 @@ func TestDeletion(t *testing.T) {
 	for name, c := range map[string]struct {
 		in    kms.CreateKeyInput
 		days  int
-		after kms.KeyState // when the deletion is cancelled
+		after kms.KeyState // when the deletion is canceled
 	}{
 		"enabled":       {kms.CreateKeyInput{}, 7, kms.Disabled},
 		"disabled":      {kms.CreateKeyInput{Description: "disabled"}, 1096, kms.Disabled},
@@ -51,7 +51,7 @@ func TestDeletion(t *testing.T) {
 			key, err = w.CancelKeyDeletion(admin, id)
 			wantCode(t, err, "ok")
 			if key.State != c.after || !key.DeletionAt.IsZero() {
-				t.Errorf("cancelled, it is %s and its time %s", key.State, key.DeletionAt)
+				t.Errorf("canceled, it is %s and its time %s", key.State, key.DeletionAt)
 			}
 			_, err = w.CancelKeyDeletion(admin, id)
 			wantCode(t, err, kms.CodeKeyNotPendingDeletion)

@@ -256,7 +256,7 @@ func (m *model) disableRotation(rt *rapid.T) {
 	}
 }
 
-// advance lets time go by, and has the scheduler look now and then, as it would.
+// advance lets time go by, and has the scheduler look from time to time, as it would.
 func (m *model) advance(rt *rapid.T) {
 	m.w.clock.advance(day(rapid.SampledFrom([]int{0, 1, 7, 20, 30, 31, 100, 1000}).Draw(rt, "days")))
 	if rapid.Bool().Draw(rt, "look") {
@@ -314,8 +314,8 @@ func (m *model) rotated(rt *rapid.T, k *modelKey) {
 	}
 }
 
-// stranger tries whatever there is without a right to it, which changes nothing.
-func (m *model) stranger(rt *rapid.T) {
+// unauthorized tries every operation without a right to it, which changes nothing.
+func (m *model) unauthorized(rt *rapid.T) {
 	k := m.pick(rt)
 	for op, do := range m.w.changes(k.id) {
 		if op == policy.OpAssociateAlias || op == policy.OpDeleteAlias {
@@ -323,7 +323,7 @@ func (m *model) stranger(rt *rapid.T) {
 		}
 		m.done++
 		if code := codeOf(do(user)); code != kms.CodeDenied {
-			rt.Fatalf("%s by a stranger: %s", op, code)
+			rt.Fatalf("%s without a right: %s", op, code)
 		}
 	}
 }

@@ -272,7 +272,7 @@ func TestTheSameMaterialForEver(t *testing.T) {
 	}
 	w.clock.advance(time.Hour)
 	_, err = w.Decrypt(admin, kms.DecryptInput{Ciphertext: ciphertext})
-	wantCode(t, err, kms.CodeKeyPendingImport) // though nobody has looked yet
+	wantCode(t, err, kms.CodeKeyPendingImport) // before any check
 	_, err = w.Encrypt(admin, kms.EncryptInput{KeyID: id, Plaintext: []byte("x")})
 	wantCode(t, err, kms.CodeKeyPendingImport)
 	w.RunDue(admin)

@@ -7,17 +7,17 @@ import (
 	"sync"
 )
 
-// Random 96-bit IVs allow 2^32 messages under one key (NIST SP 800-38D, 8.3). The count must survive a kill, so numbers
-// are reserved in blocks before they are used and what a dead process had left of its block is gone.
+// Random 96-bit IVs allow 2^32 messages under one key (NIST SP 800-38D, section 8.3). The count must survive a crash, so
+// numbers are reserved in blocks before use; the unused numbers of a crashed process are lost.
 const (
 	messageBlock = 1 << 20
-	// maxMessages leaves 1/16 of what is safe unused, so that a rotation can come in time.
+	// maxMessages is 15/16 of the safe number of messages. Above it, encryption is refused.
 	maxMessages = 1<<32 - 1<<28
-	// warnMessages is where the audit log begins to say that a rotation is due.
+	// warnMessages is the count from which audit records warn that the key should be rotated.
 	warnMessages = 1 << 31
 )
 
-// messages counts what each key version has encrypted.
+// messages counts the encryptions of each key version.
 type messages struct {
 	store    MessageStore
 	counters sync.Map // versionID → *counter
@@ -28,7 +28,7 @@ type versionID struct {
 	version uint32
 }
 
-// counter hands out the numbers of one block after the other.
+// counter returns the numbers of its reservation block.
 type counter struct {
 	reserving gate // held while the next block is reserved
 	mu        sync.Mutex
@@ -51,7 +51,7 @@ func (m *messages) take(ctx context.Context, id KeyID, version uint32) (uint64, 
 	for {
 		switch n, end := c.number(); {
 		case end > maxMessages:
-			return 0, nil, Errorf(CodeKeyExhausted, "key has encrypted as many messages as is safe; create a new one")
+			return 0, nil, Errorf(CodeKeyExhausted, "key has encrypted as many messages as is safe: rotate it or create another")
 		case end > 0:
 			return n, c, nil
 		}
@@ -61,8 +61,8 @@ func (m *messages) take(ctx context.Context, id KeyID, version uint32) (uint64, 
 	}
 }
 
-// number returns the next number and the end of its block, which is 0 where there is none left. Of a block that goes beyond
-// what is safe no number is used up.
+// number returns the next number and the end of its reservation block, which is 0 if none is left. It uses no number of a
+// block that exceeds maxMessages.
 func (c *counter) number() (n, end uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -76,7 +76,7 @@ func (c *counter) number() (n, end uint64) {
 	return n, c.end
 }
 
-// reserve gets the next block, unless somebody else has done so. Who waits for that does so no longer than his context.
+// reserve reserves the next block, unless another caller has done so meanwhile. Waiting for that ends with the context.
 func (m *messages) reserve(ctx context.Context, c *counter, id KeyID, version uint32) error {
 	if err := c.reserving.enter(ctx); err != nil {
 		return err
@@ -90,7 +90,7 @@ func (m *messages) reserve(ctx context.Context, c *counter, id KeyID, version ui
 	}
 	first, err := m.store.ReserveMessages(ctx, id, version, messageBlock)
 	if err != nil {
-		if AsError(err).Code == CodeNotFound { // the key was destroyed meanwhile, and nobody forgets its counter any more
+		if AsError(err).Code == CodeNotFound { // the key was destroyed meanwhile: forget may have run already
 			m.counters.Delete(versionID{id, version})
 		}
 		return fmt.Errorf("reserve message numbers: %w", err)
@@ -101,15 +101,15 @@ func (m *messages) reserve(ctx context.Context, c *counter, id KeyID, version ui
 	return nil
 }
 
-// forget drops the counters of a destroyed key, whose numbers nobody needs any more.
+// forget drops the counters of a destroyed key.
 func (m *messages) forget(key *Key) {
 	for _, v := range key.Versions {
 		m.counters.Delete(versionID{key.ID, v.Number})
 	}
 }
 
-// release gives back what is left of the blocks, so that only kills waste numbers: 3840 restarts that each left a block
-// behind would use a key up. What is encrypted later takes a new block.
+// release returns the unused numbers to the store, so that only crashes waste them: 3840 restarts without it would exhaust a
+// key. Later encryptions reserve another block.
 func (m *messages) release(ctx context.Context) error {
 	var unused []MessageRange
 	m.counters.Range(func(at, of any) bool {
@@ -128,8 +128,8 @@ func (m *messages) release(ctx context.Context) error {
 	return m.store.ReleaseMessages(ctx, unused)
 }
 
-// checkIV refuses an IV that cannot be random: of another length, zero, or the one before. Random IVs of one key meet
-// with a chance of 2^-96 from one message to the next; a stuck generator meets at once.
+// checkIV refuses an IV that cannot be random: of another length, zero, or the previous one. Two consecutive random IVs are
+// equal with probability 2^-96; those of a stuck generator always are.
 func (c *counter) checkIV(iv []byte) error {
 	if len(iv) != ivSize {
 		return hostile("IV has %d bytes", len(iv))

@@ -160,7 +160,7 @@ func (s *slowStore) ReserveMessages(ctx context.Context, id kms.KeyID, version u
 	return s.Store.ReserveMessages(ctx, id, version, n)
 }
 
-// TestReservationKeepsNobody holds that who waits for somebody else's reservation of numbers does so for the time it has.
+// TestReservationKeepsNobody holds that waiting for the reservation of another call ends with the context.
 func TestReservationKeepsNobody(t *testing.T) {
 	w := newWorld(t, kms.Limits{})
 	id := w.create(t, kms.CreateKeyInput{}).ID

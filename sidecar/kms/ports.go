@@ -16,16 +16,16 @@ type Clock interface {
 	Now() time.Time
 }
 
-// HSM is what the core needs of the layers below: one tenant's keys. Its errors are *Error.
-// Nothing that it returns is trusted: the core checks lengths, key ids and signatures.
+// HSM is what the core needs from the layers below: the keys of one tenant. Its errors are *Error. The core trusts none of
+// its results: it checks lengths, key ids and signatures.
 type HSM interface {
 	// Supports reports whether keys of this spec and usage can be made; if not, missing names the capability.
 	Supports(spec KeySpec, usage KeyUsage) (ok bool, missing string)
 	// MakeKey generates the material of a key version; ref.Sealed is empty.
 	MakeKey(ctx context.Context, ref KeyRef) (*SealedKey, error)
-	// Encrypt seals plaintext with AES-GCM under an IV of the HSM's own (12 bytes); ciphertext ends in the 16-byte tag.
+	// Encrypt encrypts plaintext with AES-GCM under an IV that the HSM generates (12 bytes); ciphertext ends in the 16-byte tag.
 	Encrypt(ctx context.Context, key KeyRef, plaintext, aad []byte) (iv, ciphertext []byte, err error)
-	// Decrypt opens what Encrypt or DataKey made; CodeInvalidCiphertext if it does not open.
+	// Decrypt decrypts a ciphertext of Encrypt or DataKey; CodeInvalidCiphertext if it is invalid.
 	Decrypt(ctx context.Context, key KeyRef, iv, ciphertext, aad []byte) ([]byte, error)
 	// DataKey makes n random bytes and returns them both plain and encrypted as Encrypt does.
 	DataKey(ctx context.Context, key KeyRef, n int, aad []byte) (plaintext, iv, ciphertext []byte, err error)
@@ -33,21 +33,21 @@ type HSM interface {
 	Sign(ctx context.Context, key KeyRef, alg SigningAlgorithm, digest []byte) ([]byte, error)
 	// Random returns n bytes from the HSM's generator.
 	Random(ctx context.Context, n int) ([]byte, error)
-	// DecryptRSA opens a bare RSA block; CodeInvalidCiphertext for whatever is wrong with it.
+	// DecryptRSA decrypts a bare RSA block; CodeInvalidCiphertext for every fault of it.
 	DecryptRSA(ctx context.Context, key KeyRef, alg EncryptionAlgorithm, ciphertext []byte) ([]byte, error)
 	// MAC returns the HMAC of a message.
 	MAC(ctx context.Context, key KeyRef, alg MACAlgorithm, message []byte) ([]byte, error)
 	// Derive does ECDH with a peer's public key (DER SubjectPublicKeyInfo, checked by the core to be a point of the
 	// key's curve) and returns the shared secret's X coordinate, as long as the curve's field.
 	Derive(ctx context.Context, key KeyRef, peer []byte) ([]byte, error)
-	// DestroyKey makes the layers below forget what they hold of a key version. It is idempotent.
+	// DestroyKey makes the layers below drop their handles of a key version. It is idempotent.
 	DestroyKey(ctx context.Context, key KeyRef) error
 	// Imports says how material can be imported.
 	Imports() Imports
 	// MakeWrappingKey generates an RSA key pair for imports; ref.Usage is Unwrap. Nothing lasting stays in the HSM.
 	MakeWrappingKey(ctx context.Context, ref KeyRef) (*SealedKey, error)
-	// ImportKey opens material and seals it as the key that ref names. Whatever is wrong with the material is
-	// CodeInvalidKeyMaterial. Nothing lasting stays in the HSM.
+	// ImportKey unwraps material and seals it as the key that ref names; CodeInvalidKeyMaterial for every fault of the
+	// material. Nothing lasting stays in the HSM.
 	ImportKey(ctx context.Context, ref KeyRef, m WrappedMaterial) (*SealedKey, error)
 	// TenantMAC returns the MAC of data under the tenant's own key, 32 bytes.
 	TenantMAC(ctx context.Context, data []byte) ([]byte, error)
@@ -59,7 +59,7 @@ type Imports struct {
 	Specs      []KeySpec
 }
 
-// WrappedMaterial is key material on its way into the HSM.
+// WrappedMaterial is wrapped key material for an import.
 type WrappedMaterial struct {
 	WrappingKey KeyRef
 	Algorithm   WrappingAlgorithm
@@ -67,7 +67,7 @@ type WrappedMaterial struct {
 	PrivateKey  []byte // for asymmetric keys, but under RSA_AES_KEY_WRAP: PKCS #8 DER under RFC 5649 with the key that Material holds
 }
 
-// SealedKey is a key version's material as the HSM gave it out.
+// SealedKey is the sealed material of a key version.
 type SealedKey struct {
 	Sealed     []byte
 	Root       uint32
@@ -215,7 +215,7 @@ type KeyFilter struct {
 	State KeyState
 	// Tags selects the keys that have each of these tags, with one of its values (none: with any value).
 	Tags []TagValues
-	// Name selects the keys whose Alias contains this text, in whatever case.
+	// Name selects the keys whose Alias contains this text, ignoring case.
 	Name string
 }
 
@@ -235,25 +235,25 @@ func (f KeyFilter) Accepts(k *Key) bool {
 	return true
 }
 
-// TagValues is the key of tags with some values.
+// TagValues is a tag key with some values.
 type TagValues struct {
 	Key    string
 	Values []string
 }
 
-// Auditor writes the record of every operation. Record returns when the record is durable; if it fails, so does the
-// operation, whatever it did.
+// Auditor records every operation. Record returns when the record is durable. If it fails, so does the operation, whatever
+// it changed.
 type Auditor interface {
 	Record(ctx context.Context, r *AuditRecord) error
-	// Ready reports whether a record could be made durable now. No operation begins while it cannot. It is cheap while
-	// all is well.
+	// Ready returns an error if a record could not be made durable now. No operation starts then. It is cheap without an
+	// error.
 	Ready(ctx context.Context) error
 }
 
-// AuditRecord is one operation as the audit log states it: who, what, which key, decided how, ended how. Never content.
+// AuditRecord is the audit record of one operation: time, caller, principal, key, decision and outcome, but no content.
 type AuditRecord struct {
-	// Underway is how many other operations are under way, whose records will follow this one: a log that makes several
-	// durable at a time may wait for some. It is no part of the record.
+	// InFlight is the number of other operations whose records are still to be written: a log that syncs several at a time
+	// may wait for some. It is no part of the record.
 	InFlight int `json:"-"`
 
 	Time      time.Time        `json:"time"`
@@ -263,21 +263,21 @@ type AuditRecord struct {
 	Dialect   string           `json:"dialect"`
 	Tenant    string           `json:"tenant"`
 	Principal string           `json:"principal,omitempty"`
-	AccessKey string           `json:"access_key,omitempty"` // that signed the request, or was said to have
+	AccessKey string           `json:"access_key,omitempty"` // that signed the request or was claimed to
 	Caller    policy.Caller    `json:"caller"`
 	KeyID     string           `json:"key_id,omitempty"`
 	Version   uint32           `json:"version,omitempty"`
 	Decision  string           `json:"decision"`                     // "allow" or "deny"
 	By        string           `json:"by,omitempty"`                 // the role, grant or policy that decided; several are joined by ", "
-	Missing   policy.Operation `json:"missing_permission,omitempty"` // that a refused caller would need
-	Outcome   string           `json:"outcome"`                      // "ok", the core's code, or "begun" before what cannot be taken back
+	Missing   policy.Operation `json:"missing_permission,omitempty"` // permission that the caller would need
+	Outcome   string           `json:"outcome"`                      // "ok", a Code, or "begun" before an irreversible act
 	Reason    Reason           `json:"reason,omitempty"`             // of the error
 	Latency   int64            `json:"latency_us"`                   // microseconds
-	Warning   string           `json:"warning,omitempty"`            // something an auditor should look at
+	Warning   string           `json:"warning,omitempty"`            // for auditors to check
 	Protect   Protection       `json:"protection,omitempty"`
 	OpenedIn  Protection       `json:"opened_in,omitempty"` // where imported material was unwrapped
 	// SourceKeyID and SourceVersion are the key that a re-encryption decrypted with; KeyID is then the one it encrypted with.
 	SourceKeyID   string `json:"source_key_id,omitempty"`
 	SourceVersion uint32 `json:"source_version,omitempty"`
-	Target        string `json:"target,omitempty"` // what the operation is about where that is no key: an access key, a user, an alias; of imports, the wrapping key
+	Target        string `json:"target,omitempty"` // what the operation is about besides a key: an access key, a user, an alias; for imports, the wrapping key
 }

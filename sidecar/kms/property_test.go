@@ -100,7 +100,7 @@ func checkModel(rt *rapid.T, w *world, keys kms.Store, restart func()) {
 		"rename": m.rename, "describe": m.describe, "tag": m.tag, "untag": m.untag, "find": m.find,
 		"createAlias": m.createAlias, "moveAlias": m.moveAlias, "deleteAlias": m.deleteAlias, "resolve": m.resolve,
 		"firstUse": m.firstUse, "enableRotation": m.enableRotation, "updateRotation": m.updateRotation,
-		"disableRotation": m.disableRotation, "stranger": m.stranger, "quotas": m.quotas,
+		"disableRotation": m.disableRotation, "unauthorized": m.unauthorized, "quotas": m.quotas,
 		"encrypt": m.encrypt, "encryptMore": m.encrypt, "decrypt": m.decrypt, "sign": m.sign, "list": m.list,
 		"advance": m.advance, "advanceMore": m.advance, "runDue": m.runDue, "restart": func(*rapid.T) { restart() },
 		"enableRotationMore": m.enableRotation, "enableMore": m.enable,

@@ -8,12 +8,12 @@ import (
 )
 
 // ReEncryptInput says what to decrypt under one key and encrypt under another. A symmetric ciphertext names its key and
-// keeps its purpose: data stays data, a data key stays a data key. An RSA block has no purpose, so whoever may move a data
-// key to an RSA key can read it with the right to decrypt data under that.
+// keeps its purpose: data or data key. An RSA block has no purpose, so a principal that may move a data key to an RSA key
+// can read it with the permission to decrypt data under that key.
 type ReEncryptInput struct {
 	Source      DecryptInput
 	Destination EncryptInput // Plaintext is not used
-	// DataKeyBytes is, where the source is an RSA block, 0 for data, and else the length of the data key in it.
+	// DataKeyBytes is the length of the data key in an RSA block, 0 if the block contains data. Other sources ignore it.
 	DataKeyBytes int
 }
 
@@ -27,7 +27,8 @@ type ReEncryptOutput struct {
 	Purpose         Purpose
 }
 
-// decrypting is the right to decrypt what has a purpose. What has none, in an RSA block, is data to who opens it.
+// decrypting returns the operation that decrypts a ciphertext of the purpose. An RSA block, which has none, is decrypted as
+// data.
 func (p Purpose) decrypting() policy.Operation {
 	if p == PurposeDataKey {
 		return policy.OpDecryptDataKey
@@ -35,13 +36,13 @@ func (p Purpose) decrypting() policy.Operation {
 	return policy.OpDecryptData
 }
 
-// ReEncrypt moves a ciphertext from one key to another. It is a right of its own, on both keys, and takes no other's place:
-// the caller also needs the right to decrypt what the ciphertext holds under the one and to encrypt it under the other, each
-// with that key's encryption context. The plaintext is in the sidecar's memory meanwhile, and cleared.
+// ReEncrypt moves a ciphertext from one key to another. It requires its own permission on both keys and replaces no other:
+// the caller also needs the permission to decrypt the ciphertext under the first key and to encrypt it under the second,
+// each with that key's encryption context. The plaintext is in the sidecar's memory meanwhile, and cleared.
 func (s *Service) ReEncrypt(ctx context.Context, in ReEncryptInput) (*ReEncryptOutput, error) {
 	return run(ctx, s, policy.OpReEncrypt, func(ctx context.Context, r *request) (*ReEncryptOutput, error) {
 		source, err := s.locate(ctx, r, in.Source, 0)
-		r.isSource() // whatever came of it
+		r.isSource() // also after an error
 		r.keyID = &in.Destination.KeyID
 		if err != nil {
 			return nil, err
@@ -76,7 +77,7 @@ func (s *Service) ReEncrypt(ctx context.Context, in ReEncryptInput) (*ReEncryptO
 	})
 }
 
-// purpose is what the plaintext is for.
+// purpose returns the purpose of the plaintext.
 func (in *ReEncryptInput) purpose(limits *Limits, source *locked) (Purpose, error) {
 	switch {
 	case !source.algorithm.rsa():

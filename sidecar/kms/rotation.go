@@ -8,19 +8,19 @@ import (
 	"github.com/keyside/keyside/policy"
 )
 
-// Days from one rotation of a key to the next (user guide, 2.7.2).
+// Days from one rotation of a key to the next (Huawei KMS user guide, section 2.7.2).
 const (
 	minInterval     = 30
 	maxInterval     = 365
 	defaultInterval = 365
 )
 
-// EnableRotation has a key rotated every interval days; 0: the default, 365. The first period starts now.
+// EnableRotation enables the rotation of a key every interval days; 0 means the default, 365. The first period starts now.
 func (s *Service) EnableRotation(ctx context.Context, id KeyID, interval int) (*Key, error) {
 	if interval == 0 {
 		interval = defaultInterval
 	}
-	return s.plan(ctx, policy.OpEnableRotation, id, interval, func(p *Rotation) error {
+	return s.schedule(ctx, policy.OpEnableRotation, id, interval, func(p *Rotation) error {
 		if p.Enabled {
 			return errRotationEnabled
 		}
@@ -29,9 +29,9 @@ func (s *Service) EnableRotation(ctx context.Context, id KeyID, interval int) (*
 	})
 }
 
-// UpdateRotation changes the interval, in days, of a key that is rotated. The new period starts now.
+// UpdateRotation changes the rotation interval of a key, in days. The new period starts now.
 func (s *Service) UpdateRotation(ctx context.Context, id KeyID, interval int) (*Key, error) {
-	return s.plan(ctx, policy.OpUpdateRotation, id, interval, func(p *Rotation) error {
+	return s.schedule(ctx, policy.OpUpdateRotation, id, interval, func(p *Rotation) error {
 		if !p.Enabled {
 			return errRotationDisabled
 		}
@@ -40,9 +40,9 @@ func (s *Service) UpdateRotation(ctx context.Context, id KeyID, interval int) (*
 	})
 }
 
-// DisableRotation ends the rotation of a key. Its versions stay, and so does what its Rotation says of the past.
+// DisableRotation disables the rotation of a key. Its versions and the history in its Rotation stay.
 func (s *Service) DisableRotation(ctx context.Context, id KeyID) (*Key, error) {
-	return s.plan(ctx, policy.OpDisableRotation, id, minInterval, func(p *Rotation) error {
+	return s.schedule(ctx, policy.OpDisableRotation, id, minInterval, func(p *Rotation) error {
 		if !p.Enabled {
 			return errRotationDisabled
 		}
@@ -51,8 +51,8 @@ func (s *Service) DisableRotation(ctx context.Context, id KeyID) (*Key, error) {
 	})
 }
 
-// done returns the plan after a rotation. Due times keep their distance; of several that passed during a long absence
-// one rotation makes up for all.
+// done returns the rotation schedule after a rotation. Due times keep their distance; one rotation makes up for several that
+// were due during a long absence.
 func (p Rotation) done(now time.Time) Rotation {
 	interval := days(max(p.Interval, minInterval))
 	p.Last, p.Count, p.Next = now, p.Count+1, p.Next.Add(interval)
@@ -62,19 +62,18 @@ func (p Rotation) done(now time.Time) Rotation {
 	return p
 }
 
-// clockStep is how far a clock may be set back before plans are looked at that were made by it: no period is that short.
+// clockStep is how far the clock must be set back for the rotation schedules to be checked. No period is that short.
 const clockStep = time.Minute
 
-// ahead reports whether a plan was made by a clock that was ahead, by more than an interval: no other puts a rotation off for
-// longer than that. What was ahead by less has the key rotated late, once, which is better than once too often whenever
-// somebody sets the clock forth and back.
+// ahead reports whether a rotation schedule was made while the clock was ahead by more than an interval: the next rotation
+// is then further away than any schedule puts it. If the clock was ahead by less, the key is rotated late once.
 func (p Rotation) ahead(now time.Time) bool {
 	return p.Enabled && p.Next.After(now.Add(2*days(max(p.Interval, minInterval))))
 }
 
-// setPlansRight looks, at start and whenever the clock was set back, for rotations that were planned while it was ahead, and
-// has their period begin now: else they would come due when that time comes, or never.
-func (s *Service) setPlansRight(ctx context.Context, now time.Time) {
+// fixSchedules finds, at start and after the clock was set back, rotation schedules that were made while the clock was
+// ahead, and starts their period now. Otherwise the keys would be rotated much too late.
+func (s *Service) fixSchedules(ctx context.Context, now time.Time) {
 	m := &s.scheduler
 	if now.Before(m.looked.Add(-clockStep)) {
 		m.right = false
@@ -89,7 +88,7 @@ func (s *Service) setPlansRight(ctx context.Context, now time.Time) {
 		}
 	}
 	if err != nil {
-		m.plans.again(now)
+		m.plans.backOff(now)
 		s.log.LogAttrs(ctx, slog.LevelError, "rotations planned by a clock that was ahead are not planned anew", slog.String("error", err.Error()))
 		return
 	}
@@ -99,7 +98,7 @@ func (s *Service) setPlansRight(ctx context.Context, now time.Time) {
 func (s *Service) setPlanRight(ctx context.Context, id KeyID, now time.Time) error {
 	key, err := s.store.Key(ctx, id)
 	if err != nil || !key.Rotation.ahead(now) {
-		return notThere(err)
+		return ignoreNotFound(err)
 	}
 	was := key.Rotation.Next
 	_, err = s.store.UpdateKey(ctx, id, func(k *Key) error {
@@ -112,20 +111,20 @@ func (s *Service) setPlanRight(ctx context.Context, id KeyID, now time.Time) err
 		s.log.LogAttrs(ctx, slog.LevelWarn, "rotation was planned by a clock that was ahead, its period begins now",
 			slog.String("key_id", id.String()), slog.Time("planned", was))
 	}
-	return notThere(err)
+	return ignoreNotFound(err)
 }
 
-// notThere makes a key that is gone meanwhile no error.
-func notThere(err error) error {
+// ignoreNotFound returns nil for a key that was destroyed meanwhile.
+func ignoreNotFound(err error) error {
 	if err != nil && AsError(err).Code == CodeNotFound {
 		return nil
 	}
 	return err
 }
 
-// plan does an operation that changes a key's plan of rotation. Only symmetric keys whose material was made here have one
-// (table 2-12).
-func (s *Service) plan(
+// schedule performs an operation that changes the rotation schedule of a key. Only symmetric keys with generated material
+// have one (Huawei KMS user guide, table 2-12).
+func (s *Service) schedule(
 	ctx context.Context, op policy.Operation, id KeyID, interval int, set func(*Rotation) error,
 ) (*Key, error) {
 	return s.change(ctx, op, id, func(*request) error {

@@ -145,11 +145,11 @@ func TestRotationWaits(t *testing.T) {
 			id := w.create(t, kms.CreateKeyInput{}).ID
 			key, err := w.EnableRotation(admin, id, 30)
 			wantCode(t, err, "ok")
-			plan := key.Rotation
+			schedule := key.Rotation
 			wantCode(t, c.leave(w, id), "ok")
 			w.clock.advance(c.away)
 			w.RunDue(admin)
-			if key := w.stored(t, id); len(key.Versions) != 1 || key.Rotation != plan {
+			if key := w.stored(t, id); len(key.Versions) != 1 || key.Rotation != schedule {
 				t.Fatalf("meanwhile the key became %+v", key)
 			}
 			if w.stored(t, id).State == kms.PendingDeletion {
@@ -159,14 +159,14 @@ func TestRotationWaits(t *testing.T) {
 			_, err = w.EnableKey(admin, id)
 			wantCode(t, err, "ok")
 			w.RunDue(admin)
-			if key := w.stored(t, id); len(key.Versions) != c.versions || (c.versions == 1 && key.Rotation != plan) {
+			if key := w.stored(t, id); len(key.Versions) != c.versions || (c.versions == 1 && key.Rotation != schedule) {
 				t.Errorf("enabled again, the key is %+v", key)
 			}
 		})
 	}
 }
 
-// TestRotationAfterWrongClock holds that what was planned or rotated by a clock that was far ahead comes due as configured
+// TestRotationAfterWrongClock holds that what was planned or rotated by a clock that was far ahead is due as configured
 // once the clock is right again, with or without a restart, and that other plans stay as they are.
 func TestRotationAfterWrongClock(t *testing.T) {
 	for name, restart := range map[string]bool{"clock set back": false, "restart": true} {

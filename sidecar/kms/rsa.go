@@ -5,7 +5,7 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
-	_ "crypto/sha1" // for OAEP, where it is not known to be weak
+	_ "crypto/sha1" // for OAEP, in which SHA-1 has no known weakness
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
@@ -19,8 +19,8 @@ func (a EncryptionAlgorithm) rsa() bool { return oaepHashes[a] != 0 }
 
 func (a EncryptionAlgorithm) symmetric() bool { return a == "" || a == SymmetricDefault }
 
-// mostRSA is how many bytes a block under an RSA key can hold: two hashes and two bytes less than the modulus (RFC 8017,
-// 7.1.1).
+// mostRSA returns the maximum length of the content of an RSA block in bytes: the modulus minus two hashes and two bytes
+// (RFC 8017, section 7.1.1).
 func mostRSA(spec KeySpec, alg EncryptionAlgorithm) int {
 	return spec.row().size() - 2*oaepHashes[alg].Size() - 2
 }
@@ -52,7 +52,7 @@ func encryptOAEP(public *rsa.PublicKey, alg EncryptionAlgorithm, plaintext []byt
 	return block, nil
 }
 
-// provenKey is a public key of a key version.
+// provenKey identifies a checked public key of a key version.
 type provenKey struct {
 	versionID
 	public [sha256.Size]byte
@@ -62,8 +62,8 @@ func proven(key *Key, version *KeyVersion) provenKey {
 	return provenKey{versionID{key.ID, version.Number}, sha256.Sum256(version.PublicKey)}
 }
 
-// prove has the HSM open a random block once in the life of the process, before a public key encrypts. Nothing
-// authenticates the public key in the database, and what is encrypted to a false one is lost, or another's to read.
+// prove has the HSM decrypt a random block once per process, before a public key encrypts. The public key in the database is
+// not authenticated, and data encrypted to a false one would be lost, or readable by another party.
 func (s *Service) prove(
 	ctx context.Context, key *Key, version *KeyVersion, alg EncryptionAlgorithm, public *rsa.PublicKey,
 ) error {
@@ -88,7 +88,7 @@ func (s *Service) prove(
 	return nil
 }
 
-// locateBlock finds the key of an RSA block, which the caller has to name.
+// locateBlock finds the key of an RSA block, which the caller must name.
 func (s *Service) locateBlock(ctx context.Context, r *request, in DecryptInput) (*locked, error) {
 	if in.KeyID == nil {
 		return nil, Invalid("key_id", ReasonMissing, "an RSA ciphertext does not say which key opens it")
@@ -106,8 +106,8 @@ func (s *Service) locateBlock(ctx context.Context, r *request, in DecryptInput) 
 	return &locked{key: key, version: r.version, algorithm: in.Algorithm, body: in.Ciphertext}, nil
 }
 
-// mispaired says what is wrong with a ciphertext that no symmetric key made, which is err: perhaps only the algorithm, if the
-// key that the caller names is an RSA key.
+// mispaired returns the error for a ciphertext that no symmetric key made. It is err, unless the key that the caller names
+// is an RSA key: then only the algorithm is wrong.
 func (s *Service) mispaired(ctx context.Context, r *request, in DecryptInput, err error) error {
 	if in.KeyID == nil {
 		return err

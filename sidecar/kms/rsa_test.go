@@ -121,7 +121,7 @@ func TestRSARefusals(t *testing.T) {
 		"rsa with aes":      {kms.DecryptInput{Algorithm: sha256Alg, KeyID: &aes.ID, Ciphertext: block}, kms.CodeInvalidAlgorithm, "encryption_algorithm"},
 		"no algorithm":      {kms.DecryptInput{KeyID: &key.ID, Ciphertext: block}, kms.CodeInvalidAlgorithm, "encryption_algorithm"},
 		"unknown algorithm": {kms.DecryptInput{Algorithm: "SM2_ENCRYPT", KeyID: &key.ID, Ciphertext: block}, kms.CodeInvalidAlgorithm, "encryption_algorithm"},
-		"block for nobody":  {kms.DecryptInput{Ciphertext: block}, kms.CodeInvalidCiphertext, "ciphertext"},
+		"block for no key":  {kms.DecryptInput{Ciphertext: block}, kms.CodeInvalidCiphertext, "ciphertext"},
 		"block for aes":     {kms.DecryptInput{KeyID: &aes.ID, Ciphertext: block}, kms.CodeInvalidCiphertext, "ciphertext"},
 		"block for unknown": {kms.DecryptInput{KeyID: &unknown, Ciphertext: block}, kms.CodeInvalidCiphertext, "ciphertext"},
 		"symmetric":         {kms.DecryptInput{Algorithm: sha256Alg, KeyID: &key.ID, Ciphertext: symmetric.Ciphertext}, kms.CodeInvalidCiphertext, "ciphertext"},

@@ -16,49 +16,49 @@ import (
 )
 
 const (
-	// lookEvery is how often the scheduler reads the clock, which somebody may set in the meantime.
+	// lookEvery is how often the scheduler reads the clock, which an operator may set meanwhile.
 	lookEvery = time.Second
-	// dueBatch is how many keys are taken up, and at most destroyed, at once. The store rewrites its files after each
-	// destruction, which costs the same for one key and for many.
+	// dueBatch is the maximum number of keys that are destroyed together. The store rewrites its files after each batch,
+	// which costs the same for one key and for many.
 	dueBatch = 256
-	// hsmTimeout bounds what the scheduler asks of the HSM for one key.
+	// hsmTimeout limits the calls of the HSM for one key.
 	hsmTimeout = 30 * time.Second
-	// What fails is tried again after minRetry, then twice as late every time, and at least every maxRetry.
+	// A failed act is tried again after minRetry, doubled each time up to maxRetry.
 	minRetry = time.Second
 	maxRetry = 5 * time.Minute
-	// After each act the scheduler leaves the processors, the HSM and the database to the requests for restFactor times
-	// as long as the act took, but for no longer than maxRest.
+	// After each act the scheduler rests for restFactor times the duration of the act, at most maxRest, and leaves
+	// processors, HSM and database to the requests.
 	restFactor = 4
 	maxRest    = 10 * time.Second
 )
 
-// scheduler is what is remembered from one look at the due keys to the next. The plans themselves are in the store: they
-// outlive the process, and whatever fails.
+// scheduler is what the scheduler remembers from one check of the due keys to the next. The schedules themselves are in the
+// store.
 type scheduler struct {
 	mu      sync.Mutex
-	retries map[KeyID]*retry // of due keys that have to wait
+	retries map[KeyID]*retry // of due keys
 	common  retry            // of all rotations, while the HSM or the database fails
-	files   retry            // of clearing the database's files; zero: there is nothing to clear
-	pairs   retry            // of the destruction of wrapping keys that ended
-	unclear atomic.Bool      // material that was taken from a key may still be in the files
-	looked  time.Time        // when the last look was
-	right   bool             // plans were looked at since the clock was last set back
-	plans   retry            // of that
+	files   retry            // of the purge of the database files; zero means that none is pending
+	pairs   retry            // of the destruction of expired wrapping keys
+	unclear atomic.Bool      // a purge of destroyed material may be pending
+	looked  time.Time        // time of the last check
+	right   bool             // schedules were fixed since the clock was last set back
+	plans   retry            // of fixing schedules
 }
 
-// retry says when something that failed is tried again.
+// retry is when a failed act is tried next.
 type retry struct {
 	at   time.Time
 	wait time.Duration
 }
 
-// again puts the next try off, longer every time.
-func (r *retry) again(now time.Time) {
+// backOff delays the next try, longer every time.
+func (r *retry) backOff(now time.Time) {
 	r.wait = min(max(minRetry, 2*r.wait), maxRetry)
 	r.at = now.Add(r.wait)
 }
 
-// waits reports whether the next try is still to come. If it is farther away than any wait, the clock was set back.
+// waits reports whether the next try is in the future. If it is further away than any delay, the clock was set back.
 func (r *retry) waits(now time.Time) bool { return now.Before(r.at) && r.at.Sub(now) <= maxRetry }
 
 // of returns a key's retry.
@@ -71,8 +71,8 @@ func (m *scheduler) of(id KeyID) *retry {
 	return r
 }
 
-// Schedule destroys and rotates keys, and destroys material and wrapping keys, when they are due, until ctx ends. After
-// each act it rests in proportion.
+// Schedule destroys and rotates keys, and destroys expired material and wrapping keys, when they are due, until ctx ends.
+// After each act it rests in proportion.
 func (s *Service) Schedule(ctx context.Context) {
 	for ctx.Err() == nil {
 		next := s.runDue(ctx, func(took time.Duration) { sleep(ctx, min(restFactor*took, maxRest)) })
@@ -93,7 +93,7 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// RunDue does all that is due, without rest, and returns when the next act is due: zero for never.
+// RunDue performs every due act, without rest, and returns when the next act is due: zero for never.
 func (s *Service) RunDue(ctx context.Context) (next time.Time) {
 	return s.runDue(ctx, func(time.Duration) {})
 }
@@ -104,7 +104,7 @@ func (s *Service) runDue(ctx context.Context, rest func(took time.Duration)) (ne
 	defer m.mu.Unlock()
 	for {
 		now := s.now()
-		s.setPlansRight(ctx, now)
+		s.fixSchedules(ctx, now)
 		clearing := s.clearFiles(ctx, now)
 		ids, next, err := s.dueNow(ctx, now)
 		if err != nil {
@@ -145,11 +145,11 @@ func (s *Service) sort(ctx context.Context, ids []KeyID, now time.Time) (doomed,
 		key, err := s.store.Key(ctx, id)
 		switch {
 		case err != nil:
-			s.scheduler.of(id).again(now)
+			s.scheduler.of(id).backOff(now)
 			s.log.LogAttrs(ctx, slog.LevelError, "due key cannot be read",
 				slog.String("key_id", id.String()), slog.String("error", err.Error()))
 		case key.Due().IsZero() || key.Due().After(now):
-			s.scheduler.of(id).again(now) // it was changed just now
+			s.scheduler.of(id).backOff(now) // it was changed just now
 		case key.State == PendingDeletion && !key.DeletionAt.After(now):
 			doomed = append(doomed, key)
 		case !key.MaterialExpiresAt.IsZero() && !key.MaterialExpiresAt.After(now):
@@ -220,10 +220,10 @@ func (s *Service) rotateDue(ctx context.Context, key *Key) {
 		m.common = retry{}
 		delete(m.retries, key.ID)
 	} else {
-		m.of(key.ID).again(s.now())
+		m.of(key.ID).backOff(s.now())
 	}
 	if common {
-		m.common.again(s.now())
+		m.common.backOff(s.now())
 	}
 	if !errors.Is(err, errNotDue) { // then nothing was done
 		_ = s.finish(ctx, &r, err)
@@ -272,18 +272,18 @@ func together(n int, do func(i int)) {
 	wg.Wait()
 }
 
-// settle puts the keys off whose act failed, and forgets that the others ever waited.
+// settle delays the keys whose act failed, and clears the retries of the others.
 func (m *scheduler) settle(keys []*Key, results []error, now time.Time) {
 	for i, err := range results {
 		if err == nil {
 			delete(m.retries, keys[i].ID)
 		} else {
-			m.of(keys[i].ID).again(now)
+			m.of(keys[i].ID).backOff(now)
 		}
 	}
 }
 
-// destroyDue destroys keys, or puts them off. That cannot be taken back: without an intent on record it is not begun.
+// destroyDue destroys keys, or delays them. Destruction is irreversible: it starts only after an intent record.
 func (s *Service) destroyDue(ctx context.Context, keys []*Key) {
 	requests, results := make([]request, len(keys)), make([]error, len(keys))
 	together(len(keys), func(i int) {
@@ -314,23 +314,23 @@ func (s *Service) destroyDue(ctx context.Context, keys []*Key) {
 	together(len(keys), func(i int) {
 		switch {
 		case results[i] != nil:
-			return // nothing was begun
+			return // nothing was started
 		case err != nil:
-			results[i] = err // even if the key is gone, its material is not out of the files
+			results[i] = err // even if the key was removed, its material is not purged
 		case !gone[keys[i].ID]:
-			results[i] = errNotPendingDeletion // it was taken back in the last moment
+			results[i] = errNotPendingDeletion // its deletion was canceled meanwhile
 		}
 		_ = s.finish(ctx, &requests[i], results[i])
 	})
 	if err != nil && len(destroyed) > 0 {
-		s.scheduler.files.again(s.now())
+		s.scheduler.files.backOff(s.now())
 	}
 	s.forget(ctx, destroyed)
 	s.scheduler.settle(keys, results, s.now())
 }
 
-// expireDue destroys the material of keys, or puts that off. They go at once, so that one purge of the database's files
-// serves many of them.
+// expireDue destroys the expired material of keys, or delays them. All keys go together, so that one purge of the database
+// files is enough.
 func (s *Service) expireDue(ctx context.Context, keys []*Key) {
 	results := make([]error, len(keys))
 	together(len(keys), func(i int) {
@@ -343,18 +343,17 @@ func (s *Service) expireDue(ctx context.Context, keys []*Key) {
 	s.scheduler.settle(keys, results, s.now())
 }
 
-// clearFiles has the store make up for a destruction that removed keys and left material in its files, and returns when it
-// is tried again: zero for never.
+// clearFiles has the store complete a purge that failed, and returns when to try again: zero for never.
 func (s *Service) clearFiles(ctx context.Context, now time.Time) time.Time {
 	files := &s.scheduler.files
 	if s.scheduler.unclear.Swap(false) {
-		files.again(now)
+		files.backOff(now)
 	}
 	if *files == (retry{}) || files.waits(now) {
 		return files.at
 	}
 	if _, err := s.store.DestroyKeys(ctx, nil, nil); err != nil {
-		files.again(now)
+		files.backOff(now)
 		s.log.LogAttrs(ctx, slog.LevelError, "destroyed keys are still in the database's files", slog.String("error", err.Error()))
 		return files.at
 	}
@@ -363,8 +362,8 @@ func (s *Service) clearFiles(ctx context.Context, now time.Time) time.Time {
 	return time.Time{}
 }
 
-// forget drops what this process and the layers below hold of destroyed keys. A driver that cannot be told forgets when it
-// ends, and nobody can ask it for the key.
+// forget drops what this process and the layers below hold of destroyed keys. A driver that cannot be reached drops its
+// handles when it exits, and no caller can use the key.
 func (s *Service) forget(ctx context.Context, keys []*Key) {
 	for _, key := range keys {
 		s.messages.forget(key)
@@ -375,7 +374,7 @@ func (s *Service) forget(ctx context.Context, keys []*Key) {
 	s.forgetMaterial(ctx, keys...)
 }
 
-// forgetMaterial makes the layers below forget what they hold of keys.
+// forgetMaterial makes the layers below drop their handles of keys.
 func (s *Service) forgetMaterial(ctx context.Context, keys ...*Key) {
 	var refs []KeyRef
 	for _, key := range keys {
@@ -401,7 +400,7 @@ func (s *Service) forgetRefs(ctx context.Context, refs []KeyRef) {
 	}
 }
 
-// scheduled begins an act of the scheduler.
+// scheduled starts an act of the scheduler.
 func (s *Service) scheduled(ctx context.Context, op policy.Operation, id KeyID) request {
 	r := s.newRequest(WithCall(ctx, &Call{RequestID: uuid.NewString(), Principal: policy.Principal{Name: "scheduler"}}), op)
 	r.decided, r.decision, r.keyID = true, policy.Decision{Allow: true, By: "schedule"}, &id

@@ -125,7 +125,7 @@ func TestNoAuditNoDestruction(t *testing.T) {
 // destroy or rotate it is left alone.
 func TestTakenBackInTheLastMoment(t *testing.T) {
 	for name, change := range map[string]func(*kms.Key){
-		"cancelled":         func(k *kms.Key) { k.State, k.DeletionAt = kms.Disabled, time.Time{} },
+		"canceled":          func(k *kms.Key) { k.State, k.DeletionAt = kms.Disabled, time.Time{} },
 		"put off":           func(k *kms.Key) { k.DeletionAt = k.DeletionAt.Add(day(100)) },
 		"disabled":          func(k *kms.Key) { k.State = kms.Disabled },
 		"rotation ended":    func(k *kms.Key) { k.Rotation.Enabled, k.Rotation.Next = false, time.Time{} },
@@ -133,7 +133,7 @@ func TestTakenBackInTheLastMoment(t *testing.T) {
 	} {
 		w := newWorld(t, kms.Limits{})
 		var id kms.KeyID
-		doomed := name == "cancelled" || name == "put off"
+		doomed := name == "canceled" || name == "put off"
 		if doomed {
 			id = w.doom(t, "key")
 		} else {
@@ -164,7 +164,7 @@ func TestRotationFails(t *testing.T) {
 	w.hsm.made = nil
 	w.clock.advance(day(31))
 	w.hsm.down = kms.Errorf(kms.CodeKeyUnavailable, "the HSM is not available")
-	plan := w.stored(t, id).Rotation
+	schedule := w.stored(t, id).Rotation
 	var waits []time.Duration
 	for range 12 {
 		next := w.RunDue(admin)
@@ -181,7 +181,7 @@ func TestRotationFails(t *testing.T) {
 			t.Fatalf("waits are %v", waits)
 		}
 	}
-	if key := w.stored(t, id); key.Rotation != plan || len(key.Versions) != 1 || len(w.hsm.made) != 12 {
+	if key := w.stored(t, id); key.Rotation != schedule || len(key.Versions) != 1 || len(w.hsm.made) != 12 {
 		t.Errorf("after %d tries the key is %+v", len(w.hsm.made), key)
 	}
 	w.hsm.down = nil

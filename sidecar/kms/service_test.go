@@ -349,7 +349,7 @@ func (w *world) everyCall(key *kms.Key, data, dataKey []byte) map[policy.Operati
 		return err
 	}
 	calls[policy.OpCanIForOthers] = func(ctx context.Context) error {
-		_, err := w.CanI(ctx, kms.CanIInput{Operation: policy.OpEncryptData, Key: key.ID.String(), As: "somebody"})
+		_, err := w.CanI(ctx, kms.CanIInput{Operation: policy.OpEncryptData, Key: key.ID.String(), As: "another-user"})
 		return err
 	}
 	return calls
@@ -369,7 +369,7 @@ func TestRefusals(t *testing.T) {
 		}
 	}
 	for op, do := range calls {
-		for name, ctx := range map[string]context.Context{"no call": context.Background(), "nobody": nobody, "user": user} {
+		for name, ctx := range map[string]context.Context{"no call": context.Background(), "anonymous": nobody, "user": user} {
 			if name == "user" && slices.Contains(ofAnybody, op) {
 				continue
 			}

@@ -16,7 +16,7 @@ import (
 	"github.com/keyside/keyside/policy"
 )
 
-// SignInput says what to sign. Message is the message itself, or with Digest its hash under the algorithm.
+// SignInput describes a signature. Message is the message itself or, with Digest, its digest under the algorithm.
 type SignInput struct {
 	KeyID     KeyID
 	Algorithm SigningAlgorithm
@@ -24,13 +24,13 @@ type SignInput struct {
 	Digest    bool
 }
 
-// SignOutput is a signature, which was verified before it was released.
+// SignOutput is a verified signature.
 type SignOutput struct {
 	KeyID     KeyID
 	Signature []byte
 }
 
-// VerifyInput says what to verify.
+// VerifyInput describes a signature to verify. Message is as in SignInput.
 type VerifyInput struct {
 	KeyID     KeyID
 	Algorithm SigningAlgorithm
@@ -47,10 +47,10 @@ type PublicKeyOutput struct {
 	DER   []byte // SubjectPublicKeyInfo
 }
 
-// scheme is what a signing algorithm stands for.
+// scheme describes a signing algorithm.
 type scheme struct {
 	hash crypto.Hash
-	pss  bool // of the RSA algorithms
+	pss  bool // RSA: PSS, not PKCS #1 v1.5
 }
 
 var schemes = map[SigningAlgorithm]scheme{
@@ -71,8 +71,8 @@ func (s *Service) Sign(ctx context.Context, in SignInput) (*SignOutput, error) {
 		if err != nil {
 			return nil, err
 		}
-		// A faulty signature is useless at best, and at worst gives the private key away (Boneh, DeMillo, Lipton:
-		// On the importance of checking cryptographic protocols for faults, 1997). So none leaves unverified.
+		// A faulty signature can reveal the private key (Boneh, DeMillo, Lipton: On the importance of checking cryptographic
+		// protocols for faults, 1997). So every signature is verified before it is returned.
 		valid, err := verify(key.Spec, r.version.PublicKey, in.Algorithm, digest, signature, rsa.PSSSaltLengthEqualsHash)
 		if err != nil {
 			return nil, err
@@ -84,7 +84,7 @@ func (s *Service) Sign(ctx context.Context, in SignInput) (*SignOutput, error) {
 	})
 }
 
-// Verify reports whether a signature is good. It takes no call to the HSM. PSS salts may have any length.
+// Verify reports whether a signature is valid. It does not call the HSM. PSS salts may have any length.
 func (s *Service) Verify(ctx context.Context, in VerifyInput) (bool, error) {
 	return run(ctx, s, policy.OpVerify, func(ctx context.Context, r *request) (bool, error) {
 		key, digest, err := s.signer(ctx, r, SignInput{
@@ -97,7 +97,7 @@ func (s *Service) Verify(ctx context.Context, in VerifyInput) (bool, error) {
 	})
 }
 
-// signer returns the key that signs and the digest that it signs.
+// signer returns the key of a signature and the digest to sign.
 func (s *Service) signer(ctx context.Context, r *request, in SignInput) (*Key, []byte, error) {
 	r.keyID = &in.KeyID
 	if err := r.limits.checkMessage(in.Message); err != nil {
@@ -156,7 +156,7 @@ func verify(
 	return false, errors.New("stored public key has an unknown type")
 }
 
-// parsePublicKey reads a SubjectPublicKeyInfo and checks that it is one of the spec.
+// parsePublicKey parses a SubjectPublicKeyInfo and checks that it is that of a key of the spec.
 func parsePublicKey(spec KeySpec, der []byte) (crypto.PublicKey, error) {
 	parse := x509.ParsePKIXPublicKey
 	if spec == Secp256k1 {

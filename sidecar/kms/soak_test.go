@@ -18,7 +18,7 @@ import (
 	"github.com/keyside/keyside/sidecar/store"
 )
 
-// TestSoakScheduler holds that 10,000 keys that come due at once, half to be destroyed and half to be rotated, do not
+// TestSoakScheduler holds that 10,000 keys that are due at once, half to be destroyed and half to be rotated, do not
 // delay requests: their 99th percentile stays within 1.5 times of what it is without. The scheduler runs every other
 // two seconds, so that whatever else the machine does falls on both. Store and audit log are the real ones, on disk.
 func TestSoakScheduler(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 	"github.com/keyside/keyside/policy"
 )
 
-// SetTags gives a key tags; one whose key it has already gets the new value. Of two with one key the last one counts.
+// SetTags adds tags to a key. A tag that the key already has gets the new value. Of two tags with one key, the last counts.
 func (s *Service) SetTags(ctx context.Context, id KeyID, tags []Tag) (*Key, error) {
 	return s.change(ctx, policy.OpTagKey, id, func(r *request) error {
 		return r.limits.checkTags(tags)
@@ -39,7 +39,7 @@ func merge(old, more []Tag) []Tag {
 	return merged
 }
 
-// DeleteTags takes tags away from a key. With strict, one that it does not have is CodeNotFound and nothing changes.
+// DeleteTags removes tags from a key. With strict, a tag that the key does not have is CodeNotFound, and nothing changes.
 func (s *Service) DeleteTags(ctx context.Context, id KeyID, keys []string, strict bool) (*Key, error) {
 	return s.change(ctx, policy.OpUntagKey, id, func(*request) error {
 		if len(keys) == 0 {
@@ -69,12 +69,12 @@ func (s *Service) ListTags(ctx context.Context) ([]TagValues, error) {
 	})
 }
 
-// FindKeysInput selects keys by their tags and names. CountOnly leaves the keys out.
+// FindKeysInput selects keys by tags and name. With CountOnly, no keys are returned.
 type FindKeysInput struct {
 	Tags      []TagValues
 	Name      string
 	Offset    int
-	Limit     int // 0: 10; at most 1000
+	Limit     int // at most 1000; 0 means 10
 	CountOnly bool
 }
 
@@ -110,7 +110,7 @@ func (s *Service) FindKeys(ctx context.Context, in FindKeysInput) (*KeyPage, err
 	})
 }
 
-// checkSearch checks the conditions of a search by tag. A value that no tag can have finds nothing.
+// checkSearch checks the conditions of a search by tag. A value that no tag can have matches nothing.
 func (l Limits) checkSearch(tags []TagValues) error {
 	if len(tags) > l.Tags {
 		return Invalid("tags", ReasonTooMany, "search has more than %d tags", l.Tags)
@@ -157,7 +157,8 @@ func (l Limits) checkTagKey(key string) error {
 // notInTags are the printable characters that the cloud's API forbids in tags.
 const notInTags = `*<>\=,`
 
-// isTagText reports whether a tag's key or value is printable text without forbidden characters. Space is allowed inside.
+// isTagText reports whether the key or value of a tag is printable text without forbidden characters. Spaces inside are
+// allowed.
 func isTagText(s string) bool {
 	return utf8.ValidString(s) && s == strings.TrimSpace(s) && !strings.ContainsAny(s, notInTags) &&
 		!strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })

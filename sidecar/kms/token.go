@@ -21,14 +21,14 @@ import (
 //	wrapping key       SHA-256 of its spec, a zero and its public half
 //	MAC                32 bytes, the tenant's, over all of the above
 //
-// A change of it takes another number in the domain. Tokens live for a day.
+// Another format needs another number in the domain. Tokens are valid for a day.
 const (
 	tokenMagic = "keyside import token 1\n\x00"
 	tokenBody  = len(tokenMagic) + 1 + 16 + 16 + 8 + 2*sha256.Size
 	tokenMAC   = 32
 )
 
-// importToken is what a token says.
+// importToken is the content of an import token.
 type importToken struct {
 	algorithm WrappingAlgorithm
 	pair      *WrappingPair
@@ -47,7 +47,7 @@ func (t importToken) body(tenant string) []byte {
 	return append(b, sum[:]...)
 }
 
-// makeToken returns the token's bytes.
+// makeToken returns the token in bytes.
 func (s *Service) makeToken(ctx context.Context, t importToken) ([]byte, error) {
 	b := t.body(s.tenant)
 	mac, err := s.tenantMAC(ctx, b)
@@ -68,8 +68,8 @@ func (s *Service) tenantMAC(ctx context.Context, b []byte) ([]byte, error) {
 	return mac, nil
 }
 
-// openToken returns what a token says for an import into a key. The order of its checks is the cloud's: authentic, in time,
-// of this key.
+// openToken returns the content of a token for an import into a key. Like the cloud, it checks first the MAC, then the
+// expiry, then the key.
 func (s *Service) openToken(ctx context.Context, b []byte, id KeyID) (*importToken, error) {
 	if len(b) != tokenBody+tokenMAC || !bytes.HasPrefix(b, []byte(tokenMagic)) {
 		return nil, badToken("not an import token")
@@ -101,7 +101,7 @@ func (s *Service) openToken(ctx context.Context, b []byte, id KeyID) (*importTok
 		return nil, tokenExpired()
 	case err != nil:
 		return nil, err
-	case !s.now().Before(t.pair.ExpiresAt): // a later token ended it
+	case !s.now().Before(t.pair.ExpiresAt): // a later token replaced it
 		return nil, tokenExpired()
 	case !bytes.Equal(t.body(s.tenant), b[:tokenBody]):
 		return nil, badToken("import token is not that of its wrapping key")

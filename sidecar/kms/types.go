@@ -1,6 +1,5 @@
-// Package kms is the canonical core of Keyside: keys, versions, states, data keys and the rules that bind them. It knows
-// no HTTP, no database, no driver and no cloud's words; dialects translate to and from it, and what it needs of the world
-// are the small interfaces in ports.go.
+// Package kms is the core of Keyside: keys, versions, states, data keys and their rules, without HTTP, database, driver or
+// words of a cloud. Dialects translate requests into calls of a [Service], which uses the interfaces in ports.go.
 package kms
 
 import (
@@ -11,10 +10,10 @@ import (
 	"github.com/keyside/keyside/policy"
 )
 
-// KeyID names a key. Its text form is a lower-case UUID.
+// KeyID identifies a key. Its text form is a lower-case UUID.
 type KeyID = uuid.UUID
 
-// KeyUsage is what a key may be used for; fixed at creation.
+// KeyUsage is what a key may be used for. It is fixed at creation.
 type KeyUsage string
 
 // The key usages.
@@ -23,10 +22,10 @@ const (
 	SignVerify        KeyUsage = "SIGN_VERIFY"
 	GenerateVerifyMAC KeyUsage = "GENERATE_VERIFY_MAC"
 	KeyAgreement      KeyUsage = "KEY_AGREEMENT"
-	Unwrap            KeyUsage = "UNWRAP" // of wrapping keys alone: no key of a customer has it
+	Unwrap            KeyUsage = "UNWRAP" // of wrapping keys only
 )
 
-// Origin says where a key's material comes from.
+// Origin is the source of a key's material.
 type Origin string
 
 // The origins.
@@ -35,7 +34,7 @@ const (
 	OriginExternal Origin = "external"
 )
 
-// KeyState is the state of a key. Unavailable is never stored: it is what a key is while its HSM does not find it.
+// KeyState is the state of a key. Unavailable is never stored: a key is Unavailable while its HSM does not find it.
 type KeyState string
 
 // The key states.
@@ -47,7 +46,7 @@ const (
 	Unavailable     KeyState = "Unavailable"
 )
 
-// Protection says what guards a key's material while it works; drivers report it.
+// Protection is what protects a key's material in use, as drivers report it.
 type Protection string
 
 // The protections.
@@ -73,7 +72,7 @@ const (
 	ECDSASHA512    SigningAlgorithm = "ECDSA_SHA_512"
 )
 
-// EncryptionAlgorithm says how data is encrypted under a key.
+// EncryptionAlgorithm is how data is encrypted under a key.
 type EncryptionAlgorithm string
 
 // The encryption algorithms. The symmetric one is the only one for symmetric keys, and the zero value stands for it.
@@ -93,11 +92,11 @@ const (
 	HMACSHA512 MACAlgorithm = "HMAC_SHA_512"
 )
 
-// WrappingAlgorithm says how key material is wrapped for its import.
+// WrappingAlgorithm is how key material is wrapped for an import.
 type WrappingAlgorithm string
 
 // The wrapping algorithms. OAEP has MGF1 with the same hash and an empty label. The last two are PKCS#11's
-// CKM_RSA_AES_KEY_WRAP: a temporary AES key under OAEP, and behind it the material under that key.
+// CKM_RSA_AES_KEY_WRAP: a temporary AES key under OAEP, followed by the material under that key.
 const (
 	WrapPKCS1        WrappingAlgorithm = "RSAES_PKCS1_V1_5"
 	WrapOAEPSHA1     WrappingAlgorithm = "RSAES_OAEP_SHA_1"
@@ -106,8 +105,8 @@ const (
 	WrapRSAAESSHA256 WrappingAlgorithm = "RSA_AES_KEY_WRAP_SHA_256"
 )
 
-// Purpose says what a ciphertext holds. A right to decrypt data opens no data key, so decryption names the purpose it
-// expects and the ciphertext's authenticated header must agree.
+// Purpose is what a ciphertext contains. The permission to decrypt data does not include data keys, so decryption states the
+// purpose that it expects, and the authenticated header of the ciphertext must agree.
 type Purpose uint8
 
 // The purposes.
@@ -116,7 +115,7 @@ const (
 	PurposeDataKey Purpose = 2
 )
 
-// Key is a customer master key. A *Key that the store or the service returned is shared and never changed.
+// Key is a customer master key. A *Key from the store or the service is shared and must not be changed.
 type Key struct {
 	ID          KeyID
 	Alias       string // the name given at creation, unique in the tenant
@@ -131,13 +130,13 @@ type Key struct {
 	DeletionAt  time.Time    // when a key that is PendingDeletion is destroyed; else zero
 	Rotation    Rotation
 	Tags        []Tag // in the byte order of their keys, each key once
-	// CheckValue is the tenant's MAC over what identifies the material of an external key: 32 bytes, made at its first
-	// import and kept for as long as the key. No other material can be imported into the key.
+	// CheckValue identifies the material of an external key: a MAC of the tenant of 32 bytes, computed at the first import.
+	// No other material can be imported into the key.
 	CheckValue        []byte
-	MaterialExpiresAt time.Time // when imported material is destroyed; zero for never, and without material
+	MaterialExpiresAt time.Time // when imported material is destroyed; zero means never
 }
 
-// shownCheckValue is how much of a check value is shown, in bytes.
+// shownCheckValue is the length of the public form of a check value, in bytes.
 const shownCheckValue = 8
 
 // ShownCheckValue returns the public form of the key's check value: its first 8 bytes; nil for a key that has none.
@@ -148,24 +147,24 @@ func (k *Key) ShownCheckValue() []byte {
 	return k.CheckValue[:shownCheckValue]
 }
 
-// Rotation is the plan by which a key gets new versions, and what came of it. It stays as it is while a key is disabled
-// or waits for its deletion; such a key is not rotated.
+// Rotation is the rotation schedule of a key and its history. It does not change while a key is Disabled or PendingDeletion;
+// such a key is not rotated.
 type Rotation struct {
 	Enabled  bool
-	Interval int       // days; 0: never was set
+	Interval int       // in days; 0 means that none was ever set
 	Next     time.Time // when the next rotation is due; zero where Enabled is false
-	Last     time.Time // zero: never rotated
+	Last     time.Time // zero means never
 	Count    int       // rotations so far
 }
 
-// Tag is a word with a value that an operator gave a key.
+// Tag is a name with a value that an operator gave a key.
 type Tag = policy.Tag
 
-// IsDefault reports whether the key is a service's default master key, which nobody can change.
+// IsDefault reports whether the key is a service's default key, which cannot be changed.
 func (k *Key) IsDefault() bool { return k.Service != "" }
 
-// Due returns when the scheduler has to act on the key, zero for never: to destroy one that is PendingDeletion, to rotate
-// one that is Enabled, to destroy material that expires.
+// Due returns when the scheduler must act on the key, zero for never: destroy a key that is PendingDeletion, rotate one that
+// is Enabled, destroy material that expires.
 func (k *Key) Due() time.Time {
 	switch {
 	case k.State == PendingDeletion:
@@ -176,7 +175,7 @@ func (k *Key) Due() time.Time {
 	return k.MaterialExpiresAt
 }
 
-// earlier returns the earlier of two times, of which zero stands for never.
+// earlier returns the earlier of two times; zero means never.
 func earlier(a, b time.Time) time.Time {
 	if a.IsZero() || (!b.IsZero() && b.Before(a)) {
 		return b
@@ -184,7 +183,7 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// Alias is another name of a key: unique in the tenant, and movable from key to key. It is not the key's own Alias.
+// Alias is a further name of a key, unique in the tenant, that can be moved to another key. It is not the key's own Alias.
 type Alias struct {
 	Name      string
 	KeyID     KeyID
@@ -192,17 +191,17 @@ type Alias struct {
 	UpdatedAt time.Time
 }
 
-// Credential is an access key with which requests are signed. Its secret is kept sealed by the HSM.
+// Credential is an access key, which signs requests. The HSM seals its secret.
 type Credential struct {
 	AccessKey string // 20 characters of A-Z and 0-9
 	User      string // the principal's name
 	Role      policy.Role
-	Service   string // the cloud service that the user stands for, or empty
+	Service   string // the cloud service that the user acts for, or empty
 	CreatedAt time.Time
 	Sealed    []byte // the secret, encrypted under the tenant's credential key, which also authenticates the rest
 }
 
-// Token is what a short-lived token stands for. The token itself is not kept, only its SHA-256.
+// Token is the record of a short-lived token: its SHA-256, not the token.
 type Token struct {
 	Hash      [32]byte
 	User      string
@@ -230,7 +229,7 @@ func (k *Key) Version(n uint32) *KeyVersion {
 	return nil
 }
 
-// KeyVersion is one generation of a key's material.
+// KeyVersion is one version of a key's material.
 type KeyVersion struct {
 	Number     uint32 // from 1
 	CreatedAt  time.Time
@@ -241,13 +240,13 @@ type KeyVersion struct {
 	OpenedIn   Protection // where imported material was unwrapped: ProtectionHSM or ProtectionDriver; else empty
 }
 
-// WrappingPair is an RSA key pair under whose public half material is wrapped for its import into one key.
+// WrappingPair is an RSA key pair whose public half wraps material for an import into one key.
 type WrappingPair struct {
 	ID         uuid.UUID
 	Spec       KeySpec
 	KeyID      KeyID
-	CreatedAt  time.Time // when it was given out
-	ExpiresAt  time.Time // from when on it opens nothing and is destroyed
+	CreatedAt  time.Time // when it was issued
+	ExpiresAt  time.Time // from then on it is invalid, and destroyed
 	Sealed     []byte    // the private half: opaque, only the driver opens it
 	Root       uint32
 	Protection Protection
@@ -259,7 +258,7 @@ func (p *WrappingPair) Ref() KeyRef {
 	return KeyRef{ID: p.ID, Version: 1, Spec: p.Spec, Usage: Unwrap, Sealed: p.Sealed}
 }
 
-// KeyRef names a key version to the HSM with everything that a seal binds.
+// KeyRef identifies a key version to the HSM, with everything that its seal binds.
 type KeyRef struct {
 	ID      KeyID
 	Version uint32

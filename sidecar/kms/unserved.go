@@ -12,18 +12,18 @@ import (
 	"github.com/keyside/keyside/policy"
 )
 
-// OpUnserved is on record for a request that no operation is for: of a path that nothing serves, or of a web page.
+// OpUnserved is the operation in the record of a request for no operation: for an unknown path, or from a web page.
 const OpUnserved policy.Operation = "unserved"
 
-// Anybody who reaches a port, and every web page that a browser on the node shows, can cause such refusals, at no cost. So that
-// they cannot fill the audit log, unservedAtOnce are recorded one by one, and the others are counted: one record in every
-// unservedPeriod says how many there were.
+// Every process that can reach a port, and every web page in a browser on the node, can cause such refusals at no cost. So
+// that they cannot fill the audit log, unservedAtOnce per unservedPeriod are recorded one by one. The others are counted, and
+// one record per period states their number.
 const (
 	unservedAtOnce = 10
 	unservedPeriod = 10 * time.Second
 )
 
-// unserved counts refusals that nobody can be asked about.
+// unserved counts refused requests for no operation.
 type unserved struct {
 	mu      sync.Mutex
 	began   time.Time // the period
@@ -32,7 +32,7 @@ type unserved struct {
 	pending *time.Timer
 }
 
-// one reports whether a refusal is to be recorded. If not, it is counted, and flush will be called.
+// one reports whether to record a refusal. If not, it counts it, and calls flush later.
 func (u *unserved) one(now time.Time, flush func()) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -50,7 +50,7 @@ func (u *unserved) one(now time.Time, flush func()) bool {
 	return false
 }
 
-// take returns how many were counted since the last time.
+// take returns the number counted since the last call.
 func (u *unserved) take() (counted int) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -62,8 +62,8 @@ func (u *unserved) take() (counted int) {
 	return counted
 }
 
-// RefuseUnserved audits a request that is for no operation, or counts it where there are many of them, and returns what to
-// answer: err, or CodeInternal if it could not be recorded.
+// RefuseUnserved audits a refused request for no operation, or counts it if there are many. It returns err as the answer, or
+// CodeInternal if recording failed.
 func (s *Service) RefuseUnserved(ctx context.Context, err error) error {
 	if !s.unserved.one(s.clock.Now(), s.flushUnserved) {
 		return err
@@ -71,7 +71,7 @@ func (s *Service) RefuseUnserved(ctx context.Context, err error) error {
 	return s.Refuse(ctx, OpUnserved, err)
 }
 
-// flushUnserved records how many refusals were counted.
+// flushUnserved records the number of counted refusals.
 func (s *Service) flushUnserved() {
 	counted := s.unserved.take()
 	if counted == 0 {
@@ -80,7 +80,7 @@ func (s *Service) flushUnserved() {
 	ctx := WithCall(context.Background(), &Call{RequestID: uuid.NewString()})
 	r := s.newRequest(ctx, OpUnserved)
 	r.decided, r.decision = true, policy.Decision{Reason: "refused by dialect"}
-	r.warning = fmt.Sprintf("%d more were refused, and are not recorded one by one", counted)
+	r.warning = fmt.Sprintf("%d more were refused and not recorded one by one", counted)
 	if err := s.auditor.Record(ctx, s.record(&r, string(CodeDenied), "")); err != nil {
 		s.log.Error("refusals not recorded", slog.Int("refusals", counted), slog.Any("error", err))
 	}

@@ -143,7 +143,7 @@ func (m *model) resolve(rt *rapid.T) {
 	}
 }
 
-// firstUse has a service, or somebody else, name a default key.
+// firstUse has a service, or another principal, name a default key.
 func (m *model) firstUse(rt *rapid.T) {
 	service := rapid.SampledFrom([]string{"obs", "evs"}).Draw(rt, "service")
 	who := rapid.SampledFrom([]string{"obs", "evs", ""}).Draw(rt, "who")

@@ -12,27 +12,27 @@ import (
 )
 
 const (
-	// pairLife is how long a wrapping key and its token can be used (user guide, 2.3).
+	// pairLife is how long a wrapping key and its token are valid (Huawei KMS user guide, section 2.3).
 	pairLife = 24 * time.Hour
-	// pairsPerKey is how many valid wrapping keys a key can have; a further one ends the oldest.
+	// pairsPerKey limits the valid wrapping keys of a key; a further one expires the oldest.
 	pairsPerKey = 100
-	// Ended pairs are destroyed every pairsEvery, up to pairBatch at once: that rewrites the database's files.
+	// Expired pairs are destroyed every pairsEvery, up to pairBatch at once, because that rewrites database files.
 	pairsEvery = 30 * time.Second
 	pairBatch  = 1000
-	// pairTimeout bounds the making of one pair ahead of its use: small HSMs need most of a minute for RSA-4096.
+	// pairTimeout limits the generation of one pair in advance: small HSMs need most of a minute for RSA-4096.
 	pairTimeout = 2 * time.Minute
 )
 
-// DefaultPool is how many wrapping keys of each spec are made ahead. Those that take long, which are all but RSA2048, are
-// made only while some key waits for its material.
+// DefaultPool is the number of wrapping keys of each spec that are generated in advance. All but RSA2048 take long and are
+// generated only while a key is PendingImport.
 var DefaultPool = map[KeySpec]int{RSA2048: 4, RSA3072: 1, RSA4096: 2}
 
-// pool has wrapping keys that were made ahead, since making one takes seconds. They are in memory alone: what was not given
-// out is made anew by the next process.
+// pool contains wrapping keys that were generated in advance, because generating one takes seconds. They are only in memory:
+// the next process generates others.
 type pool struct {
 	want   map[KeySpec]int
-	taken  chan struct{} // holds one: there may be something to make
-	making chan struct{} // holds one: who makes a pair that a request waits for
+	taken  chan struct{} // holds one: the pool may lack a pair
+	making chan struct{} // held while a pair is generated for a waiting request
 
 	mu    sync.Mutex
 	ready map[KeySpec][]*WrappingPair
@@ -47,7 +47,7 @@ func newPool(want map[KeySpec]int) *pool {
 	}
 }
 
-// take returns a pair that nobody has, from the pool, or made now where that is empty.
+// take returns an unused pair from the pool, or generates one if the pool is empty.
 func (p *pool) take(ctx context.Context, s *Service, spec KeySpec) (*WrappingPair, error) {
 	if pair := p.pop(spec); pair != nil {
 		return pair, nil
@@ -58,7 +58,7 @@ func (p *pool) take(ctx context.Context, s *Service, spec KeySpec) (*WrappingPai
 		return nil, ctx.Err()
 	}
 	defer func() { <-p.making }()
-	if pair := p.pop(spec); pair != nil { // that came while this one waited
+	if pair := p.pop(spec); pair != nil { // added meanwhile
 		return pair, nil
 	}
 	return s.makePair(ctx, spec)
@@ -76,7 +76,7 @@ func (p *pool) pop(spec KeySpec) *WrappingPair {
 	return ready[0]
 }
 
-// wake has FillPool look again.
+// wake makes FillPool check the pool.
 func (p *pool) wake() {
 	select {
 	case p.taken <- struct{}{}:
@@ -103,14 +103,14 @@ func (p *pool) lacking(can []KeySpec, waiting bool) (KeySpec, bool) {
 	return "", false
 }
 
-// importsWait reports whether some key waits for its material.
+// importsWait reports whether a key is PendingImport.
 func (s *Service) importsWait(ctx context.Context) bool {
 	_, n, err := s.store.ListKeys(ctx, KeyFilter{State: PendingImport}, 0, 1)
 	return err == nil && n > 0
 }
 
-// FillPool makes wrapping keys ahead, one after the other, until ctx ends. It leaves the HSM to the requests for longer than
-// it uses it. Nothing of it is on record: a wrapping key that nobody got opens nothing.
+// FillPool generates wrapping keys in advance, one after the other, until ctx ends. It uses the HSM for less than half of
+// the time. It records nothing, because a wrapping key that was not issued unwraps nothing.
 func (s *Service) FillPool(ctx context.Context) {
 	var failed retry
 	for ctx.Err() == nil {
@@ -127,7 +127,7 @@ func (s *Service) FillPool(ctx context.Context) {
 		pair, err := s.makePair(making, spec)
 		cancel()
 		if err != nil {
-			failed.again(start)
+			failed.backOff(start)
 			if ctx.Err() == nil {
 				s.log.LogAttrs(ctx, slog.LevelWarn, "wrapping key cannot be made ahead", slog.String("error", err.Error()))
 			}
@@ -158,7 +158,7 @@ func (s *Service) makePair(ctx context.Context, spec KeySpec) (*WrappingPair, er
 	return pair, nil
 }
 
-// destroyPairs destroys wrapping keys that ended, now and then, and returns when to look again.
+// destroyPairs destroys expired wrapping keys every pairsEvery, and returns when to call it again.
 func (s *Service) destroyPairs(ctx context.Context, now time.Time) (next time.Time) {
 	r := &s.scheduler.pairs
 	if now.Before(r.at) && r.at.Sub(now) <= maxRetry {
@@ -173,7 +173,7 @@ func (s *Service) destroyPairs(ctx context.Context, now time.Time) (next time.Ti
 	switch {
 	case err != nil:
 		s.scheduler.unclear.Store(true)
-		r.again(now)
+		r.backOff(now)
 		s.log.LogAttrs(ctx, slog.LevelError, "ended wrapping keys cannot be destroyed", slog.String("error", err.Error()))
 		return r.at
 	case len(gone) > 0:
@@ -185,16 +185,16 @@ func (s *Service) destroyPairs(ctx context.Context, now time.Time) (next time.Ti
 	return next
 }
 
-// An import that failed can be tried triesAtOnce times, and then once every tryEvery: whoever tries blocks to learn from the
-// answers needs millions.
+// An import that fails can be repeated triesAtOnce times, and then once every tryEvery. An attacker that learns from the
+// answers to chosen blocks needs millions.
 const (
 	triesAtOnce = 10
 	tryEvery    = time.Minute / triesAtOnce
-	// manyTries is how many keys are remembered before those are forgotten that may be tried freely again.
+	// manyTries is the number of keys from which on those with all their tries are dropped.
 	manyTries = 1000
 )
 
-// tries is when each key will have all its tries again.
+// tries has the time at which each key has all its tries again.
 type tries struct {
 	mu   sync.Mutex
 	full map[KeyID]time.Time
@@ -227,7 +227,7 @@ func (t *tries) take(id KeyID, now time.Time) (wait time.Duration) {
 	return 0
 }
 
-// giveBack gives a try back that did not fail.
+// giveBack returns a try that did not fail.
 func (t *tries) giveBack(id KeyID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -75,7 +75,7 @@ func (s *Store) CreateAlias(ctx context.Context, alias kms.Alias, limit int) err
 	}, func() {})
 }
 
-// checkTarget refuses a key that is not there or has its limit of aliases.
+// checkTarget refuses a key that does not exist or has its limit of aliases.
 func checkTarget(txn *badger.Txn, key kms.KeyID, limit int) error {
 	switch _, err := txn.Get(recordKey(key)); {
 	case errors.Is(err, badger.ErrKeyNotFound):

@@ -12,10 +12,10 @@ import (
 	"github.com/dgraph-io/badger/v4"
 )
 
-// The audit log keeps two values here, so that its files cannot lose what was acknowledged without anybody noticing:
+// The audit log stores two values here, so that the loss of an acknowledged record from its files is detected:
 //
-//	ha    which log it is, and how its last file began
-//	hh    how far it is
+//	ha    the identity of the log, and the start of its last file
+//	hh    its high-water mark
 //
 // Each is auditFormat, the log's own bytes, and a checksum over the entry's key and both (CRC-32C).
 const auditFormat = 1

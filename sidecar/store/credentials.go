@@ -202,8 +202,8 @@ func (s *Store) DeleteCredential(ctx context.Context, accessKey string, allToken
 	return nil
 }
 
-// removeTokens puts the removal of some tokens into a transaction, and of those that cannot be read and so let nobody in. It
-// removes as many as fit, and says whether there may be more.
+// removeTokens adds the removal of some tokens to a transaction, also of unreadable ones, which are invalid anyway. It
+// removes as many as fit, and reports whether there may be more.
 func removeTokens(txn *badger.Txn, doomed func(*kms.Token) bool) (more bool, err error) {
 	removed := 0
 	for name := range keysFrom(txn, []byte{tokenLetter}, nil) {

@@ -78,7 +78,7 @@ func TestCredentialsOutliveTheProcess(t *testing.T) {
 func TestDeleteCredential(t *testing.T) {
 	s := open(t, Options{InMemory: true})
 	if err := s.DeleteCredential(ctx, "AAA", false); codeOf(err) != kms.CodeNotFound {
-		t.Errorf("delete what is not there: %v", err)
+		t.Errorf("delete an unknown access key: %v", err)
 	}
 	for _, err := range []error{
 		s.CreateCredential(ctx, newCredential("AAA", "a", 1), 10), s.CreateCredential(ctx, newCredential("BBB", "b", 1), 10),

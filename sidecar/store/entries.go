@@ -24,7 +24,7 @@ import (
 //	s                  what the database is, as JSON
 //	w id               a wrapping pair (16-byte id), see pairs.go
 //	x prefix           nothing: what was under the prefix must leave the files, see purge.go
-//	f                  ballast, see purge.go
+//	f                  filler, see purge.go
 //
 // Integers are big-endian. The letters c, t and u are those of access keys, tokens and their key: see credentials.go; g is
 // that of grants: see grants.go; h that of the audit log: see audithead.go.
@@ -82,7 +82,7 @@ func readUint64(txn *badger.Txn, key []byte) (n uint64, err error) {
 	})
 }
 
-// read hands a value to decode; CodeNotFound where there is none.
+// read passes a value to decode; CodeNotFound if the entry does not exist.
 func read(txn *badger.Txn, name []byte, what string, decode func([]byte) error) error {
 	item, err := txn.Get(name)
 	switch {
@@ -114,7 +114,7 @@ func write(txn *badger.Txn, name []byte, stored any) error {
 	return txn.Set(name, value)
 }
 
-// notFound reports whether an error says that there is no such thing.
+// notFound reports whether an error says that an entry does not exist.
 func notFound(err error) bool {
 	var e *kms.Error
 	return errors.As(err, &e) && e.Code == kms.CodeNotFound

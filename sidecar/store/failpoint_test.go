@@ -97,8 +97,8 @@ func eachArrow(t *testing.T, dir, act string, check func(dir string, step int)) 
 	}
 }
 
-// TestKilledDestroyer kills a process at each step of the destruction of keys, and holds that each key is there or not
-// there, with all that belongs to it, and that what was destroyed is gone from the files when the database is served again.
+// TestKilledDestroyer kills a process at each step of the destruction of keys, and checks that each key exists with all that
+// belongs to it or not at all, and that destroyed material is purged when the database is served again.
 func TestKilledDestroyer(t *testing.T) {
 	s := open(t, Options{Dir: t.TempDir()})
 	var doomed []*kms.Key

@@ -180,7 +180,7 @@ func TestDroppedIsGone(t *testing.T) {
 			}
 			checkGone(t, s, secrets, append(neighboursOf(t, s, k.ID), after))
 			if !bytes.Equal(after.Current().Sealed, kept) {
-				t.Error("what was not dropped is not there")
+				t.Error("a version that was not removed is missing")
 			}
 		})
 	}
@@ -419,8 +419,8 @@ func TestDestroyMany(t *testing.T) {
 	checkGone(t, s, secrets, nil)
 }
 
-// TestConcurrentDestruction holds that keys can be destroyed by several callers at once, while others read, list and change,
-// and that each caller's keys are gone when his call ends.
+// TestConcurrentDestruction checks that several callers can destroy keys at once, while others read, list and change, and
+// that each caller's keys are purged when its call returns.
 func TestConcurrentDestruction(t *testing.T) {
 	s := open(t, Options{Dir: t.TempDir(), unsynced: true, cacheSize: 5})
 	stays := sealedKey("stays")

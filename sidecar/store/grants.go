@@ -18,14 +18,14 @@ import (
 	"github.com/keyside/keyside/sidecar/kms"
 )
 
-// Grants lie under their keys:
+// Grants are stored under their keys:
 //
 //	g id grant         a grant: grantFormat, JSON, and a checksum over the entry's key and both (CRC-32C)
 //
-// Format 1 had no seals, and was never released: what has none cannot be told from what somebody wrote into the database. The
-// grant's id is 32 bytes. All of them are in memory, too, and what is there is what is on disk: it is read at start, and
-// replaced after a commit and before the next one begins. One that cannot be read stops the start, because to leave it out
-// would be to guess what its maker allowed.
+// Format 1 had no seals, and was never released: a grant without a seal cannot be told from one that an attacker wrote into
+// the database. The grant's id is 32 bytes. All grants are in memory, too, exactly as on disk: they are read at start, and
+// replaced after each commit, before the next one begins. A grant that cannot be read stops the start, because skipping it
+// would change what is allowed.
 const grantFormat = 2
 
 var (
@@ -136,7 +136,8 @@ func (x *grants) set(id kms.KeyID, list []*policy.Grant) {
 	x.byKey[id] = list
 }
 
-// load reads all grants. Those of a key that is not there, which a version of Keyside before grants destroyed, allow nothing.
+// load reads all grants. Grants of a key that does not exist allow nothing: a version of Keyside that knew no grants
+// destroyed it.
 func (x *grants) load(txn *badger.Txn) error {
 	x.byKey = make(map[kms.KeyID][]*policy.Grant)
 	it := txn.NewIterator(badger.IteratorOptions{Prefix: grantsPrefix(), PrefetchValues: true, PrefetchSize: 100})

@@ -11,16 +11,16 @@ import (
 	"path/filepath"
 )
 
-// badger keeps what is not in its tables yet in logs, NUMBER.mem, and believes each as far as its entries are intact: what
-// follows a damaged one it drops without a word, as if it had never been acknowledged. So a flipped bit would bring back
-// what was revoked. These are looked through before badger does that; the format is that of badger 4 (memtable.go, value.go):
+// badger stores entries that are not yet in its tables in logs, NUMBER.mem, and reads each up to the first corrupt entry. It
+// silently drops the entries after that, although they were acknowledged. So a flipped bit would restore a revoked grant.
+// Therefore the logs are checked before badger reads them. Their format is that of badger 4 (memtable.go, value.go):
 //
 //	20 bytes of header, then entries, then zeros
 //	entry: meta, user meta, lengths of key and value and expiry as uvarints, key, value, CRC-32C of all of it, big-endian
 //
-// An entry with the key "!badger!txn" ends a transaction. Each of ours is synced before the next begins, so what a crash
-// leaves unfinished is one transaction, and what is missing of that are zeros: from somewhere to its end where the process was
-// killed, in sectors of the disk where the power went.
+// An entry with the key "!badger!txn" ends a transaction. Each of ours is synced before the next begins, so a crash can
+// interrupt only one transaction. Its missing bytes are zeros: up to its end if the process was killed, in whole disk sectors
+// after a power failure.
 const (
 	logHeader  = 20
 	sectorSize = 512
@@ -33,7 +33,7 @@ var endKey = []byte("!badger!txn")
 
 var errLog = errors.New("is damaged behind what it was last synced to: restore the database from a backup")
 
-// checkLogs refuses logs that hold more than can be read.
+// checkLogs refuses logs that contain more than can be read.
 func checkLogs(dir string) error {
 	logs, err := fs.Glob(os.DirFS(dir), "*.mem")
 	if err != nil {
@@ -51,7 +51,7 @@ func checkLogs(dir string) error {
 	return nil
 }
 
-// damageIn returns where a log is damaged, -1 if it ends as a crash may leave it.
+// damageIn returns the offset at which a log is corrupt, -1 if it ends as a crash may leave it.
 func damageIn(b []byte) int {
 	at := min(logHeader, len(b))
 	for {
@@ -66,8 +66,8 @@ func damageIn(b []byte) int {
 	}
 }
 
-// unfinished reports whether what follows the intact entries of a log, which end at a place, can be the transaction that a
-// crash left. length is that of the entry there, 0 if there is none.
+// unfinished reports whether the bytes after the intact entries of a log, from an offset, can be the transaction that a
+// crash interrupted. length is that of the entry there, 0 if there is none.
 func unfinished(b []byte, at, length int) bool {
 	first, n := transactionEnds(b[at:])
 	switch {
@@ -81,8 +81,8 @@ func unfinished(b []byte, at, length int) bool {
 	}
 }
 
-// logEntry returns the length of the entry that b begins with, 0 if it is too long for b or there is none, and whether it is
-// as it was written.
+// logEntry returns the length of the entry at the start of b, 0 if it is too long for b or there is none, and whether it is
+// intact.
 func logEntry(b []byte) (length int, intact bool) {
 	at := 2
 	var sizes [3]uint64
@@ -107,7 +107,7 @@ func logEntry(b []byte) (length int, intact bool) {
 	return length, binary.BigEndian.Uint32(b[len(body):]) == crc32.Checksum(body, crcTable)
 }
 
-// transactionEnds counts the intact ends of transactions, and says where the first begins.
+// transactionEnds counts the intact ends of transactions, and returns the offset of the first.
 func transactionEnds(b []byte) (first, n int) {
 	for at := 0; ; at += len(endKey) {
 		i := bytes.Index(b[at:], endKey)
@@ -126,7 +126,7 @@ func transactionEnds(b []byte) (first, n int) {
 	}
 }
 
-// lostSector reports whether a sector of the disk between two places of a log was never written.
+// lostSector reports whether a disk sector between two offsets of a log was never written.
 func lostSector(b []byte, from, to int) bool {
 	for from < to {
 		end := min((from/sectorSize+1)*sectorSize, len(b))

@@ -18,7 +18,7 @@ func TestMerge(t *testing.T) {
 	fill := func() {
 		t.Helper()
 		if err := s.change(ctx, func(txn *badger.Txn) error {
-			return txn.Set(ballastKey, make([]byte, ballast))
+			return txn.Set(fillerKey, make([]byte, filler))
 		}, func() {}); err != nil {
 			t.Fatal(err)
 		}

@@ -15,41 +15,40 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Options says where the database is and whose it is.
+// Options configures a database.
 type Options struct {
-	Dir    string // made with mode 0700 if it is missing; one process at a time
-	Tenant string // a database belongs to the tenant that it was made for
+	Dir    string // created with mode 0700 if missing; one process at a time
+	Tenant string // a database belongs to the tenant that created it
 	Logger *slog.Logger
-	// InMemory keeps everything in memory and nothing on disk, for tests of what stands on the store.
+	// InMemory keeps everything in memory, for tests of packages that use the store.
 	InMemory bool
 
-	cacheSize  int  // keys; 0: defaultCacheSize
-	unsynced   bool // tests that make very many keys
+	cacheSize  int  // in keys; 0 means defaultCacheSize
+	unsynced   bool // for tests that create very many keys
 	migrations []migration
 	freeBytes  func(dir string) (uint64, error)
-	failpoint  func(step string) // called between any two steps of which a crash may see the first only
+	failpoint  func(step string) // called between two durable steps; for tests
 }
 
 const (
 	defaultCacheSize = 4096
 
-	// Memory is what a sidecar has little of. A memtable's arena takes about 1.3 times its size, and there are at
-	// most memTables waiting beside the one in use. badger keeps the buffers of some table builders, each twice
-	// tableSize.
+	// These bound the memory of a sidecar. The arena of a memtable takes about 1.3 times its size, and at most memTables
+	// wait besides the one in use. badger keeps the buffers of some table builders, each twice tableSize.
 	memTableSize = 4 << 20
 	memTables    = 1
 	tableSize    = 1 << 20
-	// valueThreshold is above every record, so that all values are in the tables and none in the value log.
+	// valueThreshold is larger than every record, so that all values are in tables, not in the value log.
 	valueThreshold   = 512 << 10
-	valueLogFileSize = 1 << 20 // the least that badger takes; it stays empty
+	valueLogFileSize = 1 << 20 // the minimum of badger; it stays empty
 
-	// minFree is how much room on disk a write needs. badger writes through memory maps, where a full disk is not an
-	// error but a SIGBUS, so the room is looked for before.
+	// minFree is the free disk space that a write needs. badger writes through memory maps, where a full disk is a SIGBUS
+	// instead of an error, so free space is checked first.
 	minFree = 8 * memTableSize
 )
 
-// Open opens the database in opts.Dir or makes it. It repairs what an unclean end left, brings an older format up to
-// date, and refuses a database that is damaged, newer than this program, another tenant's or another process's.
+// Open opens or creates the database in opts.Dir. It recovers from a crash and migrates older formats. It returns an error
+// if the database is corrupt, newer than this program, owned by another tenant or in use.
 func Open(opts Options) (*Store, error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
@@ -88,7 +87,7 @@ func Open(opts Options) (*Store, error) {
 	return s, nil
 }
 
-// prepare looks for what badger would not survive, or not notice: no right to write, no room, damaged logs.
+// prepare checks for faults that badger would not survive or not notice: missing permissions, a full disk, corrupt logs.
 func (o Options) prepare() error {
 	f, err := os.Open(o.Dir)
 	if err != nil {
@@ -96,7 +95,7 @@ func (o Options) prepare() error {
 	}
 	defer f.Close()
 	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
-		return nil // badger has this lock too, and will say whose it is
+		return nil // badger takes this lock, too, and reports its owner
 	}
 	defer func() { _ = unix.Flock(int(f.Fd()), unix.LOCK_UN) }() // a child that was just forked may still have the descriptor
 	if err := o.checkWritable(); err != nil {
@@ -111,7 +110,7 @@ func (o Options) prepare() error {
 	return checkLogs(o.Dir)
 }
 
-// checkWritable refuses a directory in which this process cannot make files, or not write to those that are there.
+// checkWritable refuses a directory in which this process cannot create files or write to the existing ones.
 func (o Options) checkWritable() error {
 	entries, err := os.ReadDir(o.Dir)
 	if err != nil {
@@ -138,8 +137,9 @@ func writable(path string, mode uint32) error {
 	return nil
 }
 
-// removeEmpty removes the empty logs that a kill leaves while badger makes or removes one: badger 4.9 takes them for new
-// ones and refuses to open the database (github.com/dgraph-io/badger/issues/2207). What a kill leaves of tryFile goes, too.
+// removeEmpty removes the empty logs that a kill leaves while badger creates or removes one: badger 4.9 takes them for new
+// ones and refuses to open the database (github.com/dgraph-io/badger/issues/2207). It also removes what a kill leaves of
+// tryFile.
 func removeEmpty(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -173,13 +173,13 @@ func badgerOptions(o Options) badger.Options {
 	b.DetectConflicts = false // one writer
 	// Tables are read through memory maps; without compression they need no cache of badger's.
 	b.Compression, b.BlockCacheSize, b.IndexCacheSize = options.None, 0, 0
-	// A damaged table must stop the start: badger's compaction would drop what follows a bad block. (Verifying blocks
+	// A corrupt table must stop the start: badger's compaction would drop the entries after a bad block. (Verifying blocks
 	// as well crashes badger 4.9 on the first bad one.)
 	b.ChecksumVerificationMode = options.OnTableRead
 	return b
 }
 
-// owner names the process that badger's lock file names, if it does.
+// owner returns the id of the process in badger's lock file, if there is one.
 func owner(dir string) string {
 	pid, err := os.ReadFile(dir + "/LOCK")
 	if err != nil || len(pid) == 0 {
@@ -188,8 +188,8 @@ func owner(dir string) string {
 	return " (pid " + strings.TrimSpace(string(pid)) + ")"
 }
 
-// prepare checks whose database this is and in which format, migrates it, loads the index, and makes up for what a crash
-// left undone.
+// prepare checks the tenant and the format of the database, migrates it, loads the index, and completes what a crash
+// interrupted.
 func (s *Store) prepare() error {
 	if err := s.bind(); err != nil {
 		return err
@@ -222,7 +222,7 @@ func (o Options) checkRoom() error {
 	return nil
 }
 
-// checkDisk refuses changes that badger would wait for without end, or not survive.
+// checkDisk refuses changes during which badger would wait forever or crash.
 func (s *Store) checkDisk() error {
 	if s.opts.InMemory {
 		return nil
@@ -233,9 +233,9 @@ func (s *Store) checkDisk() error {
 	return s.opts.checkRoom()
 }
 
-// Ready reports whether the database takes changes, as far as can be told without one.
+// Ready returns an error if the database refuses changes, as far as can be told without one.
 func (s *Store) Ready(context.Context) error {
-	if s.writing.TryLock() { // who has the lock will find out
+	if s.writing.TryLock() { // otherwise the holder of the lock checks
 		defer s.writing.Unlock()
 		if s.broken != nil {
 			return restartNeeded(s.broken)
@@ -256,8 +256,7 @@ func freeBytes(dir string) (uint64, error) {
 	return fs.Bavail * uint64(fs.Bsize), nil
 }
 
-// syncDir makes the names of new files durable, which badger leaves to the file system. It costs a stat when there
-// are none.
+// syncDir makes the names of new files durable, which badger does not. Without new files it costs one stat.
 func (s *Store) syncDir() error {
 	if s.opts.InMemory {
 		return nil
@@ -278,7 +277,7 @@ func (s *Store) syncDir() error {
 	return nil
 }
 
-// logger gives badger's words to slog. Its tales of levels and tables are for debugging only.
+// logger passes the messages of badger to slog, those about levels and tables at debug level.
 type logger struct{ log *slog.Logger }
 
 func (l logger) Errorf(f string, a ...any)   { l.log.Error("badger", "text", text(f, a)) }

@@ -128,8 +128,8 @@ func TestDamagedPair(t *testing.T) {
 	wantPair(t, s, whole, whole.ExpiresAt)
 }
 
-// TestKilledPairDestroyer kills a process at each step of the destruction of pairs: each is there or not there, and what was
-// destroyed is gone from the files when the database is served again.
+// TestKilledPairDestroyer kills a process at each step of the destruction of pairs: each exists or not, and destroyed
+// material is purged when the database is served again.
 func TestKilledPairDestroyer(t *testing.T) {
 	s := open(t, Options{Dir: t.TempDir()})
 	early, late := newPair(uuid.New(), 0), newPair(uuid.New(), 1)

@@ -15,33 +15,31 @@ import (
 	"github.com/dgraph-io/badger/v4/table"
 )
 
-// Destroyed means gone from the files. To badger a value that was deleted or replaced is an older version, which stays in
-// the log of its memtable, and in tables of any level, until a compaction happens to meet it. So whoever destroys material
-// writes, in the same transaction, an intent: a prefix under which no older version may stay in any file. A purge
-// fulfils all intents there are:
+// Destroyed material must be purged from the database files. badger keeps a deleted or replaced value as an older version: in
+// the log of its memtable, and in tables of any level until a compaction merges them. So the transaction that destroys
+// material also writes an intent: a prefix under which no older version may stay in any file. A purge completes all intents:
 //
-//  1. It fills the memtable with ballast until badger has written it to a table and removed its log.
-//  2. It has badger merge all tables into one level. What meets a newer version of itself is left out.
-//  3. It looks through all versions of all that is under the prefixes. If any older one is left (a reader still saw it, or
-//     it did not meet the newer one), it writes that entry anew and begins again.
-//  4. It waits until badger has removed the tables that it replaced, and removes the intents.
+//  1. It writes filler until badger has written the memtable to a table and removed its log.
+//  2. It has badger merge all tables into one level, which drops the versions that a newer one replaces.
+//  3. It searches all versions under the prefixes. If an older one is left (because a reader still used it, or the newer one
+//     was in another table), it writes that entry again and restarts.
+//  4. It waits until badger has removed the replaced tables, and then deletes the intents.
 //
-// Purging what is already gone does no harm, and nothing that is still there is ever lost by it: so whatever is left of it
-// by a crash is done again at the next start.
+// A purge never removes a current value, and repeating it does no harm. So the next start completes a purge after a crash.
 //
-// badger's own DropPrefix would do less: it does not see what was deleted before, it holds up all readers and writers
-// while it rewrites tables, it compares every entry with every prefix, and it does not report an error of level 0.
+// badger's own DropPrefix is not enough: it ignores values that were deleted earlier, blocks all readers and writers while it
+// rewrites tables, compares every entry with every prefix, and does not report an error of level 0.
 
 const (
-	ballast     = 400 << 10 // bytes of one write that fills the memtable
-	purgeRounds = 8         // more would mean that it does not work
+	filler      = 400 << 10 // bytes of one write that fills the memtable
+	purgeRounds = 8         // more mean that the purge does not work
 	purgePoll   = time.Millisecond
 	purgeWait   = time.Minute // for badger to write a memtable, or for the last reader of a table
 )
 
 var (
 	intentPrefix = []byte{'x'}
-	ballastKey   = []byte{'f'}
+	fillerKey    = []byte{'f'}
 )
 
 // writeIntents puts the intent to purge what is under prefixes into a transaction.
@@ -97,7 +95,7 @@ func (s *Store) purge() error {
 func (s *Store) removeIntents(fulfilled map[string]int, prefixes []string) error {
 	var done []string
 	return s.change(context.Background(), func(txn *badger.Txn) error {
-		if err := txn.Delete(ballastKey); err != nil {
+		if err := txn.Delete(fillerKey); err != nil {
 			return err
 		}
 		for _, p := range prefixes {
@@ -203,7 +201,7 @@ func (s *Store) flush() error {
 		}
 		for {
 			if err := s.change(context.Background(), func(txn *badger.Txn) error {
-				return txn.Set(ballastKey, make([]byte, ballast))
+				return txn.Set(fillerKey, make([]byte, filler))
 			}, func() {}); err != nil {
 				return err
 			}

@@ -179,7 +179,7 @@ func (stored *storedKey) decode() record {
 	return r
 }
 
-// readRecord reads a key without its material; only one that is not there is CodeNotFound.
+// readRecord reads a key without its material. CodeNotFound means only that the key does not exist.
 func readRecord(txn *badger.Txn, id kms.KeyID) (r record, err error) {
 	err = read(txn, recordKey(id), "key", func(value []byte) (err error) {
 		r, err = decodeRecord(id, value)

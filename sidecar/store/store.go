@@ -1,7 +1,6 @@
-// Package store keeps the keys of one tenant in a badger database, behind the core's Store interface.
-//
-// Every state change is one transaction, synced before it is acknowledged. One process writes, so one lock orders the
-// writes, and what it commits also replaces what the cache holds: a hot key never costs a look into the database.
+// Package store persists the keys of one tenant in a badger database and implements the core's store interfaces. Every
+// change is one transaction, synced before it is acknowledged. Only one process writes: a lock orders the changes, and each
+// commit also updates the cache and the index in memory.
 package store
 
 import (
@@ -30,20 +29,20 @@ type Store struct {
 	// visible is held for writing while a change is in the database but not yet in the index.
 	visible sync.RWMutex
 
-	merging atomic.Bool // a merge of tables waits for its turn, or has it
+	merging atomic.Bool // a merge of tables waits or runs
 	purging sync.Mutex  // one purge or merge at a time; taken before writing
 	closed  bool        // guarded by purging
 
 	writing       sync.Mutex     // one state change at a time; guards what follows
-	broken        error          // why there are no more changes: closed, or a commit whose outcome is unknown
+	broken        error          // why changes are refused: closed, or a commit with unknown outcome
 	dirTime       time.Time      // when the directory was last changed, as of its last sync
-	pendingPurges map[string]int // how often it was intended that what is under a prefix leaves the files, where it still is to
+	pendingPurges map[string]int // prefix → number of its pending purges
 	pairs         []pairEnd      // of all wrapping pairs
 }
 
 var _ kms.Store = (*Store)(nil)
 
-// Fresh reports whether Open made the database.
+// Fresh reports whether Open created the database.
 func (s *Store) Fresh() bool { return s.fresh }
 
 // Close flushes and closes the database.
@@ -107,7 +106,7 @@ func (s *Store) checkNew(txn *badger.Txn, alias string, quota int) error {
 	return checkAlias(txn, alias)
 }
 
-// checkAlias refuses the alias of another key.
+// checkAlias refuses an alias that another key has.
 func checkAlias(txn *badger.Txn, alias string) error {
 	switch _, err := txn.Get(aliasKey(alias)); {
 	case err == nil:
@@ -246,7 +245,7 @@ func (s *Store) ReserveMessages(ctx context.Context, id kms.KeyID, version uint3
 	err = s.change(ctx, func(txn *badger.Txn) error {
 		first, err = readUint64(txn, messagesKey(id, version))
 		if errors.Is(err, badger.ErrKeyNotFound) {
-			err = checkThere(txn, id) // else a key that was just destroyed leaves a count behind
+			err = checkExists(txn, id) // otherwise a key that was just destroyed would leave a count
 		}
 		if err != nil {
 			return fmt.Errorf("read message count: %w", err)
@@ -259,8 +258,8 @@ func (s *Store) ReserveMessages(ctx context.Context, id kms.KeyID, version uint3
 	return first, err
 }
 
-// checkThere refuses what is neither a key nor the credential key.
-func checkThere(txn *badger.Txn, id kms.KeyID) error {
+// checkExists refuses an id that is neither that of a key nor that of the credential key.
+func checkExists(txn *badger.Txn, id kms.KeyID) error {
 	if _, err := txn.Get(recordKey(id)); !errors.Is(err, badger.ErrKeyNotFound) {
 		return err
 	}
@@ -272,7 +271,7 @@ func checkThere(txn *badger.Txn, id kms.KeyID) error {
 	return kms.Errorf(kms.CodeNotFound, "key does not exist")
 }
 
-// releaseBatch is how many numbers one transaction gives back, far below what badger takes in one.
+// releaseBatch is the number of ranges that one transaction releases, far below the limit of badger.
 const releaseBatch = 1000
 
 // ReleaseMessages implements kms.MessageStore.
@@ -303,14 +302,14 @@ func (s *Store) ReleaseMessages(ctx context.Context, unused []kms.MessageRange) 
 	return nil
 }
 
-// change runs one state change: stage puts the new values into a transaction, which is committed and synced, and then
-// apply makes memory agree with it. If a commit fails, nobody knows what the disk holds, so nothing more is written
-// until a restart has read it again.
+// change performs one change: stage adds the new values to a transaction, which is committed and synced, and then apply
+// updates the memory. After a failed commit, the contents of the disk are unknown, so further changes are refused until a
+// restart reads them.
 func (s *Store) change(ctx context.Context, stage func(*badger.Txn) error, apply func()) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	if err := ctx.Err(); err != nil {
-		return err // nobody waits for it any more
+		return err // canceled or timed out
 	}
 	if s.broken != nil {
 		return restartNeeded(s.broken)
@@ -332,8 +331,7 @@ func (s *Store) change(ctx context.Context, stage func(*badger.Txn) error, apply
 	return nil
 }
 
-// commit makes a change visible in the database and in memory at once. Meanwhile new readers of the database would wait for
-// badger anyway.
+// commit makes a change visible in the database and in memory at once.
 func (s *Store) commit(txn *badger.Txn, apply func()) error {
 	s.visible.Lock()
 	defer s.visible.Unlock()
@@ -342,7 +340,7 @@ func (s *Store) commit(txn *badger.Txn, apply func()) error {
 		return err
 	}
 	apply()
-	if s.dirTime != before { // there may be a new table
+	if s.dirTime != before { // badger may have created a table
 		s.mergeSoon()
 	}
 	return nil
