@@ -22,7 +22,8 @@ import (
 	"github.com/keyside/keyside/sidecar/bench/node"
 )
 
-// manifest is what an archive in testdata/compat contains beside the data: what the build that made the data answered.
+// manifest is what an archive in testdata/compat contains beside the data: what the build that made the data answered. The PIN,
+// access keys and tokens in there protect nothing else.
 type manifest struct {
 	Build       string            // the commit
 	Time        time.Time         // when the answers were recorded, by the sidecar's clock
