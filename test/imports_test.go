@@ -49,10 +49,26 @@ var mayImport = []importRule{
 		"github.com/decred/dcrd/dcrec/secp256k1/v4/..."}},
 	{"sidecar/dialect", []string{module + "/sidecar/kms", module + "/policy", "github.com/gorilla/mux", "github.com/google/uuid",
 		"github.com/go-json-experiment/json/..."}},
-	{"sidecar/edge", []string{module + "/hsmd/peer", module + "/sidecar/client", module + "/sidecar/dialect", module + "/sidecar/kms", "github.com/go-json-experiment/json", "golang.org/x/sys/..."}},
-	{"sidecar/hsm", []string{module + "/hsmd", module + "/hsmd/telemetry", module + "/plugins/driver",
-		module + "/sidecar/kms", "go.opentelemetry.io/otel/trace"}},
-	{"sidecar/dialect/huawei", []string{module + "/sidecar/dialect", module + "/sidecar/kms", module + "/policy"}},
+}
+
+// sidecarImports: each package of the sidecar imports only these of Keyside's packages (and its own tree), the rooms below before those above.
+var sidecarImports = []importRule{
+	{"sidecar/kms", []string{"policy"}},
+	{"sidecar/store", []string{"policy", "sidecar/kms"}},
+	{"sidecar/audit", []string{"policy", "sidecar/kms"}},
+	{"sidecar/client/...", nil},
+	{"sidecar/dialect", []string{"policy", "sidecar/kms"}},
+	{"sidecar/dialect/dialecttest", []string{"policy", "sidecar/kms", "sidecar/dialect"}},
+	{"sidecar/dialect/huawei", []string{"policy", "sidecar/kms", "sidecar/dialect"}},
+	{"sidecar/dialect/keyside", []string{"policy", "sidecar/kms", "sidecar/dialect", "sidecar/audit", "sidecar/client"}},
+	{"sidecar/edge", []string{"hsmd/peer", "sidecar/kms", "sidecar/dialect", "sidecar/client"}},
+	{"sidecar/hsm", []string{"hsmd", "hsmd/telemetry", "plugins/driver", "sidecar/kms", "sidecar/client"}},
+	{"sidecar", []string{
+		"policy", "hsmd/...", "plugins", "plugins/driver", "plugins/procattr", "sidecar/kms", "sidecar/store", "sidecar/audit", "sidecar/client/...",
+		"sidecar/dialect/...", "sidecar/edge", "sidecar/hsm",
+	}},
+	{"sidecar/bench/...", []string{"hsmd", "plugins/..."}},
+	{"sidecar/cli/...", []string{"policy", "hsmd/...", "plugins/...", "sidecar", "sidecar/audit", "sidecar/client"}},
 }
 
 // never: a tree on the left does not import, by whatever way, a tree on the right.
@@ -65,12 +81,31 @@ var never = [][2]string{
 	{"sidecar/kms", "plugins/..."},
 	{"sidecar/dialect/...", "plugins/..."},
 	{"sidecar/dialect/...", "sidecar/store"},
-	{"sidecar/edge", "sidecar/store"},
 	{"sidecar/edge", "plugins/..."},
-	{"sidecar/hsm", "sidecar/dialect/..."},
-	{"sidecar/hsm", "sidecar/store"},
 	{"sidecar/client", "sidecar/store"},
 	{"sidecar/client", "plugins/..."},
+}
+
+// TestSidecarImports checks the table of the sidecar's packages, and that it has each of them.
+func TestSidecarImports(t *testing.T) {
+	for _, p := range listPackages(t) {
+		self := strings.TrimPrefix(p.ImportPath, module+"/")
+		if !within(self, "sidecar/...") {
+			continue
+		}
+		i := slices.IndexFunc(sidecarImports, func(r importRule) bool { return within(self, r.pkg) })
+		if i < 0 {
+			t.Errorf("%s is not in the table", self)
+			continue
+		}
+		r := sidecarImports[i]
+		for _, imported := range p.Imports {
+			own, isOurs := strings.CutPrefix(imported, module+"/")
+			if isOurs && !within(own, r.pkg) && !anyWithin(own, r.allowed) {
+				t.Errorf("%s imports %s; of Keyside's packages it may import only %q", self, own, r.allowed)
+			}
+		}
+	}
 }
 
 type goPackage struct {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -32,6 +33,32 @@ func TestFailuresAreTotal(t *testing.T) {
 		}
 		if !ok || !known[f.code] || f.message == "" {
 			t.Errorf("%s becomes %+v", name, f)
+		}
+	}
+}
+
+// TestNames checks that the contract has every name by which the core makes and uses keys: a new spec needs nothing here.
+func TestNames(t *testing.T) {
+	for _, name := range kms.SpecNames(kms.AES, kms.RSA, kms.EC, kms.HMAC) {
+		if driver.SpecNamed(name).Value == 0 {
+			t.Errorf("spec %s", name)
+		}
+	}
+	for _, name := range append(kms.UsageNames(), string(kms.Unwrap)) {
+		if driver.UsageNamed(name) == 0 {
+			t.Errorf("usage %s", name)
+		}
+	}
+	for _, name := range slices.Concat(kms.EncryptionNames(), kms.SigningNames(), kms.MACNames(), kms.WrappingNames()) {
+		if name != string(kms.SymmetricDefault) && driver.AlgorithmNamed(name) == 0 { // which is the driver's AES_GCM
+			t.Errorf("algorithm %s", name)
+		}
+	}
+	for p, want := range map[driver.Protection]kms.Protection{
+		driver.ProtectionHSM: kms.ProtectionHSM, driver.ModuleUnenforced: kms.ProtectionModuleUnenforced, driver.ProtectionProcess: kms.ProtectionDriver,
+	} {
+		if got := driver.ProtectionName(p); got != string(want) {
+			t.Errorf("protection %s is %s", got, want)
 		}
 	}
 }
