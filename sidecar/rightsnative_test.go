@@ -44,7 +44,7 @@ var nativeRequests = func() map[policy.Operation][]rightsRequest {
 		{policy.OpDeleteMaterial, "delete-key-material", `{"key_id":"$external"}`, `import-key-material {"key_id":"$external",$wrapped,"repeat":true}`},
 
 		{policy.OpEnableRotation, "enable-key-rotation", `{"key_id":"$aes"}`, `disable-key-rotation {"key_id":"$aes"}`},
-		{policy.OpUpdateRotation, "set-key-rotation-interval", `{"key_id":"$aes","interval":30}`, `enable-key-rotation {"key_id":"$aes"}`},
+		{policy.OpUpdateRotation, "set-key-rotation-interval", `{"key_id":"$aes","rotation_interval":30}`, `enable-key-rotation {"key_id":"$aes"}`},
 		{policy.OpDisableRotation, "disable-key-rotation", `{"key_id":"$aes"}`, `enable-key-rotation {"key_id":"$aes"}`},
 		{policy.OpGetRotation, "get-key-rotation", `{"key_id":"$aes"}`, ""},
 

@@ -150,7 +150,7 @@ func (c *Client) SetKeyDescription(ctx context.Context, keyID, description strin
 // Rotation is the rotation schedule of a key.
 type Rotation struct {
 	Enabled  bool      `json:"enabled"`
-	Interval int       `json:"interval"`                  // days; zero: never set
+	Interval int       `json:"rotation_interval"`         // days; zero: never set
 	Next     time.Time `json:"next_rotation_at,omitzero"` // zero: not enabled
 	Last     time.Time `json:"last_rotation_at,omitzero"` // zero: never rotated
 	Count    int       `json:"rotations"`
@@ -159,7 +159,7 @@ type Rotation struct {
 // RotationRequest sets the rotation schedule of a key.
 type RotationRequest struct {
 	KeyID    string `json:"key_id"`
-	Interval int    `json:"interval,omitzero"` // days, 30 to 365; enable-key-rotation has the default 365
+	Interval int    `json:"rotation_interval,omitzero"` // days, 30 to 365; enable-key-rotation has the default 365
 }
 
 // EnableKeyRotation has a key rotated every 30 to 365 days; zero: 365. Old versions still decrypt.

@@ -167,7 +167,7 @@ func (d *Dialect) getHSMStatus(ctx context.Context, op policy.Operation, x *dial
 	if err := d.cfg.Core.Admit(ctx, op); err != nil {
 		return err
 	}
-	return answer(x, d.cfg.HSMStatus(ctx))
+	return x.JSON(d.cfg.HSMStatus(ctx))
 }
 
 // roleOf returns the name of a role.

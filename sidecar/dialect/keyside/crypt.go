@@ -22,11 +22,6 @@ func appendKeyID(b []byte, id kms.KeyID) []byte {
 	return append(dialect.AppendID(append(b, `{"key_id":"`...), id), '"')
 }
 
-// appendBytes appends a literal, bytes in base64 and a quote.
-func appendBytes(b []byte, literal string, data []byte) []byte {
-	return append(base64.StdEncoding.AppendEncode(append(b, literal...), data), '"')
-}
-
 func (d *Dialect) encrypt(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
 	return d.encryptWith(ctx, op, x, kms.EncryptionAlgorithm(x.Text(encryptionAlgorithm)), d.cfg.Core.Encrypt)
 }
@@ -50,7 +45,7 @@ func (d *Dialect) encryptWith(
 		return err
 	}
 	grow(x, len(out.Ciphertext))
-	x.Out = append(appendBytes(appendKeyID(x.Out, out.KeyID), `,"ciphertext":"`, out.Ciphertext), '}')
+	x.Out = append(dialect.AppendBase64Member(appendKeyID(x.Out, out.KeyID), `,"ciphertext":"`, out.Ciphertext), '}')
 	return nil
 }
 
@@ -76,7 +71,7 @@ func (d *Dialect) decryptWith(
 	}
 	defer clear(out.Plaintext)
 	grow(x, len(out.Plaintext))
-	x.Out = append(appendBytes(appendKeyID(x.Out, out.KeyID), `,"plaintext":"`, out.Plaintext), '}')
+	x.Out = append(dialect.AppendBase64Member(appendKeyID(x.Out, out.KeyID), `,"plaintext":"`, out.Plaintext), '}')
 	return nil
 }
 
@@ -146,9 +141,9 @@ func (d *Dialect) generateDataKey(ctx context.Context, op policy.Operation, x *d
 	grow(x, len(out.Plaintext)+len(out.Ciphertext))
 	x.Out = appendKeyID(x.Out, out.KeyID)
 	if !in.WithoutPlaintext {
-		x.Out = appendBytes(x.Out, `,"plaintext":"`, out.Plaintext)
+		x.Out = dialect.AppendBase64Member(x.Out, `,"plaintext":"`, out.Plaintext)
 	}
-	x.Out = append(appendBytes(x.Out, `,"ciphertext":"`, out.Ciphertext), '}')
+	x.Out = append(dialect.AppendBase64Member(x.Out, `,"ciphertext":"`, out.Ciphertext), '}')
 	return nil
 }
 
@@ -166,12 +161,12 @@ func (d *Dialect) generateDataKeyPair(ctx context.Context, op policy.Operation, 
 	}
 	defer clear(out.PrivateKey)
 	grow(x, len(out.PublicKey)+len(out.PrivateKey)+len(out.Ciphertext))
-	x.Out = dialect.AppendString(append(appendKeyID(x.Out, out.KeyID), `,"key_spec":`...), out.Spec)
-	x.Out = appendBytes(x.Out, `,"public_key":"`, out.PublicKey)
+	x.Out = dialect.AppendMember(appendKeyID(x.Out, out.KeyID), `,"key_spec":`, string(out.Spec))
+	x.Out = dialect.AppendBase64Member(x.Out, `,"public_key":"`, out.PublicKey)
 	if out.PrivateKey != nil {
-		x.Out = appendBytes(x.Out, `,"private_key":"`, out.PrivateKey)
+		x.Out = dialect.AppendBase64Member(x.Out, `,"private_key":"`, out.PrivateKey)
 	}
-	x.Out = append(appendBytes(x.Out, `,"ciphertext":"`, out.Ciphertext), '}')
+	x.Out = append(dialect.AppendBase64Member(x.Out, `,"ciphertext":"`, out.Ciphertext), '}')
 	return nil
 }
 
@@ -182,7 +177,7 @@ func (d *Dialect) generateRandom(ctx context.Context, _ policy.Operation, x *dia
 	}
 	defer clear(random)
 	grow(x, len(random))
-	x.Out = append(appendBytes(x.Out, `{"random":"`, random), '}')
+	x.Out = append(dialect.AppendBase64Member(x.Out, `{"random":"`, random), '}')
 	return nil
 }
 
@@ -197,7 +192,7 @@ func (d *Dialect) sign(ctx context.Context, op policy.Operation, x *dialect.Exch
 	if err != nil {
 		return err
 	}
-	x.Out = append(appendBytes(appendKeyID(x.Out, out.KeyID), `,"signature":"`, out.Signature), '}')
+	x.Out = append(dialect.AppendBase64Member(appendKeyID(x.Out, out.KeyID), `,"signature":"`, out.Signature), '}')
 	return nil
 }
 
@@ -246,7 +241,7 @@ func (d *Dialect) generateMAC(ctx context.Context, op policy.Operation, x *diale
 	if err != nil {
 		return err
 	}
-	x.Out = append(appendBytes(appendKeyID(x.Out, in.KeyID), `,"mac":"`, sum), '}')
+	x.Out = append(dialect.AppendBase64Member(appendKeyID(x.Out, in.KeyID), `,"mac":"`, sum), '}')
 	return nil
 }
 
@@ -270,6 +265,6 @@ func (d *Dialect) deriveSharedSecret(ctx context.Context, op policy.Operation, x
 	}
 	defer clear(secret)
 	grow(x, len(secret))
-	x.Out = append(appendBytes(appendKeyID(x.Out, id), `,"shared_secret":"`, secret), '}')
+	x.Out = append(dialect.AppendBase64Member(appendKeyID(x.Out, id), `,"shared_secret":"`, secret), '}')
 	return nil
 }

@@ -57,7 +57,7 @@ var descriptions = map[string]string{
 	"ignore_missing":                      "Whether to ignore tags that the key does not have",
 	"import_token":                        "Import token",
 	"in_flight":                           "Number of calls in flight",
-	"interval":                            "Days between rotations",
+	"rotation_interval":                   "Days between rotations",
 	"issuer":                              "Principal that created the grant",
 	"key":                                 "Key of the tag",
 	"can-i.key":                           "Id or alias of the key, for an operation on a key",

@@ -81,7 +81,7 @@ var (
 	origin         = &dialect.TextField{Name: "origin", Values: []string{string(kms.OriginKMS), string(kms.OriginExternal)}}
 	state          = &dialect.TextField{Name: "state", Values: states}
 	pendingDays    = &dialect.NumberField{Name: "pending_days", Required: true, Low: 7, High: 1096}
-	interval       = &dialect.NumberField{Name: "interval", Low: 30, High: 365}
+	interval       = &dialect.NumberField{Name: "rotation_interval", Low: 30, High: 365}
 	newInterval    = varied(interval, func(f *dialect.NumberField) { f.Required = true })
 )
 

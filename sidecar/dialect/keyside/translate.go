@@ -5,8 +5,6 @@ import (
 	"maps"
 	"time"
 
-	"github.com/go-json-experiment/json"
-
 	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/client"
 	"github.com/keyside/keyside/sidecar/dialect"
@@ -45,14 +43,7 @@ func answerWith[Result, Answer any](x *dialect.Exchange, err error, result Resul
 	if err != nil {
 		return err
 	}
-	return answer(x, show(result))
-}
-
-// answer appends an answer as JSON.
-func answer(x *dialect.Exchange, v any) error {
-	b, err := json.Marshal(v)
-	x.Out = append(x.Out, b...)
-	return err
+	return x.JSON(show(result))
 }
 
 // each returns what show makes of each element of a list.
