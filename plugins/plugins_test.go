@@ -339,7 +339,7 @@ func TestExternalBinaryIsVerified(t *testing.T) {
 			if err := os.WriteFile(cfg.Command, []byte("#!/bin/sh\n"), 0o755); err != nil {
 				t.Fatal(err)
 			}
-		}, "no ELF executable"},
+		}, "not an ELF executable"},
 	} {
 		if tc.name == "another owner" && os.Geteuid() != 0 {
 			continue // only root can give files away

@@ -323,8 +323,8 @@ func TestAnswersBeforeTheirRequests(t *testing.T) {
 		}
 		_, _ = Do(t.Context(), s, "t", &Op{Kind: Encrypt, Data: data})
 		_ = s.Close()
-		all := <-received
-		if start := bytes.IndexByte(all, 'x'); start >= 0 && len(bytes.Trim(all[start:], "x")) > 0 {
+		all := <-received // the header may contain a single x
+		if start := bytes.Index(all, data[:16]); start >= 0 && len(bytes.Trim(all[start:], "x")) > 0 {
 			t.Fatal("a cleared request was sent")
 		}
 	}
