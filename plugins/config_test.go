@@ -116,8 +116,8 @@ func TestHelperWithAChild(t *testing.T) {
 	}
 }
 
-// TestHelperThatFailsMayWorkLater tells a helper that failed from one that is not there: only that is the configuration's
-// fault, which nobody tries again.
+// TestHelperThatFailsMayWorkLater distinguishes a helper that failed from one that does not exist: only the latter is a fault of
+// the configuration, after which the start is not retried.
 func TestHelperThatFailsMayWorkLater(t *testing.T) {
 	for code, command := range map[driver.Code][]string{
 		driver.Device: {"/bin/sh", "-c", "exit 1"}, driver.InvalidArgument: {"/no/such/helper"},

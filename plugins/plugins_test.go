@@ -207,7 +207,7 @@ func TestDeathIsNoticedAndAttributed(t *testing.T) {
 		kill    func(*Process)
 		outside bool
 	}{
-		{"kill -9 by somebody", func(p *Process) { _ = syscall.Kill(p.PID(), syscall.SIGKILL) }, true},
+		{"kill -9 by another process", func(p *Process) { _ = syscall.Kill(p.PID(), syscall.SIGKILL) }, true},
 		{"exit of its own", func(p *Process) { _, _ = ask(t, p, "abort") }, false},
 		{"segmentation fault", func(p *Process) { _ = syscall.Kill(p.PID(), syscall.SIGSEGV) }, false},
 	} {
@@ -226,7 +226,7 @@ func TestDeathIsNoticedAndAttributed(t *testing.T) {
 			select {
 			case <-p.Done():
 			case <-time.After(10 * time.Second):
-				t.Fatal("death not noticed")
+				t.Fatal("exit not noticed")
 			}
 			if err := <-lost; driver.CodeOf(err) != driver.Lost {
 				t.Errorf("operation in flight: %v", err)

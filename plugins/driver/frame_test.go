@@ -63,7 +63,7 @@ func TestResponseFrameRoundTrip(t *testing.T) {
 	})
 }
 
-// A frame that arrives in pieces is no frame until its last byte is there.
+// A frame that arrives in pieces is incomplete until its last byte.
 func TestFramesComeInPieces(t *testing.T) {
 	whole := appendRequest(nil, 7, &Request{Kind: Encrypt, Tenant: "t", Body: []byte("body")}, time.Now())
 	for n := range whole {

@@ -12,7 +12,7 @@ var argumentChecks = []check{
 	{"arguments/usage", (*suite).checkUsage},
 }
 
-// checkOpArguments sends operations with a part missing or out of range.
+// checkOpArguments sends operations with fields that are missing or out of range.
 func (s *suite) checkOpArguments(p *probe) {
 	bad := only(driver.InvalidArgument, driver.Unsupported)
 	for _, number := range []driver.OpKind{0, driver.LastOp + 1, 99, 255} {
@@ -32,7 +32,7 @@ func (s *suite) checkOpArguments(p *probe) {
 	}
 }
 
-// checkIdentityArguments sends identities that are incomplete.
+// checkIdentityArguments sends incomplete identities.
 func (s *suite) checkIdentityArguments(p *probe) {
 	bad := only(driver.InvalidArgument)
 	for _, k := range s.samples() {
@@ -57,12 +57,12 @@ func (s *suite) checkIdentityArguments(p *probe) {
 	p.refused(err, bad, "make a key without identity")
 }
 
-// keyed are the operations that take a key.
+// keyed has the operations that take a key.
 var keyed = []driver.OpKind{
 	driver.Encrypt, driver.Decrypt, driver.DataKey, driver.DecryptRSA, driver.Sign, driver.MAC, driver.VerifyMAC, driver.Derive,
 }
 
-// fits reports whether an operation is for a kind of key.
+// fits reports whether an operation can use a kind of key.
 func fits(number driver.OpKind, k kind) bool {
 	switch number {
 	case driver.Encrypt, driver.Decrypt, driver.DataKey:
@@ -79,7 +79,7 @@ func fits(number driver.OpKind, k kind) bool {
 	return false
 }
 
-// checkUsage uses each key for what it is not for.
+// checkUsage uses each key for the operations of other usages.
 func (s *suite) checkUsage(p *probe) {
 	kinds := s.samples()
 	for _, rest := range [][]kind{s.wrappingKinds(), slices.DeleteFunc(s.kinds(), func(k kind) bool { return !k.decryptsRSA() })} {
@@ -87,7 +87,7 @@ func (s *suite) checkUsage(p *probe) {
 	}
 	for _, k := range kinds {
 		key := s.mustShare(p, k)
-		size := max(driver.SpecOf(k.spec).Size(), 32) // what an RSA key could open, or what could be a digest
+		size := max(driver.SpecOf(k.spec).Size(), 32) // the length of an RSA block, or of a digest
 		for _, number := range keyed {
 			if fits(number, k) {
 				continue

@@ -8,7 +8,7 @@ import (
 	"github.com/keyside/keyside/plugins/driver"
 )
 
-// marker stands in every plaintext of the kit, so that it can be recognised where it must not be.
+// marker begins every plaintext of the kit, so that it is recognized in ciphertexts and errors.
 const marker = "plaintext-of-drivertest"
 
 var cipherChecks = []check{
@@ -55,7 +55,7 @@ func (s *suite) checkRoundTrip(p *probe) {
 	}
 }
 
-// checkIVs looks for a repeated IV: with one, GCM is broken.
+// checkIVs looks for a repeated IV, which would break GCM.
 func (s *suite) checkIVs(p *probe) {
 	k := s.ciphers(p)[0]
 	key := s.mustShare(p, k)

@@ -24,7 +24,7 @@ func decryptRSAOp(key *testKey, a driver.Algorithm, block []byte) *driver.Op {
 	return key.op(driver.DecryptRSA, func(op *driver.Op) { op.Algorithm, op.Data = a, block })
 }
 
-// decrypters returns the announced kinds of RSA keys that decrypt, the cheapest first, or ends the check.
+// decrypters returns the announced kinds of RSA keys that decrypt, the fastest to make first. It ends the check if there is none.
 func (s *suite) decrypters(p *probe) []kind {
 	list := slices.DeleteFunc(s.kinds(), func(k kind) bool { return !k.decryptsRSA() })
 	if len(list) == 0 {
@@ -69,8 +69,8 @@ func (s *suite) checkDecryptRSA(p *probe) {
 	}
 }
 
-// checkBadBlocks sends blocks with every fault. All of them must look the same from outside: a difference is an oracle that
-// decrypts other people's blocks.
+// checkBadBlocks sends blocks with every fault. All must get the same answer: a difference is an oracle that decrypts other people's
+// blocks.
 func (s *suite) checkBadBlocks(p *probe) {
 	var text string
 	for _, k := range s.decrypters(p) {
@@ -97,7 +97,7 @@ func (s *suite) checkBadBlocks(p *probe) {
 	}
 }
 
-// badBlocks returns blocks that are no encryption under a: damaged, of another scheme, or with one fault in their padding.
+// badBlocks returns blocks that do not decrypt with a: corrupt, of another scheme, or with one fault in their padding.
 func badBlocks(p *probe, a driver.Algorithm, pub *rsa.PublicKey, good []byte) map[string][]byte {
 	h := driver.HashOf(a).Size()
 	flip := func(at int) []byte {

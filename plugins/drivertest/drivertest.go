@@ -1,10 +1,9 @@
-// Package drivertest is the conformance kit: the tests that every Keyside driver passes, in process, through a process
-// boundary and through hsmd. A driver's author calls [Run] from a test, or `keyside driver check` on a binary, which is
-// [Check].
+// Package drivertest is the conformance kit: tests that every Keyside driver must pass, in process, through a process boundary and
+// through hsmd. A driver's author calls [Run] from a test, or runs `keyside driver check` on a binary, which calls [Check].
 //
-// Everything follows from what the driver says in Describe: a capability that it announces must work, and one that it
-// does not announce must be refused with Unsupported. So there is nothing to switch off: a check is skipped only because
-// Describe (or the Config, for tenants and Drain) leaves it nothing to do, and its detail says so.
+// The kit tests what the driver announces in Describe: a capability that is announced must work, and one that is not must be refused
+// with Unsupported. No check can be disabled. A check is skipped only if Describe (or the Config, for tenants and Drain) leaves it
+// nothing to test; its detail says why.
 package drivertest
 
 import (
@@ -19,25 +18,25 @@ import (
 	"github.com/keyside/keyside/plugins/driverv1"
 )
 
-// Config is what the kit needs. The zero value of every field but Driver and Tenant is good.
+// Config is the input of the kit. Only Driver and Tenant are required.
 type Config struct {
-	// Driver is tested. It is configured and nobody else uses it meanwhile.
+	// Driver is the configured driver to test. Nothing else may use it during the test.
 	Driver driver.Driver
-	// Tenant gets its keys from the kit if it has none yet. Nothing is deleted at the end.
+	// Tenant is the tenant to use. The kit creates its keys if they do not exist, and does not delete them.
 	Tenant string
-	// OtherTenant, where the caller may have two, is used to show that one tenant's keys are of no use to another.
+	// OtherTenant, if the caller may use two tenants, is used to check that one tenant cannot use another's keys.
 	OtherTenant string
-	// UnknownTenant is a name that has no keys, or is not the caller's.
+	// UnknownTenant is a tenant without keys, or one that the caller may not use.
 	UnknownTenant string
-	// Drain ends the kit with Drain, after which the driver is of no use.
+	// Drain makes the kit drain the driver at the end.
 	Drain bool
-	// Timeout bounds each check; zero is two minutes, enough for a slow device to make RSA keys.
+	// Timeout limits each check; zero is two minutes, enough for a slow device to generate RSA keys.
 	Timeout time.Duration
-	// Progress, if not nil, is called as each check ends.
+	// Progress, if not nil, is called after each check.
 	Progress func(Outcome)
 }
 
-// T is what Run needs of *testing.T.
+// T has the methods of *testing.T that Run uses.
 type T interface {
 	Helper()
 	Context() context.Context
@@ -53,7 +52,7 @@ func Run(t T, cfg Config) {
 		case Fail:
 			t.Errorf("%s: %s", o.Name, o.Detail)
 		case Skip:
-			t.Logf("%s: left out: %s", o.Name, o.Detail)
+			t.Logf("%s: skipped: %s", o.Name, o.Detail)
 		case Pass:
 			t.Logf("%s: pass (%s)", o.Name, o.Took.Round(time.Millisecond))
 		}
@@ -69,17 +68,17 @@ type suite struct {
 
 	mu      sync.Mutex
 	keys    map[kind]*pendingKey
-	publics map[string][]byte // SubjectPublicKeyInfo of what the driver made, by key id
-	secrets [][]byte          // what no error text may hold
+	publics map[string][]byte // SubjectPublicKeyInfo of keys that the driver generated, by key id
+	secrets [][]byte          // plaintext and material, which no error text may contain
 }
 
-// check is one named part of the kit.
+// check is one named test of the kit.
 type check struct {
 	name string
 	run  func(*suite, *probe)
 }
 
-// Check runs the kit and reports. It never panics, whatever the driver does in this process.
+// Check runs the kit and returns its report. A panic of the driver is a failure of the check.
 func Check(ctx context.Context, cfg Config) *Report {
 	if cfg.Timeout == 0 {
 		cfg.Timeout = 2 * time.Minute
@@ -103,7 +102,7 @@ func Check(ctx context.Context, cfg Config) *Report {
 	return s.report
 }
 
-// start learns what the rest of the kit stands on.
+// start describes the driver and creates the tenants.
 func (s *suite) start(p *probe) {
 	if s.Driver == nil {
 		p.Fatalf("config has no driver")
@@ -119,7 +118,7 @@ func (s *suite) start(p *probe) {
 	}
 }
 
-// run runs one check and reports whether it went without failure.
+// run runs one check and reports whether it did not fail.
 func (s *suite) run(ctx context.Context, c check) bool {
 	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
 	defer cancel()
@@ -135,9 +134,9 @@ func (s *suite) run(ctx context.Context, c check) bool {
 	return o.Status != Fail
 }
 
-// secret remembers plaintext or material, which from now on no error text may hold.
+// secret notes plaintext or material, which no later error text may contain.
 func (s *suite) secret(b []byte) []byte {
-	if len(b) >= 8 { // shorter ones turn up by chance
+	if len(b) >= 8 { // shorter strings occur by chance
 		s.mu.Lock()
 		s.secrets = append(s.secrets, slices.Clone(b))
 		s.mu.Unlock()
@@ -156,7 +155,7 @@ func (s *suite) do(ctx context.Context, op *driver.Op) (*driver.Result, error) {
 	return s.Driver.Execute(ctx, s.Tenant, op)
 }
 
-// mustDo is do for an operation that has to work.
+// mustDo is do for an operation that must succeed.
 func (s *suite) mustDo(p *probe, op *driver.Op) *driver.Result {
 	res, err := s.do(p.ctx, op)
 	p.must(err, "%s", op.GetKind())

@@ -17,7 +17,7 @@ var importChecks = []check{
 	{"import/not-announced", (*suite).checkImportNotAnnounced},
 }
 
-// wrappingKey returns the cheapest wrapping key and its public half, or ends the check.
+// wrappingKey returns the wrapping key that is fastest to make, and its public key. It ends the check if there is none.
 func (s *suite) wrappingKey(p *probe) (*testKey, *rsa.PublicKey) {
 	kinds := s.wrappingKinds()
 	if len(kinds) == 0 {
@@ -27,8 +27,8 @@ func (s *suite) wrappingKey(p *probe) (*testKey, *rsa.PublicKey) {
 	return key, mustRSAPublic(p, key)
 }
 
-// importKinds returns what the kit imports: every announced kind that is quick to make in Go, RSA by the smallest of each
-// usage. Go cannot write private keys on secp256k1.
+// importKinds returns the kinds that the kit imports: the announced ones, but only the smallest RSA kind of each usage, and none on
+// secp256k1, whose private keys Go cannot encode.
 func (s *suite) importKinds() []kind {
 	hasRSA := map[driver.KeyUsage]bool{}
 	return slices.DeleteFunc(s.kinds(), func(k kind) bool {
@@ -45,7 +45,7 @@ func importRequest(s *suite, id *driver.KeyIdentity, with *testKey, a driver.Alg
 	}
 }
 
-// openedInHSM reports whether Describe says that the HSM opens it.
+// openedInHSM reports whether Describe says that the HSM opens this layout.
 func (s *suite) openedInHSM(a driver.Algorithm, w *wrapped) bool {
 	return slices.Contains(s.desc.GetOpenedInHsm(), a) && !w.openssl
 }
@@ -76,7 +76,7 @@ func (s *suite) checkImport(p *probe) {
 	}
 }
 
-// checkCheckValue checks that one material has one check value whatever carried it, and two have two.
+// checkCheckValue checks that one material has the same check value in every layout, and two materials have different ones.
 func (s *suite) checkCheckValue(p *probe) {
 	with, pub := s.wrappingKey(p)
 	for _, k := range s.importKinds() {
@@ -108,8 +108,8 @@ func (s *suite) checkCheckValue(p *probe) {
 	}
 }
 
-// checkBadMaterial sends material with every fault. All of them must look the same from outside: what differs tells an
-// attacker how far the decryption went.
+// checkBadMaterial sends material with every fault. All must get the same answer: a difference tells an attacker how far the
+// decryption went.
 func (s *suite) checkBadMaterial(p *probe) {
 	with, pub := s.wrappingKey(p)
 	var first *driver.Error
@@ -153,7 +153,7 @@ func (s *suite) checkBadMaterial(p *probe) {
 	}
 }
 
-// importSamples returns a symmetric, an elliptic and an RSA kind, the cheapest.
+// importSamples returns a symmetric, an elliptic and an RSA kind, the fastest to make of each.
 func (s *suite) importSamples() []kind {
 	var list []kind
 	for _, of := range []func(driver.KeySpec) bool{
@@ -170,7 +170,7 @@ func (s *suite) importSamples() []kind {
 	return list
 }
 
-// damaged returns the wrapped material with every kind of damage to its bytes.
+// damaged returns the wrapped material with every kind of corruption.
 func (w *wrapped) damaged(p *probe, a driver.Algorithm, pub *rsa.PublicKey) map[string]*wrapped {
 	list := map[string]*wrapped{}
 	block, behind := w.blob[:w.block], w.blob[w.block:]
@@ -203,7 +203,7 @@ func damages(b []byte) map[string][]byte {
 	}
 }
 
-// badImportBlocks returns blocks that an algorithm does not open, with each fault of their padding.
+// badImportBlocks returns blocks that an algorithm does not open: each with one fault in its padding.
 func badImportBlocks(p *probe, a driver.Algorithm, pub *rsa.PublicKey, good []byte) map[string][]byte {
 	if a != driver.PKCS1v15 {
 		return badBlocks(p, a, pub, good)

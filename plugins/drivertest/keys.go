@@ -16,7 +16,7 @@ import (
 	"github.com/keyside/keyside/plugins/driverv1"
 )
 
-// kind is a sort of key: what a capability announces.
+// kind is a key spec with a usage, as a capability announces it.
 type kind struct {
 	spec  driver.KeySpec
 	usage driver.KeyUsage
@@ -34,7 +34,7 @@ func (k kind) identity() *driver.KeyIdentity {
 	return &driver.KeyIdentity{KeyId: id, Version: 1, Spec: k.spec, Usage: k.usage}
 }
 
-// testKey is a key that the driver made.
+// testKey is a key that the driver generated or imported.
 type testKey struct {
 	id     *driver.KeyIdentity
 	sealed *driver.SealedKey
@@ -47,14 +47,14 @@ func (k *testKey) op(kind driver.OpKind, set func(*driver.Op)) *driver.Op {
 	return op
 }
 
-// pendingKey is a key that is made at most once, whoever asks first.
+// pendingKey is a key that the first caller makes.
 type pendingKey struct {
 	once sync.Once
 	key  *testKey
 	err  error
 }
 
-// shared returns the one key of a kind that all checks share, since a device may take seconds for an RSA key.
+// shared returns the key of a kind that all checks share, because a device may take seconds to generate an RSA key.
 func (s *suite) shared(ctx context.Context, k kind) (*testKey, error) {
 	s.mu.Lock()
 	pending := s.keys[k]
@@ -99,7 +99,7 @@ func (s *suite) mustMake(p *probe, k kind) *testKey {
 	return key
 }
 
-// makeKeysAhead makes all shared keys beside the first checks.
+// makeKeysAhead makes all shared keys while the first checks run.
 func (s *suite) makeKeysAhead(ctx context.Context) *sync.WaitGroup {
 	kinds := byCost(append(s.kinds(), s.wrappingKinds()...))
 	slices.Reverse(kinds) // the slowest first
@@ -111,13 +111,13 @@ func (s *suite) makeKeysAhead(ctx context.Context) *sync.WaitGroup {
 			defer func() { <-turns }()
 			ctx, cancel := context.WithTimeout(ctx, s.Timeout)
 			defer cancel()
-			_, _ = s.shared(ctx, k) // whoever needs the key reports the error
+			_, _ = s.shared(ctx, k) // the checks that use the key report the error
 		})
 	}
 	return wg
 }
 
-// cost orders specs by how long they take to make.
+// cost orders specs by how long their keys take to make.
 func cost(spec driver.KeySpec) driver.KeySpec {
 	if isRSA(spec) {
 		return 100 + spec
@@ -151,7 +151,7 @@ func byCost(kinds []kind) []kind {
 	return kinds
 }
 
-// with returns the announced kinds of a usage, or ends the check: there is nothing to test.
+// with returns the announced kinds of a usage. It ends the check if there is none.
 func (s *suite) with(p *probe, usage driver.KeyUsage) []kind {
 	list := slices.DeleteFunc(s.kinds(), func(k kind) bool { return k.usage != usage })
 	if len(list) == 0 {
@@ -170,7 +170,7 @@ func (s *suite) algorithms(k kind) []driver.Algorithm {
 	return list
 }
 
-// samples returns one announced kind of each usage, the cheapest.
+// samples returns one announced kind of each usage, the fastest to make.
 func (s *suite) samples() []kind {
 	var list []kind
 	for _, usage := range []driver.KeyUsage{driver.EncryptDecrypt, driver.SignVerify, driver.GenerateVerifyMAC, driver.KeyAgreement} {
@@ -182,7 +182,7 @@ func (s *suite) samples() []kind {
 	return list
 }
 
-// ciphers returns the announced kinds of symmetric keys that encrypt, or ends the check.
+// ciphers returns the announced kinds of symmetric keys that encrypt. It ends the check if there is none.
 func (s *suite) ciphers(p *probe) []kind {
 	list := slices.DeleteFunc(s.with(p, driver.EncryptDecrypt), kind.decryptsRSA)
 	if len(list) == 0 {
@@ -191,7 +191,7 @@ func (s *suite) ciphers(p *probe) []kind {
 	return list
 }
 
-// exercise does the plainest operation that a key is for.
+// exercise runs the simplest operation of a key.
 func (s *suite) exercise(ctx context.Context, tenant string, id *driver.KeyIdentity, sealed []byte) error {
 	op, err := s.plainest(id)
 	if err != nil {
@@ -202,7 +202,7 @@ func (s *suite) exercise(ctx context.Context, tenant string, id *driver.KeyIdent
 	return err
 }
 
-// plainest returns the plainest operation of a key, but for the key itself.
+// plainest returns the simplest operation of a key, without the key.
 func (s *suite) plainest(id *driver.KeyIdentity) (*driver.Op, error) {
 	k := kind{id.GetSpec(), id.GetUsage()}
 	op := &driver.Op{Data: []byte(marker)}
@@ -232,8 +232,8 @@ func (s *suite) plainest(id *driver.KeyIdentity) (*driver.Op, error) {
 	return op, err
 }
 
-// blockFor encrypts the marker for an RSA key that the driver made, even if id gives it another usage. For a key of another
-// size, or that nobody made, it is a block of the length that the spec wants.
+// blockFor encrypts the marker for an RSA key that the driver generated, also if id has another usage. For an unknown key or a key
+// of another size, it returns zeros of the spec's block length.
 func (s *suite) blockFor(id *driver.KeyIdentity, a driver.Algorithm) ([]byte, error) {
 	s.mu.Lock()
 	spki := s.publics[string(id.GetKeyId())]
@@ -251,7 +251,7 @@ var keyChecks = []check{
 	{"keys/not-announced", (*suite).checkNotAnnounced},
 }
 
-// checkMake makes a key of every announced kind and looks at what comes back.
+// checkMake makes a key of every announced kind and checks the answer.
 func (s *suite) checkMake(p *probe) {
 	for _, k := range append(s.kinds(), s.wrappingKinds()...) {
 		key := s.mustShare(p, k)
@@ -267,13 +267,13 @@ func (s *suite) checkMake(p *probe) {
 	}
 }
 
-// checkSealed checks what the contract says of every sealed key.
+// checkSealed checks the contract's rules for every sealed key.
 func (s *suite) checkSealed(p *probe, k kind, sealed *driver.SealedKey) {
 	if n := len(sealed.GetSealed()); n < 32 || n > 16<<10 {
 		p.Errorf("%s: sealed key of %d bytes", k, n)
 	}
 	if !slices.Contains(s.tenant.GetRoots(), sealed.GetRoot()) {
-		p.Errorf("%s: sealed under root %d, which the tenant has not", k, sealed.GetRoot())
+		p.Errorf("%s: sealed under root %d, which the tenant does not have", k, sealed.GetRoot())
 	}
 	if sealed.GetProtection() != s.desc.GetProtection() {
 		p.Errorf("%s: protection %s, describe says %s", k, sealed.GetProtection(), s.desc.GetProtection())
@@ -308,7 +308,7 @@ func (s *suite) checkSealed(p *probe, k kind, sealed *driver.SealedKey) {
 	}
 }
 
-// checkNotAnnounced asks for every key that Describe leaves out.
+// checkNotAnnounced requests every kind of key that Describe does not announce.
 func (s *suite) checkNotAnnounced(p *probe) {
 	announced := s.kinds()
 	for number, name := range driverv1.KeySpec_name {

@@ -14,7 +14,7 @@ import (
 
 var lifeChecks = []check{
 	{"deadline/passed", (*suite).checkDeadlinePassed},
-	{"deadline/honoured", (*suite).checkDeadlineHonoured},
+	{"deadline/honored", (*suite).checkDeadlineHonored},
 	{"concurrency", (*suite).checkConcurrency},
 	{"status", (*suite).checkStatus},
 	{"health", (*suite).checkHealth},
@@ -24,7 +24,7 @@ var lifeChecks = []check{
 // returnLimit is how long a call may take to return once its context has ended.
 const returnLimit = 5 * time.Second
 
-// within fails if fn takes longer than returnLimit; it does not wait for it then.
+// within ends the check if fn takes longer than returnLimit.
 func within(p *probe, what string, fn func() error) error {
 	done := make(chan error, 1)
 	go func() {
@@ -62,8 +62,8 @@ func (s *suite) checkDeadlinePassed(p *probe) {
 	p.must(s.Driver.Health(p.ctx, s.Tenant), "health after passed deadlines")
 }
 
-// checkDeadlineHonoured gives the slowest thing that the driver does no time.
-func (s *suite) checkDeadlineHonoured(p *probe) {
+// checkDeadlineHonored gives the slowest key generation a millisecond.
+func (s *suite) checkDeadlineHonored(p *probe) {
 	slowest := s.kinds()[len(s.kinds())-1]
 	ctx, cancel := context.WithTimeout(p.ctx, time.Millisecond)
 	defer cancel()
@@ -74,7 +74,7 @@ func (s *suite) checkDeadlineHonoured(p *probe) {
 	p.must(s.Driver.Health(p.ctx, s.Tenant), "health after a deadline")
 }
 
-// checkConcurrency runs a mix of everything from many goroutines, each of which checks its own answers.
+// checkConcurrency runs mixed operations from many goroutines, each of which checks its answers.
 func (s *suite) checkConcurrency(p *probe) {
 	const goroutines, rounds = 32, 12
 	var keys []*testKey
@@ -95,7 +95,7 @@ func (s *suite) checkConcurrency(p *probe) {
 	})
 }
 
-// retryBusy repeats a call that a full queue refuses, as a caller does.
+// retryBusy repeats a call while it returns Busy.
 func retryBusy(ctx context.Context, fn func() error) error {
 	for {
 		err := fn()
@@ -164,7 +164,7 @@ func (s *suite) mixedRSA(ctx context.Context, key *testKey, n int) error {
 }
 
 func (s *suite) mixedCipher(ctx context.Context, key *testKey, n int) error {
-	if n%8 == 0 { // now and then with a key that nobody has used yet
+	if n%8 == 0 { // every eighth time with a new key
 		fresh, err := s.make(ctx, kind{key.id.GetSpec(), key.id.GetUsage()})
 		if err != nil {
 			return err
@@ -226,7 +226,7 @@ func (s *suite) checkWatch(p *probe) {
 	}
 }
 
-// checkDrain drains in the midst of work: what was accepted is answered, what comes later is refused.
+// checkDrain drains while operations are in flight: they must be answered, and later ones refused.
 func (s *suite) checkDrain(p *probe) {
 	if !s.Config.Drain {
 		p.Skipf("the config does not ask for it")

@@ -28,13 +28,13 @@ var importAlgorithms = []driver.Algorithm{
 	driver.OAEPSHA1, driver.OAEPSHA256, driver.PKCS1v15, driver.RSAAESKeyWrapSHA1, driver.RSAAESKeyWrapSHA256,
 }
 
-// material is a key that the kit made to import: raw is what the contract calls material, a symmetric key or PKCS#8 DER.
+// material is a key that the kit generated to import it. raw is a symmetric key or PKCS#8 DER.
 type material struct {
 	kind    kind
 	raw     []byte
 	private crypto.Signer // nil for a symmetric key
 	spki    []byte
-	longer  bool // bytes follow the key. A module that opens PKCS#8 by itself may ignore them: SoftHSM writes such.
+	longer  bool // bytes follow the key. A module that opens PKCS#8 itself may ignore them, as SoftHSM does.
 }
 
 // mustMaterial makes a key with Go's cryptography.
@@ -65,17 +65,17 @@ func newPrivate(spec *driver.Spec) (crypto.Signer, error) {
 	return nil, errors.New("go cannot make a key of this spec")
 }
 
-// wholeBlob reports an algorithm whose one blob carries the key, private keys too.
+// wholeBlob reports whether the algorithm has one blob for all kinds of keys.
 func wholeBlob(a driver.Algorithm) bool {
 	return a == driver.RSAAESKeyWrapSHA1 || a == driver.RSAAESKeyWrapSHA256
 }
 
-// wrapped is material on its way into the device, in one of the layouts that the contract has for an algorithm.
+// wrapped is encrypted material in one layout of an algorithm.
 type wrapped struct {
 	layout           string
 	blob, privateKey []byte
 	block            int  // bytes of the RSA block that blob begins with
-	openssl          bool // what opens in the driver process always
+	openssl          bool // a file of openssl enc, which the driver process always opens
 }
 
 // wrap encrypts the material as importers do, with Go's cryptography: in every layout of the algorithm.
@@ -119,7 +119,7 @@ func (m *material) behind(p *probe, a driver.Algorithm, pub *rsa.PublicKey, open
 	return w
 }
 
-// opensslEnc is `openssl enc -aes-256-cbc -salt -pbkdf2 -iter 10 -pass file:`, which takes the file's first line as a C string.
+// opensslEnc encrypts as `openssl enc -aes-256-cbc -salt -pbkdf2 -iter 10 -pass file:`, whose password is the file's first line as a C string.
 func opensslEnc(passFile, text []byte) ([]byte, error) {
 	line, _, _ := bytes.Cut(passFile, []byte("\n"))
 	line, _, _ = bytes.Cut(line, []byte{0})
@@ -172,7 +172,7 @@ func kwpWrap(key, data []byte) ([]byte, error) {
 	return append(a, padded...), nil
 }
 
-// check uses the imported key and compares what it does with Go's own cryptography under the same material.
+// check uses the imported key and compares the results with Go's cryptography under the same material.
 func (m *material) check(s *suite, p *probe, key *testKey) {
 	switch {
 	case m.kind.decryptsRSA():
@@ -202,7 +202,7 @@ func (m *material) check(s *suite, p *probe, key *testKey) {
 	}
 }
 
-// checkCipher decrypts with Go what the driver encrypted, and the other way round.
+// checkCipher decrypts with Go what the driver encrypted, and vice versa.
 func (m *material) checkCipher(s *suite, p *probe, key *testKey) {
 	block, err := aes.NewCipher(m.raw)
 	p.must(err, "aes")

@@ -13,7 +13,7 @@ import (
 	"github.com/keyside/keyside/plugins/driver"
 )
 
-// Go's x509 and ecdh do not know secp256k1, so the kit brings what it needs of them, on Decred's arithmetic of the curve.
+// Go's x509 and ecdh do not support secp256k1. The kit has what it needs on Decred's implementation of the curve.
 
 // secp256k1Header is what precedes the uncompressed point in the SubjectPublicKeyInfo of a key on secp256k1 (RFC 5480).
 var secp256k1Header = []byte{
@@ -21,7 +21,7 @@ var secp256k1Header = []byte{
 	0x03, 0x42, 0x00,
 }
 
-// parsePublic is x509.ParsePKIXPublicKey for all the contract's curves.
+// parsePublic is x509.ParsePKIXPublicKey for all curves of the contract.
 func parsePublic(spki []byte) (any, error) {
 	point, ok := bytes.CutPrefix(spki, secp256k1Header)
 	if !ok {
@@ -33,7 +33,7 @@ func parsePublic(spki []byte) (any, error) {
 	return secp256k1.ParsePubKey(point)
 }
 
-// peer is the other side of an agreement: its public key, and what it agrees on with the owner of another.
+// peer is the other party of a key agreement. agree returns the secret shared with the owner of another public key.
 type peer struct {
 	spki  []byte
 	field int // bytes of a coordinate, of which spki ends in two
@@ -47,7 +47,7 @@ func newPeer(spec driver.KeySpec) (*peer, error) {
 	}
 	row := driver.SpecOf(spec)
 	if row.Curve == nil {
-		return nil, fmt.Errorf("%s keys agree on nothing", spec)
+		return nil, fmt.Errorf("there is no key agreement with %s", spec)
 	}
 	key, err := ecdsa.GenerateKey(row.Curve, rand.Reader)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"github.com/keyside/keyside/plugins/driver"
 )
 
-// Status is how a check ended.
+// Status is the result of a check.
 type Status string
 
 // The statuses.
@@ -29,16 +29,16 @@ const (
 type Outcome struct {
 	Name   string        `json:"name"`
 	Status Status        `json:"status"`
-	Detail string        `json:"detail,omitempty"` // why it failed, or why there was nothing to check
+	Detail string        `json:"detail,omitempty"` // why it failed or was skipped
 	Took   time.Duration `json:"took_ns"`
 }
 
-// Report is what Check found.
+// Report is the result of Check.
 type Report struct {
 	Outcomes []Outcome `json:"checks"`
 }
 
-// Count returns how many checks ended with a status.
+// Count returns the number of checks with a status.
 func (r *Report) Count(s Status) int {
 	n := 0
 	for _, o := range r.Outcomes {
@@ -49,10 +49,10 @@ func (r *Report) Count(s Status) int {
 	return n
 }
 
-// Passed reports whether nothing failed.
+// Passed reports whether checks ran and none failed.
 func (r *Report) Passed() bool { return len(r.Outcomes) > 0 && r.Count(Fail) == 0 }
 
-// maxFailures is how many failures a check lists before it counts the rest.
+// maxFailures is how many failures of a check are listed; the rest is counted.
 const maxFailures = 8
 
 // probe is one check in progress.
@@ -67,7 +67,7 @@ type probe struct {
 // stop is what Fatalf and Skipf panic with, to end the check.
 type stop struct{}
 
-// Errorf notes a failure and goes on. It is for the check's own goroutine.
+// Errorf records a failure and continues. Only the check's own goroutine may call it.
 func (p *probe) Errorf(format string, args ...any) {
 	if len(p.failures) == maxFailures {
 		p.more++
@@ -76,13 +76,13 @@ func (p *probe) Errorf(format string, args ...any) {
 	p.failures = append(p.failures, fmt.Sprintf(format, args...))
 }
 
-// Fatalf notes a failure and ends the check.
+// Fatalf records a failure and ends the check.
 func (p *probe) Fatalf(format string, args ...any) {
 	p.Errorf(format, args...)
 	panic(stop{})
 }
 
-// Skipf ends the check because the driver's own description leaves it nothing to do.
+// Skipf ends the check because the driver announces nothing to test.
 func (p *probe) Skipf(format string, args ...any) {
 	p.skipped = fmt.Sprintf(format, args...)
 	panic(stop{})
@@ -94,7 +94,7 @@ func (p *probe) must(err error, format string, args ...any) {
 	}
 }
 
-// refused checks that a call failed with one of the codes, and that its error is typed and gives nothing away.
+// refused checks that a call failed with one of the codes, with a typed error that contains no secret.
 func (p *probe) refused(err error, codes []driver.Code, format string, args ...any) {
 	what := fmt.Sprintf(format, args...)
 	if fault := p.refusal(err, codes); fault != nil {
@@ -114,7 +114,7 @@ func (p *probe) refusal(err error, codes []driver.Code) error {
 	for _, secret := range p.secrets() {
 		for _, form := range []string{string(secret), hex.EncodeToString(secret), base64.StdEncoding.EncodeToString(secret), fmt.Sprint(secret)} {
 			if strings.Contains(text, form) {
-				return errors.New("error text holds plaintext or key material")
+				return errors.New("error text contains plaintext or key material")
 			}
 		}
 	}
@@ -135,7 +135,7 @@ func names(codes []driver.Code) string {
 	return strings.Join(list, " or ")
 }
 
-// only makes a list of codes.
+// only returns a list of codes.
 func only(codes ...driver.Code) []driver.Code { return codes }
 
 func (p *probe) equal(got, want []byte, what string) {
@@ -144,7 +144,7 @@ func (p *probe) equal(got, want []byte, what string) {
 	}
 }
 
-// contain runs fn and turns a panic of the driver into a failure.
+// contain runs fn and records a panic as a failure.
 func (p *probe) contain(fn func()) {
 	defer func() {
 		switch r := recover().(type) {

@@ -26,7 +26,7 @@ func changed(id *driver.KeyIdentity, change func(*driver.KeyIdentity)) *driver.K
 	return c
 }
 
-// checkSealIdentity presents blobs as keys that they are not: fresh ones, and ones that the driver has live.
+// checkSealIdentity uses blobs with other identities, before and after the driver has the key live.
 func (s *suite) checkSealIdentity(p *probe) {
 	for _, k := range s.samples() {
 		for _, live := range []bool{false, true} {
@@ -54,7 +54,7 @@ func (s *suite) checkSealIdentity(p *probe) {
 	}
 }
 
-// checkSealUsage presents each blob as a key of the same spec that is for something else.
+// checkSealUsage uses each blob with another usage of its spec.
 func (s *suite) checkSealUsage(p *probe) {
 	all := append(s.kinds(), s.wrappingKinds()...)
 	tried := false
@@ -76,7 +76,7 @@ func (s *suite) checkSealUsage(p *probe) {
 	}
 }
 
-// useAs uses a key under another identity: it imports with one that is to be a wrapping key.
+// useAs uses a key under another identity. If that is a wrapping key, it imports a key.
 func (s *suite) useAs(p *probe, id *driver.KeyIdentity, key *testKey) error {
 	if id.GetUsage() != driver.Unwrap {
 		return s.exercise(p.ctx, s.Tenant, id, key.sealed.GetSealed())
@@ -119,8 +119,7 @@ func (s *suite) checkSealSwapped(p *probe) {
 	}
 }
 
-// checkSealBytes damages a blob everywhere: each of the first bytes, where headers are, a sample of the rest, every length
-// near the whole.
+// checkSealBytes corrupts a blob: each of the first bytes, where the header is, a sample of the others, and its length.
 func (s *suite) checkSealBytes(p *probe) {
 	for _, k := range s.samples() {
 		key := s.mustMake(p, k)
@@ -176,7 +175,7 @@ func (s *suite) checkReseal(p *probe) {
 	}
 }
 
-// checkSameKey checks that two blobs hold one key.
+// checkSameKey checks that two blobs contain the same key.
 func (s *suite) checkSameKey(p *probe, one, two *testKey) {
 	k := kind{one.id.GetSpec(), one.id.GetUsage()}
 	switch {
@@ -190,7 +189,7 @@ func (s *suite) checkSameKey(p *probe, one, two *testKey) {
 		if err := verify(one.sealed.GetPublicKey(), a, d, signature); err != nil {
 			p.Errorf("signature under the other blob: %v", err)
 		}
-	default: // the answers of the others are the same every time
+	default: // the other operations are deterministic
 		op, err := s.plainest(one.id)
 		p.must(err, "an operation of %s", k)
 		op.Key, op.Sealed = one.id, one.sealed.GetSealed()
@@ -208,7 +207,7 @@ func (s *suite) checkDestroy(p *probe) {
 			err := s.Driver.DestroyKey(p.ctx, &driver.DestroyKeyRequest{Tenant: s.Tenant, Key: key.id, Sealed: key.sealed.GetSealed()})
 			p.must(err, "destroy %s", k)
 		}
-		// The blob is the caller's: as long as it is kept, the key is.
+		// The caller keeps the blob, so the key still works.
 		p.must(s.exercise(p.ctx, s.Tenant, key.id, key.sealed.GetSealed()), "use %s, whose blob was kept", k)
 		never := s.mustMake(p, k)
 		err := s.Driver.DestroyKey(p.ctx, &driver.DestroyKeyRequest{Tenant: s.Tenant, Key: never.id, Sealed: never.sealed.GetSealed()})

@@ -35,7 +35,7 @@ func digest(a driver.Algorithm, message string) []byte {
 	return h.Sum(nil)
 }
 
-// verify checks a signature with Go's cryptography.
+// verify verifies a signature with Go's cryptography.
 func verify(spki []byte, a driver.Algorithm, digest, signature []byte) error {
 	parsed, err := parsePublic(spki)
 	if err != nil {
@@ -129,7 +129,7 @@ func deriveOp(key *testKey, peer []byte) *driver.Op {
 	return key.op(driver.Derive, func(op *driver.Op) { op.Algorithm, op.Data = driver.ECDH, peer })
 }
 
-// checkAgreement agrees with a new peer, in the driver and outside.
+// checkAgreement compares the secret that the driver shares with a new peer with the peer's own.
 func (s *suite) checkAgreement(p *probe, key *testKey) {
 	other, err := newPeer(key.id.GetSpec())
 	p.must(err, "make a peer")
@@ -138,7 +138,7 @@ func (s *suite) checkAgreement(p *probe, key *testKey) {
 	p.equal(s.secret(s.mustDo(p, deriveOp(key, other.spki)).GetData()), want, key.id.GetSpec().String()+": shared secret")
 }
 
-// checkBadPeers sends what is no point of the key's curve.
+// checkBadPeers sends public keys that are not on the key's curve.
 func (s *suite) checkBadPeers(p *probe, key *testKey) {
 	good, err := newPeer(key.id.GetSpec())
 	p.must(err, "make a peer")
@@ -162,7 +162,7 @@ func (s *suite) checkBadPeers(p *probe, key *testKey) {
 
 func otherSpec(spec driver.KeySpec) driver.KeySpec {
 	if spec == driver.ECP256 {
-		return driver.Secp256k1 // as long, and so the easiest to take for the other
+		return driver.Secp256k1 // has the same length, so it is the easiest to confuse
 	}
 	return driver.ECP256
 }

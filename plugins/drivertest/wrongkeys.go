@@ -11,7 +11,7 @@ import (
 	"github.com/keyside/keyside/plugins/driver"
 )
 
-// wrongMaterials returns material that opens well but is not what its spec says, or is a key that nobody should have.
+// wrongMaterials returns material that decrypts but is not a key of its spec, or an unsafe key.
 func (s *suite) wrongMaterials(p *probe, m *material) map[string]*material {
 	list := map[string][]byte{}
 	switch {
@@ -79,7 +79,7 @@ type rsaParts struct {
 	D, P, Q, Dp, Dq, QInv *big.Int
 }
 
-// smallRSA makes a key of 1024 bits, which Go's own generator does not in its FIPS 140-only mode.
+// smallRSA generates a key of 1024 bits, which Go's generator refuses in FIPS 140-only mode.
 func smallRSA(p *probe) rsaParts {
 	one := big.NewInt(1)
 	for {
@@ -94,7 +94,7 @@ func smallRSA(p *probe) rsaParts {
 	}
 }
 
-// smallPrime returns a prime of 512 bits whose two highest are set, so that the product of two has 1024.
+// smallPrime returns a prime of 512 bits whose two highest bits are set, so that the product of two has 1024 bits.
 func smallPrime(p *probe) *big.Int {
 	var b [64]byte
 	for {
@@ -108,7 +108,7 @@ func smallPrime(p *probe) *big.Int {
 	}
 }
 
-// withWeakExponent gives a key the smallest public exponent that goes with its primes.
+// withWeakExponent returns a key with the smallest public exponent that its primes allow.
 func withWeakExponent(p *probe, key *rsa.PrivateKey) rsaParts {
 	one := big.NewInt(1)
 	p1, q1 := new(big.Int).Sub(key.Primes[0], one), new(big.Int).Sub(key.Primes[1], one)
@@ -118,7 +118,7 @@ func withWeakExponent(p *probe, key *rsa.PrivateKey) rsaParts {
 				Dp: new(big.Int).Mod(d, p1), Dq: new(big.Int).Mod(d, q1), QInv: key.Precomputed.Qinv}
 		}
 	}
-	p.Fatalf("no exponent below 2^16 goes with a key's primes")
+	p.Fatalf("no exponent below 2^16 fits the primes of the key")
 	return rsaParts{}
 }
 
@@ -156,7 +156,7 @@ func inPKCS8(p *probe, oid asn1.ObjectIdentifier, parameters any, key []byte) []
 	return marshalDER(p, privateKeyInfo{Algorithm: asn1.RawValue{FullBytes: marshalDER(p, algorithmID{oid, parameters})}, Key: key})
 }
 
-// encryptedPKCS8 returns an EncryptedPrivateKeyInfo, whose content nobody can open.
+// encryptedPKCS8 returns an EncryptedPrivateKeyInfo with meaningless content.
 func encryptedPKCS8(p *probe) []byte {
 	return marshalDER(p, struct{ Algorithm, Data any }{algorithmID{oidPBES2, asn1.NullRawValue}, make([]byte, 128)})
 }

@@ -92,8 +92,8 @@ func TestSomeKeysOfATenantAreUnavailable(t *testing.T) {
 	wantCode(t, d.Health(t.Context(), "some"), driver.KeyUnavailable)
 }
 
-// TestUnreadableLabelIsNoAnswer looks at a tenant's key through a session that the module forgot. Taken for nobody's, the
-// key would be made a second time, and two keys of one label are none.
+// TestUnreadableLabelIsNoAnswer reads a tenant's key through a session that the module has closed. If the driver took it for absent, it
+// would create the key again, and refuse both because they have the same label.
 func TestUnreadableLabelIsNoAnswer(t *testing.T) {
 	d := tenanted(t, "unreadable", "")
 	s, err := d.openSession(0)
@@ -157,8 +157,8 @@ func waitsForLock(function string) bool {
 	return false
 }
 
-// TestNamedKeyIsNeverDestroyed fails to sync a key that has its name, under which it may be in use. The process ends, so that
-// nobody is told that the key lasts before the next one has synced it.
+// TestNamedKeyIsNeverDestroyed fails to sync a key that has its label, under which it may be in use. The process must exit, so that
+// no caller learns that the key exists before the next process has synced it.
 func TestNamedKeyIsNeverDestroyed(t *testing.T) {
 	d, exit := opened(t, tokenMain, "")
 	tenant := &driver.InitTenantRequest{Tenant: "named"}

@@ -203,7 +203,7 @@ func TestProcessesShareAFile(t *testing.T) {
 	}
 }
 
-// What a kill in the midst of a write leaves behind hinders nobody.
+// Files that a killed process left behind do not prevent a start.
 func TestLeftoverOfAKill(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "soft.keys")
 	if err := os.WriteFile(path+".new", []byte("half"), 0o400); err != nil {
