@@ -13,22 +13,22 @@ import (
 	"github.com/keyside/keyside/policy"
 )
 
-// acceptance is somebody's word that a log goes on with what is there.
+// acceptance is the decision of an administrator that the log continues with its present records.
 type acceptance struct {
 	by     policy.Caller
 	report *Report
 }
 
-// AcceptLoss has a log that Open refuses, or that does not verify, go on with what is there. It leaves a record in the log
-// of what is missing or changed and who accepted that; Verify says both from then on. Checkpoints of what is not there any more
-// are kept under other names. It returns what it accepted; a log in which all is well is left alone.
+// AcceptLoss continues a log that Open refuses, or that does not verify, with its present records. A record in the log
+// states what is missing or changed, and who accepted that; Verify reports both from then on. Checkpoints of lost records
+// are renamed. AcceptLoss returns what it accepted. It does not change an intact log.
 func AcceptLoss(ctx context.Context, opts Options, by policy.Caller) (*Report, error) {
 	a, h, err := opts.Heads.AuditHead()
 	if err != nil {
 		return nil, err
 	}
 	if a == nil {
-		return nil, errors.New("the database knows of no audit log, so none can have lost anything")
+		return nil, errors.New("the database knows no audit log, so no loss can be accepted")
 	}
 	if _, _, err := decodeHeads(a, h); err != nil {
 		return nil, err
@@ -85,7 +85,7 @@ func (l *Log) lasts(f Finding) (bool, error) {
 	return now == f.content, err
 }
 
-// void gives a checkpoint another name, under which nobody looks for it.
+// void renames a checkpoint, so that no check reads it.
 func void(dir, name string) error {
 	path := filepath.Join(dir, name)
 	size := "damaged"

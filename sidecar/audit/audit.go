@@ -1,13 +1,4 @@
-// Package audit writes the record of every operation as JSON lines into files that only grow, and finds out whether somebody
-// changed them.
-//
-// A record is acknowledged once it is written, and with Options.Sync once it is on disk, at first in a journal beside the
-// files. Records that wait while one group is being written form the next group, which takes one fdatasync; where many
-// operations are under way, it waits a little for the records of some. After an error nothing more is acknowledged until the
-// log has proved, with a marker of its own, that it can write again.
-//
-// The records are the leaves of one Merkle tree. Its root is in the database soon after each group (head.go), and now and
-// then in a checkpoint that the HSM signs (sign.go). Open and Verify hold the files to both.
+// Package audit appends one JSON line per operation to log files and detects lines that were changed, deleted or added.
 package audit
 
 import (
@@ -33,12 +24,12 @@ const (
 	OpRepaired policy.Operation = "audit-repaired"
 	// OpBegun is where the database begins to know of the log, whose id is the target; its warning says what it cannot know.
 	OpBegun policy.Operation = "audit-begun"
-	// OpKeyChanged says that the tenant's audit key is another than before; the target is the verifier key.
+	// OpKeyChanged says that the tenant has another audit key; the target is the verifier key.
 	OpKeyChanged policy.Operation = "audit-key-changed"
-	// OpRemoved says before it that retention removes the files up to the one whose number is the target.
+	// OpRemoved precedes the removal by retention of the files up to the one whose number is the target.
 	OpRemoved policy.Operation = "audit-removed"
-	// OpLossAccepted says that somebody has the log go on although records are missing or changed. The target names the files
-	// that are not what they were, each with what it holds.
+	// OpLossAccepted says that an administrator continues the log although records are missing or changed. The target names
+	// the affected files, each with its content.
 	OpLossAccepted policy.Operation = "audit-loss-accepted"
 )
 
@@ -57,13 +48,13 @@ type Options struct {
 	Tenant      string // of the marker records
 	Logger      *slog.Logger
 	Clock       kms.Clock // nil: the system's
-	// Heads is where the log's head is kept, which it must not fall short of. nil: nowhere, and there are no checkpoints.
+	// Heads stores the high-water mark of the log, below which it must not fall. nil means none, and no checkpoints.
 	Heads HeadStore
 
-	accepted    *acceptance       // nil: no loss is
-	journalSize int64             // 0: the constant; for tests
-	waitLimit   time.Duration     // 0: the constant; for tests
-	failpoint   func(step string) // called between any two steps of which a crash may see the first only; for tests
+	accepted    *acceptance       // nil means that no loss is accepted
+	journalSize int64             // 0 means the constant; for tests
+	waitLimit   time.Duration     // 0 means the constant; for tests
+	failpoint   func(step string) // called between two durable steps; for tests
 }
 
 // Log is the audit log. It implements kms.Auditor and is safe for concurrent use.
@@ -88,16 +79,16 @@ type Log struct {
 	tree      tree   // of what is acknowledged
 	hashed    []byte // the leaf hashes of the group being written
 	before    int    // records of the last group
-	skipWaits int    // how many groups are not waited for
-	skipped   int    // what hurry was after the last wait, 0 if that was worth it
+	skipWaits int    // number of groups not to wait for
+	skipped   int    // skipWaits after the last wait, 0 if that wait filled the group
 	lost      int    // records refused since the first error
 	cause     error  // the first error
 	closed    bool
 
 	failed atomic.Bool              // cause is set
-	now    atomic.Pointer[snapshot] // what is acknowledged, for those who do not write
+	now    atomic.Pointer[snapshot] // the acknowledged end, for readers
 
-	watching  atomic.Pointer[chan struct{}] // closed when the log has grown; nil where nobody waits
+	watching  atomic.Pointer[chan struct{}] // closed when the log has grown; nil if no reader waits
 	retaining sync.RWMutex                  // held for writing while files are removed, for reading by whoever reads several
 
 	heads    sync.Mutex // held while the head is stored; guards what follows
@@ -113,7 +104,7 @@ type Log struct {
 	checkpoints *checkpoints // nil until SignCheckpoints
 }
 
-// state is how far the log is. All of it is acknowledged, and nobody changes it.
+// snapshot is the acknowledged end of the log. It must not be changed.
 type snapshot struct {
 	tree   tree  // of all records
 	number int   // of the file
@@ -184,8 +175,8 @@ func newGroup(buffer []byte) *group {
 	return g
 }
 
-// Record makes a record durable. It waits for the disk and not for the context: a record that is under way is
-// written, whoever still wants to know.
+// Record appends r and, with Options.Sync, returns once r is on disk. It ignores the context: a canceled operation is still
+// recorded.
 func (l *Log) Record(_ context.Context, r *kms.AuditRecord) error {
 	l.mu.Lock()
 	g := l.group
@@ -215,9 +206,9 @@ func (l *Log) Record(_ context.Context, r *kms.AuditRecord) error {
 	return g.err
 }
 
-// gather closes a group to further records; l.writing is held. It lets those run that are about to join, for as long as some
-// do: a sync costs far more than a record, and a yield with nobody else to run costs nothing. Where many operations are under
-// way it then waits for their records.
+// gatherGroup closes a group to further records; l.writing is held. It yields to other goroutines as long as these add
+// records, because a sync costs far more than a record, and a yield without other goroutines costs nothing. If many
+// operations are in flight, it then waits for their records.
 func (l *Log) gatherGroup(g *group) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -233,16 +224,16 @@ func (l *Log) gatherGroup(g *group) {
 // large reports whether a group has as many records as there are operations under way, and as it should have at least.
 func (g *group) large() bool { return g.records >= max(g.inFlight, g.least) }
 
-// Of many operations half share a sync, and the others go on meanwhile. Where only few are under way and few shared the sync
-// before, none is waited for.
+// Of many operations in flight, half share a sync, and the others continue meanwhile. If fewer than minInFlight are in flight
+// and shared the previous sync, none is waited for.
 const (
 	minInFlight = 8
 	waitLimit   = 2 * time.Millisecond // the longest wait
 	maxSkips    = 64                   // groups
 )
 
-// await waits until a group is large, and reports whether it did; l.mu is released meanwhile. Where operations take longer
-// than patience, few of the groups that follow are waited for.
+// await waits until a group is large, and reports whether it did; l.mu is released meanwhile. If operations take longer than
+// waitLimit, most of the following groups are not waited for.
 func (l *Log) await(g *group) bool {
 	g.least = l.before / 2
 	switch {
@@ -267,7 +258,7 @@ func (l *Log) await(g *group) bool {
 		l.skipWaits = l.skipped
 		return false
 	}
-	select { // the word that came with the end of patience
+	select { // the signal that arrived with the end of the wait
 	case <-l.enough:
 	default:
 	}
@@ -300,8 +291,8 @@ func (l *Log) write(g *group) error {
 	return err
 }
 
-// append writes whole lines to the file, or to a new one if this one is full, and syncs them if so configured. alone
-// says that nobody else records at the moment.
+// append writes whole lines to the file, or to a new one if this one is full, and syncs them if so configured. alone says
+// that no other operation is recording.
 func (l *Log) append(lines []byte, alone bool) error {
 	if l.size > 0 && l.size+int64(len(lines)) > l.opts.MaxFileSize {
 		if err := l.rotate(); err != nil {
@@ -343,7 +334,7 @@ func (l *Log) publish() {
 // them. It calls meanwhile once, while the disk works where that can be.
 func (l *Log) sync(lines []byte, alone bool, meanwhile func()) error {
 	sync := l.syncer.sync
-	if alone { // the quicker one, and there is nobody to hold up
+	if alone { // quicker, and delays no other operation
 		sync = func(f *os.File, meanwhile func()) error {
 			meanwhile()
 			return fdatasync(f)

@@ -128,7 +128,7 @@ func (l *Log) reopen(end int64) (kept string, err error) {
 	}
 	switch {
 	case info.Size() < end:
-		return "", fmt.Errorf("%s has %d bytes of the %d that were written: somebody cut it", l.path, info.Size(), end)
+		return "", fmt.Errorf("%s has %d bytes of the %d that were written: it was truncated", l.path, info.Size(), end)
 	case info.Size() == end:
 		return "", nil
 	}

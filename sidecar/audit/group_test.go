@@ -17,9 +17,9 @@ func recordAmong(t *testing.T, l *Log, others int) {
 	}
 }
 
-// TestCompanyIsAwaited holds that a record among many operations under way shares its sync with theirs, and that one among few
-// waits for nobody.
-func TestCompanyIsAwaited(t *testing.T) {
+// TestGroupCommit holds that a record among many operations in flight shares its sync with theirs, and that one among few
+// does not wait.
+func TestGroupCommit(t *testing.T) {
 	var syncs atomic.Int32
 	l := open(t, Options{Dir: t.TempDir(), Sync: true, waitLimit: time.Hour, failpoint: func(step string) {
 		if step == "records are synced" {
@@ -57,6 +57,6 @@ func TestPatienceEnds(t *testing.T) {
 		t.Errorf("%d records are there", n)
 	}
 	if l.skipped != maxSkips {
-		t.Errorf("after each wait in vain %d groups are not waited for, want %d", l.skipped, maxSkips)
+		t.Errorf("after each wait without success %d groups are not waited for, want %d", l.skipped, maxSkips)
 	}
 }

@@ -107,11 +107,11 @@ func (a *anchor) verifiers() (list []note.Verifier) {
 	return list
 }
 
-// headPause is the time between two writes of the head. Each is a sync of the database, which takes the disk's time from
-// the log's own; what a crash leaves beyond the head is read again at start.
+// headPause is the time between two writes of the head. Each is a sync of the database, which competes with the log for the
+// disk. After a crash, the records beyond the head are read again at start.
 const headPause = 50 * time.Millisecond
 
-// keepHead stores the newest head whenever the log has grown, until stop is closed. Nobody waits for it.
+// keepHead stores the newest head whenever the log has grown, until stop is closed. No operation waits for it.
 func (l *Log) keepHead(stop <-chan struct{}) {
 	failing := false
 	for {
@@ -124,9 +124,9 @@ func (l *Log) keepHead(stop <-chan struct{}) {
 		if (err != nil) != failing {
 			failing = err != nil
 			if failing {
-				l.opts.Logger.Warn("the database does not take how far the audit log is; it is tried again", "error", err)
+				l.opts.Logger.Warn("cannot store the audit log head in the database; retrying", "error", err)
 			} else {
-				l.opts.Logger.Info("the database takes again how far the audit log is")
+				l.opts.Logger.Info("the audit log head is stored in the database again")
 			}
 		}
 		if failing {
@@ -140,7 +140,7 @@ func (l *Log) keepHead(stop <-chan struct{}) {
 	}
 }
 
-// tell has the head stored soon.
+// wakeHeads has keepHead store the head soon.
 func (l *Log) wakeHeads() {
 	select {
 	case l.grown <- struct{}{}:
@@ -148,7 +148,7 @@ func (l *Log) wakeHeads() {
 	}
 }
 
-// storeHead stores how far the log is now, with the anchor where that is another than the one stored last.
+// storeHead stores the present head, with the anchor if that has changed.
 func (l *Log) storeHead(closed bool) error {
 	if l.opts.Heads == nil {
 		return nil

@@ -196,7 +196,7 @@ func mth(d [][]byte) []byte {
 	return rfc6962.DefaultHasher.HashChildren(mth(d[:k]), mth(d[k:]))
 }
 
-// TestHeadIsTheLog holds that after every end in order database and checkpoint have the root of all lines of all files, that
+// TestHeadIsTheLog holds that after every clean stop database and checkpoint have the root of all lines of all files, that
 // the log carries on from there, and that every file that ended has a checkpoint.
 func TestHeadIsTheLog(t *testing.T) {
 	w := newWorld(t, 2000)
@@ -361,7 +361,7 @@ func TestHSMThatCannotSign(t *testing.T) {
 	}
 }
 
-// TestCheckpointInTheBackground holds that checkpoints are signed without anybody asking.
+// TestCheckpointInTheBackground holds that checkpoints are signed in the background.
 func TestCheckpointInTheBackground(t *testing.T) {
 	w := newWorld(t, 1500)
 	l := w.open(t)
@@ -382,7 +382,7 @@ func until(t testing.TB, works func() bool) {
 	}
 }
 
-// TestHeadFollows holds that a database that fails now and then holds nobody up, and has the newest head in the end.
+// TestHeadFollows holds that a database that fails from time to time delays no operation, and has the newest head in the end.
 func TestHeadFollows(t *testing.T) {
 	w := newWorld(t, 0)
 	l := w.open(t)

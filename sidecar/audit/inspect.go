@@ -9,14 +9,14 @@ import (
 	"slices"
 )
 
-// inspected is a file under verification.
+// inspected is a file during verification.
 type inspected struct {
 	q            *verification
 	number       int
 	name         string
 	start        tree
 	end          tree          // as the next file begins, if closed
-	closed       bool          // something vouches for the end
+	closed       bool          // the end is attested
 	expectations []expectation // of its records
 	after        tree          // as the file leaves the tree
 	present      bool
@@ -81,7 +81,7 @@ func (f *inspected) look(line []byte) {
 
 var errEnough = errors.New("enough")
 
-// fold returns the tree after some records of the file, and the first mark that they have not.
+// fold returns the tree after some records of the file, and the first expectation that they do not meet.
 func (f *inspected) fold(leaves []leaf) (t tree, failed *expectation) {
 	t = f.start.clone()
 	expectations := f.expectations
@@ -103,20 +103,20 @@ func (f *inspected) fold(leaves []leaf) (t tree, failed *expectation) {
 	return t, failed
 }
 
-// good reports whether leaves are those of the file's records, as far as anybody vouches for them.
+// good reports whether leaves are those of the records of the file, as far as these are attested.
 func (f *inspected) good(leaves []leaf) (tree, *expectation, bool) {
 	t, failed := f.fold(leaves)
 	fits := failed == nil && (!f.closed || t.size() == f.end.size() && bytes.Equal(t.root(), f.end.root()))
 	return t, failed, fits
 }
 
-// proven reports whether something vouches for the file's records, and they are good.
+// proven reports whether the records of the file are attested and intact.
 func (f *inspected) proven() bool {
 	_, _, good := f.good(f.have)
 	return good && (f.closed || len(f.expectations) > 0)
 }
 
-// judge compares what is there with what should be.
+// conclude compares the records of the file with the expected ones.
 func (f *inspected) conclude() {
 	t, failed, good := f.good(f.have)
 	f.after = t
@@ -132,7 +132,7 @@ func (f *inspected) conclude() {
 	f.explain(failed)
 }
 
-// judgeRest looks at what is beside records that are good.
+// concludeRest checks what accompanies intact records.
 func (f *inspected) concludeRest() {
 	if len(f.expectations) > 0 {
 		f.q.attested = max(f.q.attested, f.expectations[len(f.expectations)-1].size)
@@ -209,7 +209,7 @@ func (f *inspected) sameAsOther() int {
 	return 0
 }
 
-// guess says what can be said where the leaf hashes are not good either.
+// explain reports what can be said if the leaf hashes are corrupt, too.
 func (f *inspected) explain(failed *expectation) {
 	from := f.start.size() + 1
 	if f.closed {
@@ -240,8 +240,8 @@ func (f *inspected) explain(failed *expectation) {
 		failed = &expectation{size: f.end.size(), who: fmt.Sprintf(checkpointOfFile, f.number)}
 	}
 	if have < failed.size && (failed.signed || failed.who != "") {
-		f.q.find(Truncated, f.name, have+1, len(f.have)+1, "it ends after record %d of %d, which %s vouches for; "+
-			"whether those before are what they were cannot be said, since the leaf hashes are gone or damaged as well", have, failed.size, failed.who)
+		f.q.find(Truncated, f.name, have+1, len(f.have)+1, "it ends after record %d of %d attested by %s; "+
+			"earlier records cannot be verified: the leaf hashes are missing or damaged", have, failed.size, failed.who)
 		return
 	}
 	for _, m := range f.expectations {

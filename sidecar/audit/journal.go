@@ -123,7 +123,7 @@ func replay(dir, path string, number int) error {
 	size := uint64(info.Size())
 	for _, e := range entries {
 		if e.offset > size {
-			return &LossError{Dir: dir, Problem: fmt.Sprintf("%s has %d bytes of the %d that were written: somebody cut it", path, size, e.offset)}
+			return &LossError{Dir: dir, Problem: fmt.Sprintf("%s has %d bytes of the %d that were written: it was truncated", path, size, e.offset)}
 		}
 		if _, err := f.WriteAt(e.lines, int64(e.offset)); err != nil {
 			return err

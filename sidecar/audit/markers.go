@@ -51,16 +51,15 @@ type markers struct {
 	accepted map[string]string // states of damaged files that were accepted, and when
 }
 
-// believe takes what the markers say, up to a record. Those after it nothing vouches for: anybody who writes the folder of a
-// killed node could have added them, to excuse what he did. Retention removes nothing before the database has its marker,
-// and who accepts a loss has not done so before.
+// apply applies the markers up to a record. Later ones are not attested: an attacker that can write the directory of a
+// stopped node could have added them to hide a change. Retention removes files, and an accepted loss takes effect, only
+// after the database has the marker.
 func (m *markers) apply(r *Report, upTo uint64) {
 	m.accepted = make(map[string]string)
 	for _, each := range m.all {
 		switch {
 		case each.record > upTo && each.Operation == OpLossAccepted:
-			r.add(Finding{Kind: Added, File: each.file, Record: each.record, Line: each.line, Detail: "nothing vouches for this record, which " +
-				"says that a loss was accepted"})
+			r.add(Finding{Kind: Added, File: each.file, Record: each.record, Line: each.line, Detail: "this record, which says that a loss was accepted, is not attested"})
 		case each.record > upTo:
 		case each.Operation == OpLossAccepted:
 			for content := range strings.FieldsSeq(each.Target) {
@@ -74,8 +73,8 @@ func (m *markers) apply(r *Report, upTo uint64) {
 	}
 }
 
-// settle holds the findings to what was accepted, and the first file to what retention removed. upTo is the last record that
-// something vouches for.
+// settle compares the findings with the accepted losses, and the first file with what retention removed. upTo is the last
+// attested record.
 func (m *markers) settle(dir string, r *Report, first int, upTo uint64) error {
 	m.apply(r, upTo)
 	if removed := m.removed; first > 1 && removed < first-1 {

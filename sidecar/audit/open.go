@@ -108,12 +108,12 @@ func (l *Log) findEnd(numbers []int) (int64, error) {
 	return endOfLines(l.path)
 }
 
-// checkExcuse holds the whole log to what the database has of it, before it takes in a record that would excuse what is not
-// as it was. Such a record is there where retention was killed, or where somebody added it.
+// checkExcuse verifies the whole log before it accepts a record that the database does not have and that would explain a
+// loss. Such a record exists if retention was killed, or if an attacker added it.
 func (l *Log) checkExcuse() error {
 	r, err := l.verifyStopped()
 	if err == nil && !r.OK() {
-		err = &LossError{Dir: l.opts.Dir, Problem: "a record at the end, which the database does not have, would excuse this"}
+		err = &LossError{Dir: l.opts.Dir, Problem: "a record at the end would explain this, but the database does not have it"}
 	}
 	return err
 }
@@ -139,7 +139,7 @@ func (l *Log) explain(err error) error {
 	return err
 }
 
-// goOn tells the database that the log goes on.
+// goOnFrom tells the database that the log continues.
 func (l *Log) goOnFrom(a *anchor, h *head) error {
 	if a == nil {
 		warning := fmt.Sprintf("the database knew nothing of the %d records before", l.tree.size())
@@ -180,12 +180,12 @@ func (l *Log) begin(warning string) error {
 	return l.storeHead(false)
 }
 
-// mark writes a record about the log itself.
+// recordEvent writes a record about the log itself.
 func (l *Log) recordEvent(op policy.Operation, warning, target string) error {
 	return l.recordEventBy(policy.Caller{}, op, warning, target)
 }
 
-// markBy writes a record about what somebody has the log do.
+// recordEventBy writes a record about a change of the log on behalf of a caller.
 func (l *Log) recordEventBy(by policy.Caller, op policy.Operation, warning, target string) error {
 	return l.append(appendRecord(nil, &kms.AuditRecord{
 		Time: l.opts.Clock.Now(), Operation: op, Trace: op.Trace(), Tenant: l.opts.Tenant, Caller: by, Decision: "allow", By: "audit", Outcome: "ok",

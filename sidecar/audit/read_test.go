@@ -129,7 +129,7 @@ func TestFormerCodes(t *testing.T) {
 	}
 }
 
-// TestFollow holds that who follows gets every record once and in order, across files, and ends with his context.
+// TestFollow holds that a follower gets every record once and in order, across files, until its context ends.
 func TestFollow(t *testing.T) {
 	w, l := mixedLog(t)
 	ctx, cancel := context.WithCancel(t.Context())

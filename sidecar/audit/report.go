@@ -7,9 +7,9 @@ type Kind string
 
 // The kinds.
 const (
-	Changed     Kind = "changed"      // a record is not what was acknowledged
+	Changed     Kind = "changed"      // a record differs from the acknowledged one
 	Missing     Kind = "missing"      // records are missing between others
-	Added       Kind = "added"        // records are there that nobody acknowledged
+	Added       Kind = "added"        // records that were never acknowledged
 	Swapped     Kind = "swapped"      // two records have changed places
 	Truncated   Kind = "truncated"    // the last records are missing
 	FileMissing Kind = "file-missing" // a whole file is missing
@@ -17,7 +17,7 @@ const (
 	Signature   Kind = "signature"    // a checkpoint is damaged, or not signed by a key that is trusted
 	Checkpoint  Kind = "checkpoint"   // a checkpoint is missing, too old, or about other records
 	Leaves      Kind = "leaves"       // the leaf hashes beside a file are not those of its records, which are good
-	Uncovered   Kind = "uncovered"    // records that nothing vouches for
+	Uncovered   Kind = "uncovered"    // records that are not attested
 	Database    Kind = "database"     // what the database has of the log is damaged, or about another log
 )
 
@@ -65,7 +65,7 @@ type Report struct {
 	Removed  uint64    `json:"removed,omitempty"` // records that retention has removed
 }
 
-// OK reports whether nothing is wrong that nobody has accepted.
+// OK reports whether there is no finding that was not accepted.
 func (r *Report) OK() bool {
 	for _, f := range r.Findings {
 		if f.Accepted == "" {

@@ -113,7 +113,7 @@ func TestRetention(t *testing.T) {
 	}
 }
 
-// TestRetentionIsNoExcuse holds that a file which somebody removed beside retention is missed, and that without a database a log
+// TestRetentionIsNoExcuse holds that a file which retention did not remove is reported missing, and that without a database a log
 // whose first files are gone carries on.
 func TestRetentionIsNoExcuse(t *testing.T) {
 	w, l, _ := rotated(t, Keep{Files: 3}, nil)
@@ -151,7 +151,7 @@ func TestRetentionIsNoExcuse(t *testing.T) {
 	}
 }
 
-// TestRetentionWaits holds that nothing goes that is not signed, whatever the limit, and nothing while somebody reads.
+// TestRetentionWaits holds that nothing goes that is not signed, whatever the limit, and nothing during a read.
 func TestRetentionWaits(t *testing.T) {
 	w := newWorld(t, 2500)
 	w.Keep = Keep{Files: 1}
@@ -196,7 +196,7 @@ func TestRetentionWaits(t *testing.T) {
 	}
 }
 
-// asked is a context that calls a function each time somebody asks whether it has ended.
+// asked is a context that calls a function each time its end is checked.
 type asked struct {
 	context.Context
 	then func()

@@ -11,21 +11,20 @@ import (
 	"strings"
 )
 
-// stock is what is found in the files of a log.
+// scan is the result of a scan of the files of a log.
 type scan struct {
 	dir     string
 	numbers []int // of the files
-	accept  bool  // whatever is there
+	accept  bool  // accept any loss
 
 	start, tree     tree           // as the last file began, and of all lines
 	rotated         []*snapshot    // ends of files that have no checkpoint
 	leaves          map[int][]byte // leaf hashes of files that are not those beside them
-	excusedByRecord bool           // a record that the database does not have excuses what is not as it was
+	excusedByRecord bool           // a record that the database does not have explains a loss
 	flush           bool           // write them after each file: a log from before there were heads may have very many
 }
 
-// LossError says that records which were acknowledged are missing from the log, or are not what they were, or that somebody
-// added some. Nothing was changed.
+// LossError says that acknowledged records are missing or changed, or that records were added. Nothing was changed.
 type LossError struct {
 	Problem  string
 	Dir      string
@@ -56,7 +55,8 @@ func (s *scan) loss(format string, args ...any) error {
 	return &LossError{Dir: s.dir, Problem: fmt.Sprintf(format, args...)}
 }
 
-// believe returns as a head what the newest checkpoint says, for a database that knows nothing; nil without one.
+// trustCheckpoint returns the newest checkpoint as a head, without verification, for a database that has none; nil if there
+// is no checkpoint.
 func (s *scan) trustCheckpoint() (*head, error) {
 	c, err := readUnverified(s.dir, checkpointName)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -68,8 +68,8 @@ func (s *scan) trustCheckpoint() (*head, error) {
 	return &head{Size: c.tree.size(), Root: c.tree.root(), File: c.file, Offset: c.offset, Signed: c.tree.size()}, nil
 }
 
-// take reads the files that the database says nothing final about, from the beginning of the one that was the last when the
-// head was stored, and holds them to the head. Those before are for Verify. Without a head it reads all that there are.
+// take reads the files from the start of the one that was the last when the head was stored, and compares them with the
+// head. Earlier files are for Verify. Without a head, it reads all files.
 func (s *scan) take(a *anchor, h *head) error {
 	first, t, err := s.from(a)
 	if err != nil {

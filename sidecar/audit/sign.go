@@ -100,7 +100,7 @@ type checkpoints struct {
 	failed  int        // tries since the last success
 }
 
-// run looks now and then whether a checkpoint is due, and signs it, and whether files may go.
+// run signs checkpoints and applies retention when they are due; it checks every checkpointLook.
 func (c *checkpoints) run(ctx context.Context) {
 	tick := time.NewTicker(checkpointLook)
 	defer tick.Stop()

@@ -62,7 +62,7 @@ func (l *Log) Verify(ctx context.Context, keys []note.Verifier) (*Report, error)
 	return Verify(ctx, Source{Dir: l.opts.Dir, Anchor: a, Head: h, Keys: keys, until: l.now.Load()})
 }
 
-// inquiry is one verification under way.
+// verification is one verification in progress.
 type verification struct {
 	Source
 	report *Report
@@ -70,20 +70,20 @@ type verification struct {
 	head   *head
 
 	expectations []expectation // roots that the log must have, the smallest first
-	begins       map[int]tree  // how files began, where something vouches for it
+	begins       map[int]tree  // attested starts of files
 	checkpoints  []int         // numbers of the files that have a good one
 	newest       *checkpoint   // the one that is not of a file
 	numbers      []int         // of the files that are there
 	first, last  int           // that there should be
 	tree         tree          // as the next file begins
 	lost         int           // the missing file since which that is not known, 0 if it is
-	attested     uint64        // the largest mark that the records have
-	given        bool          // the keys are the caller's own
+	attested     uint64        // the largest expectation that the records meet
+	given        bool          // the caller gave the keys
 	unsigned     time.Time     // of the first record that no signature covers
 	markers      markers
 }
 
-// mark is a root that somebody vouches for.
+// expectation is a root that the log must have had at a size.
 type expectation struct {
 	size   uint64
 	root   []byte
@@ -96,7 +96,7 @@ func (q *verification) find(kind Kind, file string, record uint64, line int, for
 	q.report.add(Finding{Kind: kind, File: file, Record: record, Line: line, Detail: fmt.Sprintf(format, args...)})
 }
 
-// readDatabase takes what the database vouches for.
+// readDatabase reads the expectations of the database.
 func (q *verification) readDatabase() error {
 	if q.until != nil {
 		q.attest(expectation{q.until.tree.size(), q.until.tree.root(), q.until.number, false, "the running sidecar"})
@@ -132,13 +132,14 @@ func (q *verification) readDatabase() error {
 	return nil
 }
 
+// attest adds an expectation.
 func (q *verification) attest(m expectation) {
 	if m.size > 0 {
 		q.expectations = append(q.expectations, m)
 	}
 }
 
-// readCheckpoints takes what signatures vouch for.
+// readCheckpoints reads the expectations of signed checkpoints.
 func (q *verification) readCheckpoints() error {
 	// The newest first: those of files that it covers were there before it.
 	if err := q.readCheckpoint(checkpointName, 0); err != nil {
@@ -254,7 +255,7 @@ func (q *verification) conclude() {
 		}
 	}
 	if q.head == nil && q.newest == nil {
-		q.find(Checkpoint, checkpointName, 0, 0, "it is missing, so nobody knows where the log ends")
+		q.find(Checkpoint, checkpointName, 0, 0, "it is missing, so the end of the log is unknown")
 	}
 	switch n := min(end, q.attested); {
 	case n <= q.report.Signed:
@@ -306,7 +307,7 @@ func (q *verification) file(number int) error {
 	return nil
 }
 
-// signedUpTo returns how many records the newest checkpoint covered, as far as anybody knows.
+// signedUpTo returns the number of records that the newest known checkpoint covered.
 func (q *verification) signedUpTo() uint64 {
 	n := q.report.Signed
 	if q.head != nil {

@@ -159,7 +159,7 @@ func TestEveryTruncation(t *testing.T) {
 	}
 }
 
-// damage is what somebody with a log's files can do to it, and what Verify says.
+// damage is a change of a log's files, and what Verify reports.
 type damage struct {
 	name   string
 	files  map[string][]byte // nil: removed
@@ -213,12 +213,12 @@ func damages(t testing.TB) (*world, []damage) {
 	checkpoint := func(n int) string { return fmt.Sprintf(checkpointOfFile, n) }
 	leaves := func(n int) string { return fmt.Sprintf(leavesOfFile, n) }
 	lastRecords := bytes.SplitAfter(all[nameOf(last)], []byte("\n"))
-	forged := bytes.Replace(lastRecords[0], []byte(`"owner"`), []byte(`"nobody"`), 1)
+	forged := bytes.Replace(lastRecords[0], []byte(`"owner"`), []byte(`"other"`), 1)
 	return w, []damage{
 		{"a record deleted in the midst", map[string][]byte{nameOf(2): edit(0, 1, 3, 4)}, Missing, nameOf(2), first + 3, 3, true, false},
 		{"the first record deleted", map[string][]byte{nameOf(2): edit(1, 2, 3, 4)}, Missing, nameOf(2), first + 1, 1, true, false},
 		{"two records swapped", map[string][]byte{nameOf(2): edit(0, 3, 2, 1, 4)}, Swapped, nameOf(2), first + 2, 2, true, false},
-		{"neighbours swapped", map[string][]byte{nameOf(2): edit(0, 2, 1, 3, 4)}, Swapped, nameOf(2), first + 2, 2, true, false},
+		{"neighbors swapped", map[string][]byte{nameOf(2): edit(0, 2, 1, 3, 4)}, Swapped, nameOf(2), first + 2, 2, true, false},
 		{"a record twice", map[string][]byte{nameOf(2): edit(0, 1, 2, 2, 3, 4)}, Added, nameOf(2), first + 4, 4, true, false},
 		{"a record of another file", map[string][]byte{nameOf(2): append(edit(0, 1), append(bytes.Clone(forged), edit(2, 3, 4)...)...)}, Added, nameOf(2), first + 3, 3, true, false},
 		{"two files swapped", map[string][]byte{nameOf(1): all[nameOf(2)], nameOf(2): all[nameOf(1)]}, FileSwapped, nameOf(2), first + 1, 0, false, false},
@@ -246,8 +246,7 @@ func damages(t testing.TB) (*world, []damage) {
 	}
 }
 
-// TestDamage does to a log what somebody with its files can do, and holds that Verify says what and where, without changing
-// anything.
+// TestDamage changes the files of a log in many ways, and holds that Verify says what and where, without changing anything.
 func TestDamage(t *testing.T) {
 	w, all := damages(t)
 	for _, c := range all {
@@ -450,8 +449,8 @@ func killed(t *testing.T) *world {
 	return c
 }
 
-// TestForgedExcuses holds that whoever writes the folder of a killed node, and adds a record to the log's end that excuses what he
-// did, is found out by Verify and by the next start, for good.
+// TestForgedExcuses holds that a record which is added to the log of a stopped node, to explain a loss, is
+// detected by Verify and by the next start.
 func TestForgedExcuses(t *testing.T) {
 	for name, forge := range map[string]func(t *testing.T, w *world) (op policy.Operation, target string){
 		"files are removed": func(t *testing.T, w *world) (policy.Operation, string) {
