@@ -68,6 +68,22 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+// pathOf matches a path below the repository, in inline code. THEME and CLOUD stand for names of the reader.
+var pathOf = regexp.MustCompile("`((?:deploy|docs|hsmd|plugins|policy|sidecar|test)/[^`\\s]*)`")
+
+// TestPaths checks that the files and folders that pages name exist.
+func TestPaths(t *testing.T) {
+	placeholder := regexp.MustCompile("…|THEME|CLOUD|VENDOR")
+	for path, text := range pages(t) {
+		for _, m := range pathOf.FindAllStringSubmatch(text, -1) {
+			pattern := strings.TrimSuffix(m[1], "/...")
+			if found, err := filepath.Glob(filepath.Join("..", pattern)); !placeholder.MatchString(m[1]) && (err != nil || found == nil) {
+				t.Errorf("%s: %s does not exist", path, m[1])
+			}
+		}
+	}
+}
+
 // anchors returns the names by which links reach the headings of a page.
 func anchors(text string) map[string]bool {
 	names := map[string]bool{}
