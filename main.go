@@ -1,5 +1,5 @@
-// Command keyside is a key management service that runs on the node: applications speak their cloud's KMS API to a Unix
-// socket, and the keys live in the HSM that the node has. README.md says how to use it, ARCHITECTURE.md how it is built.
+// Command keyside is a key management service (KMS) for the node's HSM: applications call their cloud's KMS API over a Unix
+// socket. README.md shows its use, ARCHITECTURE.md its design.
 package main
 
 import (

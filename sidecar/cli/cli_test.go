@@ -11,7 +11,7 @@ import (
 	"github.com/keyside/keyside/sidecar/cli/verb"
 )
 
-// TestPrepare makes every command treat misuse alike.
+// TestPrepare checks that every command returns ExitUsage for wrong flags and arguments.
 func TestPrepare(t *testing.T) {
 	root := tree()
 	var walk func(*cobra.Command)
@@ -21,7 +21,7 @@ func TestPrepare(t *testing.T) {
 		}
 		words := strings.Fields(c.CommandPath())[1:]
 		wrongs := [][]string{{"--no-such-flag"}, {"a", "b", "c", "d"}}
-		if strings.Contains(c.Use, "...") { // takes any number of arguments but none
+		if strings.Contains(c.Use, "...") { // takes one or more arguments
 			wrongs[1] = nil
 		}
 		for _, wrong := range wrongs {

@@ -12,7 +12,7 @@ import (
 	"github.com/keyside/keyside/sidecar/dialect"
 )
 
-// tree is the commands as a program has them.
+// tree returns the verbs under a root command.
 func tree() *cobra.Command {
 	root := &cobra.Command{Use: "keyside", SilenceErrors: true, SilenceUsage: true}
 	root.AddCommand(Commands(nil)...)
@@ -22,7 +22,7 @@ func tree() *cobra.Command {
 	return root
 }
 
-// verbs yields every command that does something.
+// verbs calls yield with every command that is not only a group.
 func verbs(root *cobra.Command, yield func(*cobra.Command)) {
 	for _, c := range root.Commands() {
 		verbs(c, yield)
@@ -32,7 +32,7 @@ func verbs(root *cobra.Command, yield func(*cobra.Command)) {
 	}
 }
 
-// TestHelp holds that the help of every verb has an example. That they work is held by test/testdata/help.txtar.
+// TestHelp checks that the help of every verb has an example. test/testdata/help.txtar runs them.
 func TestHelp(t *testing.T) {
 	verbs(tree(), func(c *cobra.Command) {
 		if !strings.Contains(c.Example, c.CommandPath()) {
@@ -41,7 +41,7 @@ func TestHelp(t *testing.T) {
 	})
 }
 
-// TestTimeouts holds that a verb that may have an RSA key made waits longer than the sidecar does, so that it hears why not.
+// TestTimeouts checks that a verb that may generate an RSA key waits longer than the sidecar, so that it gets the error.
 func TestTimeouts(t *testing.T) {
 	patient := []string{"keyside key create", "keyside datakey pair", "keyside import parameters", "keyside import material"}
 	found := 0

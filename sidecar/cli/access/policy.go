@@ -71,15 +71,15 @@ auditors may ask for other users; rules limited to a source are then ignored.`,
 		if err != nil {
 			return err
 		}
-		if err = s.Print(d, verdictText(d)); err == nil && !d.Allowed {
+		if err = s.Print(d, decisionText(d)); err == nil && !d.Allowed {
 			err = verb.Failf(verb.ExitRefused, "%s may not %s", d.User, in.Operation)
 		}
 		return err
 	})
 }
 
-// verdictText returns a decision for people.
-func verdictText(d *client.Decision) string {
+// decisionText returns a decision for people.
+func decisionText(d *client.Decision) string {
 	line := "no: " + d.Reason
 	if d.Allowed {
 		line = "yes, by " + d.By

@@ -7,10 +7,10 @@ import (
 	"github.com/keyside/keyside/sidecar/client"
 )
 
-// TestDecisionsReachNoTerminal shows a decision and an executable's name with control characters in every text of theirs.
+// TestDecisionsReachNoTerminal checks that control characters in decisions and executables' names are quoted.
 func TestDecisionsReachNoTerminal(t *testing.T) {
 	const evil = "\x1b]0;gotcha\a"
-	shown := verdictText(&client.Decision{
+	shown := decisionText(&client.Decision{
 		Reason: evil, Hints: []string{evil}, User: evil, Caller: &client.Caller{Exe: "/" + evil, Selectors: []string{"exe:/" + evil}},
 	})
 	if n := strings.Count(shown, "gotcha"); n < 5 {

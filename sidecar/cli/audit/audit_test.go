@@ -11,7 +11,7 @@ import (
 	"github.com/keyside/keyside/sidecar/client"
 )
 
-// TestRecordsReachNoTerminal shows records and reports with control characters in every text of theirs.
+// TestRecordsReachNoTerminal checks that control characters in records and reports are quoted.
 func TestRecordsReachNoTerminal(t *testing.T) {
 	const evil = "\x1b]0;gotcha\a"
 	var out bytes.Buffer

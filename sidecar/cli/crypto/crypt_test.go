@@ -10,7 +10,7 @@ import (
 	"github.com/keyside/keyside/sidecar/cli/verb"
 )
 
-// TestCiphertextForms takes a ciphertext in each form that people have it in.
+// TestCiphertextForms decodes a ciphertext in hex, base64 and binary.
 func TestCiphertextForms(t *testing.T) {
 	raw := string([]byte{0, 1, 0xfe, '\n', 0xff})
 	for in, want := range map[string]string{"DEADbeef\n": "\xde\xad\xbe\xef", "AAH+Cv8=\n": raw, raw: raw} {
@@ -20,7 +20,7 @@ func TestCiphertextForms(t *testing.T) {
 	}
 }
 
-// TestReadFiles reads public keys and MACs from files, and says what is in them else.
+// TestReadFiles reads public keys and MACs, and refuses files with other content.
 func TestReadFiles(t *testing.T) {
 	dir := t.TempDir()
 	file := func(content string) string {

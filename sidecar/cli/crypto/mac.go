@@ -90,7 +90,7 @@ func macVerify() *cobra.Command {
 			return err
 		}
 		valid, err := s.VerifyMAC(ctx, req, want)
-		return verdict(s, "MAC", valid, err)
+		return printValid(s, "MAC", valid, err)
 	})
 }
 
@@ -107,8 +107,8 @@ func readMAC(arg string) ([]byte, error) {
 	return mac, nil
 }
 
-// verdict prints whether a signature or MAC is valid. It returns an error if it is not.
-func verdict(s *verb.Session, what string, valid bool, err error) error {
+// printValid prints whether a signature or MAC is valid. It returns an error if it is not.
+func printValid(s *verb.Session, what string, valid bool, err error) error {
 	if err == nil && (valid || s.JSON) {
 		err = s.Print(map[string]bool{"valid": valid}, "valid")
 	}

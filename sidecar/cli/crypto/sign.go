@@ -129,7 +129,7 @@ func verifyCommand() *cobra.Command {
 			return err
 		}
 		valid, err := s.Verify(ctx, req, sig)
-		return verdict(s, "signature", valid, err)
+		return printValid(s, "signature", valid, err)
 	})
 }
 

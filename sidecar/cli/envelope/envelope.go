@@ -1,9 +1,9 @@
-// Package envelope is the format of files that `keyside file encrypt` makes: a header in the clear with the data key
-// encrypted under a customer master key, and the content under the data key. FORMAT.md specifies it.
+// Package envelope implements the format of files that keyside file encrypt writes: an unencrypted header, which holds the data
+// key encrypted under a customer master key, and the content encrypted under the data key. FORMAT.md specifies it.
 //
 // The content is Tink's streaming AEAD AES256_GCM_HKDF_1MB (tink-crypto/tink-go/v2/streamingaead/subtle): segments of
 // 1 MiB, each authenticated with its number and whether it is the last, so segments cannot be changed, swapped, dropped
-// or cut off at the end. The whole header is the associated data.
+// or truncated. The whole header is the associated data.
 package envelope
 
 import (
@@ -18,26 +18,26 @@ import (
 )
 
 const (
-	// magic opens every file; its number is the format's version.
+	// magic is the first line of every file; its number is the format's version.
 	magic = "keyside-file/1\n"
 	// KeySize is the length of a file's data key in bytes.
 	KeySize = 32
 	// segmentSize is the length of a ciphertext segment in bytes, that of AES256_GCM_HKDF_1MB.
 	segmentSize = 1 << 20
-	// maxHeader bounds the header line in bytes: an encryption context has at most 8192 characters.
+	// maxHeader is the limit of the header line in bytes: an encryption context has at most 8192 characters.
 	maxHeader = 64 << 10
 )
 
-// ErrFormat says that a file is none of ours, or of a version that this program does not know.
+// ErrFormat is a file of another format, or of a version that this program does not know.
 var ErrFormat = errors.New("not a file made by keyside file encrypt (version 1)")
 
-// ErrContent says that a file's content or header was changed, cut short or mixed with another's.
+// ErrContent is a file whose content or header was changed, truncated or mixed with another file's.
 var ErrContent = errors.New("file is damaged or was changed: it does not verify under its data key")
 
-// Header is what a file says in the clear about itself.
+// Header is the unencrypted header of a file.
 type Header struct {
 	KeyID   string            `json:"key_id"`            // the customer master key
-	DataKey []byte            `json:"data_key"`          // the data key, encrypted under it
+	DataKey []byte            `json:"data_key"`          // the data key, encrypted under the master key
 	Context map[string]string `json:"context,omitempty"` // encryption context that the data key is bound to
 }
 
@@ -64,14 +64,14 @@ func Encrypt(dst io.Writer, src io.Reader, header Header, key []byte) error {
 	return w.Close()
 }
 
-// File is an encrypted file whose header has been read and whose content has not.
+// File is an encrypted file whose header is read and whose content is not.
 type File struct {
 	Header Header
 	aad    []byte
 	src    *bufio.Reader
 }
 
-// Open reads the header of src. What it says is not verified before Decrypt has read the first segment.
+// Open reads the header of src. It is not verified before Decrypt has read the first segment.
 func Open(src io.Reader) (*File, error) {
 	r := bufio.NewReaderSize(src, maxHeader)
 	start, err := r.Peek(len(magic))
@@ -91,19 +91,16 @@ func Open(src io.Reader) (*File, error) {
 	if err := dec.Decode(&f.Header); err != nil || f.Header.KeyID == "" || len(f.Header.DataKey) == 0 {
 		return nil, ErrFormat
 	}
-	// One header has one encoding, so nothing hides in a second one that another reader might read differently.
+	// Accept only the one encoding of a header, because readers may differ in others.
 	if canonical, err := marshal(f.Header); err != nil || !bytes.Equal(canonical, f.aad) {
 		return nil, ErrFormat
 	}
 	return f, nil
 }
 
-// Decrypt writes the content to dst under the data key, segment by segment as each verifies. Only a nil error says that
-// the content is whole: after any other, what dst received is a true beginning at best.
+// Decrypt decrypts the content under the data key and writes it to dst, segment by segment as each verifies. The content is
+// complete only after a nil error; after another error dst holds at most a prefix of it. ErrContent if the content does not verify.
 func (f *File) Decrypt(dst io.Writer, key []byte) error {
-	if len(key) != KeySize {
-		return ErrContent
-	}
 	aead, err := newAEAD(key)
 	if err != nil {
 		return err
@@ -125,12 +122,12 @@ func (f *File) Decrypt(dst io.Writer, key []byte) error {
 
 func newAEAD(key []byte) (*subtle.AESGCMHKDF, error) {
 	if len(key) != KeySize {
-		return nil, fmt.Errorf("data key has %d bytes, not %d", len(key), KeySize)
+		return nil, fmt.Errorf("%w: its data key has %d bytes, not %d", ErrContent, len(key), KeySize)
 	}
 	return subtle.NewAESGCMHKDF(key, "SHA256", KeySize, segmentSize, 0)
 }
 
-// marshal returns the header as the file begins with it.
+// marshal returns the beginning of a file: magic and header.
 func marshal(h Header) ([]byte, error) {
 	var b bytes.Buffer
 	b.WriteString(magic)
@@ -145,13 +142,13 @@ func marshal(h Header) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// onlyReader and onlyWriter hide ReadFrom and WriteTo, so that copies go through the one buffer.
+// onlyReader and onlyWriter hide WriteTo and ReadFrom, so that copies use one buffer.
 type (
 	onlyReader struct{ io.Reader }
 	onlyWriter struct{ io.Writer }
 )
 
-// sourceError remembers why reading failed, which Tink's reader does not pass on.
+// sourceError keeps the error of a read, because Tink's reader does not return it.
 type sourceError struct {
 	io.Reader
 	err error
@@ -172,7 +169,7 @@ func (s *sourceError) or(otherwise error) error {
 	return otherwise
 }
 
-// sinkError tells a failed write from a failed read of the same copy.
+// sinkError distinguishes a failed write from a failed read of the same copy.
 type sinkError struct {
 	io.Writer
 	err error

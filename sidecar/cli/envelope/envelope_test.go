@@ -48,7 +48,8 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// TestChange changes, cuts and extends a file at many places: none may open, and nothing but a true beginning comes out.
+// TestChange changes, truncates and extends a file at many places. Decrypt must return an error, and write nothing but a prefix of
+// the plaintext.
 func TestChange(t *testing.T) {
 	content := make([]byte, 2*segmentSize+100)
 	for i := range content {
@@ -134,7 +135,7 @@ type failingWriter struct{ err error }
 
 func (w failingWriter) Write([]byte) (int, error) { return 0, w.err }
 
-// version1 is a file that the first release made.
+// version1 returns a file of the first release.
 func version1(t testing.TB) []byte {
 	t.Helper()
 	text, err := os.ReadFile("testdata/v1.keyside.b64")
@@ -156,12 +157,12 @@ func TestVersion1(t *testing.T) {
 }
 
 func FuzzOpen(f *testing.F) {
-	good := version1(f) // the same for all of the fuzzer's processes
+	good := version1(f) // the same in all processes of the fuzzer
 	f.Add(good)
 	f.Add([]byte(magic))
 	f.Fuzz(func(t *testing.T, file []byte) {
 		if _, err := decrypt(file, testKey); err == nil && !bytes.Equal(file, good) {
-			t.Fatal("a file that nobody encrypted verifies")
+			t.Fatal("a forged file verifies")
 		}
 	})
 }

@@ -23,7 +23,7 @@ import (
 	"github.com/keyside/keyside/sidecar/cli/verb"
 )
 
-// write puts content into a file of its own.
+// write writes a new file and returns its path.
 func write(t *testing.T, content []byte) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "key")
@@ -40,7 +40,7 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-// TestWrap opens what wrap makes, with every algorithm.
+// TestWrap unwraps the results of wrap, for every algorithm.
 func TestWrap(t *testing.T) {
 	under := must(rsa.GenerateKey(rand.Reader, 2048))
 	hashes := map[string]func() hash.Hash{"1": sha1.New, "256": sha256.New}
@@ -159,7 +159,7 @@ func TestReadWrappingKey(t *testing.T) {
 	}
 }
 
-// TestNewMaterial makes material of every spec that it may, which reads back as that.
+// TestNewMaterial generates material of every supported spec and reads it back.
 func TestNewMaterial(t *testing.T) {
 	for _, spec := range []string{"AES_128", "AES_192", "AES_256", "RSA_2048", "RSA_3072", "EC_P256", "EC_P384", "EC_P521"} {
 		m, err := newMaterial(spec)
@@ -181,7 +181,7 @@ func TestNewMaterial(t *testing.T) {
 	}
 }
 
-// TestWrappingFlags takes algorithms as the guides write them.
+// TestWrappingFlags accepts the guides' spellings of algorithms.
 func TestWrappingFlags(t *testing.T) {
 	for _, word := range []string{"RSAES-OAEP-SHA-256", "RSA_AES_KEY_WRAP_SHA_1", "RSA-AES-KEY-WRAP-SHA-256", "RSA-AES-KEY-WRAP-SHA-1", "rsaes_oaep_sha_256"} {
 		w := wrappingFlags{algorithm: word}

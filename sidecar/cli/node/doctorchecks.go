@@ -234,7 +234,7 @@ func (d *doctor) checkWritable(check, dir string) bool {
 		return true
 	}
 	if at != dir {
-		d.unknown(check, "", "%s is not there yet; the sidecar makes it when it starts", dir)
+		d.unknown(check, "", "%s does not exist yet; the sidecar creates it when it starts", dir)
 		return true
 	}
 	return false

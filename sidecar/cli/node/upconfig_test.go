@@ -7,8 +7,7 @@ import (
 	"testing"
 )
 
-// TestConfigsOfUp reads what up writes with the strict readers, for folders with names that YAML or a shell might
-// trip over.
+// TestConfigsOfUp reads the files of up with the strict readers, for directories whose names need quoting in YAML.
 func TestConfigsOfUp(t *testing.T) {
 	for _, name := range []string{"plain", "two words", `quo"te`, "colon: x", "# hash", "ü"} {
 		for _, driver := range []string{driverSoft, driverSoftHSM} {
@@ -32,7 +31,7 @@ func TestConfigsOfUp(t *testing.T) {
 	}
 }
 
-// TestAdaptConfig changes what flags ask for and nothing else.
+// TestAdaptConfig checks that flags change their own settings only.
 func TestAdaptConfig(t *testing.T) {
 	dir := upDir(t.TempDir())
 	values := upValues{Dir: dir, Driver: driverSoft, Tenant: upTenant, UID: os.Getuid()}

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestOutput goes through both ways of making a file, nameless and under a temporary name.
+// TestOutput writes files both ways: without a name, and under a temporary name.
 func TestOutput(t *testing.T) {
 	named := func(path string, force bool) (*Output, error) {
 		f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
@@ -59,7 +59,7 @@ func TestOutput(t *testing.T) {
 	}
 }
 
-// TestOutputThatAppears is the race of two writers without force: the second one loses, whatever it saw at first.
+// TestOutputThatAppears checks that without force the second of two concurrent writers fails.
 func TestOutputThatAppears(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out")
 	o, err := CreateOutput(path, false)

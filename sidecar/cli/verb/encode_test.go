@@ -4,7 +4,7 @@ import (
 	"testing"
 )
 
-// TestDecodeBase64 takes what is binary in each form that people have it in.
+// TestDecodeBase64 decodes base64 and returns binary input unchanged.
 func TestDecodeBase64(t *testing.T) {
 	raw := string([]byte{0, 1, 0xfe, '\n', 0xff})
 	for in, want := range map[string]string{

@@ -11,7 +11,7 @@ import (
 	"github.com/keyside/keyside/sidecar/client"
 )
 
-// TestExitCodes holds the table of the README.
+// TestExitCodes checks the table of docs/cli.md.
 func TestExitCodes(t *testing.T) {
 	for _, c := range []struct {
 		err  error
@@ -40,7 +40,7 @@ func TestExitCodes(t *testing.T) {
 			t.Errorf("%v: %d, want %d", c.err, got, c.want)
 		}
 		if c.err != nil && !errors.Is(Explain(c.err), c.err) {
-			t.Errorf("%v: explained away", c.err)
+			t.Errorf("%v: Explain lost the error", c.err)
 		}
 	}
 }

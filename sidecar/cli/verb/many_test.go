@@ -10,7 +10,7 @@ import (
 	"github.com/keyside/keyside/sidecar/client"
 )
 
-// TestEach reports on every key, and fails when one does.
+// TestEach checks that each key is reported, and that one failure makes the verb fail.
 func TestEach(t *testing.T) {
 	refused, missing := client.ErrKeyNotDisabled, client.ErrNotFound
 	for _, c := range []struct {
@@ -54,10 +54,10 @@ func TestEach(t *testing.T) {
 	}
 }
 
-// TestInterruptible reads to the end what nothing interrupts.
+// TestInterruptible reads to the end without an interruption.
 func TestInterruptible(t *testing.T) {
 	got, err := io.ReadAll(interruptible{t.Context(), strings.NewReader("hello")})
 	if err != nil || string(got) != "hello" {
-		t.Errorf("undisturbed: %q, %v", got, err)
+		t.Errorf("not interrupted: %q, %v", got, err)
 	}
 }

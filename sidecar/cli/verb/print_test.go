@@ -15,7 +15,7 @@ func TestPrintable(t *testing.T) {
 	}
 }
 
-// TestShellQuote asks a shell.
+// TestShellQuote lets a shell read the quoted text.
 func TestShellQuote(t *testing.T) {
 	for _, s := range []string{"", "plain", "/a/b-c_d.e", "with blank", "it's", `back\slash`, "$HOME", "`id`", "new\nline", "~"} {
 		out, err := exec.Command("sh", "-c", "printf %s "+ShellQuote(s)).Output()

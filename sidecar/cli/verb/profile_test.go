@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// TestProfiles holds the table of guides: every file has a name of its own.
+// TestProfiles checks the table of guides: the files of a guide have different names.
 func TestProfiles(t *testing.T) {
 	at := time.Date(2017, 9, 27, 1, 11, 6, 0, time.FixedZone("", 3600))
 	if got := FileNames(profiles["huawei"].Files, "K", at)["der"]; got != "wrappingKey_K_20170927001106" {
