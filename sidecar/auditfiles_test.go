@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestOthersAuditFiles holds that nobody leaves files of his own among the sidecar's.
+// TestOthersAuditFiles checks that another user cannot leave files among the sidecar's.
 func TestOthersAuditFiles(t *testing.T) {
 	f := AuditFiles{Audit: t.TempDir(), Data: t.TempDir()}
 	if err := f.belongTo(os.Geteuid()); err != nil {

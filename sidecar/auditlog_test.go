@@ -13,8 +13,8 @@ import (
 	"github.com/keyside/keyside/sidecar/client"
 )
 
-// TestAuditRoutes reads the audit log of a running sidecar, and holds that what is read is on record once for each reader, that
-// who follows gets what comes, and that an end of the sidecar ends him.
+// TestAuditRoutes reads the audit log of a running sidecar. It checks that each request to read is recorded once, that a follower gets new
+// records, and that following ends with the sidecar.
 func TestAuditRoutes(t *testing.T) {
 	n := newNode(t)
 	c, stop := n.run()
@@ -74,9 +74,9 @@ func TestAuditRoutes(t *testing.T) {
 	}
 }
 
-// TestAuditReaderLosesHisRight holds that who follows the audit log reads no more soon after his token is good no more, and that
-// this is on record.
-func TestAuditReaderLosesHisRight(t *testing.T) {
+// TestAuditReaderLosesItsRight checks that following the audit log ends soon after the follower's token expired, and that this is
+// recorded.
+func TestAuditReaderLosesItsRight(t *testing.T) {
 	n := newNode(t)
 	c, _ := n.run()
 	ctx := t.Context()
@@ -108,7 +108,7 @@ func TestAuditReaderLosesHisRight(t *testing.T) {
 	select {
 	case err := <-ended:
 		if err == nil {
-			t.Error("its end looks like an end in order")
+			t.Error("its end looks like a complete answer")
 		}
 	case <-time.After(20 * time.Second):
 		t.Fatal("it goes on")

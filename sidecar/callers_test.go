@@ -88,8 +88,8 @@ func connectionOf(t *testing.T, uid uint32, path string) (net.Conn, func()) {
 	return conn, end
 }
 
-// TestPassedConnection has root hold a connection of another user's process. As long as that lives it has the rights of that user
-// and not root's, who is the owner; then it has nobody's, every request is on record, and the connection ends.
+// TestPassedConnection has root hold a connection of another user's process. While that process runs, the connection has that user's rights
+// and not root's, who is the owner. Afterwards it has none: every request is refused and recorded, and the connection ends.
 func TestPassedConnection(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Fatal("this test plays another user: run it as root")

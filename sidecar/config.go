@@ -57,17 +57,15 @@ type Config struct {
 
 	sections map[string]dialect.Section `yaml:"-"` // of dialects, by their keys
 
-	// Clock is what the process takes for the time, nil for the system's. No file sets it: it is for tests in which keys
-	// come due.
+	// Clock tells the time; nil is the system's clock. No file sets it: tests use it to make keys due.
 	Clock kms.Clock `yaml:"-"`
-	// Auditor takes the records in the place of the audit log, which has none then. No file sets it: it is for the benchmark
-	// of what the log costs.
+	// Auditor gets the records instead of the audit log. No file sets it: it is for the benchmark of the log's cost.
 	Auditor kms.Auditor `yaml:"-"`
 }
 
 // ImportConfig is about the import of key material.
 type ImportConfig struct {
-	// Pool is how many wrapping keys of each spec (RSA_2048, RSA_3072, RSA_4096) are made ahead; a spec that is not there has
+	// Pool is how many wrapping keys of each spec (RSA_2048, RSA_3072, RSA_4096) are generated in advance; a missing spec has
 	// none. nil: kms.DefaultPool.
 	Pool map[kms.KeySpec]int `yaml:"pool"`
 }
@@ -208,7 +206,7 @@ func load(path string) (Config, error) {
 	return ParseConfig(text)
 }
 
-// ParseConfig reads and checks a configuration: an unknown key is a fault, and so is a key that is there twice.
+// ParseConfig reads and checks a configuration: an unknown key is a fault, and so is a repeated one.
 func ParseConfig(text []byte) (Config, error) {
 	cfg, err := decodeConfig(text)
 	if err != nil {

@@ -16,8 +16,8 @@ import (
 	"github.com/keyside/keyside/sidecar/kms"
 )
 
-// Principal is who certain processes are taken to be on the Unix socket: somebody with a role, a cloud service, or, with
-// neither, somebody who may do what grants and policies allow. Of several that select a process the first counts.
+// Principal is the identity of certain processes on the Unix socket. It has a role, or is a cloud service, or has neither and may do what
+// grants and policies allow. If several select a process, the first counts.
 type Principal struct {
 	Name          string      `yaml:"name"`
 	UID           int64       `yaml:"uid"`           // the selector uid:N, in short
@@ -42,7 +42,7 @@ func (p *Principal) UnmarshalYAML(n *yaml.Node) error {
 // ownerName is the owner's name in records.
 const ownerName = "owner"
 
-// users says who callers are: the owner by his uid, and then the principals.
+// users maps callers to principals: first the owner, by uid, then the configured principals.
 func (c *Config) users() *policy.Users {
 	list := []policy.User{{Source: uidSource(c.Owner), Principal: policy.Principal{Name: ownerName, Role: policy.Administrator}}}
 	for i := range c.Principals {
@@ -122,7 +122,7 @@ func (c *Config) checkPrincipals(check func(ok bool, key, format string, args ..
 	}
 }
 
-// checkSelectors refuses selectors of a principal that are wrong, or that select only who is somebody else already.
+// checkSelectors refuses selectors that are malformed, or that select only processes of an earlier principal.
 func (c *Config) checkSelectors(i int, check func(ok bool, key, format string, args ...any)) {
 	p, key := &c.Principals[i], fmt.Sprintf("principals[%d].", i)
 	at := key + "selectors" // the key that a fault of all of them is at
@@ -154,14 +154,14 @@ func (c *Config) checkSelectors(i int, check func(ok bool, key, format string, a
 	for j := range c.Principals[:i] {
 		earlier, err := c.Principals[j].source()
 		if err == nil && earlier != "" && source.Within(earlier) {
-			check(false, at, "whom this selects is %s already, by principals[%d]", c.Principals[j].Name, j)
+			check(false, at, "every process that this selects is %s already, by principals[%d]", c.Principals[j].Name, j)
 			return
 		}
 	}
 }
 
-// overflowText is why a principal cannot have the kernel's overflow ids.
-const overflowText = "%[1]s %[2]v stands for everybody who has no number in a user namespace (/proc/sys/kernel/overflow%[1]s), and so for nobody"
+// overflowText says why a principal cannot have the kernel's overflow ids.
+const overflowText = "%[1]s %[2]v stands for all users without a number in a user namespace (/proc/sys/kernel/overflow%[1]s), so it identifies none"
 
 // isUID reports whether a number can be a user's: the highest one stands for none (chown(2)).
 func isUID(uid int64) bool { return uid >= 0 && uid < policy.NoID }

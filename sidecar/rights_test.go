@@ -192,7 +192,7 @@ func readRights(t *testing.T) map[policy.Operation]map[string]string {
 	}
 	for op := range rights {
 		if !slices.Contains(policy.Operations, op) {
-			t.Errorf("the table has a row for %s, for which nobody can ask", op)
+			t.Errorf("the table has a row for %s, which is no operation", op)
 		}
 	}
 	return rights

@@ -247,7 +247,7 @@ func (w *rightsWorld) key(spec string) string {
 				}
 			}
 		case c.granted && w.op.Grantable():
-			if ops = []string{string(w.op)}; w.op == policy.OpCreateGrant { // which nobody can have alone
+			if ops = []string{string(w.op)}; w.op == policy.OpCreateGrant { // which cannot be granted alone
 				ops = append(ops, string(policy.OpDescribeKey))
 			}
 		default:
@@ -288,7 +288,7 @@ func pemBody(text string) []byte {
 	return base64.StdEncoding.AppendEncode(nil, block.Bytes)
 }
 
-// grant returns the grant that a caller would retire or revoke: its own, or one of somebody else.
+// grant returns the grant that a caller would retire or revoke: its own, or one of another principal.
 func (w *rightsWorld) grant(c rightsCaller) string {
 	w.Helper()
 	if own := w.words["grant of "+c.by]; own != "" && (c.granted || c.others || c.outside) {

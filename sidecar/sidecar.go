@@ -28,11 +28,11 @@ import (
 	"github.com/keyside/keyside/sidecar/store"
 )
 
-// closeTimeout bounds the end of what lies below the listeners: driver processes, database, telemetry.
+// closeTimeout limits how long driver processes, database and telemetry may take to close.
 const closeTimeout = 10 * time.Second
 
-// Run serves the KMS until ctx ends, then lets the requests in flight finish and returns. It serves nobody before the
-// database, the audit log and the HSM have each done what they will be asked to do.
+// Run serves the KMS until ctx ends, then drains and returns. It starts to serve only after the database, the audit log and the HSM
+// have each done a real operation.
 func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if err := cfg.Validate(); err != nil {
 		return err
@@ -47,7 +47,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
-		err = nil // told to end before it had begun
+		err = nil // stopped before it started to serve
 	}
 	return errors.Join(err, p.close(closing))
 }
@@ -224,8 +224,8 @@ func (p *process) openHealth(ctx context.Context) error {
 	return nil
 }
 
-// openBackground lets the core do what comes due, also what came due while nothing ran, and make wrapping keys ahead. Both
-// end before the core is closed.
+// openBackground starts the core's scheduler, which also does what became due while the sidecar did not run, and the generation of wrapping
+// keys in advance. Both end before the core is closed.
 func (p *process) openBackground(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan struct{})

@@ -415,7 +415,7 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// freePort returns an address of the loopback that nobody serves.
+// freePort returns an address of the loopback that is not in use.
 func freePort(t *testing.T) string {
 	t.Helper()
 	free, err := net.Listen("tcp", "127.0.0.1:0")
