@@ -199,5 +199,8 @@ func (d *Dialect) routes() []dialect.Route {
 	return dialect.Routes(routes...)
 }
 
+// Routes lists what the dialect serves, for tests. Paths are below client.BasePath.
+func Routes() []dialect.Route { return new(Dialect).routes() }
+
 // Served lists what the dialect serves, for documents and tests. Paths are below client.BasePath.
-func Served() []dialect.Served { return dialect.ServedBy(new(Dialect).routes()) }
+func Served() []dialect.Served { return dialect.ServedBy(Routes()) }
