@@ -10,9 +10,8 @@ import (
 	"github.com/keyside/keyside/plugins/driverv1"
 )
 
-// Request is one operation in its encoded form, as it crosses hops. A Submitter reads it only until it calls done, and nobody
-// changes it until then. When done is called, the caller of Submit clears Body, which may hold plaintext, unless the response
-// is Early.
+// Request is one encoded operation. A Submitter reads it only until it calls done, and the caller of Submit does not change it
+// before. When done is called, the caller clears Body, which may contain plaintext, unless the response is Early.
 type Request struct {
 	Kind     OpKind
 	Tenant   string

@@ -27,7 +27,7 @@ func Parts(req *driver.ImportKeyRequest) (block, container []byte, err error) {
 	keyed, private := Keyed(req.GetAlgorithm()), !driver.SpecOf(req.GetKey().GetSpec()).Symmetric()
 	switch {
 	case (private && !keyed) != (len(container) > 0):
-		return nil, nil, driver.Errorf(driver.InvalidArgument, "encrypted_private_key goes with private keys under OAEP or PKCS #1 v1.5, and there only")
+		return nil, nil, driver.Errorf(driver.InvalidArgument, "encrypted_private_key is required for private keys under OAEP or PKCS #1 v1.5, and not allowed otherwise")
 	case keyed && len(block) > modulus:
 		block, container = block[:modulus], block[modulus:]
 	}

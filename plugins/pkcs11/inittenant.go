@@ -196,7 +196,7 @@ func (d *Driver) sweep() error {
 				continue
 			}
 			if err := s.destroy(h); err != nil {
-				return fmt.Errorf("sweep: %w", err)
+				return fmt.Errorf("delete an unfinished object: %w", err)
 			}
 			swept++
 		}

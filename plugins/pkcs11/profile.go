@@ -144,7 +144,7 @@ func (p *Profile) resolve() error {
 		return errors.New("wrap.mechanism: required")
 	}
 	if s := p.Store; s.ConfigKey == "" != (s.ConfigEnv == "" && s.ConfigDefault == "") {
-		return errors.New("store: config_key goes with config_env, config_default or both")
+		return errors.New("store: config_key requires config_env or config_default, and each of them requires config_key")
 	}
 	for section, w := range map[string]*whereOpened{"decrypt": &p.Decrypt, "import": &p.Import} {
 		if err := w.resolve(); err != nil {

@@ -4,7 +4,7 @@
 
 typedef unsigned long ks_ulong; // CK_ULONG and every handle
 
-// ks_result is what a call gives back: the return value, how much it wrote (or the handle it made), and which function
+// ks_result is the result of a call: the return value, the bytes written (or the handle created), and which function
 // of the function list returned rv.
 typedef struct {
 	ks_ulong rv;
