@@ -111,7 +111,9 @@ func request(place string, fields []dialect.Field) object {
 			required = append(required, f.Name)
 		}
 	}
-	return structure(properties, required)
+	schema := structure(properties, required)
+	schema["additionalProperties"] = false
+	return schema
 }
 
 func structure(properties object, required []string) object {
