@@ -100,10 +100,19 @@ func anchors(text string) map[string]bool {
 // maxArchitecture is the size of ARCHITECTURE.md, in bytes, up to which it is one page.
 const maxArchitecture = 12_000
 
-// TestArchitecture checks that ARCHITECTURE.md stays one page.
+// TestArchitecture checks that ARCHITECTURE.md stays one page, and that its table has every package.
 func TestArchitecture(t *testing.T) {
-	if n := len(pages(t)["ARCHITECTURE.md"]); n > maxArchitecture {
-		t.Errorf("ARCHITECTURE.md has %d bytes, more than %d: a further question gets a page in docs/", n, maxArchitecture)
+	text := pages(t)["ARCHITECTURE.md"]
+	if len(text) > maxArchitecture {
+		t.Errorf("ARCHITECTURE.md has %d bytes, more than %d: a further question gets a page in docs/", len(text), maxArchitecture)
+	}
+	for _, p := range listPackages(t) {
+		path := strings.TrimPrefix(p.ImportPath, module+"/")
+		inParent := "`" + filepath.Base(path) + "`" // a small package stands in the row of its parent
+		if p.ImportPath != module && !strings.Contains(path, "internal/") && !strings.Contains(text, "`"+path+"`") &&
+			!(strings.Contains(text, "`"+filepath.Dir(path)+"`") && strings.Contains(text, inParent)) && !within(path, "test/...") {
+			t.Errorf("ARCHITECTURE.md lacks the package %s", path)
+		}
 	}
 }
 
