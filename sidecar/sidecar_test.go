@@ -445,7 +445,7 @@ func TestLoopback(t *testing.T) {
 		{"GET", "/healthz", "", "http://localhost", 403, "APIGW.0304"},
 		{"POST", "/v1.0/keyside/kms/list-keys", "", "", 401, "APIGW.0301"},
 		{"POST", "/v1.0/keyside/kms/create-key", "evil", "", 403, "APIGW.0304"},
-		{"GET", "/keyside/v1/hsm/status", "", "", 401, "APIGW.0301"},
+		{"POST", "/keyside/v1/get-hsm-status", "", "", 401, `"code":"Unauthenticated"`},
 		{"GET", "/v3/projects", "", "", 401, "APIGW.0301"},
 		{"GET", "/v3/auth/domains", "", "", 401, "APIGW.0301"},
 		{"GET", "/metrics", "", "", 404, "APIGW.0101"},
