@@ -10,10 +10,8 @@ import (
 
 	"github.com/keyside/keyside/sidecar/cli/verb"
 	"github.com/keyside/keyside/sidecar/client"
+	"github.com/keyside/keyside/sidecar/kms"
 )
-
-// macAlgorithms are the algorithms of HMAC keys.
-var macAlgorithms = []string{"HMAC_SHA_256", "HMAC_SHA_384", "HMAC_SHA_512"}
 
 // macFlags are the flags of mac and mac verify.
 type macFlags struct {
@@ -24,8 +22,8 @@ type macFlags struct {
 func (f *macFlags) add(cmd *cobra.Command) {
 	keyFlag(cmd, &f.key)
 	f.in.Add(cmd, "the message, at most 4096 bytes")
-	cmd.Flags().StringVar(&f.algorithm, "algorithm", "", strings.Join(macAlgorithms, ", ")+" (default: that of the key's spec)")
-	verb.CompleteFlag(cmd, "algorithm", macAlgorithms)
+	cmd.Flags().StringVar(&f.algorithm, "algorithm", "", strings.Join(kms.MACNames(), ", ")+" (default: that of the key's spec)")
+	verb.CompleteFlag(cmd, "algorithm", kms.MACNames())
 }
 
 func (f *macFlags) request(ctx context.Context, s *verb.Session) (client.MACRequest, error) {

@@ -10,10 +10,11 @@ import (
 
 	"github.com/keyside/keyside/sidecar/cli/verb"
 	"github.com/keyside/keyside/sidecar/client"
+	"github.com/keyside/keyside/sidecar/kms"
 )
 
-// pairSpecs are the specs of data key pairs.
-var pairSpecs = []string{"EC_P256", "EC_P384", "EC_P521", "RSA_2048", "RSA_3072", "RSA_4096"}
+// pairSpecs are the specs of data key pairs: those of which Go can generate keys.
+var pairSpecs = slices.DeleteFunc(kms.SpecNames(kms.RSA, kms.EC), func(spec string) bool { return spec == string(kms.Secp256k1) })
 
 func dataKeyPair() *cobra.Command {
 	var req client.DataKeyPairRequest

@@ -15,6 +15,7 @@ import (
 
 	"github.com/keyside/keyside/sidecar/cli/verb"
 	"github.com/keyside/keyside/sidecar/client"
+	"github.com/keyside/keyside/sidecar/kms"
 )
 
 // signFlags are the flags of sign and verify.
@@ -30,7 +31,7 @@ func (f *signFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.algorithm, "algorithm", "", `RSASSA_PSS_SHA_n, RSASSA_PKCS1_V1_5_SHA_n or ECDSA_SHA_n with n 256, 384 or 512
 (default: RSASSA_PSS or ECDSA with the hash function for the key's size)`)
 	cmd.Flags().BoolVar(&f.digest, "digest", false, "the input is the raw digest of the message")
-	verb.CompleteFlag(cmd, "algorithm", algorithms)
+	verb.CompleteFlag(cmd, "algorithm", kms.SigningNames())
 }
 
 // defaultAlgorithms are the algorithms of the key specs.
@@ -71,7 +72,7 @@ func (f *signFlags) request(ctx context.Context, s *verb.Session) (client.SignRe
 	}
 	hash, ok := hashes[req.Algorithm[max(0, len(req.Algorithm)-len("SHA_256")):]]
 	if !ok {
-		return req, verb.Failf(verb.ExitUsage, "--algorithm %q is none of: %s", req.Algorithm, strings.Join(algorithms, ", "))
+		return req, verb.Failf(verb.ExitUsage, "--algorithm %q is none of: %s", req.Algorithm, strings.Join(kms.SigningNames(), ", "))
 	}
 	message, err := f.in.Open(s.Cmd)
 	if err != nil {
@@ -182,11 +183,4 @@ func publicKeyCommand() *cobra.Command {
 		}
 		return out.PrintRaw(s, view, text)
 	})
-}
-
-// algorithms are those of signatures.
-var algorithms = []string{
-	"RSASSA_PSS_SHA_256", "RSASSA_PSS_SHA_384", "RSASSA_PSS_SHA_512",
-	"RSASSA_PKCS1_V1_5_SHA_256", "RSASSA_PKCS1_V1_5_SHA_384", "RSASSA_PKCS1_V1_5_SHA_512",
-	"ECDSA_SHA_256", "ECDSA_SHA_384", "ECDSA_SHA_512",
 }

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/keyside/keyside/plugins/driver"
 	"github.com/keyside/keyside/sidecar/cli/verb"
 )
 
@@ -17,8 +18,13 @@ type guide struct {
 	written   map[string]string // file names, by form
 }
 
-// curveNames are openssl's names of the curves.
-var curveNames = map[string]string{"EC_P256": "P-256", "EC_P384": "P-384", "EC_P521": "P-521", "SECP256K1": "secp256k1"}
+// curveName returns openssl's name of the curve of a spec.
+func curveName(s *driver.Spec) string {
+	if s.Curve != nil {
+		return s.Curve.Params().Name
+	}
+	return strings.ToLower(s.Name) // secp256k1, which Go does not implement
+}
 
 // paddings are openssl's options for the RSA blocks of each algorithm. By default MGF1 uses OAEP's hash.
 var paddings = map[string]string{
@@ -35,9 +41,6 @@ const (
 	wrappedFile = "EncryptedKeyMaterial.bin"
 	tempFile    = "TemporaryKey.bin"
 )
-
-// symmetric reports whether spec is one of AES keys.
-func symmetric(spec string) bool { return strings.HasPrefix(spec, "AES_") }
 
 // privateFile returns the name of the file with a wrapped private key. That of RSA is from Huawei's guide.
 func privateFile(spec string) string {
@@ -94,15 +97,16 @@ func (g *guide) source() string {
 
 func (g *guide) makeMaterial() []string {
 	lines := []string{"# your material: this generates it; skip it if you have the file", ""}
-	if symmetric(g.spec) {
-		lines[1] = fmt.Sprintf("openssl rand -out %s %d", g.at(plainFile), specBits(g.spec)/8)
+	spec := driver.SpecNamed(g.spec)
+	if spec.Family == driver.AES {
+		lines[1] = fmt.Sprintf("openssl rand -out %s %d", g.at(plainFile), spec.Size())
 		return lines
 	}
-	kind := "-algorithm RSA -pkeyopt rsa_keygen_bits:" + strings.TrimPrefix(g.spec, "RSA_")
-	if curve := curveNames[g.spec]; curve != "" {
-		kind = "-algorithm EC -pkeyopt ec_paramgen_curve:" + curve
+	kind := fmt.Sprintf("RSA -pkeyopt rsa_keygen_bits:%d", spec.Bits)
+	if spec.Family == driver.EC {
+		kind = "EC -pkeyopt ec_paramgen_curve:" + curveName(spec)
 	}
-	lines[1] = fmt.Sprintf("openssl genpkey %s -out %s", kind, g.at("private_key.pem"))
+	lines[1] = fmt.Sprintf("openssl genpkey -algorithm %s -out %s", kind, g.at("private_key.pem"))
 	if g.source() == "private_key.der" {
 		lines = append(lines, fmt.Sprintf("openssl pkcs8 -topk8 -nocrypt -inform PEM -in %s -outform DER -out %s", g.at("private_key.pem"), g.at("private_key.der")))
 	}

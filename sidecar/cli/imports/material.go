@@ -3,18 +3,17 @@ package imports
 import (
 	"context"
 	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/keyside/keyside/plugins/driver"
 	"github.com/keyside/keyside/sidecar/cli/verb"
 	"github.com/keyside/keyside/sidecar/client"
 )
@@ -137,28 +136,19 @@ func wrapFor(ctx context.Context, s *verb.Session, req *client.ImportRequest, m 
 	return nil
 }
 
-var curvesByName = map[string]elliptic.Curve{"EC_P256": elliptic.P256(), "EC_P384": elliptic.P384(), "EC_P521": elliptic.P521()}
-
-// specBits returns the size in bits that the name of an AES or RSA spec ends with.
-func specBits(spec string) int {
-	_, bits, _ := strings.Cut(spec, "_")
-	n, _ := strconv.Atoi(bits) // the names of other specs have no number
-	return n
-}
-
 // newMaterial generates material of a spec.
 func newMaterial(spec string) (*material, error) {
 	var key any
 	var err error
-	switch curve := curvesByName[spec]; {
-	case symmetric(spec):
-		plain := make([]byte, specBits(spec)/8)
+	switch s := driver.SpecNamed(spec); {
+	case s.Family == driver.AES:
+		plain := make([]byte, s.Size())
 		_, _ = rand.Read(plain) // never fails
 		return &material{plain, spec}, nil
-	case strings.HasPrefix(spec, "RSA_"):
-		key, err = rsa.GenerateKey(rand.Reader, specBits(spec))
-	case curve != nil:
-		key, err = ecdsa.GenerateKey(curve, rand.Reader)
+	case s.Family == driver.RSA:
+		key, err = rsa.GenerateKey(rand.Reader, s.Bits)
+	case s.Curve != nil:
+		key, err = ecdsa.GenerateKey(s.Curve, rand.Reader)
 	default:
 		return nil, verb.Failf(verb.ExitUsage, "cannot generate material of spec %s: generate it with openssl, and give it with --from", spec)
 	}

@@ -58,14 +58,8 @@ type material struct {
 
 func (m *material) private() bool { return !symmetric(m.spec) }
 
-// aesSpecs and privateSpecs are the specs that files can hold.
-var (
-	aesSpecs     = map[int]string{16: "AES_128", 24: "AES_192", 32: "AES_256"}
-	privateSpecs = map[string]driver.KeySpec{
-		"RSA_2048": driver.RSA2048, "RSA_3072": driver.RSA3072, "RSA_4096": driver.RSA4096,
-		"EC_P256": driver.ECP256, "EC_P384": driver.ECP384, "EC_P521": driver.ECP521, "SECP256K1": driver.Secp256k1,
-	}
-)
+// symmetric reports whether spec is one of AES keys.
+func symmetric(spec string) bool { return driver.SpecNamed(spec).Family == driver.AES }
 
 // readMaterial reads a key from a file: an AES key as bytes, base64 or hex, a private key as PKCS #8, PKCS #1 or SEC 1 in PEM
 // or DER.
@@ -83,9 +77,12 @@ func readMaterial(path string) (*material, error) {
 		return nil, verb.Failf(verb.ExitUsage, "%s is encrypted with a passphrase: openssl pkey -in %s -out plain.pem decrypts it", path, verb.ShellQuote(path))
 	}
 	defer clear(der)
-	for spec, s := range privateSpecs {
-		if plain, ok := container.ReadPrivateKey(s, der); ok {
-			return &material{plain, spec}, nil
+	for _, s := range driver.Specs() {
+		if s.Symmetric() {
+			continue
+		}
+		if plain, ok := container.ReadPrivateKey(s.Value, der); ok {
+			return &material{plain, s.Name}, nil
 		}
 	}
 	return nil, verb.Failf(verb.ExitBadData, `%s holds no key, or an unsafe one: an AES key has 16, 24 or 32 bytes (raw, base64 or hex); a private key is RSA with
@@ -119,8 +116,10 @@ func aesKey(content []byte) *material {
 		forms = [][]byte{b}
 	}
 	for _, key := range forms {
-		if spec := aesSpecs[len(key)]; spec != "" {
-			return &material{bytes.Clone(key), spec}
+		for _, s := range driver.Specs() {
+			if s.Family == driver.AES && s.Size() == len(key) {
+				return &material{bytes.Clone(key), s.Name}
+			}
 		}
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/keyside/keyside/sidecar/cli/verb"
+	"github.com/keyside/keyside/sidecar/kms"
 )
 
 // defaultWrapping is the default of --algorithm.
@@ -14,10 +15,8 @@ const defaultWrapping = "RSAES_OAEP_SHA_256"
 
 // Wrapping algorithms and the specs of wrapping keys.
 var (
-	wrappingAlgorithms = []string{
-		defaultWrapping, "RSA_AES_KEY_WRAP_SHA_256", "RSAES_OAEP_SHA_1", "RSA_AES_KEY_WRAP_SHA_1", "RSAES_PKCS1_V1_5",
-	}
-	wrappingSpecs = []string{"RSA_2048", "RSA_3072", "RSA_4096"}
+	wrappingAlgorithms = kms.WrappingNames()
+	wrappingSpecs      = kms.SpecNames(kms.RSA)
 )
 
 // wrappingFlags select the wrapping of material.

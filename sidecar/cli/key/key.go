@@ -12,6 +12,7 @@ import (
 
 	"github.com/keyside/keyside/sidecar/cli/verb"
 	"github.com/keyside/keyside/sidecar/client"
+	"github.com/keyside/keyside/sidecar/kms"
 )
 
 // Commands returns the verbs about keys.
@@ -31,16 +32,12 @@ alias fits two keys, KEY is the one whose own alias it is.`,
 	return group
 }
 
-// importedSpecs are the values of --spec that need --origin external, and keySpecs are all values.
+// The values of --spec and --usage. Keys of importedSpecs need --origin external.
 var (
-	importedSpecs = []string{"AES_128", "AES_192"}
-	keySpecs      = append([]string{
-		"AES_256", "RSA_2048", "RSA_3072", "RSA_4096", "EC_P256", "EC_P384", "EC_P521", "SECP256K1", "HMAC_256", "HMAC_384", "HMAC_512",
-	}, importedSpecs...)
+	keySpecs      = kms.SpecNames(kms.AES, kms.RSA, kms.EC, kms.HMAC)
+	importedSpecs = []string{string(kms.AES128), string(kms.AES192)}
+	keyUsages     = kms.UsageNames()
 )
-
-// keyUsages are the values of --usage.
-var keyUsages = []string{"ENCRYPT_DECRYPT", "SIGN_VERIFY", "GENERATE_VERIFY_MAC", "KEY_AGREEMENT"}
 
 func create() *cobra.Command {
 	var req client.CreateKeyRequest
@@ -57,7 +54,7 @@ material is imported (keyside import).`,
 		Args: cobra.ExactArgs(1),
 	}
 	f := cmd.Flags()
-	f.StringVar(&req.Spec, "spec", "AES_256", strings.Join(keySpecs, ", "))
+	f.StringVar(&req.Spec, "spec", string(kms.AES256), strings.Join(keySpecs, ", ")+"; "+strings.Join(importedSpecs, " and ")+" need --origin external")
 	f.StringVar(&req.Usage, "usage", "", strings.Join(keyUsages, ", ")+" (default: AES encrypts, RSA and EC sign, HMAC computes MACs)")
 	f.StringVar(&req.Description, "description", "", "text for people, at most 255 characters")
 	f.StringVar(&req.Origin, "origin", client.OriginKMS, "kms: the HSM generates the material; external: you import it")
