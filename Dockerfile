@@ -1,5 +1,5 @@
-# Two stages: the first runs the same steps as `make build`, the second holds the binary and SoftHSM's module, and runs as
-# a user of its own. State is in /var/lib/keyside: mount a volume there.
+# Two stages: the first runs `make build`; the second contains the binary and SoftHSM's module, and runs as a user of its
+# own. State is in /var/lib/keyside: mount a volume there.
 FROM golang:1.26-bookworm AS build
 WORKDIR /src
 COPY go.mod go.sum ./
