@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -32,9 +33,13 @@ func verbs(root *cobra.Command, yield func(*cobra.Command)) {
 	}
 }
 
-// TestHelp checks that the help of every verb has an example. test/testdata/help.txtar runs them.
+// TestHelp checks that the help of every verb has an example, and a short text that begins with a capital letter and has no
+// period. test/testdata/help.txtar runs the examples.
 func TestHelp(t *testing.T) {
 	verbs(tree(), func(c *cobra.Command) {
+		if !unicode.IsUpper(rune(c.Short[0])) || strings.HasSuffix(c.Short, ".") {
+			t.Errorf("%s: %q is not the form of a short text", c.CommandPath(), c.Short)
+		}
 		if !strings.Contains(c.Example, c.CommandPath()) {
 			t.Errorf("the help of %s has no example", c.CommandPath())
 		}

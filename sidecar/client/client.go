@@ -26,7 +26,7 @@ const maxAnswer = 16 << 20
 
 // Client is a pool of connections to one sidecar. It is safe for concurrent use.
 type Client struct {
-	// Timeout is the time limit of each operation whose result is not a stream; zero: none. Set it before the first request.
+	// Timeout is the time limit of each request whose response is not a stream; zero: none. Set it before the first request.
 	Timeout time.Duration
 
 	socket string
@@ -61,19 +61,9 @@ func call[Result any](ctx context.Context, c *Client, operation string, in any) 
 		return nil, fmt.Errorf("encode the request of %s: %w", operation, err)
 	}
 	defer clear(body)
-	if c.Timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, c.Timeout)
-		defer cancel()
-	}
-	res, err := c.send(ctx, http.MethodPost, BasePath+operation, body)
+	res, answer, err := c.fetch(ctx, http.MethodPost, BasePath+operation, body)
 	if err != nil {
 		return nil, err
-	}
-	defer func() { _ = res.Body.Close() }()
-	answer, err := readAnswer(res)
-	if err != nil {
-		return nil, c.connectError(ctx, err)
 	}
 	defer clear(answer)
 	if res.StatusCode != http.StatusOK {
@@ -90,6 +80,25 @@ func call[Result any](ctx context.Context, c *Client, operation string, in any) 
 func (c *Client) do(ctx context.Context, operation string, in any) error {
 	_, err := call[none](ctx, c, operation, in)
 	return err
+}
+
+// fetch sends one request and reads the response.
+func (c *Client) fetch(ctx context.Context, method, path string, body []byte) (*http.Response, []byte, error) {
+	if c.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, c.Timeout)
+		defer cancel()
+	}
+	res, err := c.send(ctx, method, path, body)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { _ = res.Body.Close() }()
+	answer, err := readAnswer(res)
+	if err != nil {
+		return nil, nil, c.connectError(ctx, err)
+	}
+	return res, answer, nil
 }
 
 // send sends one request. The caller closes the body of the response.

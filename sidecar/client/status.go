@@ -31,14 +31,9 @@ func (h *Health) OK() bool { return h.Status == "ok" }
 
 // Health asks how the sidecar is. A sidecar that is unavailable is no error.
 func (c *Client) Health(ctx context.Context) (*Health, error) {
-	res, err := c.send(ctx, http.MethodGet, HealthPath, nil)
+	res, answer, err := c.fetch(ctx, http.MethodGet, HealthPath, nil)
 	if err != nil {
 		return nil, err
-	}
-	defer func() { _ = res.Body.Close() }()
-	answer, err := readAnswer(res)
-	if err != nil {
-		return nil, c.connectError(ctx, err)
 	}
 	if res.StatusCode != http.StatusOK && res.StatusCode != http.StatusServiceUnavailable {
 		return nil, errorOf(res, answer)

@@ -28,15 +28,8 @@ user may do what any of its grants, its role or a policy allows; see keyside can
 	return group
 }
 
-// grantable returns the operations that a grant may have, for help and completion.
-func grantable() (names []string) {
-	for _, op := range policy.Operations {
-		if op.Grantable() {
-			names = append(names, op.Name())
-		}
-	}
-	return names
-}
+// grantable are the operations that a grant may have.
+var grantable = verb.OperationNames(policy.Operation.Grantable)
 
 func grantCreate() *cobra.Command {
 	var req client.CreateGrantRequest
@@ -45,7 +38,7 @@ func grantCreate() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "create KEY --to USER --operations OPERATION,...", Short: "Allow a user operations on a key; print the grant's id",
 		Long: `Allow a user operations on a key; print the grant's id. The operations are
-` + inLines(grantable()) + `
+` + inLines(grantable) + `
 None of them includes another. A user with create-grant may grant the operations it may do itself; retire-grant allows it to
 retire this grant. --context-equals and --context-contains limit the grant to encryption contexts that are, or contain, the one
 given.
@@ -68,7 +61,7 @@ name later holds the grant.`,
 	f.StringVar(&expires, "expires", "never", "`when` the grant expires: never, a time such as 2030-12-31T00:00:00Z, or a duration such as 24h or 90d")
 	f.StringVar(&req.Source, "source", "", "`selectors` of the processes on the socket that may use it, with commas; all must match: uid:N, gid:N, unit:NAME, pod:UID, container:ID, and beside a uid exe:/PATH, sha256:HEX")
 	cmd.MarkFlagsMutuallyExclusive("context-equals", "context-contains")
-	verb.CompleteFlag(cmd, "operations", grantable())
+	verb.CompleteFlag(cmd, "operations", grantable)
 	return verb.OnKey(cmd, func(ctx context.Context, s *verb.Session, id string, _ []string) (err error) {
 		if req.Grantee == "" || len(req.Operations) == 0 {
 			return verb.Failf(verb.ExitUsage, "--to or --operations is missing: give the user and the operations to allow")

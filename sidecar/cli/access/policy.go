@@ -123,9 +123,5 @@ func completeOperationThenKey(cmd *cobra.Command, args []string, toComplete stri
 	if len(args) > 0 {
 		return verb.CompleteKeys(2)(cmd, args, toComplete)
 	}
-	names := make([]string, len(policy.Operations))
-	for i, op := range policy.Operations {
-		names[i] = op.Name()
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
+	return verb.OperationNames(func(policy.Operation) bool { return true }), cobra.ShellCompDirectiveNoFileComp
 }

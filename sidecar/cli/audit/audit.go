@@ -44,6 +44,7 @@ func (f *auditFilter) add(cmd *cobra.Command) {
 	flags.StringVar(&f.Outcome, "outcome", "", "ok, or the `code` of a failure")
 	flags.StringVar(&f.RequestID, "request", "", "`id` of the request, as in responses and errors")
 	verb.CompleteKeyFlag(cmd, "key")
+	verb.CompleteFlag(cmd, "operation", verb.OperationNames(func(policy.Operation) bool { return true }))
 	verb.CompleteFlag(cmd, "decision", []string{"allow", "deny"})
 }
 

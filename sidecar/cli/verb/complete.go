@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/client"
 )
 
@@ -21,6 +22,16 @@ const (
 
 // Words returns the keys of a table in order.
 func Words[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// OperationNames returns the neutral names of the operations for which accept returns true.
+func OperationNames(accept func(policy.Operation) bool) (names []string) {
+	for _, op := range policy.Operations {
+		if accept(op) {
+			names = append(names, op.Name())
+		}
+	}
+	return names
+}
 
 // CompleteFlag offers words for a flag.
 func CompleteFlag(cmd *cobra.Command, flag string, words []string) {
