@@ -68,7 +68,7 @@ var sidecarImports = []importRule{
 		"sidecar/dialect/...", "sidecar/edge", "sidecar/hsm",
 	}},
 	{"sidecar/bench/...", []string{"hsmd", "plugins/..."}},
-	{"sidecar/cli/...", []string{"policy", "hsmd/...", "plugins/...", "sidecar", "sidecar/audit", "sidecar/client"}},
+	{"sidecar/cli/...", []string{"policy", "hsmd/...", "plugins/...", "sidecar", "sidecar/audit", "sidecar/client", "sidecar/kms"}},
 }
 
 // never: a tree on the left does not import, by whatever way, a tree on the right.
@@ -114,7 +114,7 @@ type goPackage struct {
 	Deps       []string
 }
 
-// TestImports holds who imports whom, as ARCHITECTURE.md says it.
+// TestImports checks who imports whom, as ARCHITECTURE.md says it.
 func TestImports(t *testing.T) {
 	packages := listPackages(t)
 	for _, p := range packages {

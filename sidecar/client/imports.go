@@ -41,7 +41,7 @@ type ImportRequest struct {
 	PrivateKey []byte    `json:"private_key,omitempty"` // PKCS #8 under the temporary key (RFC 5649)
 	Expires    time.Time `json:"expires_at,omitzero"`   // when the material is destroyed; zero: never
 	// CheckValue identifies the material; other material is refused. It is the 8 bytes of [Key], the SHA-256 of an asymmetric
-	// key's SubjectPublicKeyInfo, or a proof (ARCHITECTURE.md); nil: no check.
+	// key's SubjectPublicKeyInfo, or a proof (docs/huawei.md); nil: no check.
 	CheckValue []byte `json:"check_value,omitempty"`
 	Repeat     bool   `json:"repeat,omitzero"` // the key may have the same material already; then only Expires changes
 }
