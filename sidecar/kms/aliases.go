@@ -1,6 +1,7 @@
 package kms
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -8,7 +9,8 @@ import (
 	"github.com/keyside/keyside/policy"
 )
 
-// CreateAlias creates a further alias of a key.
+// CreateAlias creates a further alias of a key. An alias is no part of the record of its key, so a key whose deletion is
+// scheduled concurrently may still get one; it is removed with the key.
 func (s *Service) CreateAlias(ctx context.Context, id KeyID, name string) (*Alias, error) {
 	return run(ctx, s, policy.OpCreateAlias, func(ctx context.Context, r *request) (*Alias, error) {
 		r.keyID = &id
@@ -16,7 +18,7 @@ func (s *Service) CreateAlias(ctx context.Context, id KeyID, name string) (*Alia
 			return nil, err
 		}
 		r.target = name
-		if err := s.aliasTarget(ctx, r, id); err != nil {
+		if _, err := s.inState(ctx, r, id); err != nil {
 			return nil, err
 		}
 		now := s.now()
@@ -36,7 +38,7 @@ func (s *Service) AssociateAlias(ctx context.Context, name string, target KeyID)
 			return nil, err
 		}
 		r.target = name
-		if err := s.aliasTarget(ctx, r, target); err != nil {
+		if _, err := s.inState(ctx, r, target); err != nil {
 			return nil, err
 		}
 		if err := s.aliasSource(ctx, r, name); err != nil {
@@ -48,34 +50,23 @@ func (s *Service) AssociateAlias(ctx context.Context, name string, target KeyID)
 
 // DeleteAliases deletes aliases of a key, all or none.
 func (s *Service) DeleteAliases(ctx context.Context, id KeyID, names []string) error {
-	_, err := run(ctx, s, policy.OpDeleteAlias, func(ctx context.Context, r *request) (struct{}, error) {
+	return doWithout(ctx, s, policy.OpDeleteAlias, func(ctx context.Context, r *request) error {
 		r.keyID = &id
 		names = slices.Compact(slices.Sorted(slices.Values(names)))
 		if most := max(DefaultLimits.Aliases, r.limits.Aliases); len(names) == 0 || len(names) > most {
-			return struct{}{}, Invalid("aliases", ReasonOutOfRange, "1 to %d aliases must be given", most)
+			return Invalid("aliases", ReasonOutOfRange, "1 to %d aliases must be given", most)
 		}
 		for _, name := range names {
 			if err := DefaultLimits.checkAlias(name); err != nil { // aliases created under a higher limit can be deleted, too
-				return struct{}{}, err
+				return err
 			}
 		}
 		r.target = strings.Join(names, " ")
-		if err := s.aliasTarget(ctx, r, id); err != nil {
-			return struct{}{}, err
+		if _, err := s.inState(ctx, r, id); err != nil {
+			return err
 		}
-		return struct{}{}, s.store.DeleteAliases(ctx, id, names)
+		return s.store.DeleteAliases(ctx, id, names)
 	})
-	return err
-}
-
-// aliasTarget checks that the aliases of a key may be changed. An alias is no part of the record of its key, so a key whose
-// deletion is scheduled concurrently may still get one; it is removed with the key.
-func (s *Service) aliasTarget(ctx context.Context, r *request, id KeyID) error {
-	key, err := s.load(ctx, r, id)
-	if err != nil {
-		return err
-	}
-	return checkKey(r.op, key)
 }
 
 // aliasSource checks that an alias may be taken from its key.
@@ -113,11 +104,9 @@ type AliasPage struct {
 // ListAliases returns a page of aliases.
 func (s *Service) ListAliases(ctx context.Context, in ListAliasesInput) (*AliasPage, error) {
 	return run(ctx, s, policy.OpListAliases, func(ctx context.Context, r *request) (*AliasPage, error) {
-		if in.Limit == 0 {
-			in.Limit = defaultAliases
-		}
-		if in.Limit < 0 || in.Limit > maxAliases {
-			return nil, Invalid("limit", ReasonOutOfRange, "limit must be 1 to %d", maxAliases)
+		limit := cmp.Or(in.Limit, defaultAliases)
+		if err := checkPage(0, limit, maxAliases); err != nil {
+			return nil, err
 		}
 		if in.KeyID != nil {
 			r.keyID = in.KeyID
@@ -125,7 +114,7 @@ func (s *Service) ListAliases(ctx context.Context, in ListAliasesInput) (*AliasP
 				return nil, err
 			}
 		}
-		aliases, more, err := s.store.ListAliases(ctx, in.KeyID, in.After, in.Limit)
+		aliases, more, err := s.store.ListAliases(ctx, in.KeyID, in.After, limit)
 		if err != nil {
 			return nil, err
 		}

@@ -3,6 +3,7 @@ package kms
 import (
 	"bytes"
 	"encoding/binary"
+	"maps"
 	"slices"
 )
 
@@ -99,16 +100,9 @@ func (h header) boundTo(context map[string]string, aad []byte) []byte {
 	b = append(b, aadDomain...)
 	b = h.appendTo(b)
 	b = binary.BigEndian.AppendUint32(b, uint32(len(context)))
-	if len(context) > 0 {
-		names := make([]string, 0, len(context))
-		for name := range context {
-			names = append(names, name)
-		}
-		slices.Sort(names)
-		for _, name := range names {
-			b = appendText(b, name)
-			b = appendText(b, context[name])
-		}
+	for _, name := range slices.Sorted(maps.Keys(context)) {
+		b = appendText(b, name)
+		b = appendText(b, context[name])
 	}
 	b = binary.BigEndian.AppendUint32(b, uint32(len(aad)))
 	return append(b, aad...)

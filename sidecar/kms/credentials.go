@@ -94,16 +94,7 @@ func (s *Service) checkNamesake(in CreateCredentialInput) error {
 func (s *Service) CreateCredential(ctx context.Context, in CreateCredentialInput) (*NewCredential, error) {
 	return run(ctx, s, policy.OpCreateCredential, func(ctx context.Context, r *request) (*NewCredential, error) {
 		r.target = in.User
-		if err := r.notByToken(); err != nil {
-			return nil, err
-		}
-		if err := in.check(); err != nil {
-			return nil, err
-		}
-		if err := s.checkNamesake(in); err != nil {
-			return nil, err
-		}
-		if err := s.identities.ready(); err != nil {
+		if err := cmp.Or(r.notByToken(), in.check(), s.checkNamesake(in), s.identities.ready()); err != nil {
 			return nil, err
 		}
 		n := &NewCredential{
@@ -118,11 +109,7 @@ func (s *Service) CreateCredential(ctx context.Context, in CreateCredentialInput
 		if n.Sealed, err = s.seal(ctx, n.Secret, n.bound()); err == nil {
 			err = s.identities.store.CreateCredential(ctx, &n.Credential, s.limits.Credentials)
 		}
-		if err != nil {
-			n.wipe()
-			return nil, err
-		}
-		return n, nil
+		return n, err
 	})
 }
 
@@ -172,14 +159,13 @@ func (s *Service) ListCredentials(ctx context.Context) ([]*Credential, error) {
 // DeleteCredential deletes an access key and the tokens of its user; the next request with either is refused. If the record
 // of the access key was tampered with, all tokens are deleted, because its user name cannot be trusted.
 func (s *Service) DeleteCredential(ctx context.Context, accessKey string) error {
-	_, err := run(ctx, s, policy.OpDeleteCredential, func(ctx context.Context, r *request) (struct{}, error) {
+	return doWithout(ctx, s, policy.OpDeleteCredential, func(ctx context.Context, r *request) error {
 		r.target = shown(accessKey)
 		if err := s.identities.ready(); err != nil {
-			return struct{}{}, err
+			return err
 		}
-		return struct{}{}, s.identities.remove(ctx, accessKey, s.forged(ctx, accessKey))
+		return s.identities.remove(ctx, accessKey, s.forged(ctx, accessKey))
 	})
-	return err
 }
 
 // openTimeout limits how long the deletion of an access key waits for the HSM. It is deleted afterwards in any case.
@@ -219,10 +205,8 @@ func (s *Service) CreateToken(ctx context.Context, in CreateTokenInput) (*NewTok
 		if err := r.notByToken(); err != nil {
 			return nil, err
 		}
-		if in.TTL == 0 {
-			in.TTL = defaultTokenTime
-		}
-		if in.TTL < time.Second || in.TTL > maxTokenTime {
+		ttl := cmp.Or(in.TTL, defaultTokenTime)
+		if ttl < time.Second || ttl > maxTokenTime {
 			return nil, Invalid("ttl", ReasonOutOfRange, "a token lives a second to %s", maxTokenTime)
 		}
 		if err := s.identities.ready(); err != nil {
@@ -243,16 +227,12 @@ func (s *Service) CreateToken(ctx context.Context, in CreateTokenInput) (*NewTok
 		n := &NewToken{Text: base64.RawURLEncoding.AppendEncode(nil, random[:])}
 		n.Token = Token{
 			Hash: sha256.Sum256(n.Text), User: who.Name, Role: who.Role, Service: who.Service,
-			ExpiresAt: s.now().Add(in.TTL),
+			ExpiresAt: s.now().Add(ttl),
 		}
 		if n.Sealed, err = s.seal(ctx, n.Hash[:], n.bound()); err == nil {
 			err = s.identities.add(ctx, &n.Token, s.now(), generation)
 		}
-		if err != nil {
-			n.wipe()
-			return nil, err
-		}
-		return n, nil
+		return n, err
 	})
 }
 
@@ -321,9 +301,8 @@ func (s *Service) Readmit(ctx context.Context, op policy.Operation) error {
 
 // AdmitAbout is Admit for an operation whose record names a target.
 func (s *Service) AdmitAbout(ctx context.Context, op policy.Operation, target string) error {
-	_, err := run(ctx, s, op, func(_ context.Context, r *request) (struct{}, error) {
+	return doWithout(ctx, s, op, func(_ context.Context, r *request) error {
 		r.target = target
-		return struct{}{}, nil
+		return nil
 	})
-	return err
 }

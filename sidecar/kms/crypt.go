@@ -69,7 +69,7 @@ func (o *DataKeyOutput) wipe() {
 func (s *Service) Encrypt(ctx context.Context, in EncryptInput) (*EncryptOutput, error) {
 	return run(ctx, s, policy.OpEncryptData, func(ctx context.Context, r *request) (*EncryptOutput, error) {
 		r.keyID = &in.KeyID
-		if err := r.limits.checkPlaintext(in.Plaintext); err != nil {
+		if err := checkBytes(in.Plaintext, r.limits.Data, "plaintext"); err != nil {
 			return nil, err
 		}
 		return s.encrypt(ctx, r, in, PurposeData)
@@ -158,18 +158,14 @@ func (s *Service) dataKey(ctx context.Context, r *request, in DataKeyInput) (*Da
 	}
 	out := &DataKeyOutput{KeyID: in.KeyID, Plaintext: plaintext}
 	if err := checkRandom(plaintext, in.Bytes); err != nil {
-		out.wipe()
-		return nil, err
+		return out, err
 	}
-	if out.Ciphertext, err = m.seal(iv, body, in.Bytes); err != nil {
-		out.wipe()
-		return nil, err
-	}
+	out.Ciphertext, err = m.seal(iv, body, in.Bytes)
 	if in.WithoutPlaintext {
 		out.wipe()
 		out.Plaintext = nil
 	}
-	return out, nil
+	return out, err
 }
 
 // message is one encryption in progress.

@@ -40,7 +40,8 @@ func (o *DataKeyPairOutput) wipe() {
 // maxPrivateKey is enough for the longest private key of a pair, in bytes: PKCS #8 of an RSA-4096 key has up to 2377.
 const maxPrivateKey = 2400
 
-// pairsAtOnce limits the concurrent generation of RSA pairs, because other requests need the processors, too.
+// pairsAtOnce limits the concurrent generation of RSA pairs, because each takes a processor for up to seconds and other
+// requests need the processors, too.
 const pairsAtOnce = 1
 
 // GenerateDataKeyPair generates a key pair and encrypts its private half, which DecryptDataKey decrypts. The pair is
@@ -62,25 +63,17 @@ func (s *Service) GenerateDataKeyPair(ctx context.Context, in DataKeyPairInput) 
 			return nil, err
 		}
 		out := &DataKeyPairOutput{KeyID: in.KeyID, Spec: in.Spec}
-		if out.PublicKey, out.PrivateKey, err = s.pairs.make(ctx, in.Spec); err != nil {
-			return nil, err
+		if out.PublicKey, out.PrivateKey, err = s.makeDataKeyPair(ctx, in.Spec); err != nil {
+			return out, err
 		}
 		under.Plaintext = out.PrivateKey
 		out.Ciphertext, err = s.encryptUnder(ctx, r, key, under, PurposeDataKey)
-		if err != nil || in.WithoutPlaintext {
+		if in.WithoutPlaintext {
 			out.wipe()
 			out.PrivateKey = nil
 		}
-		if err != nil {
-			return nil, err
-		}
-		return out, nil
+		return out, err
 	})
-}
-
-// pairMaker generates key pairs. Its places limit concurrent RSA pairs, each of which takes a processor for up to seconds.
-type pairMaker struct {
-	places chan struct{}
 }
 
 type pair struct {
@@ -88,21 +81,19 @@ type pair struct {
 	err             error
 }
 
-// make returns a new pair, PKIX and PKCS #8. It returns when the context ends; the generation of an RSA key continues, and
-// holds its place, until Go has finished it.
-func (m pairMaker) make(ctx context.Context, spec KeySpec) (public, private []byte, err error) {
+// makeDataKeyPair returns a new pair, PKIX and PKCS #8. It returns when the context ends; the generation of an RSA key
+// continues, and holds its place, until Go has finished it.
+func (s *Service) makeDataKeyPair(ctx context.Context, spec KeySpec) (public, private []byte, err error) {
 	if spec.row().family != RSA {
 		p := newPair(spec)
 		return p.public, p.private, p.err
 	}
-	select {
-	case m.places <- struct{}{}:
-	case <-ctx.Done():
-		return nil, nil, ctx.Err()
+	if err := s.pairs.enter(ctx); err != nil {
+		return nil, nil, err
 	}
 	made := make(chan pair, 1)
 	go func() {
-		defer func() { <-m.places }()
+		defer s.pairs.leave()
 		p := newPair(spec)
 		if ctx.Err() != nil {
 			clear(p.private) // canceled or timed out

@@ -2,7 +2,6 @@ package kms
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	"github.com/google/uuid"
@@ -63,12 +62,10 @@ func (s *Service) defaultKey(ctx context.Context, r *request, service string) (K
 		return KeyID{}, err
 	}
 	// One at a time: two concurrent first uses must not generate two keys.
-	select {
-	case s.makingDefault <- struct{}{}:
-		defer func() { <-s.makingDefault }()
-	case <-ctx.Done():
-		return KeyID{}, ctx.Err()
+	if err := s.makingDefault.enter(ctx); err != nil {
+		return KeyID{}, err
 	}
+	defer s.makingDefault.leave()
 	if id, err = s.store.Named(ctx, service+reservedAlias); err == nil || AsError(err).Code != CodeNotFound {
 		return id, err
 	}
@@ -80,23 +77,15 @@ func (s *Service) makeDefaultKey(ctx context.Context, service string) (KeyID, er
 	r := s.newRequest(ctx, policy.OpCreateKey)
 	r.decided, r.decision = true, policy.Decision{Allow: true, By: "first use by service " + service}
 	key := &Key{
-		Alias: service + reservedAlias, Spec: AES256, Usage: EncryptDecrypt, Origin: OriginKMS, State: Enabled,
+		ID: uuid.New(), Alias: service + reservedAlias, Spec: AES256, Usage: EncryptDecrypt, Origin: OriginKMS,
 		CreatedAt: s.now(), Service: service,
 	}
-	err := func() (err error) {
-		if key.ID, err = uuid.NewRandom(); err != nil {
-			return fmt.Errorf("make a key id: %w", err)
-		}
-		version, err := s.makeVersion(ctx, key, 1)
-		if err != nil {
-			return err
-		}
-		key.Versions = []KeyVersion{*version}
-		if err := s.store.CreateKey(ctx, key, r.limits.Keys); err != nil {
-			return err
-		}
-		r.keyID, r.version = &key.ID, &key.Versions[0]
-		return nil
-	}()
+	err := s.makeMaterial(ctx, key)
+	if err == nil {
+		err = s.store.CreateKey(ctx, key, r.limits.Keys)
+	}
+	if err == nil {
+		r.keyID, r.version = &key.ID, key.Current()
+	}
 	return key.ID, s.finish(ctx, &r, err)
 }

@@ -40,8 +40,7 @@ func (s *Service) DeriveSharedSecret(ctx context.Context, in DeriveInput) ([]byt
 			return nil, err
 		}
 		if len(shared) != key.Spec.row().size() || allZero(shared) {
-			clear(shared)
-			return nil, hostile("shared secret of %d bytes, or of zeros", len(shared))
+			return shared, hostile("shared secret of %d bytes, or of zeros", len(shared))
 		}
 		return shared, nil
 	})

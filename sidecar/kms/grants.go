@@ -44,9 +44,7 @@ var (
 // check checks what can be checked without the key. The principals that a grant names must exist: a grant to a misspelled
 // name would look valid, and apply to any later user with that name.
 func (in *CreateGrantInput) check(ctx context.Context, s *Service, r *request) error {
-	in.Operations = slices.Clone(in.Operations)
-	slices.Sort(in.Operations)
-	in.Operations = slices.Compact(in.Operations)
+	in.Operations = slices.Compact(slices.Sorted(slices.Values(in.Operations)))
 	source, err := policy.ParseSource(string(in.Constraints.Source))
 	if err != nil {
 		return Invalid("source", ReasonMalformed, "%s", err)
@@ -269,12 +267,12 @@ func (s *Service) RetireGrant(ctx context.Context, key KeyID, id string) error {
 }
 
 func (s *Service) removeGrant(ctx context.Context, op policy.Operation, id KeyID, grant string) error {
-	_, err := run(ctx, s, op, func(ctx context.Context, r *request) (struct{}, error) {
+	return doWithout(ctx, s, op, func(ctx context.Context, r *request) error {
 		r.keyID = &id
 		if grantID.MatchString(grant) {
 			r.target = grant
 		}
-		return struct{}{}, s.store.ChangeGrants(ctx, id, func(key *Key, grants []*policy.Grant) ([]*policy.Grant, error) {
+		return s.store.ChangeGrants(ctx, id, func(key *Key, grants []*policy.Grant) ([]*policy.Grant, error) {
 			at := slices.IndexFunc(grants, func(g *policy.Grant) bool { return g.ID == grant })
 			var this []*policy.Grant
 			if at >= 0 {
@@ -293,20 +291,16 @@ func (s *Service) removeGrant(ctx context.Context, op policy.Operation, id KeyID
 			return slices.Delete(slices.Clone(grants), at, at+1), nil
 		})
 	})
-	return err
 }
 
 // ListGrants returns a page of the grants of a key in order of creation, including expired ones.
 func (s *Service) ListGrants(ctx context.Context, id KeyID, offset, limit int) (*GrantPage, error) {
 	return run(ctx, s, policy.OpListGrants, func(ctx context.Context, r *request) (*GrantPage, error) {
-		key, err := s.load(ctx, r, id)
-		if err != nil {
+		if _, err := s.inState(ctx, r, id); err != nil {
 			return nil, err
 		}
-		if err := checkKey(r.op, key); err != nil {
-			return nil, err
-		}
-		if limit, err = checkPage(offset, limit); err != nil {
+		limit := cmp.Or(limit, maxGrants)
+		if err := checkPage(offset, limit, maxGrants); err != nil {
 			return nil, err
 		}
 		grants := s.store.Grants(id)
@@ -318,8 +312,8 @@ func (s *Service) ListGrants(ctx context.Context, id KeyID, offset, limit int) (
 // ListRetirableGrants returns a page of the grants that the caller may retire as issuer, retiring principal or grantee.
 func (s *Service) ListRetirableGrants(ctx context.Context, offset, limit int) (*GrantPage, error) {
 	return run(ctx, s, policy.OpListRetirableGrants, func(_ context.Context, r *request) (*GrantPage, error) {
-		limit, err := checkPage(offset, limit)
-		if err != nil {
+		limit := cmp.Or(limit, maxGrants)
+		if err := checkPage(offset, limit, maxGrants); err != nil {
 			return nil, err
 		}
 		grants, total := s.store.FindGrants(func(g *policy.Grant) bool {
@@ -329,20 +323,6 @@ func (s *Service) ListRetirableGrants(ctx context.Context, offset, limit int) (*
 	})
 }
 
-func checkPage(offset, limit int) (int, error) {
-	switch limit = cmp.Or(limit, maxGrants); {
-	case limit < 0 || limit > maxGrants:
-		return 0, Invalid("limit", ReasonOutOfRange, "limit must be 1 to %d", maxGrants)
-	case offset < 0:
-		return 0, Invalid("marker", ReasonOutOfRange, "marker must not be negative")
-	}
-	return limit, nil
-}
-
 func newGrantPage(grants []*policy.Grant, total, offset int) *GrantPage {
-	page := &GrantPage{Grants: grants, Total: total}
-	if next := offset + len(grants); len(grants) > 0 && next < total {
-		page.Next = next
-	}
-	return page
+	return &GrantPage{Grants: grants, Total: total, Next: nextPage(offset, len(grants), total)}
 }

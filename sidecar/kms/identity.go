@@ -8,8 +8,8 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -233,13 +233,8 @@ func (s *Service) unopened(ctx context.Context, err error, which slog.Attr) erro
 
 // shown returns an access key for records, "" if the text cannot be one.
 func shown(accessKey string) string {
-	if len(accessKey) != accessKeySize {
+	if len(accessKey) != accessKeySize || strings.Trim(accessKey, upperAndDigits) != "" {
 		return ""
-	}
-	for _, c := range []byte(accessKey) {
-		if (c < 'A' || c > 'Z') && (c < '0' || c > '9') {
-			return ""
-		}
 	}
 	return accessKey
 }
@@ -360,17 +355,11 @@ func (s *Service) makeCredentialKey(ctx context.Context) (*Key, error) {
 	if err == nil || AsError(err).Code != CodeNotFound {
 		return key, err
 	}
-	id, err := uuid.NewRandom()
-	if err != nil {
-		return nil, fmt.Errorf("make a key id: %w", err)
-	}
 	key = &Key{
-		ID: id, Alias: "credentials", Spec: AES256, Usage: EncryptDecrypt, Origin: OriginKMS, State: Enabled, CreatedAt: s.now(),
+		ID: uuid.New(), Alias: "credentials", Spec: AES256, Usage: EncryptDecrypt, Origin: OriginKMS, CreatedAt: s.now(),
 	}
-	version, err := s.makeVersion(ctx, key, 1)
-	if err != nil {
+	if err := s.makeMaterial(ctx, key); err != nil {
 		return nil, err
 	}
-	key.Versions = []KeyVersion{*version}
 	return i.store.CreateCredentialKey(ctx, key)
 }

@@ -1,8 +1,8 @@
 package kms
 
 import (
+	"cmp"
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -48,12 +48,10 @@ func (s *Service) CreateKey(ctx context.Context, in CreateKeyInput) (*Key, error
 			return nil, err
 		}
 		if key.Origin == OriginKMS {
-			version, err := s.makeVersion(ctx, key, 1)
-			if err != nil {
+			if err := s.makeMaterial(ctx, key); err != nil {
 				return nil, err
 			}
-			key.Versions, key.State = []KeyVersion{*version}, Enabled
-			r.version = &key.Versions[0]
+			r.version = key.Current()
 		}
 		if err := s.store.CreateKey(ctx, key, r.limits.Keys); err != nil {
 			return nil, err
@@ -68,16 +66,8 @@ func (s *Service) CreateKey(ctx context.Context, in CreateKeyInput) (*Key, error
 
 // draft checks the input and returns the key without material.
 func (s *Service) draft(r *request, in CreateKeyInput) (*Key, error) {
-	if in.Spec == "" {
-		in.Spec = AES256
-	}
-	if in.Origin == "" {
-		in.Origin = OriginKMS
-	}
-	if err := r.limits.checkAlias(in.Alias); err != nil {
-		return nil, err
-	}
-	if err := r.limits.checkDescription(in.Description); err != nil {
+	in.Spec, in.Origin = cmp.Or(in.Spec, AES256), cmp.Or(in.Origin, OriginKMS)
+	if err := cmp.Or(r.limits.checkAlias(in.Alias), r.limits.checkDescription(in.Description)); err != nil {
 		return nil, err
 	}
 	usage, err := s.checkSpec(in.Spec, in.Usage)
@@ -87,14 +77,20 @@ func (s *Service) draft(r *request, in CreateKeyInput) (*Key, error) {
 	if in.Origin != OriginKMS && in.Origin != OriginExternal {
 		return nil, Invalid("origin", ReasonUnknown, "origin must be %s or %s", OriginKMS, OriginExternal)
 	}
-	id, err := uuid.NewRandom()
-	if err != nil {
-		return nil, fmt.Errorf("make a key id: %w", err)
-	}
 	return &Key{
-		ID: id, Alias: in.Alias, Description: in.Description, Spec: in.Spec, Usage: usage, Origin: in.Origin,
+		ID: uuid.New(), Alias: in.Alias, Description: in.Description, Spec: in.Spec, Usage: usage, Origin: in.Origin,
 		State: PendingImport, CreatedAt: s.now(),
 	}, nil
+}
+
+// makeMaterial has the HSM generate the first version of a key, which is then Enabled.
+func (s *Service) makeMaterial(ctx context.Context, key *Key) error {
+	version, err := s.makeVersion(ctx, key, 1)
+	if err != nil {
+		return err
+	}
+	key.Versions, key.State = []KeyVersion{*version}, Enabled
+	return nil
 }
 
 // checkSpec checks that keys of the spec and the usage can be created here. It returns the usage, by default that of the
@@ -168,40 +164,44 @@ func (s *Service) DescribeKey(ctx context.Context, id KeyID) (*Key, error) {
 
 // look performs an operation that only reads a key.
 func (s *Service) look(ctx context.Context, op policy.Operation, id KeyID) (*Key, error) {
-	return run(ctx, s, op, func(ctx context.Context, r *request) (*Key, error) {
-		key, err := s.load(ctx, r, id)
-		if err != nil {
-			return nil, err
-		}
-		return key, checkKey(op, key)
-	})
+	return run(ctx, s, op, func(ctx context.Context, r *request) (*Key, error) { return s.inState(ctx, r, id) })
 }
 
 // ListKeys returns a page of keys.
 func (s *Service) ListKeys(ctx context.Context, in ListKeysInput) (*KeyPage, error) {
 	return run(ctx, s, policy.OpListKeys, func(ctx context.Context, r *request) (*KeyPage, error) {
-		if in.Limit == 0 {
-			in.Limit = r.limits.Page
-		}
-		if in.Limit < 0 || in.Limit > r.limits.Page {
-			return nil, Invalid("limit", ReasonOutOfRange, "limit must be 1 to %d", r.limits.Page)
-		}
-		if in.Offset < 0 {
-			return nil, Invalid("marker", ReasonOutOfRange, "marker must not be negative")
-		}
-		keys, total, err := s.store.ListKeys(ctx, KeyFilter{Spec: in.Spec, State: in.State}, in.Offset, in.Limit)
-		if err != nil {
+		limit := cmp.Or(in.Limit, r.limits.Page)
+		if err := checkPage(in.Offset, limit, r.limits.Page); err != nil {
 			return nil, err
 		}
-		return newPage(keys, total, in.Offset), nil
+		return s.keyPage(ctx, KeyFilter{Spec: in.Spec, State: in.State}, in.Offset, limit)
 	})
 }
 
-// newPage returns the page that begins at an offset.
-func newPage(keys []*Key, total, offset int) *KeyPage {
-	page := &KeyPage{Keys: keys, Total: total}
-	if next := offset + len(keys); len(keys) > 0 && next < total {
-		page.Next = next
+// keyPage returns the page that begins at an offset.
+func (s *Service) keyPage(ctx context.Context, filter KeyFilter, offset, limit int) (*KeyPage, error) {
+	keys, total, err := s.store.ListKeys(ctx, filter, offset, limit)
+	if err != nil {
+		return nil, err
 	}
-	return page
+	return &KeyPage{Keys: keys, Total: total, Next: nextPage(offset, len(keys), total)}, nil
+}
+
+// checkPage checks the offset and the limit of a page that may have most elements.
+func checkPage(offset, limit, most int) error {
+	switch {
+	case limit < 0 || limit > most:
+		return Invalid("limit", ReasonOutOfRange, "limit must be 1 to %d", most)
+	case offset < 0:
+		return Invalid("marker", ReasonOutOfRange, "marker must not be negative")
+	}
+	return nil
+}
+
+// nextPage returns the offset of the page after one of n elements, 0 if that is the last of total elements.
+func nextPage(offset, n, total int) int {
+	if n == 0 || offset+n >= total {
+		return 0
+	}
+	return offset + n
 }

@@ -74,24 +74,13 @@ func (l Limits) checkDescription(text string) error {
 	return nil
 }
 
-// checkPlaintext checks data to encrypt: from 1 byte to the limit.
-func (l Limits) checkPlaintext(p []byte) error {
+// checkBytes checks a plaintext to encrypt, or a message to sign or to compute a MAC of: from 1 byte to the limit.
+func checkBytes(b []byte, limit int, field string) error {
 	switch {
-	case len(p) == 0:
-		return Invalid("plaintext", ReasonMissing, "plaintext is empty")
-	case len(p) > l.Data:
-		return Invalid("plaintext", ReasonLength, "plaintext has more than %d bytes", l.Data)
-	}
-	return nil
-}
-
-// checkMessage checks a message to sign or to compute a MAC of: from 1 byte to the limit.
-func (l Limits) checkMessage(m []byte) error {
-	switch {
-	case len(m) == 0:
-		return Invalid("message", ReasonMissing, "message is empty")
-	case len(m) > l.Message:
-		return Invalid("message", ReasonLength, "message has more than %d bytes", l.Message)
+	case len(b) == 0:
+		return Invalid(field, ReasonMissing, "%s is empty", field)
+	case len(b) > limit:
+		return Invalid(field, ReasonLength, "%s has more than %d bytes", field, limit)
 	}
 	return nil
 }

@@ -38,7 +38,7 @@ func (s *Service) VerifyMAC(ctx context.Context, in MACInput, mac []byte) (bool,
 
 func (s *Service) mac(ctx context.Context, r *request, in MACInput) ([]byte, error) {
 	r.keyID = &in.KeyID
-	if err := r.limits.checkMessage(in.Message); err != nil {
+	if err := checkBytes(in.Message, r.limits.Message, "message"); err != nil {
 		return nil, err
 	}
 	key, err := s.use(ctx, r, in.KeyID)

@@ -12,21 +12,21 @@ import (
 // TestPairsWaitTheirTurn holds that RSA pairs wait for a place no longer than their request lives, and that elliptic ones,
 // which take no time, do not wait.
 func TestPairsWaitTheirTurn(t *testing.T) {
-	m := pairMaker{make(chan struct{}, 1)}
-	m.places <- struct{}{}
+	s := &Service{pairs: make(gate, 1)}
+	s.pairs <- struct{}{}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, _, err := m.make(ctx, RSA2048); !errors.Is(err, context.Canceled) {
+	if _, _, err := s.makeDataKeyPair(ctx, RSA2048); !errors.Is(err, context.Canceled) {
 		t.Errorf("waiting for a place: %v", err)
 	}
-	if public, private, err := m.make(t.Context(), ECP256); err != nil || len(public) == 0 || len(private) == 0 {
+	if public, private, err := s.makeDataKeyPair(t.Context(), ECP256); err != nil || len(public) == 0 || len(private) == 0 {
 		t.Errorf("an elliptic pair: %v", err)
 	}
-	<-m.places
-	if _, _, err := m.make(t.Context(), RSA2048); err != nil {
+	<-s.pairs
+	if _, _, err := s.makeDataKeyPair(t.Context(), RSA2048); err != nil {
 		t.Error(err)
 	}
-	m.places <- struct{}{} // the place came back
+	s.pairs <- struct{}{} // the place came back
 }
 
 // TestLongestPrivateKeyFits holds that PKCS #8 of an RSA-4096 key, were every number in it as long as can be, is within

@@ -55,7 +55,7 @@ type Service struct {
 	log        *slog.Logger
 	tracer     trace.Tracer
 	messages   messages
-	pairs      pairMaker
+	pairs      gate     // limits the concurrent generation of RSA pairs
 	proven     sync.Map // provenKey
 	pool       *pool
 	tries      tries
@@ -63,31 +63,28 @@ type Service struct {
 	identities *identities
 	unserved   unserved
 
-	makingDefault chan struct{} // held while a default key is created
+	makingDefault gate // held while a default key is created
 }
 
-type systemClock struct{}
+// SystemClock is the clock of the operating system.
+type SystemClock struct{}
 
-func (systemClock) Now() time.Time { return time.Now() }
+// Now implements Clock.
+func (SystemClock) Now() time.Time { return time.Now() }
 
 // New returns a Service, or an error if a required field of cfg is missing.
 func New(cfg Config) (*Service, error) {
 	if cfg.Store == nil || cfg.HSM == nil || cfg.Auditor == nil || cfg.Tenant == "" {
 		return nil, errors.New("kms: a service needs a store, an HSM, an auditor and a tenant")
 	}
-	if cfg.Clock == nil {
-		cfg.Clock = systemClock{}
-	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
 	s := &Service{
 		store: cfg.Store, account: cmp.Or(cfg.Account, cfg.Tenant), accounts: cfg.Accounts, principals: cfg.Principals, hsm: cfg.HSM, auditor: cfg.Auditor, tenant: cfg.Tenant, limits: cfg.Limits.Over(DefaultLimits),
-		clock: cfg.Clock, log: cfg.Logger, tracer: cfg.Tracer, messages: messages{store: cfg.Store},
-		pairs: pairMaker{make(chan struct{}, pairsAtOnce)},
+		clock: cmp.Or[Clock](cfg.Clock, SystemClock{}), log: cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)),
+		tracer: cfg.Tracer, messages: messages{store: cfg.Store},
+		pairs: make(gate, pairsAtOnce),
 		pool:  newPool(cfg.Pool), tries: tries{full: make(map[KeyID]time.Time)},
 		identities: newIdentities(cfg.Credentials),
-		scheduler:  scheduler{retries: make(map[KeyID]*retry)}, makingDefault: make(chan struct{}, 1),
+		scheduler:  scheduler{retries: make(map[KeyID]*retry)}, makingDefault: make(gate, 1),
 	}
 	s.policies.Store(cfg.Policies)
 	return s, nil
@@ -132,7 +129,8 @@ func (r *request) isSource() {
 }
 
 // run is the path of every operation. It refuses calls without a caller and operations that policy denies, runs do, and
-// returns the result of do only after the audit record is durable.
+// returns the result of do only after the audit record is durable. It clears the secrets of a result that it does not
+// return, also those that do returned with an error.
 func run[T any](ctx context.Context, s *Service, op policy.Operation, do func(context.Context, *request) (T, error)) (T, error) {
 	r := s.newRequest(ctx, op)
 	s.enter(&r)
@@ -399,13 +397,16 @@ func (s *Service) Refuse(ctx context.Context, op policy.Operation, err error) er
 	return s.finish(ctx, &r, AsError(err))
 }
 
+// doWithout is run for an operation without a result.
+func doWithout(ctx context.Context, s *Service, op policy.Operation, do func(context.Context, *request) error) error {
+	_, err := run(ctx, s, op, func(ctx context.Context, r *request) (struct{}, error) { return struct{}{}, do(ctx, r) })
+	return err
+}
+
 // use loads the key of an operation and checks that its state and spec allow the operation.
 func (s *Service) use(ctx context.Context, r *request, id KeyID) (*Key, error) {
-	key, err := s.load(ctx, r, id)
+	key, err := s.inState(ctx, r, id)
 	if err != nil {
-		return nil, err
-	}
-	if err := checkKey(r.op, key); err != nil {
 		return nil, err
 	}
 	if key.expired(s.clock) {
@@ -418,6 +419,15 @@ func (s *Service) use(ctx context.Context, r *request, id KeyID) (*Key, error) {
 		return nil, Errorf(CodeInternal, "internal error").Because(fmt.Errorf("key %s is %s without material", id, key.State))
 	}
 	return key, nil
+}
+
+// inState loads the key of an operation and checks that its state allows the operation.
+func (s *Service) inState(ctx context.Context, r *request, id KeyID) (*Key, error) {
+	key, err := s.load(ctx, r, id)
+	if err != nil {
+		return nil, err
+	}
+	return key, checkKey(r.op, key)
 }
 
 // load loads the key of an operation, if the principal is authorized for the operation with it.

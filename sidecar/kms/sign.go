@@ -100,7 +100,7 @@ func (s *Service) Verify(ctx context.Context, in VerifyInput) (bool, error) {
 // signer returns the key of a signature and the digest to sign.
 func (s *Service) signer(ctx context.Context, r *request, in SignInput) (*Key, []byte, error) {
 	r.keyID = &in.KeyID
-	if err := r.limits.checkMessage(in.Message); err != nil {
+	if err := checkBytes(in.Message, r.limits.Message, "message"); err != nil {
 		return nil, nil, err
 	}
 	key, err := s.use(ctx, r, in.KeyID)

@@ -130,12 +130,11 @@ func (s *spec) kind(usage KeyUsage) kind {
 func SpecNames(families ...Family) []string {
 	var names []string
 	for _, f := range families {
-		names = append(names, namesOf(func(s *spec) []KeySpec {
-			if s.family != f {
-				return nil
+		for i := range specs {
+			if specs[i].family == f {
+				names = append(names, string(specs[i].name))
 			}
-			return []KeySpec{s.name}
-		})...)
+		}
 	}
 	return names
 }

@@ -87,26 +87,14 @@ const (
 // FindKeys returns the keys that have all of the tags.
 func (s *Service) FindKeys(ctx context.Context, in FindKeysInput) (*KeyPage, error) {
 	return run(ctx, s, policy.OpFindKeys, func(ctx context.Context, r *request) (*KeyPage, error) {
-		if in.Limit == 0 {
-			in.Limit = defaultFound
-		}
-		switch {
-		case in.Limit < 0 || in.Limit > maxFound:
-			return nil, Invalid("limit", ReasonOutOfRange, "limit must be 1 to %d", maxFound)
-		case in.Offset < 0:
-			return nil, Invalid("marker", ReasonOutOfRange, "marker must not be negative")
-		}
-		if err := r.limits.checkSearch(in.Tags); err != nil {
+		limit := cmp.Or(in.Limit, defaultFound)
+		if err := cmp.Or(checkPage(in.Offset, limit, maxFound), r.limits.checkSearch(in.Tags)); err != nil {
 			return nil, err
 		}
 		if in.CountOnly {
-			in.Offset, in.Limit = 0, 0
+			in.Offset, limit = 0, 0
 		}
-		keys, total, err := s.store.ListKeys(ctx, KeyFilter{Tags: in.Tags, Name: in.Name}, in.Offset, in.Limit)
-		if err != nil {
-			return nil, err
-		}
-		return newPage(keys, total, in.Offset), nil
+		return s.keyPage(ctx, KeyFilter{Tags: in.Tags, Name: in.Name}, in.Offset, limit)
 	})
 }
 

@@ -2,7 +2,6 @@ package kms
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -32,7 +31,7 @@ var DefaultPool = map[KeySpec]int{RSA2048: 4, RSA3072: 1, RSA4096: 2}
 type pool struct {
 	want   map[KeySpec]int
 	taken  chan struct{} // holds one: the pool may lack a pair
-	making chan struct{} // held while a pair is generated for a waiting request
+	making gate          // held while a pair is generated for a waiting request
 
 	mu    sync.Mutex
 	ready map[KeySpec][]*WrappingPair
@@ -42,9 +41,7 @@ func newPool(want map[KeySpec]int) *pool {
 	if want == nil {
 		want = DefaultPool
 	}
-	return &pool{
-		want: want, taken: make(chan struct{}, 1), making: make(chan struct{}, 1), ready: make(map[KeySpec][]*WrappingPair),
-	}
+	return &pool{want: want, taken: make(chan struct{}, 1), making: make(gate, 1), ready: make(map[KeySpec][]*WrappingPair)}
 }
 
 // take returns an unused pair from the pool, or generates one if the pool is empty.
@@ -52,12 +49,10 @@ func (p *pool) take(ctx context.Context, s *Service, spec KeySpec) (*WrappingPai
 	if pair := p.pop(spec); pair != nil {
 		return pair, nil
 	}
-	select {
-	case p.making <- struct{}{}:
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if err := p.making.enter(ctx); err != nil {
+		return nil, err
 	}
-	defer func() { <-p.making }()
+	defer p.making.leave()
 	if pair := p.pop(spec); pair != nil { // added meanwhile
 		return pair, nil
 	}
@@ -142,11 +137,7 @@ func (s *Service) FillPool(ctx context.Context) {
 
 // makePair has the HSM generate a pair and checks what it answers.
 func (s *Service) makePair(ctx context.Context, spec KeySpec) (*WrappingPair, error) {
-	id, err := uuid.NewRandom()
-	if err != nil {
-		return nil, fmt.Errorf("make a wrapping key's id: %w", err)
-	}
-	pair := &WrappingPair{ID: id, Spec: spec}
+	pair := &WrappingPair{ID: uuid.New(), Spec: spec}
 	made, err := s.hsm.MakeWrappingKey(ctx, pair.Ref())
 	if err != nil {
 		return nil, err
@@ -161,7 +152,7 @@ func (s *Service) makePair(ctx context.Context, spec KeySpec) (*WrappingPair, er
 // destroyPairs destroys expired wrapping keys every pairsEvery, and returns when to call it again.
 func (s *Service) destroyPairs(ctx context.Context, now time.Time) (next time.Time) {
 	r := &s.scheduler.pairs
-	if now.Before(r.at) && r.at.Sub(now) <= maxRetry {
+	if r.waits(now) {
 		return r.at
 	}
 	gone, next, err := s.store.DestroyPairs(ctx, now, pairBatch)
