@@ -2,6 +2,7 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -132,29 +133,15 @@ type group struct {
 	err      error // once written
 }
 
-type systemClock struct{}
-
-func (systemClock) Now() time.Time { return time.Now() }
-
 // Open opens the log in opts.Dir for appending, and repairs its last file if a crash cut its last line off.
 func Open(opts Options) (*Log, error) {
-	if opts.MaxFileSize == 0 {
-		opts.MaxFileSize = DefaultMaxFileSize
-	}
-	if opts.waitLimit == 0 {
-		opts.waitLimit = waitLimit
-	}
-	if opts.journalSize == 0 {
-		opts.journalSize = journalSize
-	}
+	opts.MaxFileSize = cmp.Or(opts.MaxFileSize, DefaultMaxFileSize)
+	opts.waitLimit = cmp.Or(opts.waitLimit, waitLimit)
+	opts.journalSize = cmp.Or(opts.journalSize, journalSize)
+	opts.Logger = cmp.Or(opts.Logger, slog.New(slog.DiscardHandler))
+	opts.Clock = cmp.Or[kms.Clock](opts.Clock, kms.SystemClock{})
 	if opts.failpoint == nil {
 		opts.failpoint = func(string) {}
-	}
-	if opts.Logger == nil {
-		opts.Logger = slog.New(slog.DiscardHandler)
-	}
-	if opts.Clock == nil {
-		opts.Clock = systemClock{}
 	}
 	l := &Log{
 		opts: opts, group: newGroup(nil), syncer: newSyncer(), start: emptyTree(), tree: emptyTree(),
@@ -321,9 +308,14 @@ func (l *Log) append(lines []byte, alone bool) error {
 	return nil
 }
 
+// end returns the acknowledged end; l.writing is held.
+func (l *Log) end() *snapshot {
+	return &snapshot{tree: l.tree, number: l.number, size: l.size, start: l.start}
+}
+
 // publish shows what is acknowledged to those who do not write.
 func (l *Log) publish() {
-	l.now.Store(&snapshot{tree: l.tree, number: l.number, size: l.size, start: l.start})
+	l.now.Store(l.end())
 	l.wakeHeads()
 	if l.watching.Load() != nil {
 		close(*l.watching.Swap(nil))

@@ -28,9 +28,7 @@ func (l *Log) Export(ctx context.Context, w io.Writer) (left uint64, err error) 
 	l.retaining.RLock()
 	defer l.retaining.RUnlock()
 	now := l.now.Load()
-	l.heads.Lock()
-	a := l.anchor
-	l.heads.Unlock()
+	a := l.present()
 	newest, err := os.ReadFile(filepath.Join(l.opts.Dir, checkpointName))
 	if err != nil {
 		return 0, fmt.Errorf("no checkpoint was ever signed, so there is nothing that could be verified elsewhere: %w", err)

@@ -93,8 +93,7 @@ func (l *Log) rotate() error {
 	if err := errors.Join(fdatasync(l.file), fdatasync(l.leaves)); err != nil {
 		return err
 	}
-	old, oldLeaves := l.file, l.leaves
-	end := &snapshot{tree: l.tree, number: l.number, size: l.size, start: l.start}
+	old, oldLeaves, end := l.file, l.leaves, l.end()
 	if err := l.create(l.number + 1); err != nil {
 		return err
 	}
@@ -179,6 +178,15 @@ func endOfLines(path string) (int64, error) {
 		end = start
 	}
 	return 0, nil
+}
+
+// readIfExists returns the content of a file, nil if it does not exist.
+func readIfExists(path string) ([]byte, error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return b, err
 }
 
 // fdatasync makes a file's content durable, and of its metadata only what is needed to read it.

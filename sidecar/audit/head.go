@@ -97,6 +97,14 @@ func decodeHeads(rawAnchor, rawHead []byte) (*anchor, *head, error) {
 	return &a, &h, nil
 }
 
+// present returns the log's anchor, as it is or will be stored.
+func (l *Log) present() *anchor {
+	l.heads.Lock()
+	defer l.heads.Unlock()
+	a := l.anchor
+	return &a
+}
+
 // verifiers returns the keys that the anchor names.
 func (a *anchor) verifiers() (list []note.Verifier) {
 	for _, text := range a.Keys {

@@ -132,14 +132,19 @@ func (f *inspected) conclude() {
 	f.explain(failed)
 }
 
-// concludeRest checks what accompanies intact records.
-func (f *inspected) concludeRest() {
+// attest notes how many records the expectations and the end of the file attest.
+func (f *inspected) attest() {
 	if len(f.expectations) > 0 {
 		f.q.attested = max(f.q.attested, f.expectations[len(f.expectations)-1].size)
 	}
 	if f.closed {
 		f.q.attested = max(f.q.attested, f.end.size())
 	}
+}
+
+// concludeRest checks what accompanies intact records.
+func (f *inspected) concludeRest() {
+	f.attest()
 	last := f.number == f.q.last
 	if len(f.torn) > 0 {
 		if last && f.q.until == nil && (f.q.head == nil || !f.q.head.Closed) {
@@ -166,12 +171,7 @@ func (f *inspected) concludeRest() {
 
 // differ says how the records differ from the leaf hashes beside them, which are good.
 func (f *inspected) differ() {
-	if len(f.expectations) > 0 {
-		f.q.attested = max(f.q.attested, f.expectations[len(f.expectations)-1].size)
-	}
-	if f.closed {
-		f.q.attested = max(f.q.attested, f.end.size())
-	}
+	f.attest()
 	from, to := f.start.size()+1, f.start.size()+uint64(len(f.want))
 	switch other := f.sameAsOther(); {
 	case !f.present:

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -135,10 +134,7 @@ func replay(dir, path string, number int) error {
 
 // journaled returns the entries of the journal in dir, if there is one, that are about a file of the log.
 func journaled(dir string, number int) (entries []entry, err error) {
-	b, err := os.ReadFile(filepath.Join(dir, journalName))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
+	b, err := readIfExists(filepath.Join(dir, journalName))
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -60,14 +61,7 @@ func (q *Query) accepts(line []byte) bool {
 	if json.Unmarshal(line, &r) != nil {
 		return false
 	}
-	is := func(want string, have ...string) bool {
-		for _, h := range have {
-			if h == want {
-				return true
-			}
-		}
-		return want == ""
-	}
+	is := func(want string, have ...string) bool { return want == "" || slices.Contains(have, want) }
 	return !r.Time.Before(q.Since) && (q.Until.IsZero() || r.Time.Before(q.Until)) && is(q.Principal, r.Principal) &&
 		is(q.Key, r.KeyID, r.SourceKeyID) && is(q.Operation, r.Operation, r.Trace, policy.Operation(r.Operation).Name()) && is(q.Decision, r.Decision) &&
 		(is(q.Outcome, r.Outcome, string(formerCodes[r.Outcome])) || string(formerCodes[q.Outcome]) == r.Outcome) && is(q.RequestID, r.RequestID)
@@ -173,15 +167,7 @@ func (l *Log) starts(now *snapshot) (list []place, err error) {
 // filesUpTo returns the numbers of the files up to one.
 func filesUpTo(dir string, last int) ([]int, error) {
 	numbers, err := list(dir)
-	if err != nil {
-		return nil, err
-	}
-	for i, n := range numbers {
-		if n > last {
-			return numbers[:i], nil
-		}
-	}
-	return numbers, nil
+	return slices.DeleteFunc(numbers, func(n int) bool { return n > last }), err
 }
 
 // readFile reads a file from a place on, the last one as far as it is acknowledged, and counts its records there.

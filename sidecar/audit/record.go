@@ -26,35 +26,29 @@ func appendRecord(b []byte, r *kms.AuditRecord) []byte {
 	b = appendCaller(b, &r.Caller)
 	b = appendOptional(b, `,"key_id":`, r.KeyID)
 	if r.Version != 0 {
-		b = append(b, `,"version":`...)
-		b = strconv.AppendUint(b, uint64(r.Version), 10)
+		b = appendNumber(b, `,"version":`, int64(r.Version))
 	}
 	b = appendText(b, `,"decision":`, r.Decision)
 	b = appendOptional(b, `,"by":`, r.By)
 	b = appendOptional(b, `,"missing_permission":`, string(r.Missing))
 	b = appendText(b, `,"outcome":`, r.Outcome)
 	b = appendOptional(b, `,"reason":`, string(r.Reason))
-	b = append(b, `,"latency_us":`...)
-	b = strconv.AppendInt(b, r.Latency, 10)
+	b = appendNumber(b, `,"latency_us":`, r.Latency)
 	b = appendOptional(b, `,"warning":`, r.Warning)
 	b = appendOptional(b, `,"protection":`, string(r.Protect))
 	b = appendOptional(b, `,"opened_in":`, string(r.OpenedIn))
 	b = appendOptional(b, `,"source_key_id":`, r.SourceKeyID)
 	if r.SourceVersion != 0 {
-		b = append(b, `,"source_version":`...)
-		b = strconv.AppendUint(b, uint64(r.SourceVersion), 10)
+		b = appendNumber(b, `,"source_version":`, int64(r.SourceVersion))
 	}
 	b = appendOptional(b, `,"target":`, r.Target)
 	return append(b, '}', '\n')
 }
 
 func appendCaller(b []byte, c *policy.Caller) []byte {
-	b = append(b, `,"caller":{"uid":`...)
-	b = strconv.AppendUint(b, uint64(c.UID), 10)
-	b = append(b, `,"gid":`...)
-	b = strconv.AppendUint(b, uint64(c.GID), 10)
-	b = append(b, `,"pid":`...)
-	b = strconv.AppendInt(b, int64(c.PID), 10)
+	b = appendNumber(b, `,"caller":{"uid":`, int64(c.UID))
+	b = appendNumber(b, `,"gid":`, int64(c.GID))
+	b = appendNumber(b, `,"pid":`, int64(c.PID))
 	b = append(b, `,"known":`...)
 	b = strconv.AppendBool(b, c.Known)
 	if c.Ended {
@@ -67,13 +61,10 @@ func appendCaller(b []byte, c *policy.Caller) []byte {
 		b = appendOptional(b, `,"unit":`, p.Unit)
 		b = appendOptional(b, `,"pod":`, p.Pod)
 		b = appendOptional(b, `,"container":`, p.Container)
-		for i, g := range p.Groups {
-			if i == 0 {
-				b = append(b, `,"groups":[`...)
-			} else {
-				b = append(b, ',')
-			}
-			b = strconv.AppendUint(b, uint64(g), 10)
+		separator := `,"groups":[`
+		for _, g := range p.Groups {
+			b = appendNumber(b, separator, int64(g))
+			separator = ","
 		}
 		if len(p.Groups) > 0 {
 			b = append(b, ']')
@@ -84,6 +75,10 @@ func appendCaller(b []byte, c *policy.Caller) []byte {
 		b = append(b, '}')
 	}
 	return append(b, '}')
+}
+
+func appendNumber(b []byte, name string, value int64) []byte {
+	return strconv.AppendInt(append(b, name...), value, 10)
 }
 
 func appendOptional(b []byte, name, value string) []byte {

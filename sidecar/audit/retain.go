@@ -58,9 +58,7 @@ func (l *Log) removable() (last int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	l.heads.Lock()
-	keys := l.anchor.verifiers()
-	l.heads.Unlock()
+	keys := l.present().verifiers()
 	sizes := make([]int64, len(numbers))
 	var bytes int64
 	for i, n := range numbers {
@@ -93,14 +91,11 @@ func (l *Log) removable() (last int, err error) {
 
 // remove removes the files up to one, with their leaf hashes and the fragments that crashes left.
 func (l *Log) remove(last int) error {
-	numbers, err := list(l.opts.Dir)
+	numbers, err := filesUpTo(l.opts.Dir, last)
 	if err != nil {
 		return err
 	}
 	for _, n := range numbers {
-		if n > last {
-			break
-		}
 		if err := os.Remove(fileName(l.opts.Dir, n)); err != nil {
 			return err
 		}

@@ -129,8 +129,8 @@ func (s *scan) read(number int, last bool, h *head) error {
 	}
 	defer func() { _ = f.Close() }()
 	s.start = s.tree.clone()
-	known, err := os.ReadFile(leavesPath(s.dir, number))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	known, err := readIfExists(leavesPath(s.dir, number))
+	if err != nil {
 		return err
 	}
 	var leaves []byte

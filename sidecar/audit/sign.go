@@ -30,10 +30,7 @@ func (l *Log) SignCheckpoints(public []byte, sign SignFunc) error {
 	if l.opts.Heads == nil {
 		return errors.New("checkpoints need a store of heads")
 	}
-	l.heads.Lock()
-	id := l.anchor.ID
-	l.heads.Unlock()
-	v, err := newVerifier(originOf(l.opts.Tenant, id), public)
+	v, err := newVerifier(originOf(l.opts.Tenant, l.present().ID), public)
 	if err != nil {
 		return err
 	}
@@ -128,13 +125,20 @@ func (c *checkpoints) run(ctx context.Context) {
 	}
 }
 
+// firstRotated returns the oldest end of a file that no checkpoint covers, nil if there is none.
+func (l *Log) firstRotated() *snapshot {
+	l.rotating.Lock()
+	defer l.rotating.Unlock()
+	if len(l.rotated) == 0 {
+		return nil
+	}
+	return l.rotated[0]
+}
+
 // due reports whether there is something to sign, and it is time to.
 func (c *checkpoints) due() bool {
-	c.log.rotating.Lock()
-	rotated := len(c.log.rotated) > 0
-	c.log.rotating.Unlock()
 	n, age := c.log.Unsigned(), c.log.opts.Clock.Now().Sub(c.at)
-	return rotated || n >= checkpointRecords || n > 0 && (age >= checkpointAge || age < 0) // a clock may be set back
+	return c.log.firstRotated() != nil || n >= checkpointRecords || n > 0 && (age >= checkpointAge || age < 0) // a clock may be set back
 }
 
 // report says when signing begins to fail, and when it works again.
@@ -164,16 +168,7 @@ func (c *checkpoints) signNow(ctx context.Context) error {
 
 // signAll signs the ends of files that ended since, the oldest first, and then the log as it is now. c.signing is held.
 func (c *checkpoints) signAll(ctx context.Context) error {
-	for {
-		c.log.rotating.Lock()
-		var next *snapshot
-		if len(c.log.rotated) > 0 {
-			next = c.log.rotated[0]
-		}
-		c.log.rotating.Unlock()
-		if next == nil {
-			break
-		}
+	for next := c.log.firstRotated(); next != nil; next = c.log.firstRotated() {
 		if err := c.signOne(ctx, next, fmt.Sprintf(checkpointOfFile, next.number)); err != nil {
 			return err
 		}

@@ -1,10 +1,12 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"slices"
 	"time"
@@ -158,15 +160,7 @@ func (q *verification) readCheckpoints() error {
 			return err
 		}
 	}
-	slices.SortStableFunc(q.expectations, func(a, b expectation) int {
-		switch {
-		case a.size < b.size:
-			return -1
-		case a.size > b.size:
-			return 1
-		}
-		return 0
-	})
+	slices.SortStableFunc(q.expectations, func(a, b expectation) int { return cmp.Compare(a.size, b.size) })
 	return nil
 }
 
@@ -203,11 +197,12 @@ func nameOf(number int) string { return fmt.Sprintf(namePattern, number) }
 
 // listFiles finds out which files there should be, and how the first of them began, if anything says so.
 func (q *verification) listFiles() (err error) {
-	if q.numbers, err = list(q.Dir); err != nil {
-		return err
-	}
+	last := math.MaxInt
 	if q.until != nil {
-		q.numbers = slices.DeleteFunc(q.numbers, func(n int) bool { return n > q.until.number })
+		last = q.until.number
+	}
+	if q.numbers, err = filesUpTo(q.Dir, last); err != nil {
+		return err
 	}
 	if len(q.numbers) == 0 && len(q.expectations) == 0 {
 		return fmt.Errorf("there is no audit log in %s", q.Dir)
@@ -245,14 +240,12 @@ func (q *verification) conclude() {
 		q.report.note("%s newer than what the database has: the node was killed, and its next start takes them in",
 			count(int(end-q.attested), "record is", "records are"))
 	}
-	if q.head != nil && (q.newest == nil || q.newest.tree.size() < q.head.Signed) {
-		has := uint64(0)
-		if q.newest != nil {
-			has = q.newest.tree.size()
-		}
-		if q.head.Signed > has {
-			q.find(Checkpoint, checkpointName, has, 0, "it is older than the one that the database knows: it covers %d records, not %d", has, q.head.Signed)
-		}
+	has := uint64(0)
+	if q.newest != nil {
+		has = q.newest.tree.size()
+	}
+	if q.head != nil && q.head.Signed > has {
+		q.find(Checkpoint, checkpointName, has, 0, "it is older than the one that the database knows: it covers %d records, not %d", has, q.head.Signed)
 	}
 	if q.head == nil && q.newest == nil {
 		q.find(Checkpoint, checkpointName, 0, 0, "it is missing, so the end of the log is unknown")
@@ -268,8 +261,7 @@ func (q *verification) conclude() {
 
 // file verifies one file and leaves q.tree as the next one begins.
 func (q *verification) file(number int) error {
-	begun, known := q.begins[number]
-	if known {
+	if begun, known := q.begins[number]; known {
 		q.tree, q.lost = begun, 0
 	}
 	f := &inspected{q: q, number: number, name: nameOf(number), start: q.tree}
@@ -295,11 +287,9 @@ func (q *verification) file(number int) error {
 	default:
 		f.conclude()
 	}
-	switch {
-	case f.closed:
+	q.tree = f.after
+	if f.closed {
 		q.tree = f.end
-	default:
-		q.tree = f.after
 	}
 	if number < q.last && f.present && !slices.Contains(q.checkpoints, number) && q.tree.size() < q.signedUpTo() {
 		q.find(Checkpoint, fmt.Sprintf(checkpointOfFile, number), q.tree.size(), 0, "it is missing")
