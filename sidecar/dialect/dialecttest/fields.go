@@ -39,7 +39,7 @@ func CheckFields(t *testing.T) int {
 		s.readsOf(handler, read, map[types.Object]bool{})
 		for f := range read {
 			if !listed[f] {
-				t.Errorf("%s: %s reads the %s %q, which its route does not list", s.pkg.Fset.Position(literal.Pos()), handler.Name(), f.kind, f.name)
+				t.Errorf("%s: %s reads the %s %q, which its route does not list", s.pkg.Fset.Position(literal.Pos()), types.ExprString(handler), f.kind, f.name)
 			}
 		}
 	})
@@ -95,8 +95,8 @@ func typeName(t types.Type) string {
 	return ""
 }
 
-// route returns the handler and the list of fields of a route's literal.
-func (s *source) route(literal *ast.CompositeLit) (handler types.Object, fields ast.Expr) {
+// route returns the handler and the list of fields of a route's literal. A handler is a method, or a call that returns it.
+func (s *source) route(literal *ast.CompositeLit) (handler, fields ast.Expr) {
 	if _, isStruct := s.pkg.TypesInfo.TypeOf(literal).Underlying().(*types.Struct); !isStruct {
 		return nil, nil
 	}
@@ -104,10 +104,10 @@ func (s *source) route(literal *ast.CompositeLit) (handler types.Object, fields 
 		if pair, ok := e.(*ast.KeyValueExpr); ok {
 			e = pair.Value
 		}
-		switch t := s.pkg.TypesInfo.TypeOf(e).(type) {
+		switch t := s.pkg.TypesInfo.TypeOf(e).Underlying().(type) {
 		case *types.Signature:
-			if selector, ok := e.(*ast.SelectorExpr); ok && t.Results().Len() == 1 {
-				handler = s.pkg.TypesInfo.Uses[selector.Sel]
+			if _, isName := e.(*ast.Ident); !isName && t.Results().Len() == 1 {
+				handler = e
 			}
 		case *types.Slice:
 			if typeName(t.Elem()) == "Field" {
@@ -182,20 +182,19 @@ func (s *source) bind(f *ast.FuncDecl, call *ast.CallExpr) map[types.Object]stri
 	return names
 }
 
-// readsOf adds the fields of all variables that a function mentions, or a function of this package that it mentions.
-func (s *source) readsOf(f types.Object, into fieldSet, seen map[types.Object]bool) {
-	if seen[f] || s.funcs[f] == nil {
-		return
-	}
-	seen[f] = true
-	ast.Inspect(s.funcs[f], func(n ast.Node) bool {
+// readsOf adds the fields of all variables that a piece of source mentions, or a function of this package that it mentions.
+func (s *source) readsOf(n ast.Node, into fieldSet, seen map[types.Object]bool) {
+	ast.Inspect(n, func(n ast.Node) bool {
 		name, ok := n.(*ast.Ident)
 		if !ok {
 			return true
 		}
 		used := s.pkg.TypesInfo.Uses[name]
 		if fn, ok := used.(*types.Func); ok {
-			s.readsOf(fn.Origin(), into, seen)
+			if f := s.funcs[fn.Origin()]; f != nil && !seen[fn.Origin()] {
+				seen[fn.Origin()] = true
+				s.readsOf(f, into, seen)
+			}
 		} else if used != nil && s.vars[used] != nil && strings.HasSuffix(typeName(used.Type()), "Field") {
 			s.fieldsOf(name, nil, into, map[types.Object]bool{})
 		}

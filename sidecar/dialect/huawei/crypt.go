@@ -14,11 +14,7 @@ import (
 	"github.com/keyside/keyside/sidecar/kms"
 )
 
-func (d *Dialect) encryptData(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	id, err := d.key(ctx, op, x, namedKey)
-	if err != nil {
-		return err
-	}
+func (d *Dialect) encryptData(ctx context.Context, id kms.KeyID, x *dialect.Exchange) error {
 	out, err := d.cfg.Core.Encrypt(ctx, kms.EncryptInput{
 		KeyID: id, Algorithm: kms.EncryptionAlgorithm(x.Text(encryptionAlgorithm)), Plaintext: x.Text(plainText),
 		Context: x.Pairs(encryptionContext), AAD: x.Text(aad),
@@ -195,11 +191,7 @@ func (d *Dialect) decryptDataKey(ctx context.Context, op policy.Operation, x *di
 
 // createKeyPair makes a key pair of the client's own. Its halves come as the reference could not find documented: DER in
 // base64, SubjectPublicKeyInfo and PKCS #8, and the encrypted half in base64 too.
-func (d *Dialect) createKeyPair(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	id, err := d.key(ctx, op, x, namedKey)
-	if err != nil {
-		return err
-	}
+func (d *Dialect) createKeyPair(ctx context.Context, id kms.KeyID, x *dialect.Exchange) error {
 	name := string(x.Text(pairSpec))
 	in := kms.DataKeyPairInput{
 		KeyID: id, Spec: kms.KeySpec(name), AAD: x.Text(aad),
@@ -235,11 +227,7 @@ func (d *Dialect) genRandom(ctx context.Context, _ policy.Operation, x *dialect.
 	return nil
 }
 
-func (d *Dialect) sign(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	id, err := d.key(ctx, op, x, namedKey)
-	if err != nil {
-		return err
-	}
+func (d *Dialect) sign(ctx context.Context, id kms.KeyID, x *dialect.Exchange) error {
 	out, err := d.cfg.Core.Sign(ctx, kms.SignInput{
 		KeyID: id, Algorithm: kms.SigningAlgorithm(x.Text(signingAlgorithm)), Message: x.Bytes(message),
 		Digest: string(x.Text(messageType)) != rawMessage,
@@ -252,11 +240,7 @@ func (d *Dialect) sign(ctx context.Context, op policy.Operation, x *dialect.Exch
 }
 
 // verify answers with a string, unlike verify-mac.
-func (d *Dialect) verify(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	id, err := d.key(ctx, op, x, namedKey)
-	if err != nil {
-		return err
-	}
+func (d *Dialect) verify(ctx context.Context, id kms.KeyID, x *dialect.Exchange) error {
 	valid, err := d.cfg.Core.Verify(ctx, kms.VerifyInput{
 		KeyID: id, Algorithm: kms.SigningAlgorithm(x.Text(signingAlgorithm)), Message: x.Bytes(message),
 		Digest: string(x.Text(messageType)) != rawMessage, Signature: x.Bytes(signatureField),
@@ -268,11 +252,7 @@ func (d *Dialect) verify(ctx context.Context, op policy.Operation, x *dialect.Ex
 	return nil
 }
 
-func (d *Dialect) getPublicKey(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	id, err := d.key(ctx, op, x, namedKey)
-	if err != nil {
-		return err
-	}
+func (d *Dialect) getPublicKey(ctx context.Context, id kms.KeyID, x *dialect.Exchange) error {
 	out, err := d.cfg.Core.PublicKey(ctx, id)
 	if err != nil {
 		return err
@@ -282,18 +262,14 @@ func (d *Dialect) getPublicKey(ctx context.Context, op policy.Operation, x *dial
 	return nil
 }
 
-// mac reads what generate-mac and verify-mac have in common.
-func (d *Dialect) mac(ctx context.Context, op policy.Operation, x *dialect.Exchange) (kms.MACInput, error) {
-	id, err := d.key(ctx, op, x, namedKey)
-	return kms.MACInput{KeyID: id, Algorithm: kms.MACAlgorithm(x.Text(macAlgorithm)), Message: x.Bytes(message)}, err
+// macInput reads what generate-mac and verify-mac have in common.
+func macInput(id kms.KeyID, x *dialect.Exchange) kms.MACInput {
+	return kms.MACInput{KeyID: id, Algorithm: kms.MACAlgorithm(x.Text(macAlgorithm)), Message: x.Bytes(message)}
 }
 
 // generateMAC answers in lower-case digits, where the operations on data keys have upper-case ones.
-func (d *Dialect) generateMAC(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	in, err := d.mac(ctx, op, x)
-	if err != nil {
-		return err
-	}
+func (d *Dialect) generateMAC(ctx context.Context, id kms.KeyID, x *dialect.Exchange) error {
+	in := macInput(id, x)
 	sum, err := d.cfg.Core.GenerateMAC(ctx, in)
 	if err != nil {
 		return err
@@ -303,11 +279,8 @@ func (d *Dialect) generateMAC(ctx context.Context, op policy.Operation, x *diale
 	return nil
 }
 
-func (d *Dialect) verifyMAC(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	in, err := d.mac(ctx, op, x)
-	if err != nil {
-		return err
-	}
+func (d *Dialect) verifyMAC(ctx context.Context, id kms.KeyID, x *dialect.Exchange) error {
+	in := macInput(id, x)
 	valid, err := d.cfg.Core.VerifyMAC(ctx, in, x.Bytes(mac))
 	if err != nil {
 		return err
@@ -317,11 +290,7 @@ func (d *Dialect) verifyMAC(ctx context.Context, op policy.Operation, x *dialect
 	return nil
 }
 
-func (d *Dialect) deriveSharedSecret(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	id, err := d.key(ctx, op, x, namedKey)
-	if err != nil {
-		return err
-	}
+func (d *Dialect) deriveSharedSecret(ctx context.Context, id kms.KeyID, x *dialect.Exchange) error {
 	secret, err := d.cfg.Core.DeriveSharedSecret(ctx, kms.DeriveInput{KeyID: id, PublicKey: x.Bytes(peerKey)})
 	if err != nil {
 		return err

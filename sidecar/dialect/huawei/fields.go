@@ -31,7 +31,7 @@ const maxName = 1024
 // The fields that name keys. Operations that use a key or show it take any of its names, the others its id alone.
 var (
 	idOfKey  = keyField("key_id", idForm)
-	namedKey = shapedAs(nameForm, idOfKey)
+	namedKey = varied(idOfKey, func(f *dialect.TextField) { f.Form = &nameForm })
 	idInPath = placed(idOfKey, dialect.Path)
 
 	targetKey      = keyField("target_key_id", idForm)
@@ -51,10 +51,6 @@ func optional(f *dialect.TextField) *dialect.TextField {
 
 func placed(f *dialect.TextField, in dialect.Place) *dialect.TextField {
 	return varied(f, func(f *dialect.TextField) { f.In = in })
-}
-
-func shapedAs(form dialect.Form, f *dialect.TextField) *dialect.TextField {
-	return varied(f, func(f *dialect.TextField) { f.Form = &form })
 }
 
 // varied returns a copy of a field that change has changed.
@@ -302,13 +298,4 @@ func shaped(s []byte, digit func(byte) bool) bool {
 }
 
 // isKeyName reports whether s has the characters of ids, aliases and their URNs alone.
-func isKeyName(s []byte) bool {
-	for _, c := range s {
-		switch {
-		case c >= '0' && c <= '9', c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c == '_', c == '-', c == ':', c == '/':
-		default:
-			return false
-		}
-	}
-	return true
-}
+func isKeyName(s []byte) bool { return len(bytes.Trim(s, upperLetters+lowerAndDigits+"_-:/")) == 0 }

@@ -1,8 +1,10 @@
 package huawei
 
 import (
+	"bytes"
 	"context"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/keyside/keyside/policy"
@@ -49,14 +51,9 @@ var (
 // maxSource has room for one selector of each kind, the longest of which is a path.
 const maxSource = 5000
 
-func isGrantID(text []byte) bool {
-	for _, c := range text {
-		if (c < '0' || c > '9') && (c < 'a' || c > 'f') && (c < 'A' || c > 'F') {
-			return false
-		}
-	}
-	return len(text) == 64
-}
+func isGrantID(text []byte) bool { return len(text) == 64 && len(bytes.Trim(text, hexDigits)) == 0 }
+
+const hexDigits = "0123456789abcdefABCDEF"
 
 func (d *Dialect) createGrant(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
 	in := kms.CreateGrantInput{
@@ -82,62 +79,29 @@ func (d *Dialect) createGrant(ctx context.Context, op policy.Operation, x *diale
 	if in.KeyID, err = d.key(ctx, op, x, idOfKey); err != nil {
 		return err
 	}
-	g, err := d.cfg.Core.CreateGrant(ctx, in)
-	if err != nil {
-		return err
-	}
-	return x.JSON(map[string]string{"grant_id": g.ID})
+	return answer(x, func(g *policy.Grant) map[string]string {
+		return map[string]string{"grant_id": g.ID}
+	})(d.cfg.Core.CreateGrant(ctx, in))
 }
 
-func (d *Dialect) listGrants(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	id, err := d.key(ctx, op, x, idOfKey)
-	if err != nil {
-		return err
-	}
-	page, err := d.cfg.Core.ListGrants(ctx, id, int(x.Number(marker)), int(x.Number(limit)))
-	if err != nil {
-		return err
-	}
-	return x.JSON(grantsOf(page))
+func (d *Dialect) listGrants(ctx context.Context, id kms.KeyID, x *dialect.Exchange) error {
+	return answer(x, grantsOf)(d.cfg.Core.ListGrants(ctx, id, int(x.Number(marker)), int(x.Number(limit))))
 }
 
 func (d *Dialect) listRetirableGrants(ctx context.Context, _ policy.Operation, x *dialect.Exchange) error {
-	page, err := d.cfg.Core.ListRetirableGrants(ctx, int(x.Number(marker)), int(x.Number(limit)))
-	if err != nil {
-		return err
-	}
-	return x.JSON(grantsOf(page))
+	return answer(x, grantsOf)(d.cfg.Core.ListRetirableGrants(ctx, int(x.Number(marker)), int(x.Number(limit))))
 }
 
-func (d *Dialect) revokeGrant(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	return d.onGrant(ctx, op, x, d.cfg.Core.RevokeGrant)
+func (d *Dialect) revokeGrant(ctx context.Context, id kms.KeyID, x *dialect.Exchange) error {
+	return d.cfg.Core.RevokeGrant(ctx, id, lowerGrantID(x))
 }
 
-func (d *Dialect) retireGrant(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	return d.onGrant(ctx, op, x, d.cfg.Core.RetireGrant)
+func (d *Dialect) retireGrant(ctx context.Context, id kms.KeyID, x *dialect.Exchange) error {
+	return d.cfg.Core.RetireGrant(ctx, id, lowerGrantID(x))
 }
 
-func (d *Dialect) onGrant(
-	ctx context.Context, op policy.Operation, x *dialect.Exchange, do func(context.Context, kms.KeyID, string) error,
-) error {
-	id, err := d.key(ctx, op, x, idOfKey)
-	if err != nil {
-		return err
-	}
-	return do(ctx, id, lower(x.Text(grantID)))
-}
-
-// lower returns hexadecimal digits as grants have them.
-func lower(digits []byte) string {
-	b := make([]byte, len(digits))
-	for i, c := range digits {
-		if c >= 'A' && c <= 'F' {
-			c += 'a' - 'A'
-		}
-		b[i] = c
-	}
-	return string(b)
-}
+// lowerGrantID returns the id of a grant in the digits that grants have.
+func lowerGrantID(x *dialect.Exchange) string { return strings.ToLower(string(x.Text(grantID))) }
 
 // grantList is a page of grants.
 type grantList struct {

@@ -5,6 +5,8 @@ import (
 	"os"
 	"testing"
 
+	"github.com/google/uuid"
+
 	"github.com/keyside/keyside/policy"
 )
 
@@ -22,7 +24,7 @@ func TestRevokedOnOpenConnection(t *testing.T) {
 		}
 	}
 	encrypt(http.StatusOK)
-	if err := s.core.RevokeGrant(ownerCall, idOf([]byte(id)), grant); err != nil {
+	if err := s.core.RevokeGrant(ownerCall, uuid.MustParse(id), grant); err != nil {
 		t.Fatal(err)
 	}
 	encrypt(http.StatusForbidden)

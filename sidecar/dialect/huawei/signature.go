@@ -129,13 +129,13 @@ func (s *signature) splitScope() bool {
 
 // isAccessKey reports whether an access key can stand in a record as it is.
 func isAccessKey(text string) bool {
-	for _, c := range []byte(text) {
-		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') {
-			return false
-		}
-	}
-	return text != "" && len(text) <= maxAccessKey
+	return text != "" && len(text) <= maxAccessKey && strings.Trim(text, upperLetters+lowerAndDigits) == ""
 }
+
+const (
+	upperLetters   = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	lowerAndDigits = "abcdefghijklmnopqrstuvwxyz0123456789"
+)
 
 const (
 	headerDate    = "x-sdk-date"
@@ -260,12 +260,7 @@ func (s *signature) appendHeaders(b []byte, r *http.Request, digest string) ([]b
 
 // isHeaderName reports whether a name is in lower case, so that no header has two of them.
 func isHeaderName(name string) bool {
-	for _, c := range []byte(name) {
-		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' {
-			return false
-		}
-	}
-	return name != ""
+	return name != "" && strings.Trim(name, lowerAndDigits+"-_") == ""
 }
 
 // appendCollapsed appends a header's value with every run of white space as one space.

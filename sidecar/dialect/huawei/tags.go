@@ -9,8 +9,8 @@ import (
 	"github.com/keyside/keyside/sidecar/kms"
 )
 
-func (d *Dialect) keyTags(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	return d.onKey(ctx, op, x, d.cfg.Core.KeyTags, func(key *kms.Key) any { return keyTags{tagsOf(key), len(key.Tags), nil} })
+func (d *Dialect) keyTags(ctx context.Context, id kms.KeyID, x *dialect.Exchange) error {
+	return answer(x, func(key *kms.Key) keyTags { return keyTags{tagsOf(key), len(key.Tags), nil} })(d.cfg.Core.KeyTags(ctx, id))
 }
 
 // keyTags are the tags of a key. It has no system tags.
@@ -20,36 +20,34 @@ type keyTags struct {
 	SysTags []tag `json:"sys_tags"`
 }
 
-func (d *Dialect) createTag(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	tags := requestedTags(x.Items(oneTag))
-	set := func(ctx context.Context, id kms.KeyID) (*kms.Key, error) { return d.cfg.Core.SetTags(ctx, id, tags) }
-	return d.onKey(ctx, op, x, set, nil)
+func (d *Dialect) createTag(ctx context.Context, id kms.KeyID, x *dialect.Exchange) error {
+	return answerNothing(d.cfg.Core.SetTags(ctx, id, requestedTags(x.Items(oneTag))))
 }
 
 // changeTags creates or deletes several tags. To delete one that is not there is no fault, and its value counts for nothing.
 func (d *Dialect) changeTags(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	tags := requestedTags(x.Items(someTags))
-	change := func(ctx context.Context, id kms.KeyID) (*kms.Key, error) { return d.cfg.Core.SetTags(ctx, id, tags) }
-	kms.CallFrom(ctx).Trace = policy.TraceTagInBatch
-	if string(x.Text(tagAction)) == deleteTags {
-		keys := make([]string, len(tags))
-		for i := range tags {
-			keys[i] = tags[i].Key
-		}
-		kms.CallFrom(ctx).Trace = policy.TraceUntagInBatch
-		change = func(ctx context.Context, id kms.KeyID) (*kms.Key, error) {
-			return d.cfg.Core.DeleteTags(ctx, id, keys, false)
-		}
+	if op == policy.OpTagKey {
+		kms.CallFrom(ctx).Trace = policy.TraceTagInBatch
+		return d.onKey(d.createTags)(ctx, op, x)
 	}
-	return d.onKey(ctx, op, x, change, nil)
+	kms.CallFrom(ctx).Trace = policy.TraceUntagInBatch
+	return d.onKey(d.deleteTags)(ctx, op, x)
 }
 
-func (d *Dialect) deleteTag(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	keys := []string{string(x.Text(tagInPath))}
-	remove := func(ctx context.Context, id kms.KeyID) (*kms.Key, error) {
-		return d.cfg.Core.DeleteTags(ctx, id, keys, true)
+func (d *Dialect) createTags(ctx context.Context, id kms.KeyID, x *dialect.Exchange) error {
+	return answerNothing(d.cfg.Core.SetTags(ctx, id, requestedTags(x.Items(someTags))))
+}
+
+func (d *Dialect) deleteTags(ctx context.Context, id kms.KeyID, x *dialect.Exchange) error {
+	var keys []string
+	for _, t := range requestedTags(x.Items(someTags)) {
+		keys = append(keys, t.Key)
 	}
-	return d.onKey(ctx, op, x, remove, nil)
+	return answerNothing(d.cfg.Core.DeleteTags(ctx, id, keys, false))
+}
+
+func (d *Dialect) deleteTag(ctx context.Context, id kms.KeyID, x *dialect.Exchange) error {
+	return answerNothing(d.cfg.Core.DeleteTags(ctx, id, []string{string(x.Text(tagInPath))}, true))
 }
 
 // requestedTags returns the tags of a request.
@@ -124,16 +122,8 @@ type foundKey struct {
 	Tags   []tag   `json:"tags"`
 }
 
-func (d *Dialect) createAlias(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	id, err := d.key(ctx, op, x, idOfKey)
-	if err != nil {
-		return err
-	}
-	a, err := d.cfg.Core.CreateAlias(ctx, id, string(x.Text(alias)))
-	if err != nil {
-		return err
-	}
-	return x.JSON(d.aliasOf(a))
+func (d *Dialect) createAlias(ctx context.Context, id kms.KeyID, x *dialect.Exchange) error {
+	return answer(x, d.aliasOf)(d.cfg.Core.CreateAlias(ctx, id, string(x.Text(alias))))
 }
 
 func (d *Dialect) associateAlias(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
@@ -141,18 +131,10 @@ func (d *Dialect) associateAlias(ctx context.Context, op policy.Operation, x *di
 	if err != nil {
 		return err
 	}
-	a, err := d.cfg.Core.AssociateAlias(ctx, string(x.Text(alias)), id)
-	if err != nil {
-		return err
-	}
-	return x.JSON(d.aliasOf(a))
+	return answer(x, d.aliasOf)(d.cfg.Core.AssociateAlias(ctx, string(x.Text(alias)), id))
 }
 
-func (d *Dialect) deleteAliases(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	id, err := d.key(ctx, op, x, idOfKey)
-	if err != nil {
-		return err
-	}
+func (d *Dialect) deleteAliases(ctx context.Context, id kms.KeyID, x *dialect.Exchange) error {
 	texts := x.Texts(someAliases)
 	names := make([]string, len(texts))
 	for i := range texts {

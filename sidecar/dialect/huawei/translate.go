@@ -3,13 +3,41 @@ package huawei
 import (
 	"cmp"
 	"context"
-	"encoding/hex"
 	"strconv"
+
+	"github.com/google/uuid"
 
 	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/dialect"
 	"github.com/keyside/keyside/sidecar/kms"
 )
+
+// keyHandler does an operation with the key that the field key_id names.
+type keyHandler func(ctx context.Context, id kms.KeyID, x *dialect.Exchange) error
+
+// onKey returns the handler that finds the key and then calls do.
+func (d *Dialect) onKey(do keyHandler) dialect.Handler {
+	return func(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
+		id, err := d.key(ctx, op, x, idOfKey)
+		if err != nil {
+			return err
+		}
+		return do(ctx, id, x)
+	}
+}
+
+// answer returns a function that answers with a result of the core in the form that show gives it, or returns the error.
+func answer[T, A any](x *dialect.Exchange, show func(T) A) func(T, error) error {
+	return func(result T, err error) error {
+		if err != nil {
+			return err
+		}
+		return x.JSON(show(result))
+	}
+}
+
+// answerNothing is answer for an operation whose answer has no members.
+func answerNothing(_ *kms.Key, err error) error { return err }
 
 // key returns the id of the key that a field names. An absent optional field is the zero id.
 func (d *Dialect) key(ctx context.Context, op policy.Operation, x *dialect.Exchange, field *dialect.TextField) (kms.KeyID, error) {
@@ -18,7 +46,7 @@ func (d *Dialect) key(ctx context.Context, op policy.Operation, x *dialect.Excha
 	case name == nil:
 		return kms.KeyID{}, nil
 	case isKeyID(name):
-		return idOf(name), nil
+		return uuid.ParseBytes(name)
 	}
 	// A URN of this place stands for the alias in it; one of another place is no more than an alias that is not there.
 	alias := string(name)
@@ -28,37 +56,20 @@ func (d *Dialect) key(ctx context.Context, op policy.Operation, x *dialect.Excha
 	return d.cfg.Core.Resolve(ctx, op, alias)
 }
 
-// idOf returns the id that isKeyID has found a text to be.
-func idOf(text []byte) (id kms.KeyID) {
-	digits := make([]byte, 0, 2*len(id))
-	for _, c := range text {
-		if c != '-' {
-			digits = append(digits, c)
-		}
-	}
-	_, _ = hex.Decode(id[:], digits)
-	return id
-}
-
 func (d *Dialect) createKey(ctx context.Context, _ policy.Operation, x *dialect.Exchange) error {
 	in := kms.CreateKeyInput{
 		Alias:       string(x.Text(keyAlias)),
 		Description: string(x.Text(description)),
-		Spec:        kms.KeySpec(x.Text(keySpec)),
+		Spec:        cmp.Or(kms.KeySpec(x.Text(keySpec)), kms.AES256),
 		Usage:       kms.KeyUsage(x.Text(keyUsage)),
 		Origin:      kms.Origin(x.Text(origin)),
-	}
-	if in.Spec == "" {
-		in.Spec = kms.AES256
 	}
 	if importedSpecs[in.Spec] && in.Origin != kms.OriginExternal {
 		return refuse(codeSpec, kms.CodeUnsupported, "key_spec", "is for keys of origin external alone")
 	}
-	key, err := d.cfg.Core.CreateKey(ctx, in)
-	if err != nil {
-		return err
-	}
-	return x.JSON(inKeyInfo[createdKey]{createdKey{key.ID.String(), d.cfg.DomainID}})
+	return answer(x, func(key *kms.Key) any {
+		return inKeyInfo[createdKey]{createdKey{key.ID.String(), d.cfg.DomainID}}
+	})(d.cfg.Core.CreateKey(ctx, in))
 }
 
 // createdKey answers create-key.
@@ -67,26 +78,8 @@ type createdKey struct {
 	DomainID string `json:"domain_id"`
 }
 
-func (d *Dialect) describeKey(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	return d.onKey(ctx, op, x, d.cfg.Core.DescribeKey, func(key *kms.Key) any { return inKeyInfo[keyInfo]{d.keyOf(key)} })
-}
-
-// onKey does an operation that is about one key and has no further fields, and answers with what show returns, if it is not nil.
-func (d *Dialect) onKey(
-	ctx context.Context, op policy.Operation, x *dialect.Exchange, do func(context.Context, kms.KeyID) (*kms.Key, error), show func(*kms.Key) any,
-) error {
-	id, err := d.key(ctx, op, x, idOfKey)
-	if err != nil {
-		return err
-	}
-	key, err := do(ctx, id)
-	if err != nil {
-		return err
-	}
-	if show == nil {
-		return nil
-	}
-	return x.JSON(show(key))
+func (d *Dialect) describeKey(ctx context.Context, id kms.KeyID, x *dialect.Exchange) error {
+	return answer(x, func(key *kms.Key) any { return inKeyInfo[keyInfo]{d.keyOf(key)} })(d.cfg.Core.DescribeKey(ctx, id))
 }
 
 // listKeys lists AES_256 keys alone unless key_spec says otherwise, as this cloud does.
@@ -127,44 +120,34 @@ type keyList struct {
 // fullPage is the documented default of list-keys. Who asks for as many or more gets what the core takes for a full page.
 const fullPage = 2000
 
-func (d *Dialect) enableKey(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	return d.onKey(ctx, op, x, d.cfg.Core.EnableKey, func(key *kms.Key) any { return inKeyInfo[stateInfo]{stateOf(key)} })
+func (d *Dialect) enableKey(ctx context.Context, id kms.KeyID, x *dialect.Exchange) error {
+	return answer(x, newState)(d.cfg.Core.EnableKey(ctx, id))
 }
 
-func (d *Dialect) disableKey(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	return d.onKey(ctx, op, x, d.cfg.Core.DisableKey, func(key *kms.Key) any { return inKeyInfo[stateInfo]{stateOf(key)} })
+func (d *Dialect) disableKey(ctx context.Context, id kms.KeyID, x *dialect.Exchange) error {
+	return answer(x, newState)(d.cfg.Core.DisableKey(ctx, id))
 }
 
-func (d *Dialect) scheduleDeletion(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	days := int(x.Number(pendingDays))
-	schedule := func(ctx context.Context, id kms.KeyID) (*kms.Key, error) {
-		return d.cfg.Core.ScheduleKeyDeletion(ctx, id, days)
-	}
-	return d.onKey(ctx, op, x, schedule, func(key *kms.Key) any { return stateOf(key) })
+func newState(key *kms.Key) inKeyInfo[stateInfo] { return inKeyInfo[stateInfo]{stateOf(key)} }
+
+func (d *Dialect) scheduleDeletion(ctx context.Context, id kms.KeyID, x *dialect.Exchange) error {
+	return answer(x, stateOf)(d.cfg.Core.ScheduleKeyDeletion(ctx, id, int(x.Number(pendingDays))))
 }
 
-func (d *Dialect) cancelDeletion(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	return d.onKey(ctx, op, x, d.cfg.Core.CancelKeyDeletion, func(key *kms.Key) any { return stateOf(key) })
+func (d *Dialect) cancelDeletion(ctx context.Context, id kms.KeyID, x *dialect.Exchange) error {
+	return answer(x, stateOf)(d.cfg.Core.CancelKeyDeletion(ctx, id))
 }
 
-func (d *Dialect) updateAlias(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	alias := string(x.Text(keyAlias))
-	update := func(ctx context.Context, id kms.KeyID) (*kms.Key, error) {
-		return d.cfg.Core.UpdateAlias(ctx, id, alias)
-	}
-	return d.onKey(ctx, op, x, update, func(key *kms.Key) any {
+func (d *Dialect) updateAlias(ctx context.Context, id kms.KeyID, x *dialect.Exchange) error {
+	return answer(x, func(key *kms.Key) any {
 		return inKeyInfo[renamedKey]{renamedKey{key.ID.String(), key.Alias}}
-	})
+	})(d.cfg.Core.UpdateAlias(ctx, id, string(x.Text(keyAlias))))
 }
 
-func (d *Dialect) updateDescription(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	text := string(x.Text(newDescription))
-	update := func(ctx context.Context, id kms.KeyID) (*kms.Key, error) {
-		return d.cfg.Core.UpdateDescription(ctx, id, text)
-	}
-	return d.onKey(ctx, op, x, update, func(key *kms.Key) any {
+func (d *Dialect) updateDescription(ctx context.Context, id kms.KeyID, x *dialect.Exchange) error {
+	return answer(x, func(key *kms.Key) any {
 		return inKeyInfo[describedKey]{describedKey{key.ID.String(), key.Description}}
-	})
+	})(d.cfg.Core.UpdateDescription(ctx, id, string(x.Text(newDescription))))
 }
 
 // renamedKey answers update-key-alias, and describedKey update-key-description.
@@ -179,34 +162,24 @@ type (
 	}
 )
 
-func (d *Dialect) enableRotation(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	enable := func(ctx context.Context, id kms.KeyID) (*kms.Key, error) {
-		return d.cfg.Core.EnableRotation(ctx, id, 0)
-	}
-	return d.onKey(ctx, op, x, enable, nil)
+func (d *Dialect) enableRotation(ctx context.Context, id kms.KeyID, x *dialect.Exchange) error {
+	return answerNothing(d.cfg.Core.EnableRotation(ctx, id, 0))
 }
 
-func (d *Dialect) updateRotation(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	days := int(x.Number(rotationInterval))
-	update := func(ctx context.Context, id kms.KeyID) (*kms.Key, error) {
-		return d.cfg.Core.UpdateRotation(ctx, id, days)
-	}
-	return d.onKey(ctx, op, x, update, nil)
+func (d *Dialect) updateRotation(ctx context.Context, id kms.KeyID, x *dialect.Exchange) error {
+	return answerNothing(d.cfg.Core.UpdateRotation(ctx, id, int(x.Number(rotationInterval))))
 }
 
-func (d *Dialect) disableRotation(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	return d.onKey(ctx, op, x, d.cfg.Core.DisableRotation, nil)
+func (d *Dialect) disableRotation(ctx context.Context, id kms.KeyID, x *dialect.Exchange) error {
+	return answerNothing(d.cfg.Core.DisableRotation(ctx, id))
 }
 
 // defaultInterval is what a rotation that was never planned would have, in days.
 const defaultInterval = 365
 
 // rotationStatus answers with a boolean, where describe-key has a string for the same.
-func (d *Dialect) rotationStatus(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	return d.onKey(ctx, op, x, d.cfg.Core.RotationStatus, func(key *kms.Key) any {
-		r := &key.Rotation
-		return rotation{r.Enabled, cmp.Or(r.Interval, defaultInterval), millis(r.Last), r.Count}
-	})
+func (d *Dialect) rotationStatus(ctx context.Context, id kms.KeyID, x *dialect.Exchange) error {
+	return answer(x, rotationOf)(d.cfg.Core.RotationStatus(ctx, id))
 }
 
 // rotation is the rotation of a key.
@@ -217,12 +190,13 @@ type rotation struct {
 	Count    int    `json:"number_of_rotations"`
 }
 
+func rotationOf(key *kms.Key) rotation {
+	r := &key.Rotation
+	return rotation{r.Enabled, cmp.Or(r.Interval, defaultInterval), millis(r.Last), r.Count}
+}
+
 func (d *Dialect) userInstances(ctx context.Context, _ policy.Operation, x *dialect.Exchange) error {
-	n, err := d.cfg.Core.CountKeys(ctx)
-	if err != nil {
-		return err
-	}
-	return x.JSON(map[string]int{"instance_num": n})
+	return answer(x, func(n int) map[string]int { return map[string]int{"instance_num": n} })(d.cfg.Core.CountKeys(ctx))
 }
 
 func (d *Dialect) userQuotas(ctx context.Context, _ policy.Operation, x *dialect.Exchange) error {
