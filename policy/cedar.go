@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -228,10 +229,7 @@ var actionGroups = map[group]types.EntityUIDSet{
 }
 
 func (w *world) groups() types.EntityUIDSet {
-	account := w.request.Principal.Account
-	if account == "" {
-		account = w.facts.Account
-	}
+	account := cmp.Or(w.request.Principal.Account, w.facts.Account)
 	groups := []types.EntityUID{types.NewEntityUID(typeAccount, types.String(account))}
 	if role := w.request.Principal.role(); role != None {
 		groups = append(groups, types.NewEntityUID(typeRole, types.String(role)))

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -61,10 +62,7 @@ const (
 func ParseSource(selectors ...string) (Source, error) {
 	all := strings.Split(strings.Join(selectors, ","), ",")
 	slices.SortFunc(all, func(a, b string) int {
-		if n := rank(a) - rank(b); n != 0 {
-			return n
-		}
-		return strings.Compare(a, b)
+		return cmp.Or(rank(a)-rank(b), strings.Compare(a, b))
 	})
 	s := Source(strings.Join(all, ","))
 	if err := s.check(); err != nil {
@@ -168,10 +166,8 @@ func sameID(id uint32, text string) bool {
 }
 
 func inGroup(c Caller, text string) bool {
-	if sameID(c.GID, text) {
-		return true
-	}
-	return c.Process != nil && slices.ContainsFunc(c.Process.Groups, func(gid uint32) bool { return sameID(gid, text) })
+	return sameID(c.GID, text) ||
+		c.Process != nil && slices.ContainsFunc(c.Process.Groups, func(gid uint32) bool { return sameID(gid, text) })
 }
 
 // isUnit reports whether a text is the name of a systemd unit that has processes (systemd.unit(5)).

@@ -113,7 +113,7 @@ func (x *Exchange) read(r *http.Request, limit int64) error {
 	if r.ContentLength > limit {
 		return ErrTooLong
 	}
-	x.grow(int(max(r.ContentLength, 511)) + 1) // one more, to see the end without another read into a full buffer
+	x.body = moved(x.body, int(max(r.ContentLength, 511))+1) // one more, to see the end without another read into a full buffer
 	for {
 		n, err := r.Body.Read(x.body[len(x.body):cap(x.body)])
 		x.body = x.body[:len(x.body)+n]
@@ -125,28 +125,22 @@ func (x *Exchange) read(r *http.Request, limit int64) error {
 		case err != nil:
 			return err
 		case len(x.body) == cap(x.body):
-			x.grow(2 * cap(x.body))
+			x.body = moved(x.body, 2*cap(x.body))
 		}
 	}
 }
 
-func (x *Exchange) grow(size int) {
-	if size <= cap(x.body) {
-		return
+// moved returns a buffer with room for size bytes. If it is another buffer, the old one is cleared.
+func moved(b []byte, size int) []byte {
+	if size <= cap(b) {
+		return b
 	}
-	old := x.body
-	x.body = append(make([]byte, 0, size), old...)
-	clear(old)
+	defer clear(b)
+	return append(make([]byte, 0, size), b...)
 }
 
 // Grow makes room for n more bytes of answer, so that appending moves no plaintext to another buffer.
-func (x *Exchange) Grow(n int) {
-	if cap(x.Out)-len(x.Out) < n {
-		old := x.Out
-		x.Out = append(make([]byte, 0, len(old)+n), old...)
-		clear(old)
-	}
-}
+func (x *Exchange) Grow(n int) { x.Out = moved(x.Out, len(x.Out)+n) }
 
 var jsonType = []string{"application/json"}
 

@@ -237,7 +237,8 @@ func (x *Exchange) ReadFields(fields []Field, r *http.Request) error {
 		raw := x.Object.find(f.Name)
 		switch f.In {
 		case Path:
-			raw = x.outsidePath(f.Name)
+			value, _ := x.PathVariable(f.Name)
+			raw = outside(value)
 		case Header:
 			raw = outside(r.Header.Get(f.Name))
 		case Query:
@@ -282,11 +283,6 @@ func (x *Exchange) PathVariable(name string) (string, bool) {
 	return "", false
 }
 
-func (x *Exchange) outsidePath(name string) []byte {
-	value, _ := x.PathVariable(name)
-	return outside(value)
-}
-
 // outside makes a value from outside the body look like one in it.
 func outside(text string) []byte { return AppendString(nil, text) }
 
@@ -324,14 +320,14 @@ func (o *Object) read(f *Field, raw []byte, into *value) *Fault {
 	case Flag:
 		v, err := flag(o.scalar(raw))
 		if err != nil {
-			return f.fault("must be true or false")
+			return f.malformed("must be true or false")
 		}
 		into.flag = v
 		return nil
 	case Pairs:
 		pairs, err := o.pairs(raw, f.High)
 		if err != nil {
-			return f.fault("must be an object of strings")
+			return f.malformed("must be an object of strings")
 		}
 		into.pairs = pairs
 		return nil
@@ -344,32 +340,31 @@ func (o *Object) readText(f *Field, raw []byte, into *value) *Fault {
 	text, err := o.text(raw)
 	switch {
 	case err != nil:
-		return f.fault("must be a string")
+		return f.malformed("must be a string")
 	case f.High > 0 && (int64(len(text)) < f.Low || int64(len(text)) > f.High):
 		return f.outOfBounds(kms.ReasonLength, "must have "+f.bounds()+" characters")
 	case f.Values != nil && !slices.Contains(f.Values, string(text)):
-		fault := f.fault("must be " + oneOf(f.Values))
-		fault.Why = kms.ReasonUnknown
-		return fault
+		return f.fault(kms.ReasonUnknown, f.Code, "must be "+oneOf(f.Values))
 	case f.Form != nil && !f.Form.OK(text):
-		return f.fault(f.Form.Reason)
+		return f.malformed(f.Form.Reason)
 	}
-	switch f.Kind {
-	case Base64:
-		if text, err = o.base64(text); err != nil {
-			return f.fault("is not base64")
-		}
-	case Hex:
-		if text, err = o.hex(text); err != nil {
-			return f.fault("is not hexadecimal")
-		}
-	case Blob:
-		if text, err = o.blob(text); err != nil {
-			return f.fault("is not hexadecimal and not base64")
+	if d := decodings[f.Kind]; d.decode != nil {
+		if text, err = d.decode(o, text); err != nil {
+			return f.malformed(d.reason)
 		}
 	}
 	into.text = text
 	return nil
+}
+
+// decodings are those of the kinds whose values are bytes.
+var decodings = [Items + 1]struct {
+	decode func(o *Object, text []byte) ([]byte, error)
+	reason string // why a text is refused
+}{
+	Base64: {(*Object).base64, "is not base64"},
+	Hex:    {(*Object).hex, "is not hexadecimal"},
+	Blob:   {(*Object).blob, "is not hexadecimal and not base64"},
 }
 
 // readList reads what is made of other values.
@@ -394,9 +389,9 @@ func (o *Object) readList(f *Field, raw []byte, into *value) *Fault {
 	})
 	switch {
 	case err != nil && f.Kind == Items:
-		return f.fault("must be an array of objects")
+		return f.malformed("must be an array of objects")
 	case err != nil:
-		return f.fault("must be an array of strings")
+		return f.malformed("must be an array of strings")
 	case fault == nil && n < f.Low:
 		return f.outOfBounds(kms.ReasonMissing, "must not be empty")
 	case fault == nil && f.High > 0 && n > f.High:
@@ -408,7 +403,7 @@ func (o *Object) readList(f *Field, raw []byte, into *value) *Fault {
 func (o *Object) readItem(f *Field, raw []byte, into *value) *Fault {
 	members, err := o.object(raw)
 	if err != nil {
-		return f.fault("must be an object")
+		return f.malformed("must be an object")
 	}
 	item := Values{fields: f.Fields, values: make([]value, len(f.Fields)), exchange: o.exchange}
 	var fault *Fault
@@ -431,31 +426,26 @@ func (o *Object) readNumber(f *Field, raw []byte, into *value) *Fault {
 	n, err := integer(text)
 	switch {
 	case err != nil:
-		return f.fault("must be a whole number")
+		return f.malformed("must be a whole number")
 	case f.Values != nil && !slices.Contains(f.Values, string(text)):
-		fault := f.fault("must be " + oneOf(f.Values))
-		fault.Why = kms.ReasonUnknown
-		return fault
+		return f.fault(kms.ReasonUnknown, f.Code, "must be "+oneOf(f.Values))
 	case f.High > 0 && (n < f.Low || n > f.High):
 		return f.outOfBounds(kms.ReasonOutOfRange, "must be "+f.bounds())
 	case f.Step > 0 && n%f.Step != 0:
-		fault := f.fault("must be a multiple of " + strconv.FormatInt(f.Step, 10))
-		fault.Code = cmp.Or(f.StepCode, f.Code)
-		return fault
+		return f.fault(kms.ReasonMalformed, cmp.Or(f.StepCode, f.Code), "must be a multiple of "+strconv.FormatInt(f.Step, 10))
 	}
 	into.number = n
 	return nil
 }
 
-func (f *Field) fault(reason string) *Fault {
-	return &Fault{Field: f, Name: f.Name, Code: f.Code, Reason: reason, Why: kms.ReasonMalformed}
+func (f *Field) fault(why kms.Reason, code, reason string) *Fault {
+	return &Fault{Field: f, Name: f.Name, Code: code, Reason: reason, Why: why}
 }
 
+func (f *Field) malformed(reason string) *Fault { return f.fault(kms.ReasonMalformed, f.Code, reason) }
+
 func (f *Field) outOfBounds(why kms.Reason, reason string) *Fault {
-	fault := f.fault(reason)
-	fault.Why = why
-	fault.Code = cmp.Or(f.BoundCode, f.Code)
-	return fault
+	return f.fault(why, cmp.Or(f.BoundCode, f.Code), reason)
 }
 
 func (f *Field) bounds() string {

@@ -75,10 +75,7 @@ func (o *Object) scan(decoder *jsontext.Decoder, text []byte, fn func(name, valu
 		}
 		fn(o.unquote(name), value)
 	}
-	if _, err := decoder.ReadToken(); err != nil {
-		return ErrNotObject
-	}
-	if len(bytes.TrimLeft(text[decoder.InputOffset():], " \t\r\n")) != 0 {
+	if _, err := decoder.ReadToken(); err != nil || len(bytes.TrimLeft(text[decoder.InputOffset():], " \t\r\n")) != 0 {
 		return ErrNotObject
 	}
 	return nil
@@ -120,25 +117,19 @@ func find(members []member, name string) []byte {
 	return nil
 }
 
-// The methods below read a raw value that find or scan returned; nil is an absent one.
+// The methods below read a raw value that find or scan returned, which is not absent.
 
-// text reads a string: nil where it is absent or empty.
+// text reads a string.
 func (o *Object) text(raw []byte) ([]byte, error) {
-	if raw == nil {
-		return nil, nil
-	}
 	if raw[0] != '"' {
 		return nil, ErrType
 	}
-	if t := o.unquote(raw); len(t) > 0 {
-		return t, nil
-	}
-	return nil, nil
+	return o.unquote(raw), nil
 }
 
-// scalar reads a number or a boolean that may be spelt as a string: empty where it is absent or an empty string.
+// scalar reads a number or a boolean that may be spelt as a string.
 func (o *Object) scalar(raw []byte) []byte {
-	if raw != nil && raw[0] == '"' {
+	if raw[0] == '"' {
 		return o.unquote(raw)
 	}
 	return raw
@@ -165,17 +156,14 @@ func flag(text []byte) (bool, error) {
 }
 
 // pairs reads an object of strings, written as an object or as a string that holds one, of at most limit bytes; nil where
-// it is absent or empty.
+// it is empty.
 func (o *Object) pairs(raw []byte, limit int64) (map[string]string, error) {
-	if raw != nil && raw[0] == '"' {
+	if raw[0] == '"' {
 		if raw = o.unquote(raw); len(bytes.TrimSpace(raw)) == 0 {
 			return nil, nil
 		}
 	}
-	switch {
-	case raw == nil:
-		return nil, nil
-	case int64(len(raw)) > limit:
+	if int64(len(raw)) > limit {
 		return nil, ErrType
 	}
 	var pairs map[string]string
@@ -190,13 +178,10 @@ func (o *Object) pairs(raw []byte, limit int64) (map[string]string, error) {
 		}
 		pairs[string(name)] = string(o.unquote(value))
 	})
-	if err != nil {
-		return nil, err
+	if err == nil && wrong {
+		err = ErrType
 	}
-	if wrong {
-		return nil, ErrType
-	}
-	return pairs, nil
+	return pairs, err
 }
 
 // object reads the members of an object within the body.

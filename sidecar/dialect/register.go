@@ -1,6 +1,10 @@
 package dialect
 
-import "github.com/keyside/keyside/sidecar/kms"
+import (
+	"strings"
+
+	"github.com/keyside/keyside/sidecar/kms"
+)
 
 // Registration is a dialect in the list of those that the sidecar can serve.
 type Registration struct {
@@ -20,10 +24,5 @@ type Section interface {
 
 // IsName reports whether s can stand in a path and in JSON as it is: 1 to 64 letters, digits, - and _.
 func IsName(s string) bool {
-	for _, c := range []byte(s) {
-		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' {
-			return false
-		}
-	}
-	return s != "" && len(s) <= 64
+	return s != "" && len(s) <= 64 && strings.Trim(s, lettersAndDigits+"-_") == ""
 }

@@ -1,6 +1,7 @@
 package dialect
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"net/url"
@@ -34,24 +35,13 @@ const (
 	DataBody    = 64 << 10
 )
 
-// defaults returns the route with its zero values replaced.
-func (rt Route) defaults() Route {
-	if rt.Method == "" {
-		rt.Method = http.MethodPost
-	}
-	if rt.Body == 0 {
-		rt.Body = ControlBody
-	}
-	if rt.Status == 0 {
-		rt.Status = http.StatusOK
-	}
-	return rt
-}
-
 // Routes returns the routes with their zero values replaced.
 func Routes(routes ...Route) []Route {
 	for i := range routes {
-		routes[i] = routes[i].defaults()
+		rt := &routes[i]
+		rt.Method = cmp.Or(rt.Method, http.MethodPost)
+		rt.Body = cmp.Or(rt.Body, ControlBody)
+		rt.Status = cmp.Or(rt.Status, http.StatusOK)
 	}
 	return routes
 }

@@ -1,6 +1,7 @@
 package dialect
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -46,15 +47,13 @@ type Server struct {
 }
 
 // NewServer returns a Server.
-func NewServer(cfg Config) *Server { return &Server{cfg: cfg} }
+func NewServer(cfg Config) *Server {
+	cfg.Clock = cmp.Or[kms.Clock](cfg.Clock, kms.SystemClock{})
+	return &Server{cfg: cfg}
+}
 
 // Now returns the time of the dialect's clock.
-func (s *Server) Now() time.Time {
-	if s.cfg.Clock == nil {
-		return time.Now()
-	}
-	return s.cfg.Clock.Now()
-}
+func (s *Server) Now() time.Time { return s.cfg.Clock.Now() }
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {

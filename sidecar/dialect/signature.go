@@ -15,9 +15,11 @@ import (
 // What the clouds' request signatures have in common: a canonical form of the request as it was received, and chains of
 // HMACs. Each function appends to dst, and reports whether the request can have that form at all.
 
+const lettersAndDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+
 // unreserved are the characters that percent-encoding leaves alone (RFC 3986, 2.3).
 var unreserved = func() (t [256]bool) {
-	for _, c := range "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~" {
+	for _, c := range lettersAndDigits + "-._~" {
 		t[c] = true
 	}
 	return t
