@@ -68,7 +68,7 @@ func Decide(r *Request, f *Facts) Decision {
 		own = f.Policies.decide(*r, *f) // copies, because the values that Cedar gets escape to the heap
 	}
 	if own.forbidden {
-		return Decision{By: own.by, Reason: string(r.Operation) + " is forbidden by " + own.by}
+		return Decision{By: own.by, Reason: r.Operation.Name() + " is forbidden by " + own.by}
 	}
 	if id := row.byRole(r, f); id != "" {
 		return Decision{Allow: true, By: id}
@@ -82,7 +82,7 @@ func Decide(r *Request, f *Facts) Decision {
 	if r.Principal.Service != "" && row.traits&forService != 0 {
 		return Decision{Reason: "service " + r.Principal.Service + " may do this only with its default key"} // the same whether the key exists or not
 	}
-	return Decision{Reason: "missing permission " + string(r.Operation), Missing: r.Operation}
+	return Decision{Reason: "missing permission " + r.Operation.Name(), Missing: r.Operation}
 }
 
 // byRole returns the rule by which the principal's role allows a request, or "".

@@ -65,7 +65,7 @@ func (g *Grant) mismatch(r *Request, f *Facts) string {
 	case !g.To(r.Principal, f.Account):
 		return "is issued to another principal"
 	case !slices.Contains(g.Operations, r.Operation):
-		return "does not have " + string(r.Operation)
+		return "does not have " + r.Operation.Name()
 	case g.Expired(f.Time):
 		return "has expired"
 	case !c.Source.Matches(r.Caller):
@@ -121,7 +121,7 @@ func Delegate(r *Request, f *Facts, wanted *Grant) (parent *Grant, d Decision) {
 	}
 	for _, op := range wanted.Operations {
 		if !slices.ContainsFunc(f.Grants, func(g *Grant) bool { return g.mayDelegate(op, r, f, wanted) }) {
-			return nil, Decision{Reason: "may not grant " + string(op) + ": not held, or held more restrictively"}
+			return nil, Decision{Reason: "may not grant " + op.Name() + ": not held, or held more restrictively"}
 		}
 	}
 	return parent, Decision{Allow: true, By: "grant " + parent.ID}

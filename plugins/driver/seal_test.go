@@ -46,7 +46,7 @@ func TestSealRecordRoundTrip(t *testing.T) {
 	})
 }
 
-// Two records that differ in anything have different authenticated bytes: no field can lend bytes to its neighbour.
+// Two records that differ in anything have different authenticated bytes: bytes of one field cannot count as bytes of the next.
 func TestSealRecordIsInjective(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := drawRecord(t), drawRecord(t)

@@ -277,7 +277,7 @@ func TestHostileServer(t *testing.T) {
 		answer []byte
 		want   Code
 	}{
-		"an answer to nobody":       {appendResponse(nil, 99, &Response{}), Lost},
+		"an answer to no call":      {appendResponse(nil, 99, &Response{}), Lost},
 		"a frame too long":          {[]byte{0xff, 0xff, 0xff, 0xff}, Lost},
 		"a request":                 {appendRequest(nil, 1, &Request{}, time.Now()), Lost},
 		"no protobuf":               {valid(&Response{Body: []byte{0xff, 0xff}}), Internal},

@@ -61,7 +61,7 @@ func TestDeadlines(t *testing.T) {
 	left, leaveNow := context.WithCancel(t.Context())
 	go func() { <-entered; leaveNow() }()
 	if _, err := Do(left, s, "t", &Op{Kind: Encrypt, Length: 1}); CodeOf(err) != Deadline {
-		t.Errorf("cancelled: %v", err)
+		t.Errorf("canceled: %v", err)
 	}
 	close(leave)
 	eventually(t, "late answers are taken in", func() bool { return s.InFlight() == 0 })
@@ -76,7 +76,7 @@ func TestOperationContext(t *testing.T) {
 		child, cancel := context.WithCancel(ctx)
 		cancel()
 		if child.Err() == nil || ctx.Err() != nil {
-			t.Error("a cancelled child cancels its parent, or not itself")
+			t.Error("a canceled child cancels its parent, or not itself")
 		}
 		child, cancel = context.WithTimeout(ctx, time.Hour)
 		defer cancel()

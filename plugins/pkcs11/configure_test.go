@@ -134,7 +134,7 @@ func TestConfigureSaysWhatIsWrong(t *testing.T) {
 		code     driver.Code
 		says     string
 	}{
-		"no token":  {settings("nobody", ""), testPIN, driver.Device, `"nobody"`},
+		"no token":  {settings("unknown", ""), testPIN, driver.Device, `"unknown"`},
 		"no module": {[]byte("profile: softhsm\nmodule: /nonexistent.so\ntoken: t\n"), testPIN, driver.InvalidArgument, "/nonexistent.so"},
 		"no pin":    {settings(tokenMain, ""), "", driver.InvalidArgument, "pin"},
 		"no sum":    {[]byte("profile: softhsm\nmodule: /usr/bin/true\ntoken: t\nmodule_sha256: " + strings.Repeat("0", 64)), testPIN, driver.InvalidArgument, "checksum"},

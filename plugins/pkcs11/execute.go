@@ -180,7 +180,7 @@ func (j *job) mac() (*driver.Result, error) {
 	return result(out, err)
 }
 
-// verifyMAC computes the MAC and compares it in this process, so that the module's verdict need not be trusted.
+// verifyMAC computes the MAC and compares it in this process, so that the module's own comparison need not be trusted.
 func (j *job) verifyMAC() (*driver.Result, error) {
 	right, err := j.mac()
 	if err != nil {

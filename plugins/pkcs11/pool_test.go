@@ -75,7 +75,7 @@ func TestPoolWaitEndsWithTheContext(t *testing.T) {
 	wantCode(t, err, driver.Deadline)
 	p.put(s)
 	if got, err := p.get(t.Context()); err != nil || got != s {
-		t.Errorf("the session went to nobody: %v", err)
+		t.Errorf("the session was lost: %v", err)
 	}
 }
 

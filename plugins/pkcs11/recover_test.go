@@ -203,7 +203,7 @@ func waitFor(t *testing.T, holds func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(5 * time.Second); !holds(); runtime.Gosched() {
 		if time.Now().After(deadline) {
-			t.Fatal("waited in vain")
+			t.Fatal("waited until the deadline")
 		}
 	}
 }
@@ -418,7 +418,7 @@ func TestAbandonedKeysKeepTheirPlace(t *testing.T) {
 		wantCode(t, second(d.MakeKey(ctx, &driver.MakeKeyRequest{Tenant: "abandoned", Key: id})), driver.Deadline)
 		cancel()
 		if _, busy, _ := d.control.usage(); busy > cap(d.making) {
-			t.Fatalf("%d control sessions make keys that nobody waits for", busy)
+			t.Fatalf("%d control sessions make keys without a waiting call", busy)
 		}
 	}
 }

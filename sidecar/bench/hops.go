@@ -141,7 +141,7 @@ func (b *bench) writeFooter(w io.Writer) error {
 	direct, sync := median(b.overhead.direct), median(b.overhead.sync)
 	_, err := fmt.Fprintf(w, `
 encrypt-32 at concurrency 1, p50 that 3 hops add: %.0f µs with the audit log unsynced, %.0f µs with it synced (one fdatasync: %.0f µs)
-encrypt-32 at concurrency %d, 3 hops: %.0f %% of the throughput that there is with the audit log unsynced
+encrypt-32 at concurrency %d, 3 hops: %.0f %% of the throughput with the audit log unsynced
 memory that is the process's own (RssAnon): sidecar %.0f MiB, hsmd %.0f MiB
 `, median(b.overhead.unsynced)-direct, median(b.overhead.synced)-direct, sync,
 		loaded, 100*median(b.overhead.share), b.mib("sidecar"), b.mib("hsmd"))

@@ -75,7 +75,7 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// TestNoAnswer checks the errors of a socket that nobody serves, a context that ends, and an operation above its time limit.
+// TestNoAnswer checks the errors of a socket without a server, a context that ends, and an operation above its time limit.
 func TestNoAnswer(t *testing.T) {
 	var silent *ConnectError
 	if _, err := New(filepath.Join(t.TempDir(), "none")).CountKeys(t.Context()); !errors.As(err, &silent) || !errors.Is(err, os.ErrNotExist) {

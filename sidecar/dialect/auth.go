@@ -74,7 +74,7 @@ func (s *Server) notAuthenticated(err error, unknown Condition) error {
 // authenticate sets the principal of a call. A proof that the request shows must be valid, and its principal is then the
 // sender: also on the Unix socket, so that a program that runs as one user can call with the rights of another, and so
 // that a client with wrong credentials learns it there as well. Proofs are counted before any is checked. Without a proof
-// the sender is the kernel's caller on the socket, and nobody on the port.
+// the sender is the kernel's caller on the socket, and anonymous on the port.
 func (s *Server) authenticate(ctx context.Context, call *kms.Call, limit int64, r *http.Request, x *Exchange) (err error) {
 	shown, proof := 0, (*Proof)(nil)
 	for i := range s.cfg.Proofs {

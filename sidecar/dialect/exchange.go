@@ -29,8 +29,8 @@ type Exchange struct {
 	RequestID string
 	// Out is the answer's body, which handlers append to.
 	Out []byte
-	// Stream writes an answer that is longer than memory should hold, or takes as long as its reader stays. It runs after the
-	// operation has ended and is on record. If it fails the connection is cut, so that nobody takes a part for the whole.
+	// Stream writes a response that is too large to buffer or has no fixed end. It runs after the operation is audited. If it
+	// fails, the connection is aborted, so that the client detects the truncation.
 	Stream func(ctx context.Context, w io.Writer) error
 
 	body     []byte

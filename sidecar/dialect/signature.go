@@ -98,8 +98,8 @@ func AppendQuery(dst []byte, pairs []Pair) []byte {
 	return dst
 }
 
-// HeaderValue returns the one value of a header by its lower-case name, host among them. A header that is not there, or
-// there more than once, has none.
+// HeaderValue returns the one value of a header by its lower-case name, host among them. A header that is missing, or
+// given more than once, has none.
 func HeaderValue(r *http.Request, name string) (string, bool) {
 	if name == "host" {
 		return r.Host, r.Host != ""

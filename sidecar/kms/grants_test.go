@@ -496,7 +496,7 @@ func TestPolicies(t *testing.T) {
 	use(`@id("freeze") forbid (principal, action == Action::"encrypt-data", resource) when { resource.alias == "prod" };`)
 	for _, ctx := range []context.Context{app, admin} {
 		wantCode(t, encrypt(ctx), kms.CodeDenied)
-		if rec := w.audit.last(t); rec.By != "encrypt-data is forbidden by policy freeze" {
+		if rec := w.audit.last(t); rec.By != "encrypt is forbidden by policy freeze" {
 			t.Errorf("refused by %q", rec.By)
 		}
 	}

@@ -164,7 +164,7 @@ func TestAuthenticate(t *testing.T) {
 	}{
 		{"kernel's owner", owner, bare(), 200, "random_data", "owner", ""},
 		{"kernel's other", other, bare(), 403, "KMS.0307", "", ""},
-		{"nobody", stranger, bare(), 401, unsigned + "request has no signature", "", ""},
+		{"anonymous", stranger, bare(), 401, unsigned + "request has no signature", "", ""},
 		{"signed", stranger, signed(), 200, "random_data", "terraform", admin.AccessKey},
 		{"signed, on the socket", other, signed(), 200, "random_data", "terraform", admin.AccessKey},
 		{"signed, as the owner", owner, signed(), 200, "random_data", "terraform", admin.AccessKey},
@@ -172,7 +172,7 @@ func TestAuthenticate(t *testing.T) {
 		{"without rights", stranger, sign(bare(), requestBody, none.AccessKey, none.Secret, now), 403, "KMS.0307", "guest", none.AccessKey},
 		{"wrong, on the socket, as the owner", owner, after(signed(), func(r *http.Request) { r.Host = "x" }), 401, unsigned + "signature or token is not valid", "", admin.AccessKey},
 		{"another's secret", stranger, sign(bare(), requestBody, admin.AccessKey, none.Secret, now), 401, unsigned + "signature or token is not valid", "", admin.AccessKey},
-		{"access key that is not there", stranger, sign(bare(), requestBody, "AAAAAAAAAAAAAAAAAAAA", none.Secret, now), 401, unsigned + "signature or token is not valid", "", "AAAAAAAAAAAAAAAAAAAA"},
+		{"access key that does not exist", stranger, sign(bare(), requestBody, "AAAAAAAAAAAAAAAAAAAA", none.Secret, now), 401, unsigned + "signature or token is not valid", "", "AAAAAAAAAAAAAAAAAAAA"},
 		{"access key that never was", stranger, sign(bare(), requestBody, "A", none.Secret, now), 401, unsigned + "signature or token is not valid", "", "A"},
 		{"another body", stranger, sign(bare(), requestBody+" ", admin.AccessKey, admin.Secret, now), 401, unsigned + "signature or token is not valid", "", admin.AccessKey},
 		{"too old", stranger, sign(bare(), requestBody, admin.AccessKey, admin.Secret, now.Add(-16*time.Minute)), 401, unsigned + "X-Sdk-Date is not within", "", admin.AccessKey},
@@ -214,8 +214,8 @@ func TestAuthenticate(t *testing.T) {
 	}
 }
 
-// TestSocket holds what counts on the Unix socket: a process that has ended is nobody, whatever it sent; and where the
-// configuration says so, signatures and tokens are no way in, right or wrong, while the port takes them.
+// TestSocket checks that a process that has ended matches no principal, whatever it sent, and that signatures and tokens are
+// refused on the Unix socket if the configuration says so, while the port accepts them.
 func TestSocket(t *testing.T) {
 	g := newGate(t)
 	admin := g.credential(kms.CreateCredentialInput{User: "terraform", Role: policy.Administrator})
@@ -258,7 +258,7 @@ func TestSocket(t *testing.T) {
 	}
 }
 
-// TestTokenExpires holds that a token lets nobody in after its time, and that this is said.
+// TestTokenExpires checks that an expired token is refused, with that reason.
 func TestTokenExpires(t *testing.T) {
 	g := newGate(t)
 	token, err := g.core.CreateToken(ownerCall, kms.CreateTokenInput{TTL: time.Minute})

@@ -81,8 +81,8 @@ func TestForeignCiphertext(t *testing.T) {
 	}
 }
 
-// TestNobody is refused: on a connection that no kernel vouches for, and as a uid that is not the owner.
-func TestNobody(t *testing.T) {
+// TestAnonymous checks that callers are refused on a connection without kernel credentials, and as a uid without a principal.
+func TestAnonymous(t *testing.T) {
 	s := newServer(t, os.Getuid()+1)
 	for _, rt := range routes {
 		path := address(strings.NewReplacer("{key_id}", "x", "{key}", "y").Replace(rt.Path))
@@ -95,7 +95,7 @@ func TestNobody(t *testing.T) {
 		}
 		unknown := s.direct(context.Background(), rt.Method, path, "{}")
 		if unknown.status != http.StatusUnauthorized || !strings.HasPrefix(string(unknown.body), `{"error_code":"APIGW.0301","error_msg":"`) {
-			t.Errorf("%s as nobody: %d %s", rt.Operation, unknown.status, unknown.body)
+			t.Errorf("%s as an anonymous caller: %d %s", rt.Operation, unknown.status, unknown.body)
 		}
 	}
 }
@@ -129,7 +129,7 @@ func (w *writer) Write(b []byte) (int, error) {
 
 const childSocket = "KEYSIDE_TEST_SOCKET"
 
-// TestUnmappedUID connects as a uid that nobody has, in a process of its own.
+// TestUnmappedUID connects as a uid outside the user namespace, in a process of its own.
 func TestUnmappedUID(t *testing.T) {
 	if socket := os.Getenv(childSocket); socket != "" {
 		s := &server{t: t, client: &http.Client{Transport: unixTransport(socket)}}
@@ -162,7 +162,7 @@ func TestUnmappedUID(t *testing.T) {
 	defer runtime.UnlockOSThread()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}, Pdeathsig: syscall.SIGKILL}
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("as nobody: %v\n%s", err, out)
+		t.Errorf("as an unmapped uid: %v\n%s", err, out)
 	}
 	if rec, n := s.audit.last(); n != 1 || rec.Caller.UID != nobody || !rec.Caller.Known || rec.Decision != "deny" {
 		t.Errorf("on record: %d, %+v", n, rec)

@@ -30,14 +30,14 @@ type server struct {
 	hsm    *fakeHSM
 	audit  *memoryAudit
 	clock  *testClock
-	owner  policy.Principal // who the owner's uid is taken to be
+	owner  policy.Principal // of the owner's uid
 	core   *kms.Service
 	router *dialect.Router
 }
 
 const (
 	testProject = "0d2a"
-	testKeys    = 10000 // that there may be
+	testKeys    = 10000 // the limit
 )
 
 // newServer serves with uid as the owner.
@@ -81,7 +81,7 @@ func newServer(t testing.TB, owner int) *server {
 	return s
 }
 
-// owners makes the processes of one uid somebody.
+// owners gives the processes of one uid a principal.
 func owners(uid int, who policy.Principal) *policy.Users {
 	return policy.NewUsers(policy.User{Source: policy.Source(fmt.Sprintf("uid:%d", uid)), Principal: who})
 }

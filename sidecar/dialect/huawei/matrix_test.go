@@ -116,7 +116,7 @@ func TestMatrix(t *testing.T) {
 		}
 	}
 	if table.used != table.rows {
-		t.Errorf("%d of %d rows are of operations or keys that there are not", table.rows-table.used, table.rows)
+		t.Errorf("%d of %d rows name unknown operations or keys", table.rows-table.used, table.rows)
 	}
 	m.clock.advance(7)
 	m.core.RunDue(m.context())
@@ -221,7 +221,7 @@ func (m *matrix) subject(key matrixKey, state string) matrixSubject {
 	}
 }
 
-// block is a ciphertext that somebody made with the public half of an RSA key.
+// block is a ciphertext that a client made with the public half of an RSA key.
 func (m *matrix) block(key matrixKey) string {
 	m.t.Helper()
 	h := sha256.New()

@@ -12,8 +12,8 @@ func Proofs() []dialect.Proof {
 	return []dialect.Proof{{Header: headerAuthorization, Check: checkSignature}, {Header: headerToken, Check: checkToken}}
 }
 
-// Look-ups are the two requests to the cloud's identity service with which a client finds out where it is, if nobody has
-// told it. They are signed and recorded like operations: what they answer is no secret, but whoever has found an access
+// Look-ups are the two requests to the cloud's identity service with which a client finds its project and domain, unless it is
+// configured with them. They are signed and recorded like operations: what they answer is no secret, but whoever has found an access
 // key would try it here first.
 const (
 	projectsPath = "/v3/projects"

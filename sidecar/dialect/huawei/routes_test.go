@@ -58,7 +58,7 @@ func TestPaths(t *testing.T) {
 	}
 }
 
-// TestVersions tells everybody which versions there are, on two paths, and takes nothing else for that question.
+// TestVersions checks that two paths list the versions of the API to any caller, and that no other request does.
 func TestVersions(t *testing.T) {
 	s := newServer(t, os.Getuid()+1)
 	const one = `{"id":"v1.0","links":[{"href":"http://localhost/v1.0","rel":"self"}],"version":"","status":"CURRENT","updated":"2018-09-05T08:18:05Z","min_version":""}`
@@ -126,7 +126,7 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// TestDefaultKey is a cloud service's first use of its key, and what nobody may do with it.
+// TestDefaultKey checks a cloud service's first use of its key, and that every change of the key is refused.
 func TestDefaultKey(t *testing.T) {
 	s := newServer(t, os.Getuid())
 	if a := s.post("describe-key", `{"key_id":"obs/default"}`); a.status != http.StatusNotFound {

@@ -131,9 +131,9 @@ func (s *server) createUsage(alias, spec, usage string) string {
 	return s.post("create-key", fmt.Sprintf(`{"key_alias":%q,"key_spec":%q,"key_usage":%q}`, alias, spec, usage)).field(s.t, "key_id")
 }
 
-// publicKey is a public key of somebody else's, as derive-shared-secret takes it.
+// publicKey is a public key of another party, as derive-shared-secret takes it.
 func publicKey(curve elliptic.Curve) string {
-	k, err := ecdsa.ParseRawPrivateKey(curve, append(make([]byte, (curve.Params().BitSize+7)/8-8), "somebody"...))
+	k, err := ecdsa.ParseRawPrivateKey(curve, append(make([]byte, (curve.Params().BitSize+7)/8-8), "a scalar"...))
 	if err != nil {
 		panic(err)
 	}
@@ -388,19 +388,19 @@ func (c *samples) fillUse(rt *dialect.Route, m *sample, set func(pairs ...string
 		m.wrong["alias"] = append(badAliases(), wrong{c.alias(c.aes), "KMS.1104"})
 	case policy.OpAssociateAlias:
 		set("target_key_id", c.key(), "alias", c.alias(c.key()))
-		m.wrong["alias"] = append(badAliases(), wrong{`"nobody"`, "KMS.0207"})
+		m.wrong["alias"] = append(badAliases(), wrong{`"unknown"`, "KMS.0207"})
 	case policy.OpDeleteAlias:
 		key := c.key()
 		a, b, other := c.alias(key), c.alias(key), c.alias(c.key())
 		set("key_id", key, "aliases", `[`+a+`,`+b+`]`)
-		m.wrong["aliases"] = append(all("KMS.1101", `["a b"]`, `[""]`), all("KMS.0207", `["nobody"]`, `[`+a+`,"nobody"]`, `[`+a+`,`+other+`]`)...)
+		m.wrong["aliases"] = append(all("KMS.1101", `["a b"]`, `[""]`), all("KMS.0207", `["unknown"]`, `[`+a+`,"unknown"]`, `[`+a+`,`+other+`]`)...)
 	case policy.OpCreateGrant:
 		set("key_id", c.key(), "grantee_principal", `"app"`, "grantee_principal_type", `"user"`, "name", `"a grant"`, "retiring_principal", `"owner"`,
 			"operations", `["encrypt-data","create-grant","decrypt-data"]`, "encryption_context_subset", `{"a":"b"}`,
 			"expires_at", `"4102444800"`, "source", `"uid:7"`, "name", `"n:/_-"`)
 		m.wrong["key_id"] = append(m.wrong["key_id"], all("KMS.0209", c.key("disable-key"))...)
-		m.wrong["grantee_principal"] = all("KMS.2402", `"nobody"`, `"ap"`, `"dom"`, `"app "`, `"../x"`)
-		m.wrong["retiring_principal"] = all("KMS.2402", `"nobody"`)
+		m.wrong["grantee_principal"] = all("KMS.2402", `"unknown"`, `"ap"`, `"dom"`, `"app "`, `"../x"`)
+		m.wrong["retiring_principal"] = all("KMS.2402", `"unknown"`)
 		m.wrong["grantee_principal_type"] = all("KMS.2402", `"domain"`)
 		m.wrong["operations"] = append(all("KMS.0308", `["encrypt-data","fly"]`, `["enable-key"]`, `["revoke-grant"]`, `["gen-random"]`, `[""]`,
 			`["sign"]`, `["Encrypt-data"]`), all("KMS.2401", `["create-grant"]`, `["create-grant","create-grant"]`)...)

@@ -205,7 +205,7 @@ func (s *signature) canonical(b []byte, r *http.Request, body []byte) ([]byte, e
 }
 
 // query returns the parameters of a query in canonical order. A name that the older scheme would sign only once must not be
-// there twice: the second value would be anybody's.
+// given twice: the second value would be unsigned.
 func (s *signature) query(sent string) ([]dialect.Pair, error) {
 	pairs, ok := dialect.ParseQuery(sent)
 	if !ok {
@@ -288,7 +288,7 @@ func (s *signature) verify(text, secret []byte) bool {
 	return dialect.SameHex(dialect.HMAC(sha256.New, key, text), s.hex)
 }
 
-// What can be wrong with a signed request before anybody's secret is looked at. The cloud's gateway tells them apart in the
+// What can be wrong with a signed request before a secret is read. The cloud's gateway tells them apart in the
 // message only.
 var (
 	errAlgorithm = unsigned("signing algorithm is not supported")

@@ -24,7 +24,7 @@ func (d *Dialect) createTag(ctx context.Context, id kms.KeyID, x *dialect.Exchan
 	return answerNothing(d.cfg.Core.SetTags(ctx, id, requestedTags(x.Items(oneTag))))
 }
 
-// changeTags creates or deletes several tags. To delete one that is not there is no fault, and its value counts for nothing.
+// changeTags creates or deletes several tags. Deleting a tag that does not exist succeeds; its value is ignored.
 func (d *Dialect) changeTags(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
 	if op == policy.OpTagKey {
 		kms.CallFrom(ctx).Trace = policy.TraceTagInBatch

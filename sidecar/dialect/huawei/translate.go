@@ -48,7 +48,7 @@ func (d *Dialect) key(ctx context.Context, op policy.Operation, x *dialect.Excha
 	case isKeyID(name):
 		return uuid.ParseBytes(name)
 	}
-	// A URN of this place stands for the alias in it; one of another place is no more than an alias that is not there.
+	// A URN of this place stands for the alias in it; one of another place counts as an alias that does not exist.
 	alias := string(name)
 	if len(alias) > len(d.urn) && alias[:len(d.urn)] == d.urn {
 		alias = alias[len(d.urn):]
@@ -117,7 +117,7 @@ type keyList struct {
 	page
 }
 
-// fullPage is the documented default of list-keys. Who asks for as many or more gets what the core takes for a full page.
+// fullPage is the documented default of list-keys. A request for as many or more gets a full page of the core.
 const fullPage = 2000
 
 func (d *Dialect) enableKey(ctx context.Context, id kms.KeyID, x *dialect.Exchange) error {

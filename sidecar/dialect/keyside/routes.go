@@ -1,6 +1,6 @@
 // Package keyside is the native API: POST /keyside/v1/OPERATION with a JSON object. The command line, the console and the
 // clients of other languages use it. Package client has its requests and results as Go types; GET /keyside/v1/openapi.json
-// describes them to everybody else.
+// describes them for all others.
 package keyside
 
 import (
