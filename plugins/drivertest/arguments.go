@@ -18,7 +18,7 @@ func (s *suite) checkOpArguments(p *probe) {
 	for _, number := range []driver.OpKind{0, driver.LastOp + 1, 99, 255} {
 		s.refuse(p, &driver.Op{Kind: number, Data: []byte("x")}, bad, "operation %d", number)
 	}
-	for _, number := range keyed {
+	for number := range keyed {
 		op := &driver.Op{Kind: number, Data: make([]byte, 32), Iv: make([]byte, driver.GCMIVSize), Length: 16}
 		s.refuse(p, op, bad, "%s without a key", number)
 	}
@@ -45,51 +45,29 @@ func (s *suite) checkIdentityArguments(p *probe) {
 			"no spec":        changed(key.id, func(id *driver.KeyIdentity) { id.Spec = 0 }),
 			"no usage":       changed(key.id, func(id *driver.KeyIdentity) { id.Usage = 0 }),
 		} {
-			_, err := s.Driver.MakeKey(p.ctx, &driver.MakeKeyRequest{Tenant: s.Tenant, Key: id})
-			p.refused(err, bad, "make %s with %s", k, what)
-			_, err = s.Driver.Reseal(p.ctx, &driver.ResealRequest{Tenant: s.Tenant, Key: id, Sealed: key.sealed.GetSealed()})
-			p.refused(err, only(driver.InvalidArgument, driver.Unsupported), "reseal %s with %s", k, what)
+			p.refused(errorOf(s.Driver.MakeKey(p.ctx, &driver.MakeKeyRequest{Tenant: s.Tenant, Key: id})), bad, "make %s with %s", k, what)
+			p.refused(s.reseal(p, s.Tenant, id, key.sealed), only(driver.InvalidArgument, driver.Unsupported), "reseal %s with %s", k, what)
 			op := &driver.Op{Kind: driver.Encrypt, Key: id, Sealed: key.sealed.GetSealed(), Data: []byte("x")}
 			s.refuse(p, op, only(driver.InvalidArgument, driver.Unsupported), "use %s with %s", k, what)
 		}
 	}
-	_, err := s.Driver.MakeKey(p.ctx, &driver.MakeKeyRequest{Tenant: s.Tenant})
-	p.refused(err, bad, "make a key without identity")
+	p.refused(errorOf(s.Driver.MakeKey(p.ctx, &driver.MakeKeyRequest{Tenant: s.Tenant})), bad, "make a key without identity")
 }
 
-// keyed has the operations that take a key.
-var keyed = []driver.OpKind{
-	driver.Encrypt, driver.Decrypt, driver.DataKey, driver.DecryptRSA, driver.Sign, driver.MAC, driver.VerifyMAC, driver.Derive,
-}
-
-// fits reports whether an operation can use a kind of key.
-func fits(number driver.OpKind, k kind) bool {
-	switch number {
-	case driver.Encrypt, driver.Decrypt, driver.DataKey:
-		return k.usage == driver.EncryptDecrypt && !k.decryptsRSA()
-	case driver.DecryptRSA:
-		return k.decryptsRSA()
-	case driver.Sign:
-		return k.usage == driver.SignVerify
-	case driver.MAC, driver.VerifyMAC:
-		return k.usage == driver.GenerateVerifyMAC
-	case driver.Derive:
-		return k.usage == driver.KeyAgreement
-	}
-	return false
+// keyed has the operations that take a key, each with the kinds of keys that it can use.
+var keyed = map[driver.OpKind]func(kind) bool{
+	driver.Encrypt: kind.encrypts, driver.Decrypt: kind.encrypts, driver.DataKey: kind.encrypts, driver.DecryptRSA: kind.decryptsRSA,
+	driver.Sign: is(driver.SignVerify), driver.MAC: is(driver.GenerateVerifyMAC), driver.VerifyMAC: is(driver.GenerateVerifyMAC),
+	driver.Derive: is(driver.KeyAgreement),
 }
 
 // checkUsage uses each key for the operations of other usages.
 func (s *suite) checkUsage(p *probe) {
-	kinds := s.samples()
-	for _, rest := range [][]kind{s.wrappingKinds(), slices.DeleteFunc(s.kinds(), func(k kind) bool { return !k.decryptsRSA() })} {
-		kinds = append(kinds, rest[:min(len(rest), 1)]...)
-	}
-	for _, k := range kinds {
+	for _, k := range slices.Concat(s.samples(), firstOf(s.wrappingKinds(), is(driver.Unwrap)), firstOf(s.kinds(), kind.decryptsRSA)) {
 		key := s.mustShare(p, k)
 		size := max(driver.SpecOf(k.spec).Size(), 32) // the length of an RSA block, or of a digest
-		for _, number := range keyed {
-			if fits(number, k) {
+		for number, fits := range keyed {
+			if fits(k) {
 				continue
 			}
 			for _, a := range append([]driver.Algorithm{0}, s.algorithms(k)...) {

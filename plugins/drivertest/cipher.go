@@ -3,7 +3,6 @@ package drivertest
 import (
 	"bytes"
 	"fmt"
-	"slices"
 
 	"github.com/keyside/keyside/plugins/driver"
 )
@@ -42,12 +41,9 @@ func (s *suite) checkRoundTrip(p *probe) {
 			for _, aad := range [][]byte{nil, []byte("context")} {
 				data := plaintext(n)
 				out := s.mustDo(p, encryptOp(key, bytes.Clone(data), aad))
-				if len(out.GetIv()) != driver.GCMIVSize || len(out.GetData()) != n+driver.GCMTagSize {
-					p.Fatalf("%s: %d bytes gave an iv of %d and %d bytes", k, n, len(out.GetIv()), len(out.GetData()))
-				}
-				if n >= 16 && bytes.Contains(out.GetData(), data[:16]) {
-					p.Errorf("%s: ciphertext holds the plaintext", k)
-				}
+				p.fatalIf(len(out.GetIv()) != driver.GCMIVSize || len(out.GetData()) != n+driver.GCMTagSize,
+					"%s: %d bytes gave an iv of %d and %d bytes", k, n, len(out.GetIv()), len(out.GetData()))
+				p.errorIf(n >= 16 && bytes.Contains(out.GetData(), data[:16]), "%s: ciphertext holds the plaintext", k)
 				back := s.mustDo(p, decryptOp(key, out, aad))
 				p.equal(back.GetData(), data, fmt.Sprintf("%s: plaintext of %d bytes", k, n))
 			}
@@ -71,35 +67,33 @@ func (s *suite) checkIVs(p *probe) {
 }
 
 func (s *suite) checkBadCiphertext(p *probe) {
-	bad := only(driver.BadCiphertext)
+	bad, malformed := only(driver.BadCiphertext), only(driver.BadCiphertext, driver.InvalidArgument)
 	for _, k := range s.ciphers(p) {
 		key := s.mustShare(p, k)
 		aad := []byte("context")
 		out := s.mustDo(p, encryptOp(key, []byte(marker), aad))
-		try := func(what string, change func(*driver.Op)) {
-			op := decryptOp(key, &driver.Result{Iv: bytes.Clone(out.GetIv()), Data: bytes.Clone(out.GetData())}, bytes.Clone(aad))
-			change(op)
-			s.refuse(p, op, bad, "%s: decrypt with %s", k, what)
-		}
-		try("another aad", func(op *driver.Op) { op.Aad[0] ^= 1 })
-		try("no aad", func(op *driver.Op) { op.Aad = nil })
-		try("another iv", func(op *driver.Op) { op.Iv[11] ^= 1 })
-		try("a bit of the data flipped", func(op *driver.Op) { op.Data[0] ^= 0x80 })
-		try("a bit of the tag flipped", func(op *driver.Op) { op.Data[len(op.Data)-1] ^= 1 })
-		try("the data cut by one", func(op *driver.Op) { op.Data = op.Data[:len(op.Data)-1] })
-		try("half a tag", func(op *driver.Op) { op.Data = op.Data[:8] })
-		try("a byte added", func(op *driver.Op) { op.Data = append(op.Data, 0) })
 		other := s.mustMake(p, k)
 		s.refuse(p, decryptOp(other, out, aad), bad, "%s: decrypt with another key", k)
-		for what, change := range map[string]func(*driver.Op){
-			"no data":       func(op *driver.Op) { op.Data = nil },
-			"no iv":         func(op *driver.Op) { op.Iv = nil },
-			"an iv cut off": func(op *driver.Op) { op.Iv = op.Iv[:11] },
-			"a longer iv":   func(op *driver.Op) { op.Iv = append(slices.Clone(op.Iv), 0) },
+		for what, c := range map[string]struct {
+			codes  []driver.Code
+			change func(*driver.Op)
+		}{
+			"another aad":               {bad, func(op *driver.Op) { op.Aad[0] ^= 1 }},
+			"no aad":                    {bad, func(op *driver.Op) { op.Aad = nil }},
+			"another iv":                {bad, func(op *driver.Op) { op.Iv[11] ^= 1 }},
+			"a bit of the data flipped": {bad, func(op *driver.Op) { op.Data[0] ^= 0x80 }},
+			"a bit of the tag flipped":  {bad, func(op *driver.Op) { op.Data[len(op.Data)-1] ^= 1 }},
+			"the data cut by one":       {bad, func(op *driver.Op) { op.Data = op.Data[:len(op.Data)-1] }},
+			"half a tag":                {bad, func(op *driver.Op) { op.Data = op.Data[:8] }},
+			"a byte added":              {bad, func(op *driver.Op) { op.Data = append(op.Data, 0) }},
+			"no data":                   {malformed, func(op *driver.Op) { op.Data = nil }},
+			"no iv":                     {malformed, func(op *driver.Op) { op.Iv = nil }},
+			"an iv cut off":             {malformed, func(op *driver.Op) { op.Iv = op.Iv[:11] }},
+			"a longer iv":               {malformed, func(op *driver.Op) { op.Iv = append(op.Iv, 0) }},
 		} {
-			op := decryptOp(key, out, aad)
-			change(op)
-			s.refuse(p, op, only(driver.BadCiphertext, driver.InvalidArgument), "%s: decrypt with %s", k, what)
+			op := decryptOp(key, &driver.Result{Iv: bytes.Clone(out.GetIv()), Data: bytes.Clone(out.GetData())}, bytes.Clone(aad))
+			c.change(op)
+			s.refuse(p, op, c.codes, "%s: decrypt with %s", k, what)
 		}
 		p.equal(s.mustDo(p, decryptOp(key, out, aad)).GetData(), []byte(marker), "plaintext after all that")
 	}
@@ -125,9 +119,7 @@ func (s *suite) checkDataKeys(p *probe) {
 			aad := []byte("context")
 			out := s.mustDo(p, dataKeyOp(key, n, aad))
 			s.secret(out.GetPlaintext()[:min(len(out.GetPlaintext()), 64)])
-			if len(out.GetPlaintext()) != int(n) {
-				p.Fatalf("%s: data key of %d bytes has %d", k, n, len(out.GetPlaintext()))
-			}
+			p.fatalIf(len(out.GetPlaintext()) != int(n), "%s: data key of %d bytes has %d", k, n, len(out.GetPlaintext()))
 			p.equal(s.mustDo(p, decryptOp(key, out, aad)).GetData(), out.GetPlaintext(), k.String()+": decrypted data key")
 			s.refuse(p, decryptOp(key, out, []byte("other")), only(driver.BadCiphertext), "%s: decrypt a data key with another aad", k)
 			if n < 16 {

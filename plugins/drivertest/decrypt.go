@@ -5,7 +5,6 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/x509"
 	"encoding/binary"
 	"fmt"
 	"math/big"
@@ -27,28 +26,13 @@ func decryptRSAOp(key *testKey, a driver.Algorithm, block []byte) *driver.Op {
 // decrypters returns the announced kinds of RSA keys that decrypt, the fastest to make first. It ends the check if there is none.
 func (s *suite) decrypters(p *probe) []kind {
 	list := slices.DeleteFunc(s.kinds(), func(k kind) bool { return !k.decryptsRSA() })
-	if len(list) == 0 {
-		p.Skipf("describe announces no RSA key for %s", driver.EncryptDecrypt)
-	}
+	p.skipIf(len(list) == 0, "describe announces no RSA key for %s", driver.EncryptDecrypt)
 	return list
 }
 
-// rsaPublic reads the public key of an RSA key.
-func rsaPublic(spki []byte) (*rsa.PublicKey, error) {
-	parsed, err := x509.ParsePKIXPublicKey(spki)
-	if err != nil {
-		return nil, err
-	}
-	pub, ok := parsed.(*rsa.PublicKey)
-	if !ok {
-		return nil, fmt.Errorf("public key is a %T", parsed)
-	}
-	return pub, nil
-}
-
-// mustRSAPublic is rsaPublic of a key that the driver made.
+// mustRSAPublic returns the public key of an RSA key that the driver made.
 func mustRSAPublic(p *probe, key *testKey) *rsa.PublicKey {
-	pub, err := rsaPublic(key.sealed.GetPublicKey())
+	pub, err := publicOf[*rsa.PublicKey](key.sealed.GetPublicKey())
 	p.must(err, "public key of %s", key.id.GetSpec())
 	return pub
 }
@@ -88,9 +72,7 @@ func (s *suite) checkBadBlocks(p *probe) {
 				if text == "" {
 					text = err.Error()
 				}
-				if err.Error() != text {
-					p.Errorf("bad blocks have two answers: %q, and for %s %q", text, what, err)
-				}
+				p.errorIf(err.Error() != text, "bad blocks have two answers: %q, and for %s %q", text, what, err)
 			}
 			p.equal(s.mustDo(p, decryptRSAOp(key, a, good)).GetData(), []byte(marker), "plaintext after all that")
 		}
@@ -105,17 +87,17 @@ func badBlocks(p *probe, a driver.Algorithm, pub *rsa.PublicKey, good []byte) ma
 		b[at] ^= 1
 		return b
 	}
+	oaep := func(hash crypto.Hash, label string) []byte {
+		block, err := rsa.EncryptOAEP(hash.New(), rand.Reader, pub, []byte(marker), []byte(label))
+		p.must(err, "encrypt in go")
+		return block
+	}
 	list := map[string][]byte{
+		"a block with another hash": oaep(crypto.SHA384, ""), "a label": oaep(driver.HashOf(a), "label"),
 		"its last bit flipped": flip(len(good) - 1), "its middle flipped": flip(len(good) / 2),
 		"its last byte cut": good[:len(good)-1], "a byte added": append(bytes.Clone(good), 0), "a zero before it": append([]byte{0}, good...),
 		"nothing": nil, "zeros": make([]byte, len(good)), "a block above the modulus": bytes.Repeat([]byte{0xff}, len(good)),
 	}
-	foreign, err := rsa.EncryptOAEP(crypto.SHA384.New(), rand.Reader, pub, []byte(marker), nil)
-	p.must(err, "encrypt in go")
-	list["a block with another hash"] = foreign
-	labelled, err := rsa.EncryptOAEP(driver.HashOf(a).New(), rand.Reader, pub, []byte(marker), []byte("label"))
-	p.must(err, "encrypt in go")
-	list["a label"] = labelled
 	for what, spoil := range map[string]func(em, db []byte){
 		"a first byte that is not zero": func(em, _ []byte) { em[0] = 1 },
 		"another label's hash":          func(_, db []byte) { db[0] ^= 1 },

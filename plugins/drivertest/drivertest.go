@@ -67,9 +67,9 @@ type suite struct {
 	report *Report
 
 	mu      sync.Mutex
-	keys    map[kind]*pendingKey
-	publics map[string][]byte // SubjectPublicKeyInfo of keys that the driver generated, by key id
-	secrets [][]byte          // plaintext and material, which no error text may contain
+	keys    map[kind]func() (*testKey, error) // each makes the key once
+	publics map[string][]byte                 // SubjectPublicKeyInfo of keys that the driver generated, by key id
+	secrets [][]byte                          // plaintext and material, which no error text may contain
 }
 
 // check is one named test of the kit.
@@ -86,7 +86,7 @@ func Check(ctx context.Context, cfg Config) *Report {
 	if cfg.UnknownTenant == "" {
 		cfg.UnknownTenant = "drivertest-unknown"
 	}
-	s := &suite{Config: cfg, report: &Report{}, keys: map[kind]*pendingKey{}, publics: map[string][]byte{}}
+	s := &suite{Config: cfg, report: &Report{}, keys: map[kind]func() (*testKey, error){}, publics: map[string][]byte{}}
 	if !s.run(ctx, check{"start", (*suite).start}) {
 		return s.report
 	}
@@ -104,9 +104,7 @@ func Check(ctx context.Context, cfg Config) *Report {
 
 // start describes the driver and creates the tenants.
 func (s *suite) start(p *probe) {
-	if s.Driver == nil {
-		p.Fatalf("config has no driver")
-	}
+	p.fatalIf(s.Driver == nil, "config has no driver")
 	var err error
 	s.desc, err = s.Driver.Describe(p.ctx)
 	p.must(err, "describe")
@@ -159,19 +157,14 @@ func (s *suite) do(ctx context.Context, op *driver.Op) (*driver.Result, error) {
 func (s *suite) mustDo(p *probe, op *driver.Op) *driver.Result {
 	res, err := s.do(p.ctx, op)
 	p.must(err, "%s", op.GetKind())
-	if res == nil {
-		p.Fatalf("%s answered neither a result nor an error", op.GetKind())
-	}
-	if res.GetError() != nil {
-		p.Fatalf("%s answered an error inside its result", op.GetKind())
-	}
+	p.fatalIf(res == nil, "%s answered neither a result nor an error", op.GetKind())
+	p.fatalIf(res.GetError() != nil, "%s answered an error inside its result", op.GetKind())
 	return res
 }
 
 // refuse runs an operation for the tenant under test that must fail with one of the codes.
 func (s *suite) refuse(p *probe, op *driver.Op, codes []driver.Code, format string, args ...any) {
-	_, err := s.do(p.ctx, op)
-	p.refused(err, codes, format, args...)
+	p.refused(errorOf(s.do(p.ctx, op)), codes, format, args...)
 }
 
 // refuseOthers runs an operation with every algorithm that is not announced.
@@ -189,16 +182,19 @@ func parallel(p *probe, n int, fn func(i int) error) {
 	var wg sync.WaitGroup
 	for i := range n {
 		wg.Go(func() {
-			defer func() {
-				if r := recover(); r != nil {
-					errs[i] = fmt.Errorf("panicked: %v", r)
-				}
-			}()
+			defer recovered(&errs[i])
 			errs[i] = fn(i)
 		})
 	}
 	wg.Wait()
 	if err := errors.Join(errs...); err != nil {
 		p.Errorf("%v", err)
+	}
+}
+
+// recovered, deferred, turns a panic into an error.
+func recovered(err *error) {
+	if r := recover(); r != nil {
+		*err = fmt.Errorf("panicked: %v", r)
 	}
 }

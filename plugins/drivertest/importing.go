@@ -20,9 +20,7 @@ var importChecks = []check{
 // wrappingKey returns the wrapping key that is fastest to make, and its public key. It ends the check if there is none.
 func (s *suite) wrappingKey(p *probe) (*testKey, *rsa.PublicKey) {
 	kinds := s.wrappingKinds()
-	if len(kinds) == 0 {
-		p.Skipf("describe announces no wrapping_specs")
-	}
+	p.skipIf(len(kinds) == 0, "describe announces no wrapping_specs")
 	key := s.mustShare(p, kinds[0])
 	return key, mustRSAPublic(p, key)
 }
@@ -56,8 +54,7 @@ func (s *suite) checkImport(p *probe) {
 		m := mustMaterial(p, k)
 		s.secret(m.raw)
 		for _, a := range s.desc.GetImportAlgorithms() {
-			list := m.wrap(p, a, pub)
-			for _, w := range list {
+			for _, w := range m.wrap(p, a, pub) {
 				key := &testKey{id: k.identity()}
 				var err error
 				key.sealed, err = s.Driver.ImportKey(p.ctx, importRequest(s, key.id, with, a, w))
@@ -85,8 +82,7 @@ func (s *suite) checkCheckValue(p *probe) {
 			m := mustMaterial(p, k)
 			var value []byte
 			for _, a := range s.desc.GetImportAlgorithms() {
-				list := m.wrap(p, a, pub)
-				for _, w := range list {
+				for _, w := range m.wrap(p, a, pub) {
 					req := importRequest(s, k.identity(), with, a, w)
 					req.ExpectedCheckValue = value
 					sealed, err := s.Driver.ImportKey(p.ctx, req)
@@ -97,14 +93,10 @@ func (s *suite) checkCheckValue(p *probe) {
 					p.equal(sealed.GetCheckValue(), value, k.String()+": check value of the same material")
 				}
 			}
-			if len(value) != driver.MACSize {
-				p.Errorf("%s: check value of %d bytes", k, len(value))
-			}
+			p.errorIf(len(value) != driver.MACSize, "%s: check value of %d bytes", k, len(value))
 			values = append(values, value)
 		}
-		if bytes.Equal(values[0], values[1]) {
-			p.Errorf("%s: two materials have one check value", k)
-		}
+		p.errorIf(bytes.Equal(values[0], values[1]), "%s: two materials have one check value", k)
 	}
 }
 
@@ -124,16 +116,13 @@ func (s *suite) checkBadMaterial(p *probe) {
 		if first == nil {
 			first = &e
 		}
-		if !reflect.DeepEqual(e, *first) {
-			p.Errorf("bad material has two answers: %+v, and for %s %+v", *first, what, e)
-		}
+		p.errorIf(!reflect.DeepEqual(e, *first), "bad material has two answers: %+v, and for %s %+v", *first, what, e)
 	}
 	for _, k := range s.importSamples() {
 		m := mustMaterial(p, k)
-		wrongs := s.wrongMaterials(p, m)
+		wrongs := wrongMaterials(p, m)
 		for _, a := range s.desc.GetImportAlgorithms() {
-			list := m.wrap(p, a, pub)
-			for _, w := range list {
+			for _, w := range m.wrap(p, a, pub) {
 				for what, bad := range w.damaged(p, a, pub) {
 					refuse(importRequest(s, k.identity(), with, a, bad), w.layout+" with "+what, k)
 				}
@@ -142,8 +131,7 @@ func (s *suite) checkBadMaterial(p *probe) {
 				refuse(req, w.layout+" with another check value", k)
 			}
 			for what, wrong := range wrongs {
-				list := wrong.wrap(p, a, pub)
-				for _, w := range list {
+				for _, w := range wrong.wrap(p, a, pub) {
 					if !wrong.longer || !s.openedInHSM(a, w) {
 						refuse(importRequest(s, k.identity(), with, a, w), what+" in "+w.layout, k)
 					}
@@ -155,19 +143,10 @@ func (s *suite) checkBadMaterial(p *probe) {
 
 // importSamples returns a symmetric, an elliptic and an RSA kind, the fastest to make of each.
 func (s *suite) importSamples() []kind {
-	var list []kind
-	for _, of := range []func(driver.KeySpec) bool{
-		func(spec driver.KeySpec) bool { return driver.SpecOf(spec).Symmetric() },
-		func(spec driver.KeySpec) bool { return driver.SpecOf(spec).Curve != nil }, isRSA,
-	} {
-		for _, k := range s.importKinds() {
-			if of(k.spec) {
-				list = append(list, k)
-				break
-			}
-		}
-	}
-	return list
+	return firstOf(s.importKinds(),
+		func(k kind) bool { return driver.SpecOf(k.spec).Symmetric() },
+		func(k kind) bool { return driver.SpecOf(k.spec).Curve != nil },
+		func(k kind) bool { return isRSA(k.spec) })
 }
 
 // damaged returns the wrapped material with every kind of corruption.
@@ -257,8 +236,7 @@ func (s *suite) checkImportArguments(p *probe) {
 	} {
 		req := importRequest(s, k.identity(), with, a, list[0])
 		c.change(req)
-		_, err := s.Driver.ImportKey(p.ctx, req)
-		p.refused(err, c.codes, "import with %s", what)
+		p.refused(errorOf(s.Driver.ImportKey(p.ctx, req)), c.codes, "import with %s", what)
 	}
 	notForImport := kind{with.id.GetSpec(), driver.SignVerify}.identity()
 	_, err := s.Driver.MakeWrappingKey(p.ctx, &driver.MakeWrappingKeyRequest{Tenant: s.Tenant, Key: notForImport})

@@ -27,6 +27,14 @@ func (k kind) String() string { return k.spec.String() + " for " + k.usage.Strin
 // decryptsRSA reports RSA keys that decrypt; the other keys for ENCRYPT_DECRYPT are symmetric.
 func (k kind) decryptsRSA() bool { return isRSA(k.spec) && k.usage == driver.EncryptDecrypt }
 
+// encrypts reports symmetric keys that encrypt.
+func (k kind) encrypts() bool { return k.usage == driver.EncryptDecrypt && !isRSA(k.spec) }
+
+// is returns a test for kinds of a usage.
+func is(usage driver.KeyUsage) func(kind) bool {
+	return func(k kind) bool { return k.usage == usage }
+}
+
 // identity returns a new key identity of the kind.
 func (k kind) identity() *driver.KeyIdentity {
 	id := make([]byte, driver.KeyIDSize)
@@ -47,32 +55,19 @@ func (k *testKey) op(kind driver.OpKind, set func(*driver.Op)) *driver.Op {
 	return op
 }
 
-// pendingKey is a key that the first caller makes.
-type pendingKey struct {
-	once sync.Once
-	key  *testKey
-	err  error
-}
-
 // shared returns the key of a kind that all checks share, because a device may take seconds to generate an RSA key.
 func (s *suite) shared(ctx context.Context, k kind) (*testKey, error) {
 	s.mu.Lock()
-	pending := s.keys[k]
-	if pending == nil {
-		pending = new(pendingKey)
-		s.keys[k] = pending
+	if s.keys[k] == nil {
+		s.keys[k] = sync.OnceValues(func() (*testKey, error) { return s.make(ctx, k) })
 	}
+	made := s.keys[k]
 	s.mu.Unlock()
-	pending.once.Do(func() { pending.key, pending.err = s.make(ctx, k) })
-	return pending.key, pending.err
+	return made()
 }
 
 func (s *suite) make(ctx context.Context, k kind) (key *testKey, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("panicked: %v", r)
-		}
-	}()
+	defer recovered(&err)
 	key = &testKey{id: k.identity()}
 	if k.usage == driver.Unwrap {
 		key.sealed, err = s.Driver.MakeWrappingKey(ctx, &driver.MakeWrappingKeyRequest{Tenant: s.Tenant, Key: key.id})
@@ -154,9 +149,7 @@ func byCost(kinds []kind) []kind {
 // with returns the announced kinds of a usage. It ends the check if there is none.
 func (s *suite) with(p *probe, usage driver.KeyUsage) []kind {
 	list := slices.DeleteFunc(s.kinds(), func(k kind) bool { return k.usage != usage })
-	if len(list) == 0 {
-		p.Skipf("describe announces no key for %s", usage)
-	}
+	p.skipIf(len(list) == 0, "describe announces no key for %s", usage)
 	return list
 }
 
@@ -172,11 +165,14 @@ func (s *suite) algorithms(k kind) []driver.Algorithm {
 
 // samples returns one announced kind of each usage, the fastest to make.
 func (s *suite) samples() []kind {
-	var list []kind
-	for _, usage := range []driver.KeyUsage{driver.EncryptDecrypt, driver.SignVerify, driver.GenerateVerifyMAC, driver.KeyAgreement} {
-		of := slices.DeleteFunc(s.kinds(), func(k kind) bool { return k.usage != usage })
-		if len(of) > 0 {
-			list = append(list, of[0])
+	return firstOf(s.kinds(), is(driver.EncryptDecrypt), is(driver.SignVerify), is(driver.GenerateVerifyMAC), is(driver.KeyAgreement))
+}
+
+// firstOf returns for each test the first kind that passes it.
+func firstOf(kinds []kind, tests ...func(kind) bool) (list []kind) {
+	for _, passes := range tests {
+		if i := slices.IndexFunc(kinds, passes); i >= 0 {
+			list = append(list, kinds[i])
 		}
 	}
 	return list
@@ -185,9 +181,7 @@ func (s *suite) samples() []kind {
 // ciphers returns the announced kinds of symmetric keys that encrypt. It ends the check if there is none.
 func (s *suite) ciphers(p *probe) []kind {
 	list := slices.DeleteFunc(s.with(p, driver.EncryptDecrypt), kind.decryptsRSA)
-	if len(list) == 0 {
-		p.Skipf("describe announces no symmetric key for %s", driver.EncryptDecrypt)
-	}
+	p.skipIf(len(list) == 0, "describe announces no symmetric key for %s", driver.EncryptDecrypt)
 	return list
 }
 
@@ -198,8 +192,12 @@ func (s *suite) exercise(ctx context.Context, tenant string, id *driver.KeyIdent
 		return err
 	}
 	op.Key, op.Sealed = id, sealed
-	_, err = s.Driver.Execute(ctx, tenant, op)
-	return err
+	return errorOf(s.Driver.Execute(ctx, tenant, op))
+}
+
+// use is exercise for the tenant under test.
+func (s *suite) use(p *probe, key *testKey) error {
+	return s.exercise(p.ctx, s.Tenant, key.id, key.sealed.GetSealed())
 }
 
 // plainest returns the simplest operation of a key, without the key.
@@ -214,7 +212,7 @@ func (s *suite) plainest(id *driver.KeyIdentity) (*driver.Op, error) {
 	case k.decryptsRSA():
 		op.Kind = driver.DecryptRSA
 		op.Data, err = s.blockFor(id, op.GetAlgorithm())
-	case k.usage == driver.EncryptDecrypt:
+	case k.encrypts():
 		op.Kind, op.Algorithm = driver.Encrypt, 0
 	case k.usage == driver.SignVerify:
 		op.Kind, op.Data = driver.Sign, make([]byte, digestSize(op.GetAlgorithm()))
@@ -238,7 +236,7 @@ func (s *suite) blockFor(id *driver.KeyIdentity, a driver.Algorithm) ([]byte, er
 	s.mu.Lock()
 	spki := s.publics[string(id.GetKeyId())]
 	s.mu.Unlock()
-	if pub, err := rsaPublic(spki); err == nil && pub.N.BitLen() == driver.SpecOf(id.GetSpec()).Bits {
+	if pub, err := publicOf[*rsa.PublicKey](spki); err == nil && pub.N.BitLen() == driver.SpecOf(id.GetSpec()).Bits {
 		return encryptRSA(a, pub, []byte(marker))
 	}
 	return make([]byte, driver.SpecOf(id.GetSpec()).Size()), nil
@@ -256,33 +254,24 @@ func (s *suite) checkMake(p *probe) {
 	for _, k := range append(s.kinds(), s.wrappingKinds()...) {
 		key := s.mustShare(p, k)
 		s.checkSealed(p, k, key.sealed)
-		if len(key.sealed.GetCheckValue()) > 0 {
-			p.Errorf("%s: a generated key has a check value", k)
-		}
+		p.errorIf(len(key.sealed.GetCheckValue()) > 0, "%s: a generated key has a check value", k)
 		if k.usage != driver.Unwrap {
-			if err := s.exercise(p.ctx, s.Tenant, key.id, key.sealed.GetSealed()); err != nil {
-				p.Errorf("%s does not work: %v", k, err)
-			}
+			p.should(s.use(p, key), "%s does not work", k)
 		}
 	}
 }
 
 // checkSealed checks the contract's rules for every sealed key.
 func (s *suite) checkSealed(p *probe, k kind, sealed *driver.SealedKey) {
-	if n := len(sealed.GetSealed()); n < 32 || n > 16<<10 {
-		p.Errorf("%s: sealed key of %d bytes", k, n)
-	}
-	if !slices.Contains(s.tenant.GetRoots(), sealed.GetRoot()) {
-		p.Errorf("%s: sealed under root %d, which the tenant does not have", k, sealed.GetRoot())
-	}
-	if sealed.GetProtection() != s.desc.GetProtection() {
-		p.Errorf("%s: protection %s, describe says %s", k, sealed.GetProtection(), s.desc.GetProtection())
-	}
+	n := len(sealed.GetSealed())
+	p.errorIf(n < 32 || n > 16<<10, "%s: sealed key of %d bytes", k, n)
+	p.errorIf(!slices.Contains(s.tenant.GetRoots(), sealed.GetRoot()),
+		"%s: sealed under root %d, which the tenant does not have", k, sealed.GetRoot())
+	p.errorIf(sealed.GetProtection() != s.desc.GetProtection(),
+		"%s: protection %s, describe says %s", k, sealed.GetProtection(), s.desc.GetProtection())
 	spec := driver.SpecOf(k.spec)
 	if spec.Symmetric() {
-		if len(sealed.GetPublicKey()) > 0 {
-			p.Errorf("%s: a symmetric key has a public key", k)
-		}
+		p.errorIf(len(sealed.GetPublicKey()) > 0, "%s: a symmetric key has a public key", k)
 		return
 	}
 	pub, err := parsePublic(sealed.GetPublicKey())
@@ -292,17 +281,11 @@ func (s *suite) checkSealed(p *probe, k kind, sealed *driver.SealedKey) {
 	}
 	switch pub := pub.(type) {
 	case *rsa.PublicKey:
-		if spec.Family != driver.RSA || pub.N.BitLen() != spec.Bits {
-			p.Errorf("%s: public key has %d bits", k, pub.N.BitLen())
-		}
+		p.errorIf(spec.Family != driver.RSA || pub.N.BitLen() != spec.Bits, "%s: public key has %d bits", k, pub.N.BitLen())
 	case *ecdsa.PublicKey:
-		if pub.Curve != spec.Curve {
-			p.Errorf("%s: public key is on %s", k, pub.Curve.Params().Name)
-		}
+		p.errorIf(pub.Curve != spec.Curve, "%s: public key is on %s", k, pub.Curve.Params().Name)
 	case *secp256k1.PublicKey:
-		if k.spec != driver.Secp256k1 {
-			p.Errorf("%s: public key is on secp256k1", k)
-		}
+		p.errorIf(k.spec != driver.Secp256k1, "%s: public key is on secp256k1", k)
 	default:
 		p.Errorf("%s: public key is a %T", k, pub)
 	}
@@ -319,17 +302,15 @@ func (s *suite) checkNotAnnounced(p *probe) {
 			}
 			_, err := s.make(p.ctx, k)
 			p.refused(err, only(driver.Unsupported), "make %s, which describe does not announce", k)
-			if err != nil && !strings.Contains(err.Error(), name) && !strings.Contains(err.Error(), usage.String()) {
-				p.Errorf("make %s: refusal names neither %s nor %s: %v", k, name, usage, err)
-			}
+			p.errorIf(err != nil && !strings.Contains(err.Error(), name) && !strings.Contains(err.Error(), usage.String()),
+				"make %s: refusal names neither %s nor %s: %v", k, name, usage, err)
 		}
 		wrapping := kind{driver.KeySpec(number), driver.Unwrap}
 		if number == 0 || slices.Contains(s.desc.GetWrappingSpecs(), wrapping.spec) {
 			continue
 		}
-		_, err := s.make(p.ctx, wrapping)
-		p.refused(err, only(driver.Unsupported), "make a wrapping key %s, which describe does not announce", name)
+		p.refused(errorOf(s.make(p.ctx, wrapping)), only(driver.Unsupported), "make a wrapping key %s, which describe does not announce", name)
 	}
-	_, err := s.make(p.ctx, kind{driver.KeySpec(120), driver.EncryptDecrypt})
-	p.refused(err, only(driver.Unsupported, driver.InvalidArgument), "make a key of an unknown spec")
+	unknown := kind{driver.KeySpec(120), driver.EncryptDecrypt}
+	p.refused(errorOf(s.make(p.ctx, unknown)), only(driver.Unsupported, driver.InvalidArgument), "make a key of an unknown spec")
 }

@@ -3,6 +3,7 @@ package drivertest
 import (
 	"bytes"
 	"context"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"slices"
@@ -28,12 +29,10 @@ const returnLimit = 5 * time.Second
 func within(p *probe, what string, fn func() error) error {
 	done := make(chan error, 1)
 	go func() {
-		defer func() {
-			if r := recover(); r != nil {
-				done <- fmt.Errorf("panicked: %v", r)
-			}
-		}()
-		done <- fn()
+		var err error
+		defer func() { done <- err }()
+		defer recovered(&err)
+		err = fn()
 	}()
 	timer := time.NewTimer(returnLimit)
 	defer timer.Stop()
@@ -52,13 +51,11 @@ func (s *suite) checkDeadlinePassed(p *probe) {
 	late := only(driver.Deadline)
 	for _, k := range s.samples() {
 		key := s.mustShare(p, k)
-		err := within(p, "an operation", func() error { return s.exercise(passed, s.Tenant, key.id, key.sealed.GetSealed()) })
-		p.refused(err, late, "use %s after the deadline", k)
-		err = within(p, "make", func() error { _, err := s.make(passed, k); return err })
-		p.refused(err, late, "make %s after the deadline", k)
+		use := within(p, "an operation", func() error { return s.exercise(passed, s.Tenant, key.id, key.sealed.GetSealed()) })
+		p.refused(use, late, "use %s after the deadline", k)
+		p.refused(within(p, "make", func() error { return errorOf(s.make(passed, k)) }), late, "make %s after the deadline", k)
 	}
-	err := within(p, "random", func() error { _, err := s.do(passed, randomOp(16)); return err })
-	p.refused(err, late, "random after the deadline")
+	p.refused(within(p, "random", func() error { return errorOf(s.do(passed, randomOp(16))) }), late, "random after the deadline")
 	p.must(s.Driver.Health(p.ctx, s.Tenant), "health after passed deadlines")
 }
 
@@ -67,7 +64,7 @@ func (s *suite) checkDeadlineHonored(p *probe) {
 	slowest := s.kinds()[len(s.kinds())-1]
 	ctx, cancel := context.WithTimeout(p.ctx, time.Millisecond)
 	defer cancel()
-	err := within(p, "make", func() error { _, err := s.make(ctx, slowest); return err })
+	err := within(p, "make", func() error { return errorOf(s.make(ctx, slowest)) })
 	if err != nil {
 		p.refused(err, only(driver.Deadline), "make %s in a millisecond", slowest)
 	}
@@ -78,11 +75,7 @@ func (s *suite) checkDeadlineHonored(p *probe) {
 func (s *suite) checkConcurrency(p *probe) {
 	const goroutines, rounds = 32, 12
 	var keys []*testKey
-	kinds := s.samples()
-	if i := slices.IndexFunc(s.kinds(), kind.decryptsRSA); i >= 0 {
-		kinds = append(kinds, s.kinds()[i])
-	}
-	for _, k := range kinds {
+	for _, k := range append(s.samples(), firstOf(s.kinds(), kind.decryptsRSA)...) {
 		keys = append(keys, s.mustShare(p, k))
 	}
 	parallel(p, goroutines, func(g int) error {
@@ -148,7 +141,7 @@ func (s *suite) mixed(ctx context.Context, key *testKey, n int) error {
 func (s *suite) mixedRSA(ctx context.Context, key *testKey, n int) error {
 	a := s.algorithms(kind{key.id.GetSpec(), key.id.GetUsage()})[0]
 	data := fmt.Appendf(nil, "%s %d", marker, n)
-	pub, err := rsaPublic(key.sealed.GetPublicKey())
+	pub, err := publicOf[*rsa.PublicKey](key.sealed.GetPublicKey())
 	if err != nil {
 		return err
 	}
@@ -156,8 +149,13 @@ func (s *suite) mixedRSA(ctx context.Context, key *testKey, n int) error {
 	if err != nil {
 		return err
 	}
-	res, err := s.do(ctx, decryptRSAOp(key, a, block))
-	if err == nil && !bytes.Equal(res.GetData(), data) {
+	return s.decrypts(ctx, decryptRSAOp(key, a, block), data)
+}
+
+// decrypts returns an error unless op answers the plaintext.
+func (s *suite) decrypts(ctx context.Context, op *driver.Op, plaintext []byte) error {
+	res, err := s.do(ctx, op)
+	if err == nil && !bytes.Equal(res.GetData(), plaintext) {
 		err = errors.New("another's plaintext came back")
 	}
 	return err
@@ -176,14 +174,7 @@ func (s *suite) mixedCipher(ctx context.Context, key *testKey, n int) error {
 	if err != nil {
 		return err
 	}
-	back, err := s.do(ctx, decryptOp(key, out, aad))
-	if err != nil {
-		return err
-	}
-	if !bytes.Equal(back.GetData(), data) {
-		return errors.New("another's plaintext came back")
-	}
-	return nil
+	return s.decrypts(ctx, decryptOp(key, out, aad), data)
 }
 
 var states = []string{"ready", "starting", "draining", "down"}
@@ -193,14 +184,10 @@ func (s *suite) checkStatus(p *probe) {
 	p.must(err, "status")
 	ready := false
 	for _, m := range members {
-		if m.GetName() == "" || !slices.Contains(states, m.GetState()) {
-			p.Errorf("member %q in state %q", m.GetName(), m.GetState())
-		}
+		p.errorIf(m.GetName() == "" || !slices.Contains(states, m.GetState()), "member %q in state %q", m.GetName(), m.GetState())
 		ready = ready || m.GetState() == "ready"
 	}
-	if !ready {
-		p.Errorf("no member of %d is ready", len(members))
-	}
+	p.errorIf(!ready, "no member of %d is ready", len(members))
 }
 
 func (s *suite) checkHealth(p *probe) {
@@ -228,17 +215,14 @@ func (s *suite) checkWatch(p *probe) {
 
 // checkDrain drains while operations are in flight: they must be answered, and later ones refused.
 func (s *suite) checkDrain(p *probe) {
-	if !s.Config.Drain {
-		p.Skipf("the config does not ask for it")
-	}
+	p.skipIf(!s.Config.Drain, "the config does not ask for it")
 	gone := only(driver.Lost, driver.Busy, driver.KeyUnavailable)
 	started, results := make(chan struct{}, 64), make(chan error, 64)
 	var wg sync.WaitGroup
 	for range 64 {
 		wg.Go(func() {
 			started <- struct{}{}
-			_, err := s.do(p.ctx, &driver.Op{Kind: driver.TenantMAC, Data: []byte("x")})
-			results <- err
+			results <- errorOf(s.do(p.ctx, &driver.Op{Kind: driver.TenantMAC, Data: []byte("x")}))
 		})
 	}
 	for range 8 {

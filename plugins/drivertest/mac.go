@@ -38,13 +38,9 @@ func (s *suite) checkMACs(p *probe) {
 
 func (s *suite) checkMAC(p *probe, key, other *testKey, a driver.Algorithm, data []byte) {
 	mac := s.mustDo(p, macOp(key, a, data)).GetData()
-	if len(mac) != driver.HashOf(a).Size() {
-		p.Errorf("%s: mac of %d bytes", a, len(mac))
-	}
+	p.errorIf(len(mac) != driver.HashOf(a).Size(), "%s: mac of %d bytes", a, len(mac))
 	p.equal(s.mustDo(p, macOp(key, a, data)).GetData(), mac, a.String()+": second mac of the same data")
-	if bytes.Equal(s.mustDo(p, macOp(other, a, data)).GetData(), mac) {
-		p.Errorf("%s: two keys give the same mac", a)
-	}
+	p.errorIf(bytes.Equal(s.mustDo(p, macOp(other, a, data)).GetData(), mac), "%s: two keys give the same mac", a)
 	flipped := bytes.Clone(mac)
 	flipped[len(flipped)-1] ^= 1
 	for _, c := range []struct {
@@ -87,19 +83,13 @@ func (s *suite) checkTenantMAC(p *probe) {
 	of := func(tenant, data string) []byte {
 		res, err := s.Driver.Execute(p.ctx, tenant, &driver.Op{Kind: driver.TenantMAC, Data: []byte(data)})
 		p.must(err, "tenant mac")
-		if len(res.GetData()) != driver.MACSize {
-			p.Errorf("tenant mac of %d bytes", len(res.GetData()))
-		}
+		p.errorIf(len(res.GetData()) != driver.MACSize, "tenant mac of %d bytes", len(res.GetData()))
 		return res.GetData()
 	}
 	one := of(s.Tenant, marker)
 	p.equal(of(s.Tenant, marker), one, "second tenant mac of the same data")
-	if bytes.Equal(of(s.Tenant, marker+"x"), one) {
-		p.Errorf("tenant mac does not depend on the data")
-	}
-	if s.OtherTenant != "" && bytes.Equal(of(s.OtherTenant, marker), one) {
-		p.Errorf("two tenants have the same mac key")
-	}
+	p.errorIf(bytes.Equal(of(s.Tenant, marker+"x"), one), "tenant mac does not depend on the data")
+	p.errorIf(s.OtherTenant != "" && bytes.Equal(of(s.OtherTenant, marker), one), "two tenants have the same mac key")
 }
 
 func randomOp(n uint32) *driver.Op { return &driver.Op{Kind: driver.Random, Length: n} }
@@ -108,18 +98,12 @@ func (s *suite) checkRandom(p *probe) {
 	for _, n := range []uint32{1, 16, 32, 1000, s.desc.GetMaxRandom()} {
 		n = min(n, s.desc.GetMaxRandom())
 		one := s.mustDo(p, randomOp(n)).GetData()
-		if len(one) != int(n) {
-			p.Fatalf("%d random bytes are %d", n, len(one))
-		}
+		p.fatalIf(len(one) != int(n), "%d random bytes are %d", n, len(one))
 		if n < 16 {
 			continue
 		}
-		if bytes.Equal(s.mustDo(p, randomOp(n)).GetData(), one) {
-			p.Errorf("the same %d random bytes twice", n)
-		}
-		if bytes.Count(one, []byte{one[0]}) == len(one) {
-			p.Errorf("%d random bytes are all the same", n)
-		}
+		p.errorIf(bytes.Equal(s.mustDo(p, randomOp(n)).GetData(), one), "the same %d random bytes twice", n)
+		p.errorIf(bytes.Count(one, []byte{one[0]}) == len(one), "%d random bytes are all the same", n)
 	}
 }
 

@@ -193,9 +193,7 @@ func (m *material) check(s *suite, p *probe, key *testKey) {
 		p.equal(key.sealed.GetPublicKey(), m.spki, "public key of imported "+m.kind.String())
 		a := s.algorithms(m.kind)[0]
 		d := digest(a, marker)
-		if err := verify(m.spki, a, d, s.mustDo(p, signOp(key, a, d)).GetData()); err != nil {
-			p.Errorf("signature under imported %s: %v", m.kind, err)
-		}
+		p.should(verify(m.spki, a, d, s.mustDo(p, signOp(key, a, d)).GetData()), "signature under imported %s", m.kind)
 	case m.kind.usage == driver.KeyAgreement:
 		p.equal(key.sealed.GetPublicKey(), m.spki, "public key of imported "+m.kind.String())
 		s.checkAgreement(p, key)

@@ -33,6 +33,19 @@ func parsePublic(spki []byte) (any, error) {
 	return secp256k1.ParsePubKey(point)
 }
 
+// publicOf reads a public key of one type.
+func publicOf[K any](spki []byte) (key K, err error) {
+	parsed, err := parsePublic(spki)
+	if err != nil {
+		return key, err
+	}
+	key, ok := parsed.(K)
+	if !ok {
+		return key, fmt.Errorf("public key is a %T", parsed)
+	}
+	return key, nil
+}
+
 // peer is the other party of a key agreement. agree returns the secret shared with the owner of another public key.
 type peer struct {
 	spki  []byte
@@ -55,13 +68,9 @@ func newPeer(spec driver.KeySpec) (*peer, error) {
 	}
 	spki, err := x509.MarshalPKIXPublicKey(key.Public())
 	return &peer{spki, row.Size(), func(spki []byte) ([]byte, error) {
-		parsed, err := x509.ParsePKIXPublicKey(spki)
+		other, err := publicOf[*ecdsa.PublicKey](spki)
 		if err != nil {
 			return nil, err
-		}
-		other, ok := parsed.(*ecdsa.PublicKey)
-		if !ok {
-			return nil, fmt.Errorf("public key is a %T", parsed)
 		}
 		point, err := other.ECDH()
 		if err != nil {
@@ -82,11 +91,7 @@ func newSecp256k1Peer() (*peer, error) {
 	}
 	spki := append(bytes.Clone(secp256k1Header), key.PubKey().SerializeUncompressed()...)
 	return &peer{spki, 32, func(spki []byte) ([]byte, error) {
-		point, ok := bytes.CutPrefix(spki, secp256k1Header)
-		if !ok {
-			return nil, errors.New("public key is not on secp256k1")
-		}
-		other, err := secp256k1.ParsePubKey(point)
+		other, err := publicOf[*secp256k1.PublicKey](spki)
 		if err != nil {
 			return nil, err
 		}

@@ -88,6 +88,33 @@ func (p *probe) Skipf(format string, args ...any) {
 	panic(stop{})
 }
 
+// errorIf, fatalIf and skipIf are Errorf, Fatalf and Skipf under a condition.
+func (p *probe) errorIf(bad bool, format string, args ...any) {
+	if bad {
+		p.Errorf(format, args...)
+	}
+}
+
+func (p *probe) fatalIf(bad bool, format string, args ...any) {
+	if bad {
+		p.Fatalf(format, args...)
+	}
+}
+
+func (p *probe) skipIf(idle bool, format string, args ...any) {
+	if idle {
+		p.Skipf(format, args...)
+	}
+}
+
+// should records err as a failure.
+func (p *probe) should(err error, format string, args ...any) {
+	if err != nil {
+		p.Errorf("%s: %v", fmt.Sprintf(format, args...), err)
+	}
+}
+
+// must is should that ends the check.
 func (p *probe) must(err error, format string, args ...any) {
 	if err != nil {
 		p.Fatalf("%s: %v (%s)", fmt.Sprintf(format, args...), err, driver.CodeOf(err))
@@ -96,18 +123,15 @@ func (p *probe) must(err error, format string, args ...any) {
 
 // refused checks that a call failed with one of the codes, with a typed error that contains no secret.
 func (p *probe) refused(err error, codes []driver.Code, format string, args ...any) {
-	what := fmt.Sprintf(format, args...)
-	if fault := p.refusal(err, codes); fault != nil {
-		p.Errorf("%s: %v", what, fault)
-	}
+	p.should(p.refusal(err, codes), format, args...)
 }
 
 func (p *probe) refusal(err error, codes []driver.Code) error {
-	if err == nil {
-		return fmt.Errorf("accepted, want %s", names(codes))
-	}
 	var typed *driver.Error
-	if !errors.As(err, &typed) {
+	switch {
+	case err == nil:
+		return fmt.Errorf("accepted, want %s", names(codes))
+	case !errors.As(err, &typed):
 		return fmt.Errorf("error is not a *driver.Error: %T", err)
 	}
 	text := err.Error()
@@ -118,10 +142,10 @@ func (p *probe) refusal(err error, codes []driver.Code) error {
 			}
 		}
 	}
-	if strings.ContainsAny(text, "\n\r\x00") {
+	switch {
+	case strings.ContainsAny(text, "\n\r\x00"):
 		return errors.New("error text is not one line")
-	}
-	if !slices.Contains(codes, typed.Code) {
+	case !slices.Contains(codes, typed.Code):
 		return fmt.Errorf("refused with %s (%s), want %s", typed.Code, text, names(codes))
 	}
 	return nil
@@ -135,13 +159,14 @@ func names(codes []driver.Code) string {
 	return strings.Join(list, " or ")
 }
 
+// errorOf drops the value of a call that must fail.
+func errorOf[T any](_ T, err error) error { return err }
+
 // only returns a list of codes.
 func only(codes ...driver.Code) []driver.Code { return codes }
 
 func (p *probe) equal(got, want []byte, what string) {
-	if !bytes.Equal(got, want) {
-		p.Errorf("%s differs: %d bytes, want %d", what, len(got), len(want))
-	}
+	p.errorIf(!bytes.Equal(got, want), "%s differs: %d bytes, want %d", what, len(got), len(want))
 }
 
 // contain runs fn and records a panic as a failure.
@@ -157,14 +182,12 @@ func (p *probe) contain(fn func()) {
 }
 
 func (p *probe) outcome() Outcome {
-	if len(p.failures) > 0 {
-		detail := strings.Join(p.failures, "; ")
-		if p.more > 0 {
-			detail += fmt.Sprintf("; and %d more", p.more)
-		}
-		return Outcome{Status: Fail, Detail: detail}
-	}
-	if p.skipped != "" {
+	switch {
+	case p.more > 0:
+		return Outcome{Status: Fail, Detail: fmt.Sprintf("%s; and %d more", strings.Join(p.failures, "; "), p.more)}
+	case len(p.failures) > 0:
+		return Outcome{Status: Fail, Detail: strings.Join(p.failures, "; ")}
+	case p.skipped != "":
 		return Outcome{Status: Skip, Detail: p.skipped}
 	}
 	return Outcome{Status: Pass}

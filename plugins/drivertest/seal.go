@@ -32,24 +32,22 @@ func (s *suite) checkSealIdentity(p *probe) {
 		for _, live := range []bool{false, true} {
 			key := s.mustMake(p, k)
 			if live {
-				p.must(s.exercise(p.ctx, s.Tenant, key.id, key.sealed.GetSealed()), "use %s", k)
+				p.must(s.use(p, key), "use %s", k)
 			}
 			for what, id := range map[string]*driver.KeyIdentity{
 				"another key id":  changed(key.id, func(id *driver.KeyIdentity) { id.KeyId[15] ^= 1 }),
 				"another version": changed(key.id, func(id *driver.KeyIdentity) { id.Version++ }),
 			} {
-				err := s.exercise(p.ctx, s.Tenant, id, key.sealed.GetSealed())
-				p.refused(err, only(driver.SealInvalid), "use %s with %s (live: %v)", k, what, live)
+				p.refused(s.exercise(p.ctx, s.Tenant, id, key.sealed.GetSealed()), only(driver.SealInvalid), "use %s with %s (live: %v)", k, what, live)
 			}
 			for _, other := range s.kinds() {
 				if other == k {
 					continue
 				}
 				id := changed(key.id, func(id *driver.KeyIdentity) { id.Spec, id.Usage = other.spec, other.usage })
-				err := s.exercise(p.ctx, s.Tenant, id, key.sealed.GetSealed())
-				p.refused(err, only(driver.SealInvalid), "use %s as %s (live: %v)", k, other, live)
+				p.refused(s.exercise(p.ctx, s.Tenant, id, key.sealed.GetSealed()), only(driver.SealInvalid), "use %s as %s (live: %v)", k, other, live)
 			}
-			p.must(s.exercise(p.ctx, s.Tenant, key.id, key.sealed.GetSealed()), "use %s after all that", k)
+			p.must(s.use(p, key), "use %s after all that", k)
 		}
 	}
 }
@@ -67,41 +65,33 @@ func (s *suite) checkSealUsage(p *probe) {
 			key := s.mustShare(p, k)
 			id := changed(key.id, func(id *driver.KeyIdentity) { id.Usage = other.usage })
 			p.refused(s.useAs(p, id, key), only(driver.SealInvalid), "use %s as one for %s", k, other.usage)
-			_, err := s.Driver.Reseal(p.ctx, &driver.ResealRequest{Tenant: s.Tenant, Key: id, Sealed: key.sealed.GetSealed()})
-			p.refused(err, only(driver.SealInvalid, driver.Unsupported), "reseal %s as one for %s", k, other.usage)
+			p.refused(s.reseal(p, s.Tenant, id, key.sealed), only(driver.SealInvalid, driver.Unsupported), "reseal %s as one for %s", k, other.usage)
 		}
 	}
-	if !tried {
-		p.Skipf("describe announces no spec with two usages")
-	}
+	p.skipIf(!tried, "describe announces no spec with two usages")
 }
 
 // useAs uses a key under another identity. If that is a wrapping key, it imports a key.
 func (s *suite) useAs(p *probe, id *driver.KeyIdentity, key *testKey) error {
 	if id.GetUsage() != driver.Unwrap {
-		return s.exercise(p.ctx, s.Tenant, id, key.sealed.GetSealed())
+		return s.use(p, &testKey{id, key.sealed})
 	}
 	k := s.importKinds()[0]
 	m := mustMaterial(p, k)
 	a := s.desc.GetImportAlgorithms()[0]
 	w := m.wrap(p, a, mustRSAPublic(p, key))
-	_, err := s.Driver.ImportKey(p.ctx, importRequest(s, k.identity(), &testKey{id, key.sealed}, a, w[0]))
-	return err
+	return errorOf(s.Driver.ImportKey(p.ctx, importRequest(s, k.identity(), &testKey{id, key.sealed}, a, w[0])))
 }
 
 func (s *suite) checkSealTenant(p *probe) {
-	if s.OtherTenant == "" {
-		p.Skipf("the config names one tenant only")
-	}
+	p.skipIf(s.OtherTenant == "", "the config names one tenant only")
 	for _, k := range s.samples() {
 		key := s.mustMake(p, k)
 		for range 2 { // before and after the key is live for its own tenant
-			err := s.exercise(p.ctx, s.OtherTenant, key.id, key.sealed.GetSealed())
-			p.refused(err, only(driver.SealInvalid), "use another tenant's %s", k)
-			p.must(s.exercise(p.ctx, s.Tenant, key.id, key.sealed.GetSealed()), "use %s", k)
+			p.refused(s.exercise(p.ctx, s.OtherTenant, key.id, key.sealed.GetSealed()), only(driver.SealInvalid), "use another tenant's %s", k)
+			p.must(s.use(p, key), "use %s", k)
 		}
-		_, err := s.Driver.Reseal(p.ctx, &driver.ResealRequest{Tenant: s.OtherTenant, Key: key.id, Sealed: key.sealed.GetSealed()})
-		p.refused(err, only(driver.SealInvalid, driver.Unsupported), "reseal another tenant's %s", k)
+		p.refused(s.reseal(p, s.OtherTenant, key.id, key.sealed), only(driver.SealInvalid, driver.Unsupported), "reseal another tenant's %s", k)
 	}
 }
 
@@ -109,12 +99,10 @@ func (s *suite) checkSealSwapped(p *probe) {
 	for _, k := range s.samples() {
 		one, two := s.mustMake(p, k), s.mustMake(p, k)
 		for range 2 {
-			err := s.exercise(p.ctx, s.Tenant, one.id, two.sealed.GetSealed())
-			p.refused(err, only(driver.SealInvalid), "%s: first key with the second's blob", k)
-			err = s.exercise(p.ctx, s.Tenant, two.id, one.sealed.GetSealed())
-			p.refused(err, only(driver.SealInvalid), "%s: second key with the first's blob", k)
-			p.must(s.exercise(p.ctx, s.Tenant, one.id, one.sealed.GetSealed()), "use the first %s", k)
-			p.must(s.exercise(p.ctx, s.Tenant, two.id, two.sealed.GetSealed()), "use the second %s", k)
+			p.refused(s.use(p, &testKey{one.id, two.sealed}), only(driver.SealInvalid), "%s: first key with the second's blob", k)
+			p.refused(s.use(p, &testKey{two.id, one.sealed}), only(driver.SealInvalid), "%s: second key with the first's blob", k)
+			p.must(s.use(p, one), "use the first %s", k)
+			p.must(s.use(p, two), "use the second %s", k)
 		}
 	}
 }
@@ -146,32 +134,28 @@ func (s *suite) checkSealBytes(p *probe) {
 	}
 }
 
+// reseal drops the new blob.
+func (s *suite) reseal(p *probe, tenant string, id *driver.KeyIdentity, sealed *driver.SealedKey) error {
+	return errorOf(s.Driver.Reseal(p.ctx, &driver.ResealRequest{Tenant: tenant, Key: id, Sealed: sealed.GetSealed()}))
+}
+
 func (s *suite) checkReseal(p *probe) {
 	newest := s.tenant.GetRoots()[len(s.tenant.GetRoots())-1]
 	for _, k := range s.samples() {
 		key := s.mustMake(p, k)
-		reseal := func(id *driver.KeyIdentity, blob []byte) (*driver.SealedKey, error) {
-			return s.Driver.Reseal(p.ctx, &driver.ResealRequest{Tenant: s.Tenant, Key: id, Sealed: blob})
-		}
-		again, err := reseal(key.id, key.sealed.GetSealed())
-		if driver.CodeOf(err) == driver.Unsupported {
-			p.Skipf("the device does not let a sealed key out again: %v", err)
-		}
+		again, err := s.Driver.Reseal(p.ctx, &driver.ResealRequest{Tenant: s.Tenant, Key: key.id, Sealed: key.sealed.GetSealed()})
+		p.skipIf(driver.CodeOf(err) == driver.Unsupported, "the device does not let a sealed key out again: %v", err)
 		p.must(err, "reseal %s", k)
 		s.checkSealed(p, k, again)
-		if again.GetRoot() != newest {
-			p.Errorf("%s: resealed under root %d, newest is %d", k, again.GetRoot(), newest)
-		}
+		p.errorIf(again.GetRoot() != newest, "%s: resealed under root %d, newest is %d", k, again.GetRoot(), newest)
 		p.equal(again.GetPublicKey(), key.sealed.GetPublicKey(), k.String()+": public key after reseal")
 		p.must(s.exercise(p.ctx, s.Tenant, key.id, again.GetSealed()), "use resealed %s", k)
 		s.checkSameKey(p, key, &testKey{key.id, again})
 
 		bad := bytes.Clone(key.sealed.GetSealed())
 		bad[len(bad)-1] ^= 1
-		_, err = reseal(key.id, bad)
-		p.refused(err, only(driver.SealInvalid), "reseal a damaged %s", k)
-		_, err = reseal(k.identity(), key.sealed.GetSealed())
-		p.refused(err, only(driver.SealInvalid), "reseal %s as another key", k)
+		p.refused(s.reseal(p, s.Tenant, key.id, &driver.SealedKey{Sealed: bad}), only(driver.SealInvalid), "reseal a damaged %s", k)
+		p.refused(s.reseal(p, s.Tenant, k.identity(), key.sealed), only(driver.SealInvalid), "reseal %s as another key", k)
 	}
 }
 
@@ -179,16 +163,14 @@ func (s *suite) checkReseal(p *probe) {
 func (s *suite) checkSameKey(p *probe, one, two *testKey) {
 	k := kind{one.id.GetSpec(), one.id.GetUsage()}
 	switch {
-	case k.usage == driver.EncryptDecrypt && !k.decryptsRSA():
+	case k.encrypts():
 		out := s.mustDo(p, encryptOp(one, []byte(marker), nil))
 		p.equal(s.mustDo(p, decryptOp(two, out, nil)).GetData(), []byte(marker), "plaintext under the other blob")
 	case k.usage == driver.SignVerify:
 		a := s.algorithms(k)[0]
 		d := digest(a, marker)
 		signature := s.mustDo(p, signOp(two, a, d)).GetData()
-		if err := verify(one.sealed.GetPublicKey(), a, d, signature); err != nil {
-			p.Errorf("signature under the other blob: %v", err)
-		}
+		p.should(verify(one.sealed.GetPublicKey(), a, d, signature), "signature under the other blob")
 	default: // the other operations are deterministic
 		op, err := s.plainest(one.id)
 		p.must(err, "an operation of %s", k)
@@ -202,15 +184,17 @@ func (s *suite) checkSameKey(p *probe, one, two *testKey) {
 func (s *suite) checkDestroy(p *probe) {
 	for _, k := range s.samples() {
 		key := s.mustMake(p, k)
-		p.must(s.exercise(p.ctx, s.Tenant, key.id, key.sealed.GetSealed()), "use %s", k)
+		p.must(s.use(p, key), "use %s", k)
 		for range 3 {
-			err := s.Driver.DestroyKey(p.ctx, &driver.DestroyKeyRequest{Tenant: s.Tenant, Key: key.id, Sealed: key.sealed.GetSealed()})
-			p.must(err, "destroy %s", k)
+			p.must(s.destroy(p, key), "destroy %s", k)
 		}
 		// The caller keeps the blob, so the key still works.
-		p.must(s.exercise(p.ctx, s.Tenant, key.id, key.sealed.GetSealed()), "use %s, whose blob was kept", k)
+		p.must(s.use(p, key), "use %s, whose blob was kept", k)
 		never := s.mustMake(p, k)
-		err := s.Driver.DestroyKey(p.ctx, &driver.DestroyKeyRequest{Tenant: s.Tenant, Key: never.id, Sealed: never.sealed.GetSealed()})
-		p.must(err, "destroy %s that was never used", k)
+		p.must(s.destroy(p, never), "destroy %s that was never used", k)
 	}
+}
+
+func (s *suite) destroy(p *probe, key *testKey) error {
+	return s.Driver.DestroyKey(p.ctx, &driver.DestroyKeyRequest{Tenant: s.Tenant, Key: key.id, Sealed: key.sealed.GetSealed()})
 }

@@ -72,23 +72,17 @@ func (s *suite) checkSignatures(p *probe) {
 		for _, a := range s.algorithms(k) {
 			d := digest(a, marker)
 			signature := s.mustDo(p, signOp(key, a, bytes.Clone(d))).GetData()
-			if err := verify(key.sealed.GetPublicKey(), a, d, signature); err != nil {
-				p.Errorf("%s with %s: %v", k, a, err)
-			}
+			p.should(verify(key.sealed.GetPublicKey(), a, d, signature), "%s with %s", k, a)
 		}
 	}
 }
 
 func (s *suite) checkSigningKeysDiffer(p *probe) {
 	kinds := slices.DeleteFunc(s.with(p, driver.SignVerify), func(k kind) bool { return isRSA(k.spec) })
-	if len(kinds) == 0 {
-		p.Skipf("describe announces no elliptic curve; making two RSA keys would show little for the time")
-	}
+	p.skipIf(len(kinds) == 0, "describe announces no elliptic curve; making two RSA keys would show little for the time")
 	k := kinds[0]
 	one, two := s.mustShare(p, k), s.mustMake(p, k)
-	if bytes.Equal(one.sealed.GetPublicKey(), two.sealed.GetPublicKey()) {
-		p.Errorf("%s: the same key twice", k)
-	}
+	p.errorIf(bytes.Equal(one.sealed.GetPublicKey(), two.sealed.GetPublicKey()), "%s: the same key twice", k)
 }
 
 func (s *suite) checkSignArguments(p *probe) {
@@ -107,9 +101,7 @@ func (s *suite) checkSignArguments(p *probe) {
 func (s *suite) checkAuditSign(p *probe) {
 	sum := sha256.Sum256([]byte(marker))
 	signature := s.mustDo(p, &driver.Op{Kind: driver.AuditSign, Data: sum[:]}).GetData()
-	if err := verify(s.tenant.GetAuditPublicKey(), driver.ECDSASHA256, sum[:], signature); err != nil {
-		p.Errorf("audit signature: %v", err)
-	}
+	p.should(verify(s.tenant.GetAuditPublicKey(), driver.ECDSASHA256, sum[:], signature), "audit signature")
 	for _, n := range []int{0, 20, 31, 33, 64} {
 		s.refuse(p, &driver.Op{Kind: driver.AuditSign, Data: make([]byte, n)}, only(driver.InvalidArgument), "audit signature of %d bytes", n)
 	}

@@ -6,69 +6,68 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/asn1"
+	"maps"
 	"math/big"
 
 	"github.com/keyside/keyside/plugins/driver"
 )
 
 // wrongMaterials returns material that decrypts but is not a key of its spec, or an unsafe key.
-func (s *suite) wrongMaterials(p *probe, m *material) map[string]*material {
-	list := map[string][]byte{}
-	switch {
-	case m.spki == nil:
-		list["a key one byte short"] = m.raw[1:]
-		list["a key one byte long"] = append(bytes.Clone(m.raw), 1)
-		list["a key of one byte"] = m.raw[:1]
-	case isRSA(m.kind.spec):
-		s.wrongRSA(p, m, list)
-	default:
-		s.wrongElliptic(p, m, list)
+func wrongMaterials(p *probe, m *material) map[string]*material {
+	longer := append(bytes.Clone(m.raw), 1)
+	if m.spki == nil {
+		return m.with(map[string][]byte{"a key one byte short": m.raw[1:], "a key one byte long": longer, "a key of one byte": m.raw[:1]})
 	}
-	if m.spki != nil {
-		list["no PKCS#8"] = []byte("this is no private key at all")
-		list["half a PKCS#8"] = m.raw[:len(m.raw)/2]
-		list["an encrypted PKCS#8"] = encryptedPKCS8(p)
+	wrong := m.with(map[string][]byte{
+		"no PKCS#8": []byte("this is no private key at all"), "half a PKCS#8": m.raw[:len(m.raw)/2],
+		"an encrypted PKCS#8": encryptedPKCS8(p), "a byte behind PKCS#8": longer,
+	})
+	wrong["a byte behind PKCS#8"].longer = true
+	ofFamily := wrongElliptic
+	if isRSA(m.kind.spec) {
+		ofFamily = wrongRSA
 	}
-	wrong := map[string]*material{}
-	for what, raw := range list {
-		wrong[what] = &material{kind: m.kind, raw: raw, spki: m.spki}
-	}
-	if m.spki != nil {
-		longer := append(bytes.Clone(m.raw), 1)
-		wrong["a byte behind PKCS#8"] = &material{kind: m.kind, raw: longer, spki: m.spki, longer: true}
-	}
+	maps.Copy(wrong, m.with(ofFamily(p, m)))
 	return wrong
 }
 
-func (s *suite) wrongRSA(p *probe, m *material, list map[string][]byte) {
-	key := m.private.(*rsa.PrivateKey)
-	list["a modulus of 1024 bits"] = rsaPKCS8(p, smallRSA(p))
-	elliptic := mustMaterial(p, kind{driver.ECP256, driver.SignVerify})
-	list["an elliptic key"] = elliptic.raw
-	list["a weak exponent"] = rsaPKCS8(p, withWeakExponent(p, key))
-	parts := rsaParts{N: key.N, E: key.E, D: key.D, P: key.Primes[0], Q: key.Primes[1],
-		Dp: key.Precomputed.Dp, Dq: key.Precomputed.Dq, QInv: key.Precomputed.Qinv}
-	other := parts
-	other.N = new(big.Int).Add(key.N, big.NewInt(2))
-	list["another key's modulus"] = rsaPKCS8(p, other)
+// with returns m with other bytes in the place of its own.
+func (m *material) with(raws map[string][]byte) map[string]*material {
+	list := map[string]*material{}
+	for what, raw := range raws {
+		list[what] = &material{kind: m.kind, raw: raw, spki: m.spki}
+	}
+	return list
 }
 
-func (s *suite) wrongElliptic(p *probe, m *material, list map[string][]byte) {
+func wrongRSA(p *probe, m *material) map[string][]byte {
+	key := m.private.(*rsa.PrivateKey)
+	other := rsaParts{N: new(big.Int).Add(key.N, big.NewInt(2)), E: key.E, D: key.D, P: key.Primes[0], Q: key.Primes[1],
+		Dp: key.Precomputed.Dp, Dq: key.Precomputed.Dq, QInv: key.Precomputed.Qinv}
+	return map[string][]byte{
+		"a modulus of 1024 bits": rsaPKCS8(p, smallRSA(p)), "a weak exponent": rsaPKCS8(p, withWeakExponent(p, key)),
+		"another key's modulus": rsaPKCS8(p, other), "an elliptic key": mustMaterial(p, kind{driver.ECP256, driver.SignVerify}).raw,
+	}
+}
+
+func wrongElliptic(p *probe, m *material) map[string][]byte {
 	spec := driver.ECP384
 	if m.kind.spec == driver.ECP384 {
 		spec = driver.ECP256
 	}
-	other := mustMaterial(p, kind{spec, m.kind.usage})
-	list["a key of another curve"] = other.raw
 	key := m.private.(*ecdsa.PrivateKey)
 	scalar, err := key.Bytes()
 	p.must(err, "scalar of a key that go made")
 	point, err := key.PublicKey.Bytes()
 	p.must(err, "point of a key that go made")
 	point[len(point)-1] ^= 1
-	list["a point off the curve"] = ellipticPKCS8(p, m.kind.spec, scalar, point)
-	list["scalar 0"] = ellipticPKCS8(p, m.kind.spec, make([]byte, len(scalar)), nil)
-	list["a scalar as large as the order"] = ellipticPKCS8(p, m.kind.spec, key.Params().N.FillBytes(make([]byte, len(scalar))), nil)
+	order := key.Params().N.FillBytes(make([]byte, len(scalar)))
+	return map[string][]byte{
+		"a key of another curve":         mustMaterial(p, kind{spec, m.kind.usage}).raw,
+		"a point off the curve":          ellipticPKCS8(p, m.kind.spec, scalar, point),
+		"scalar 0":                       ellipticPKCS8(p, m.kind.spec, make([]byte, len(scalar)), nil),
+		"a scalar as large as the order": ellipticPKCS8(p, m.kind.spec, order, nil),
+	}
 }
 
 // rsaParts is RSAPrivateKey of RFC 8017 section A.1.2.
