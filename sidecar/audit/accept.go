@@ -28,7 +28,7 @@ func AcceptLoss(ctx context.Context, opts Options, by policy.Caller) (*Report, e
 		return nil, err
 	}
 	if a == nil {
-		return nil, errors.New("the database knows no audit log, so no loss can be accepted")
+		return nil, errors.New("the database has no head of an audit log, so no loss can be accepted")
 	}
 	if _, _, err := decodeHeads(a, h); err != nil {
 		return nil, err
@@ -45,7 +45,7 @@ func AcceptLoss(ctx context.Context, opts Options, by policy.Caller) (*Report, e
 	return report, l.Close()
 }
 
-// recordAcceptance writes the record of it, and sets the newest checkpoint aside, which may cover what is lost.
+// recordAcceptance records the acceptance. It also renames the newest checkpoint, which may cover lost records.
 func (l *Log) recordAcceptance() error {
 	if err := void(l.opts.Dir, checkpointName); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -71,14 +71,14 @@ func (l *Log) recordAcceptance() error {
 	return l.recordEventBy(l.opts.accepted.by, OpLossAccepted, strings.Join(texts, "; "), strings.Join(states, " "))
 }
 
-// lasts reports whether a file stays as it was found. One that is mended by the log's going on is accepted this once: what
-// happened to it must not be excused when it happens again.
+// lasts reports whether a file stays in the state that the finding describes. A file that the log rewrites when it continues
+// is accepted only once: the same loss must not be accepted again.
 func (l *Log) lasts(f Finding) (bool, error) {
-	mended := []string{"", checkpointName, nameOf(l.number), fmt.Sprintf(leavesOfFile, l.number)}
-	for _, end := range l.rotated { // which are signed soon
-		mended = append(mended, fmt.Sprintf(checkpointOfFile, end.number))
+	rewritten := []string{"", checkpointName, nameOf(l.number), fmt.Sprintf(leavesOfFile, l.number)}
+	for _, end := range l.rotated { // their checkpoints are signed soon
+		rewritten = append(rewritten, fmt.Sprintf(checkpointOfFile, end.number))
 	}
-	if slices.Contains(mended, f.File) {
+	if slices.Contains(rewritten, f.File) {
 		return false, nil
 	}
 	now, err := stateOf(l.opts.Dir, f.File)

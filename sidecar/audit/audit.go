@@ -19,13 +19,14 @@ import (
 
 // Operations of the marker records that the log writes about itself.
 const (
-	// OpResumed follows a time in which records could not be written; its warning says how many and why.
+	// OpResumed follows a time in which records could not be written. Its warning says how many were lost, and why.
 	OpResumed policy.Operation = "audit-resumed"
-	// OpRepaired follows a record that a crash had cut off; its warning says where the fragment is kept.
+	// OpRepaired follows a record that a crash truncated. Its warning names the file that keeps the fragment.
 	OpRepaired policy.Operation = "audit-repaired"
-	// OpBegun is where the database begins to know of the log, whose id is the target; its warning says what it cannot know.
+	// OpBegun is the first record that the database's head covers. The target is the id of the log; the warning counts the
+	// records before it.
 	OpBegun policy.Operation = "audit-begun"
-	// OpKeyChanged says that the tenant has another audit key; the target is the verifier key.
+	// OpKeyChanged says that the tenant has a new audit key. The target is the verifier key.
 	OpKeyChanged policy.Operation = "audit-key-changed"
 	// OpRemoved precedes the removal by retention of the files up to the one whose number is the target.
 	OpRemoved policy.Operation = "audit-removed"
@@ -34,18 +35,18 @@ const (
 	OpLossAccepted policy.Operation = "audit-loss-accepted"
 )
 
-// DefaultMaxFileSize is at how many bytes a new file begins.
+// DefaultMaxFileSize is the size in bytes above which a new file begins.
 const DefaultMaxFileSize = 64 << 20
 
 // ErrClosed is the error of a log that was closed.
 var ErrClosed = errors.New("audit log is closed")
 
-// Options says where and how to write.
+// Options configures a log.
 type Options struct {
-	Dir         string // made with mode 0700 if it is missing; one process at a time
+	Dir         string // created with mode 0700 if it does not exist; one process at a time
 	Sync        bool   // acknowledge after fdatasync; without it a power cut, but no kill, can lose the last records
 	MaxFileSize int64  // bytes; 0: DefaultMaxFileSize
-	Keep        Keep   // what stays; needs checkpoints
+	Keep        Keep   // retention; needs checkpoints
 	Tenant      string // of the marker records
 	Logger      *slog.Logger
 	Clock       kms.Clock // nil: the system's
@@ -77,7 +78,7 @@ type Log struct {
 	number    int    // of the file
 	size      int64  // of the file as far as it is acknowledged
 	start     tree   // as the file began
-	tree      tree   // of what is acknowledged
+	tree      tree   // of the acknowledged records
 	hashed    []byte // the leaf hashes of the group being written
 	before    int    // records of the last group
 	skipWaits int    // number of groups not to wait for
@@ -93,11 +94,11 @@ type Log struct {
 	retaining sync.RWMutex                  // held for writing while files are removed, for reading by whoever reads several
 
 	heads    sync.Mutex // held while the head is stored; guards what follows
-	anchor   anchor     // as it is stored, but for what is new
-	anchored bool       // it is stored
+	anchor   anchor     // as stored, except for changes not stored yet
+	anchored bool       // anchor is stored
 	grown    chan struct{}
 	keeping  sync.WaitGroup
-	stop     chan struct{} // closed to end what runs in the background
+	stop     chan struct{} // closed to end the goroutines of keeping
 
 	rotating    sync.Mutex  // guards rotated
 	rotated     []*snapshot // ends of files that no checkpoint covers yet, the oldest first
@@ -113,7 +114,7 @@ type snapshot struct {
 	start  tree  // as the file began
 }
 
-// sync makes a log durable that is not synced anyway.
+// sync makes the snapshot's file durable, for a log without Options.Sync.
 func (s *snapshot) sync(dir string) error {
 	f, err := os.OpenFile(fileName(dir, s.number), os.O_WRONLY, 0)
 	if err != nil {
@@ -127,8 +128,8 @@ type group struct {
 	lines    []byte
 	records  int
 	inFlight int  // operations that will be recorded soon, as of the last record
-	least    int  // records that there should be; set when it is awaited
-	awaited  bool // someone wants to know when it is large
+	least    int  // records to wait for; set when it is awaited
+	awaited  bool // await waits until it is large
 	written  sync.WaitGroup
 	err      error // once written
 }
@@ -180,7 +181,7 @@ func (l *Log) Record(_ context.Context, r *kms.AuditRecord) error {
 		g.written.Wait()
 		return g.err
 	}
-	// The first of a group writes it, as soon as the group before is done; until then others join.
+	// The first caller of a group writes it once the previous group is written; until then others join.
 	l.writing.Lock()
 	l.gatherGroup(g)
 	g.err = l.write(g)
@@ -208,7 +209,7 @@ func (l *Log) gatherGroup(g *group) {
 	l.group, l.spare = newGroup(l.spare), nil
 }
 
-// large reports whether a group has as many records as there are operations under way, and as it should have at least.
+// large reports whether a group has a record of each operation in flight, and at least as many as await wants.
 func (g *group) large() bool { return g.records >= max(g.inFlight, g.least) }
 
 // Of many operations in flight, half share a sync, and the others continue meanwhile. If fewer than minInFlight are in flight
@@ -313,7 +314,7 @@ func (l *Log) end() *snapshot {
 	return &snapshot{tree: l.tree, number: l.number, size: l.size, start: l.start}
 }
 
-// publish shows what is acknowledged to those who do not write.
+// publish shows the acknowledged end to readers.
 func (l *Log) publish() {
 	l.now.Store(l.end())
 	l.wakeHeads()
@@ -322,11 +323,11 @@ func (l *Log) publish() {
 	}
 }
 
-// sync makes lines durable that were just written: in the journal, or where that is full in the file, with all before
-// them. It calls meanwhile once, while the disk works where that can be.
+// sync makes lines durable that were just written: in the journal or, if that is full, in the file with all lines before
+// them. It calls meanwhile once, while the disk works if possible.
 func (l *Log) sync(lines []byte, alone bool, meanwhile func()) error {
 	sync := l.syncer.sync
-	if alone { // quicker, and delays no other operation
+	if alone { // faster, and delays no other operation
 		sync = func(f *os.File, meanwhile func()) error {
 			meanwhile()
 			return fdatasync(f)
@@ -346,7 +347,7 @@ func (l *Log) sync(lines []byte, alone bool, meanwhile func()) error {
 	return sync(l.journal.file, meanwhile)
 }
 
-// fail remembers the error; nothing is acknowledged from now on.
+// fail keeps the error; no record is acknowledged until resume succeeds.
 func (l *Log) fail(err error) {
 	if l.cause == nil {
 		l.cause = err
@@ -356,8 +357,8 @@ func (l *Log) fail(err error) {
 	}
 }
 
-// resume does nothing if all is well. After an error it opens the file again, removes what no one was told is
-// written, and writes a marker; only if that works is the log good again.
+// resume does nothing without an earlier error. After one, it opens the file again, removes what was not acknowledged, and
+// writes a marker; if that works, records are acknowledged again.
 func (l *Log) resume() error {
 	if l.closed {
 		return ErrClosed
@@ -377,8 +378,8 @@ func (l *Log) resume() error {
 	return nil
 }
 
-// restore writes the file again from the journal, since the kernel forgets what it failed to write, and cuts it to what is
-// acknowledged.
+// restore writes the file again from the journal, because the kernel drops pages that it failed to write, and truncates it
+// to the acknowledged records.
 func (l *Log) restore() error {
 	if err := replay(l.opts.Dir, l.path, l.number); err != nil {
 		return err
@@ -391,7 +392,7 @@ func (l *Log) restore() error {
 
 // Close syncs the file and closes it. Later records fail.
 func (l *Log) Close() error {
-	if l.checkpoints != nil { // which may be writing
+	if l.checkpoints != nil { // it may be writing a checkpoint
 		l.checkpoints.cancel()
 		l.checkpoints.work.Wait()
 	}

@@ -22,7 +22,7 @@ import (
 )
 
 // A checkpoint is a note (c2sp.org/signed-note) in the form of c2sp.org/tlog-checkpoint: origin, number of records and root,
-// a line each, and as extension lines what the log continues from where the files before are gone.
+// a line each. The extension lines say from where the log continues after earlier files were removed.
 //
 //	keyside/TENANT/ID
 //	1234
@@ -31,26 +31,26 @@ import (
 //	file NUMBER OFFSET
 //	time RFC 3339, UTC
 //
-// It is signed with the tenant's audit key: ECDSA on P-256 with SHA-256, the note's signature type 2, whose key id is made of
+// It is signed with the tenant's audit key: ECDSA on P-256 with SHA-256, the note's signature type 2. The key id depends on
 // the key alone.
 type checkpoint struct {
 	origin string
 	tree   tree
-	file   int   // that the last record is in
-	offset int64 // where it ends there
+	file   int   // number of the file with the last record
+	offset int64 // end of that record in the file, in bytes
 	time   time.Time
 }
 
 const (
 	checkpointName   = "checkpoint"            // the newest one
 	checkpointOfFile = "audit-%08d.checkpoint" // as that file ended
-	// maxCheckpoint is far more bytes than a checkpoint has: 64 hashes, some lines and a signature.
+	// maxCheckpoint limits a checkpoint, in bytes. It is far above 64 hashes, some lines and a signature.
 	maxCheckpoint = 8 << 10
 )
 
-var errCheckpoint = errors.New("it is no checkpoint of an audit log")
+var errCheckpoint = errors.New("not a checkpoint of an audit log")
 
-// originOf is the origin of a log, and the name of its key.
+// originOf returns the origin of a log, which is also the name of its key.
 func originOf(tenant, id string) string { return "keyside/" + tenant + "/" + id }
 
 // isLogID reports whether text is the id of a log, 16 hexadecimal digits.
@@ -65,7 +65,7 @@ func (c *checkpoint) text() string {
 	return b.String()
 }
 
-// parseCheckpoint reads the text of a checkpoint, which must be exactly as text makes it.
+// parseCheckpoint parses the text of a checkpoint. It accepts only what text returns.
 func parseCheckpoint(text string) (*checkpoint, error) {
 	lines := strings.Split(text, "\n")
 	if len(lines) != 7 {
@@ -87,7 +87,7 @@ func parseCheckpoint(text string) (*checkpoint, error) {
 	return c, nil
 }
 
-// openCheckpoint reads a checkpoint that one of the verifiers' keys has signed.
+// openCheckpoint parses a checkpoint and verifies that one of the verifiers' keys signed it.
 func openCheckpoint(b []byte, verifiers []note.Verifier) (*checkpoint, error) {
 	if len(b) > maxCheckpoint {
 		return nil, errCheckpoint
@@ -96,7 +96,7 @@ func openCheckpoint(b []byte, verifiers []note.Verifier) (*checkpoint, error) {
 	if err != nil {
 		var unverified *note.UnverifiedNoteError
 		if errors.As(err, &unverified) {
-			return nil, errors.New("it is signed by none of the keys that are trusted")
+			return nil, errors.New("not signed by a trusted key")
 		}
 		return nil, err
 	}
@@ -105,16 +105,16 @@ func openCheckpoint(b []byte, verifiers []note.Verifier) (*checkpoint, error) {
 		return nil, err
 	}
 	if len(n.Sigs) != 1 || n.Sigs[0].Name != c.origin {
-		return nil, errors.New("it is not signed as a checkpoint of this log is")
+		return nil, errors.New("not signed by one key with the name of its log")
 	}
 	sig, _ := base64.StdEncoding.DecodeString(n.Sigs[0].Base64)
-	if base64.StdEncoding.EncodeToString(sig) != n.Sigs[0].Base64 { // bits that decoding does not look at
-		return nil, errors.New("its signature is not in its one form")
+	if base64.StdEncoding.EncodeToString(sig) != n.Sigs[0].Base64 { // decoding ignores some bits
+		return nil, errors.New("its signature is not in canonical form")
 	}
 	return c, nil
 }
 
-// readCheckpoint reads a checkpoint's file.
+// readCheckpoint reads the file of a checkpoint and verifies its signature.
 func readCheckpoint(dir, name string, verifiers []note.Verifier) (*checkpoint, error) {
 	b, err := os.ReadFile(filepath.Join(dir, name))
 	if err != nil {
@@ -127,7 +127,7 @@ func readCheckpoint(dir, name string, verifiers []note.Verifier) (*checkpoint, e
 	return c, nil
 }
 
-// believeCheckpoint reads a checkpoint without looking at its signature.
+// readUnverified reads the file of a checkpoint without verifying its signature.
 func readUnverified(dir, name string) (*checkpoint, error) {
 	b, err := os.ReadFile(filepath.Join(dir, name))
 	if err != nil {
@@ -158,28 +158,28 @@ func newVerifier(origin string, der []byte) (*verifier, error) {
 	}
 	key, ok := public.(*ecdsa.PublicKey)
 	if !ok || key.Curve != elliptic.P256() {
-		return nil, errors.New("audit key is not one on P-256")
+		return nil, errors.New("audit key is not an ECDSA key on P-256")
 	}
 	if again, err := x509.MarshalPKIXPublicKey(key); err != nil || !bytes.Equal(again, der) {
-		return nil, errors.New("audit key is not in its one form")
+		return nil, errors.New("audit key is not in canonical form")
 	}
 	return &verifier{name: origin, der: der, key: key}, nil
 }
 
-// VerifierKey is a public key to which checkpoints are held.
+// VerifierKey is a public key that verifies checkpoints.
 type VerifierKey = note.Verifier
 
-// ParseVerifier reads a verifier key in its text form, NAME+KEYID+BASE64, of the kind that signs audit logs.
+// ParseVerifier parses the verifier key of an audit log from its text form, NAME+KEYID+BASE64.
 func ParseVerifier(text string) (VerifierKey, error) {
 	name, rest, _ := strings.Cut(text, "+")
 	_, encoded, _ := strings.Cut(rest, "+")
 	b, err := base64.StdEncoding.DecodeString(encoded)
 	if err != nil || len(b) < 2 || b[0] != typeECDSA || name == "" {
-		return nil, errors.New("it is no verifier key of an audit log: NAME+KEYID+BASE64 with an ECDSA key")
+		return nil, errors.New("not a verifier key of an audit log: NAME+KEYID+BASE64 with an ECDSA key")
 	}
 	v, err := newVerifier(name, b[1:])
 	if err == nil && v.String() != text {
-		err = errors.New("it is no verifier key: its parts do not belong together")
+		err = errors.New("not a verifier key: its parts do not match")
 	}
 	if err != nil {
 		return nil, err
@@ -217,7 +217,7 @@ type signer struct {
 	sign SignFunc
 }
 
-// Sign implements note.Signer. What does not verify is no signature.
+// Sign implements note.Signer. It returns an error if the signature does not verify.
 func (s *signer) Sign(msg []byte) ([]byte, error) {
 	digest := sha256.Sum256(msg)
 	sig, err := s.sign(s.ctx, digest[:])

@@ -7,7 +7,8 @@ import (
 	"os"
 )
 
-// content opens a file of a log for reading, as it is with what a killed process left in the journal. It changes nothing.
+// content opens a file of a log for reading, together with the records that a killed process left in the journal. It changes
+// nothing.
 func content(dir string, number int) (io.ReadCloser, error) {
 	f, err := os.Open(fileName(dir, number))
 	if err != nil {
@@ -20,7 +21,7 @@ func content(dir string, number int) (io.ReadCloser, error) {
 	from := entries[0].offset // entries follow each other
 	info, err := f.Stat()
 	if err != nil || uint64(info.Size()) < from {
-		return f, err // the file is shorter than what was synced of it: no journal mends that
+		return f, err // the file is shorter than its synced part, which the journal cannot repair
 	}
 	tail := make([]byte, uint64(info.Size())-from)
 	if _, err := f.ReadAt(tail, int64(from)); err != nil && err != io.EOF {

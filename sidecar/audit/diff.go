@@ -7,15 +7,15 @@ import (
 
 type leaf [hashSize]byte
 
-// difference is where a file's records are not those that it should have.
+// difference is where the records of a file differ from the expected ones.
 type difference struct {
 	kind   Kind
-	at     int // of the records that should be there, from 0
-	line   int // of those that are there, from 0
+	at     int // index of the expected record, from 0
+	line   int // index of the present record, from 0
 	detail string
 }
 
-// compare says how records differ from those that should be there, by their leaf hashes.
+// compare returns how records differ from the expected ones, by their leaf hashes.
 func compare(want, have []leaf) (out []difference) {
 	have = slices.Clone(have)
 	inWant, inHave := places(want), places(have)
@@ -35,7 +35,7 @@ func compare(want, have []leaf) (out []difference) {
 		later = later && line > j
 		switch {
 		case known && later && at-i == line-j:
-			out = append(out, difference{Swapped, i, j, fmt.Sprintf("it has changed places with the record in line %d", line+1)})
+			out = append(out, difference{Swapped, i, j, fmt.Sprintf("it is swapped with the record in line %d", line+1)})
 			have[j], have[line] = have[line], have[j]
 		case known:
 			out = append(out, difference{Missing, i, j, fmt.Sprintf("%s missing before this line", count(at-i, "record is", "records are"))})
@@ -44,7 +44,7 @@ func compare(want, have []leaf) (out []difference) {
 			out = append(out, difference{Added, i, j, fmt.Sprintf("%s here", count(line-j, "record was added", "records were added"))})
 			j = line
 		default:
-			out = append(out, difference{Changed, i, j, "the record is not what was acknowledged"})
+			out = append(out, difference{Changed, i, j, "the record differs from the acknowledged one"})
 			i, j = i+1, j+1
 		}
 	}
@@ -59,7 +59,7 @@ func places(leaves []leaf) map[leaf]int {
 	return m
 }
 
-// count is a number with the words for one or for several.
+// count returns a number with the words for one or for several.
 func count(n int, one, several string) string {
 	if n == 1 {
 		return "1 " + one

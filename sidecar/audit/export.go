@@ -12,18 +12,18 @@ import (
 	"time"
 )
 
-// KeysName is the file of an export that has the verifier keys of the log's checkpoints, a line each.
+// KeysName is the file of an export that contains the verifier keys of the log's checkpoints, one per line.
 const KeysName = "verifier-keys"
 
-// Export writes the log as a tar archive of what Verify needs elsewhere: the files up to the newest checkpoint, which it has
-// signed if the HSM can, with their checkpoints, leaf hashes and the verifier keys. It returns how many records came later
-// and are left out.
+// Export writes a tar archive that Verify can verify elsewhere: the files up to the newest checkpoint with their checkpoints,
+// leaf hashes and the verifier keys. It first signs a checkpoint, if the HSM can. It returns how many later records the
+// archive leaves out.
 func (l *Log) Export(ctx context.Context, w io.Writer) (left uint64, err error) {
 	if l.checkpoints == nil {
 		return 0, errors.New("the log has no checkpoints")
 	}
 	if err := l.checkpoints.signNow(ctx); err != nil {
-		l.opts.Logger.Warn("the audit log is exported up to an older checkpoint: the HSM signs none now", "error", err)
+		l.opts.Logger.Warn("cannot sign a checkpoint: the audit log is exported up to an older one", "error", err)
 	}
 	l.retaining.RLock()
 	defer l.retaining.RUnlock()
@@ -31,7 +31,7 @@ func (l *Log) Export(ctx context.Context, w io.Writer) (left uint64, err error) 
 	a := l.present()
 	newest, err := os.ReadFile(filepath.Join(l.opts.Dir, checkpointName))
 	if err != nil {
-		return 0, fmt.Errorf("no checkpoint was ever signed, so there is nothing that could be verified elsewhere: %w", err)
+		return 0, fmt.Errorf("no checkpoint was signed yet, so an export could not be verified: %w", err)
 	}
 	c, err := openCheckpoint(newest, a.verifiers())
 	if err != nil {
@@ -71,12 +71,12 @@ func (l *Log) Export(ctx context.Context, w io.Writer) (left uint64, err error) 
 	return now.tree.size() - min(c.tree.size(), now.tree.size()), err
 }
 
-// exportFile adds a file with what is beside it, and for the first one the checkpoint that it continues from.
+// exportFile adds a file with its leaf hashes, and the checkpoint of the file before it.
 func (l *Log) exportFile(s place, c *checkpoint, add func(string, int64, io.Reader) error) error {
 	last := s.number == c.file
 	for _, part := range []struct {
 		name  string
-		limit int64 // bytes of the last file's that the checkpoint covers
+		limit int64 // bytes that the newest checkpoint covers, in the last file; -1: all
 	}{
 		{fmt.Sprintf(checkpointOfFile, s.number-1), -1},
 		{fmt.Sprintf(leavesOfFile, s.number), int64(c.tree.size()-min(s.record, c.tree.size())) * hashSize},

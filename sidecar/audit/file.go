@@ -40,7 +40,7 @@ func list(dir string) ([]int, error) {
 	return numbers, nil
 }
 
-// create begins file n and makes its name durable.
+// create creates file n and makes its name durable.
 func (l *Log) create(n int) error {
 	path := fileName(l.opts.Dir, n)
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|os.O_EXCL, 0o600)
@@ -64,7 +64,7 @@ func (l *Log) create(n int) error {
 	return nil
 }
 
-// startJournal gives a log that syncs an empty journal. The file must hold what the journal held, and be synced.
+// startJournal creates an empty journal, if the log syncs. The file must contain the journal's records and be synced.
 func (l *Log) startJournal() (err error) {
 	if !l.opts.Sync {
 		return l.endJournal()
@@ -76,7 +76,7 @@ func (l *Log) startJournal() (err error) {
 	return err
 }
 
-// endJournal removes the journal, whose content the file must hold, synced.
+// endJournal removes the journal. The file must contain its records and be synced.
 func (l *Log) endJournal() error {
 	if l.journal != nil {
 		_ = l.journal.file.Close()
@@ -109,8 +109,8 @@ func (l *Log) rotate() error {
 	return errors.Join(old.Close(), oldLeaves.Close())
 }
 
-// reopen opens the file anew and cuts it to end, where its last good line ends. What came after is kept beside it,
-// under the name returned.
+// reopen opens the file again and truncates it to end, the end of its last whole line. It copies the rest into a file of its
+// own, whose path it returns.
 func (l *Log) reopen(end int64) (kept string, err error) {
 	if l.file != nil {
 		l.file.Close()
@@ -140,7 +140,7 @@ func (l *Log) reopen(end int64) (kept string, err error) {
 	return kept, f.Sync()
 }
 
-// keepFragment copies the bytes from end on into a file of their own.
+// keepFragment copies the bytes from end on into a file of their own and returns its path.
 func (l *Log) keepFragment(f *os.File, end, size int64) (string, error) {
 	path := fmt.Sprintf("%s.%d.torn", l.path, end)
 	torn, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)

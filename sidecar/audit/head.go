@@ -10,19 +10,19 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// HeadStore keeps what the log must not fall short of, apart from the log's own files: the database. What it keeps are the
-// log's own two values, of less than 4 KiB each.
+// HeadStore stores the high-water mark of the log outside of its files: in the database. It stores two values of the log, each
+// of less than 4 KiB.
 type HeadStore interface {
-	// AuditHead returns what was stored last, nil for what never was.
+	// AuditHead returns the values stored last; nil means that a value was never stored.
 	AuditHead() (anchor, head []byte, err error)
-	// SetAuditHead stores both, or where anchor is nil only head, durably and at once.
+	// SetAuditHead stores both values durably and atomically, or only head if anchor is nil.
 	SetAuditHead(ctx context.Context, anchor, head []byte) error
 }
 
-// headFormat is the format of both values; what is unknown in them is an error.
+// headFormat is the format of both values. An unknown member in them is an error.
 const headFormat = 1
 
-// anchor is which log it is, how its last file began, and whose signatures it has. It is stored when one of these changes.
+// anchor is the id of the log, the start of its last file, and the keys that signed it. It is stored when one of these changes.
 type anchor struct {
 	Format int      `json:"format"`
 	ID     string   `json:"id"`             // of the log, made once
@@ -32,7 +32,7 @@ type anchor struct {
 	Keys   []string `json:"keys,omitempty"` // verifier keys that signed checkpoints, oldest first
 }
 
-// head is how far the log is: all of that was durable when it was stored.
+// head is the high-water mark: the records that were durable when it was stored.
 type head struct {
 	Format int    `json:"format"`
 	Size   uint64 `json:"size"` // records
@@ -43,7 +43,7 @@ type head struct {
 	Closed bool   `json:"closed,omitempty"` // the log ended here, so nothing follows
 }
 
-var errHead = errors.New("the database's record of the audit log is damaged: restore the database from a backup")
+var errHead = errors.New("the database's record of the audit log is corrupt: restore the database from a backup")
 
 func decodeAnchor(b []byte) (a anchor, err error) {
 	if err := json.Unmarshal(b, &a, json.RejectUnknownMembers(true)); err != nil {
@@ -70,7 +70,7 @@ func decodeHead(b []byte) (h head, err error) {
 	return h, nil
 }
 
-// loadHead returns what the database knows of the log; nil for a log that it never heard of.
+// loadHead returns the anchor and the head of the log in the database, nil if it has none.
 func loadHead(s HeadStore) (*anchor, *head, error) {
 	if s == nil {
 		return nil, nil, nil
@@ -97,7 +97,7 @@ func decodeHeads(rawAnchor, rawHead []byte) (*anchor, *head, error) {
 	return &a, &h, nil
 }
 
-// present returns the log's anchor, as it is or will be stored.
+// present returns a copy of the log's anchor.
 func (l *Log) present() *anchor {
 	l.heads.Lock()
 	defer l.heads.Unlock()
@@ -105,7 +105,7 @@ func (l *Log) present() *anchor {
 	return &a
 }
 
-// verifiers returns the keys that the anchor names.
+// verifiers returns the keys of the anchor.
 func (a *anchor) verifiers() (list []note.Verifier) {
 	for _, text := range a.Keys {
 		if v, err := ParseVerifier(text); err == nil {
@@ -148,7 +148,7 @@ func (l *Log) keepHead(stop <-chan struct{}) {
 	}
 }
 
-// wakeHeads has keepHead store the head soon.
+// wakeHeads makes keepHead store the head.
 func (l *Log) wakeHeads() {
 	select {
 	case l.grown <- struct{}{}:

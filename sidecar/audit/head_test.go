@@ -261,7 +261,7 @@ func TestStartRefusesLoss(t *testing.T) {
 	}{
 		"last record":  {edit(last, func(b []byte) []byte { return b[:lastLine(b)] }), "1 record is missing at the end: the log ends after record 20 of 21"},
 		"last newline": {edit(last, func(b []byte) []byte { return b[:len(b)-1] }), "1 record is missing at the end"},
-		"a bit":        {edit(last, func(b []byte) []byte { b[30] ^= 1; return b }), "are not all what they were"},
+		"a bit":        {edit(last, func(b []byte) []byte { b[30] ^= 1; return b }), "were changed"},
 		"added":        {edit(last, func(b []byte) []byte { return append(b, b[lastLine(b):]...) }), "1 record was added after the log was closed at record 21"},
 		"last file":    {func(t *testing.T, w *world) { os.Remove(filepath.Join(w.Dir, last)) }, last + " is missing"},
 		"all files": {func(t *testing.T, w *world) {
@@ -346,7 +346,7 @@ func TestHSMThatCannotSign(t *testing.T) {
 	if _, h := w.heads.head(t); h.Signed != 0 || w.key.n != 0 {
 		t.Errorf("head %+v", h)
 	}
-	if n := strings.Count(log.String(), "cannot be signed"); n != 2 {
+	if n := strings.Count(log.String(), "cannot sign a checkpoint of the audit log"); n != 2 {
 		t.Errorf("it is said %d times in two runs:\n%s", n, log.String())
 	}
 	w.key.away(nil)

@@ -16,17 +16,17 @@ type inspected struct {
 	name         string
 	start        tree
 	end          tree          // as the next file begins, if closed
-	closed       bool          // the end is attested
+	closed       bool          // end is attested
 	expectations []expectation // of its records
-	after        tree          // as the file leaves the tree
+	after        tree          // at the end of the file
 	present      bool
 
 	have []leaf // of its whole lines
-	want []leaf // that are stored beside it
-	torn []byte // what follows the last whole line
+	want []leaf // from the file of leaf hashes
+	torn []byte // the bytes after the last whole line
 }
 
-// read reads the file and the leaf hashes beside it.
+// read reads the file and its leaf hashes.
 func (f *inspected) read() error {
 	in, err := content(f.q.Dir, f.number)
 	if err == nil {
@@ -71,7 +71,7 @@ func (f *inspected) read() error {
 	return nil
 }
 
-// look keeps a line that was just read if it is a marker.
+// look keeps the line that was read last if it is a marker.
 func (f *inspected) look(line []byte) {
 	if m := markerIn(line); m != nil {
 		m.file, m.line, m.record = f.name, len(f.have), f.start.size()+uint64(len(f.have))
@@ -81,7 +81,7 @@ func (f *inspected) look(line []byte) {
 
 var errEnough = errors.New("enough")
 
-// fold returns the tree after some records of the file, and the first expectation that they do not meet.
+// fold returns the tree after records of the file, given by their leaf hashes, and the first expectation that they do not meet.
 func (f *inspected) fold(leaves []leaf) (t tree, failed *expectation) {
 	t = f.start.clone()
 	expectations := f.expectations
@@ -103,7 +103,7 @@ func (f *inspected) fold(leaves []leaf) (t tree, failed *expectation) {
 	return t, failed
 }
 
-// good reports whether leaves are those of the records of the file, as far as these are attested.
+// good reports whether leaves match the attested records of the file. It also returns what fold returns.
 func (f *inspected) good(leaves []leaf) (tree, *expectation, bool) {
 	t, failed := f.fold(leaves)
 	fits := failed == nil && (!f.closed || t.size() == f.end.size() && bytes.Equal(t.root(), f.end.root()))
@@ -148,16 +148,16 @@ func (f *inspected) concludeRest() {
 	last := f.number == f.q.last
 	if len(f.torn) > 0 {
 		if last && f.q.until == nil && (f.q.head == nil || !f.q.head.Closed) {
-			f.q.report.note("%s ends with %s that are no whole record, as a kill leaves them", f.name, count(len(f.torn), "byte", "bytes"))
+			f.q.report.note("%s ends with %s of an incomplete record, as after a crash", f.name, count(len(f.torn), "byte", "bytes"))
 		} else if f.q.until == nil {
-			f.q.find(Added, f.name, f.after.size()+1, len(f.have)+1, "%s no record", count(len(f.torn), "byte is", "bytes are"))
+			f.q.find(Added, f.name, f.after.size()+1, len(f.have)+1, "%s not part of a record", count(len(f.torn), "byte is", "bytes are"))
 		}
 	}
 	if !f.present && !f.closed {
 		return
 	}
 	if last && f.q.until == nil && f.q.head != nil && !f.q.head.Closed {
-		return // a kill leaves them behind
+		return // after a crash, the leaf hashes may lack the last records
 	}
 	if slices.Equal(f.want, f.have) {
 		return
@@ -166,10 +166,10 @@ func (f *inspected) concludeRest() {
 	for at < min(len(f.want), len(f.have)) && f.want[at] == f.have[at] {
 		at++
 	}
-	f.q.find(Leaves, fmt.Sprintf(leavesOfFile, f.number), f.start.size()+uint64(at)+1, 0, "the leaf hashes are not those of the records, which are good")
+	f.q.find(Leaves, fmt.Sprintf(leavesOfFile, f.number), f.start.size()+uint64(at)+1, 0, "the leaf hashes do not match the records, which are intact")
 }
 
-// differ says how the records differ from the leaf hashes beside them, which are good.
+// differ reports how the records differ from the leaf hashes, which are intact.
 func (f *inspected) differ() {
 	f.attest()
 	from, to := f.start.size()+1, f.start.size()+uint64(len(f.want))
@@ -177,14 +177,14 @@ func (f *inspected) differ() {
 	case !f.present:
 		f.q.find(FileMissing, f.name, from, 0, "records %d to %d are missing", from, to)
 	case other != 0:
-		f.q.find(FileSwapped, f.name, from, 0, "it has the records of %s, not those from %d to %d", nameOf(other), from, to)
+		f.q.find(FileSwapped, f.name, from, 0, "it contains the records of %s instead of records %d to %d", nameOf(other), from, to)
 	default:
 		for _, d := range compare(f.want, f.have) {
 			detail := d.detail
 			if d.kind == Truncated {
 				detail += fmt.Sprintf(": it ends after record %d of %d", f.start.size()+uint64(d.at), to)
 				if len(f.torn) > 0 {
-					detail += fmt.Sprintf(", with %s that are no record behind it", count(len(f.torn), "byte", "bytes"))
+					detail += fmt.Sprintf(", followed by %s that are not a record", count(len(f.torn), "byte", "bytes"))
 				}
 			}
 			f.q.find(d.kind, f.name, f.start.size()+uint64(d.at)+1, d.line+1, "%s", detail)
@@ -192,7 +192,7 @@ func (f *inspected) differ() {
 	}
 }
 
-// sameAsOther returns the number of another file whose leaf hashes are those of this one's records, 0 if there is none.
+// sameAsOther returns the number of another file whose leaf hashes match the records of this one, 0 if there is none.
 func (f *inspected) sameAsOther() int {
 	if len(f.have) == 0 {
 		return 0
@@ -209,7 +209,7 @@ func (f *inspected) sameAsOther() int {
 	return 0
 }
 
-// explain reports what can be said if the leaf hashes are corrupt, too.
+// explain reports the difference if the leaf hashes are corrupt, too.
 func (f *inspected) explain(failed *expectation) {
 	from := f.start.size() + 1
 	if f.closed {
@@ -230,7 +230,7 @@ func (f *inspected) explain(failed *expectation) {
 		if end, closed := f.q.begins[number+1]; known && closed && number != f.number {
 			other := &inspected{start: begun, end: end, closed: true}
 			if _, _, good := other.good(f.have); good {
-				f.q.find(FileSwapped, f.name, from, 0, "it has the records of %s, from %d to %d", nameOf(number), begun.size()+1, end.size())
+				f.q.find(FileSwapped, f.name, from, 0, "it contains the records of %s, %d to %d", nameOf(number), begun.size()+1, end.size())
 				return
 			}
 		}
@@ -241,7 +241,7 @@ func (f *inspected) explain(failed *expectation) {
 	}
 	if have < failed.size && (failed.signed || failed.who != "") {
 		f.q.find(Truncated, f.name, have+1, len(f.have)+1, "it ends after record %d of %d attested by %s; "+
-			"earlier records cannot be verified: the leaf hashes are missing or damaged", have, failed.size, failed.who)
+			"earlier records cannot be verified: the leaf hashes are missing or corrupt", have, failed.size, failed.who)
 		return
 	}
 	for _, m := range f.expectations {
@@ -249,6 +249,6 @@ func (f *inspected) explain(failed *expectation) {
 			from = m.size + 1
 		}
 	}
-	f.q.find(Changed, f.name, from, int(from-f.start.size()), "records %d to %d are not all what they were: they have not the root that %s has; "+
-		"which, cannot be said, since the leaf hashes are gone or damaged as well", from, failed.size, failed.who)
+	f.q.find(Changed, f.name, from, int(from-f.start.size()), "some of records %d to %d were changed: their root is not that of %s; "+
+		"which records is unknown, because the leaf hashes are missing or corrupt, too", from, failed.size, failed.who)
 }

@@ -9,27 +9,28 @@ import (
 	"path/filepath"
 )
 
-// journalName is the file in the log's folder that makes records durable until the log's own file is synced. It is there
-// while a log with Options.Sync is open, and after a crash until the next opening.
+// journalName is the file in the log's folder that makes records durable until the log's own file is synced. It exists while
+// a log with Options.Sync is open, and after a crash until the next Open.
 const journalName = "journal"
 
-// journalSize is how many bytes of entries the journal takes; then the log's own file is synced and it starts over.
+// journalSize limits the entries of the journal, in bytes. When it is full, the log's own file is synced and the journal
+// restarts.
 const journalSize = 1 << 20
 
-// journal holds what was written to the log's file since that was last synced. Syncing an append costs twice as much as
-// syncing the journal: the file's new size and blocks are metadata, which the file system writes in more places and under
-// a journal of its own, while the blocks here are there already and stay.
+// journal contains what was written to the log's file since its last sync. Syncing an append costs twice as much as syncing
+// the journal: the file's new size and blocks are metadata, which the file system writes in more places and through its own
+// journal, while the blocks of this file are allocated once.
 //
 // Entries follow each other from the start of the file. Each is a header, in little-endian order
 //
 //	crc uint32 (Castagnoli, of all that follows) | length uint32 | lap uint32 | file uint32 | offset uint64
 //
-// and length bytes of lines, which belong at that offset of the log's file of that number. The lap counts how often the
-// journal started over; the first entry of another lap ends what is valid.
+// and length bytes of lines, which belong at that offset of the log's file of that number. The lap counts the restarts of the
+// journal; the valid entries end before the first entry of another lap.
 type journal struct {
 	file *os.File
 	size int64
-	at   int64 // where the next entry goes
+	at   int64 // offset of the next entry
 	lap  uint32
 	buf  []byte
 }
@@ -38,7 +39,7 @@ const entryHeader = 4 + 4 + 4 + 4 + 8
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// openJournal makes an empty journal in dir, or empties the one that is there. What it held must be in the log's file, and
+// openJournal creates an empty journal in dir, or empties an existing one. The log's file must contain its records and be
 // synced.
 func openJournal(dir *os.File, size int64) (*journal, error) {
 	f, err := os.OpenFile(filepath.Join(dir.Name(), journalName), os.O_RDWR|os.O_CREATE, 0o600)
@@ -74,17 +75,17 @@ func (j *journal) write(number int, offset int64, lines []byte) error {
 	return nil
 }
 
-// restart forgets all entries. The log's file must be synced.
+// restart discards all entries. The log's file must be synced.
 func (j *journal) restart() { j.at, j.lap = 0, j.lap+1 }
 
-// entry is what one group of records was.
+// entry is one group of records.
 type entry struct {
 	lap, number uint32
 	offset      uint64
 	lines       []byte
 }
 
-// nextEntry splits the first entry off b; ok is false where none is whole.
+// nextEntry splits the first entry off b; ok is false if it is not whole and valid.
 func nextEntry(b []byte) (e entry, rest []byte, ok bool) {
 	if len(b) < entryHeader {
 		return e, nil, false
@@ -103,8 +104,8 @@ func nextEntry(b []byte) (e entry, rest []byte, ok bool) {
 	}, rest, true
 }
 
-// replay writes what the journal in dir holds to the log's last file, and syncs that. Files before the last one were synced
-// before it began.
+// replay writes the entries of the journal in dir to the log's last file and syncs it. Earlier files were synced before the
+// last one began.
 func replay(dir, path string, number int) error {
 	entries, err := journaled(dir, number)
 	if err != nil || len(entries) == 0 {
@@ -132,7 +133,7 @@ func replay(dir, path string, number int) error {
 	return f.Sync()
 }
 
-// journaled returns the entries of the journal in dir, if there is one, that are about a file of the log.
+// journaled returns the journal's entries for a file of the log in dir, none without a journal.
 func journaled(dir string, number int) (entries []entry, err error) {
 	b, err := readIfExists(filepath.Join(dir, journalName))
 	if err != nil {

@@ -9,16 +9,16 @@ import (
 	"path/filepath"
 )
 
-// Beside each file of the log is one with the leaf hashes of its records, 32 bytes each. A checkpoint says that something in a
-// file was changed, these say which record. They prove nothing by themselves: who reads them holds them to a root first, and
-// they can be made anew from what has the right root.
+// Each file of the log has a file of leaf hashes, 32 bytes per record. A checkpoint shows that a file was changed, the leaf
+// hashes show which record. They prove nothing by themselves: a reader first compares them with a root. They can be computed
+// again from intact records.
 const leavesOfFile = "audit-%08d.leaves"
 
 func leavesPath(dir string, number int) string {
 	return filepath.Join(dir, fmt.Sprintf(leavesOfFile, number))
 }
 
-// openLeaves opens the leaf hashes of the file that is written, and cuts them to what is acknowledged.
+// openLeaves opens the leaf hashes of the current file and truncates them to the acknowledged records.
 func (l *Log) openLeaves() error {
 	if l.leaves != nil {
 		_ = l.leaves.Close()
@@ -34,14 +34,14 @@ func (l *Log) openLeaves() error {
 
 func (l *Log) leavesSize() int64 { return int64(l.tree.size()-l.start.size()) * hashSize }
 
-// keepLeaves writes the leaf hashes of the group that is being written.
+// keepLeaves writes the leaf hashes of the current group.
 func (l *Log) keepLeaves() error {
 	_, err := l.leaves.WriteAt(l.hashed, l.leavesSize())
 	return err
 }
 
-// eachLine calls fn with every line of r, without its newline; whole is false for the last one if it has none. The line is
-// fn's until it returns.
+// eachLine calls fn with every line of r, without its newline; whole is false for a last line without one. The line is valid
+// until fn returns.
 func eachLine(r io.Reader, fn func(line []byte, whole bool) error) error {
 	in := bufio.NewReaderSize(r, 64<<10)
 	var long []byte

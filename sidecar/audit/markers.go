@@ -19,7 +19,7 @@ import (
 	"github.com/keyside/keyside/policy"
 )
 
-// marker is a record of the log about itself that excuses what is not as it was: OpRemoved or OpLossAccepted.
+// marker is a record of the log about itself that explains missing or changed records: OpRemoved or OpLossAccepted.
 type marker struct {
 	Time      time.Time        `json:"time"`
 	Operation policy.Operation `json:"operation"`
@@ -32,7 +32,7 @@ type marker struct {
 
 var markerHint = []byte(`"operation":"audit-`)
 
-// markerIn returns the marker that a line is, nil if it is none.
+// markerIn returns the marker in a line, nil if the line is not a marker.
 func markerIn(line []byte) *marker {
 	if !bytes.Contains(line, markerHint) {
 		return nil
@@ -44,11 +44,11 @@ func markerIn(line []byte) *marker {
 	return m
 }
 
-// markers are what the log's records about itself say that a verification must know.
+// markers are the markers that a verification has read.
 type markers struct {
 	all      []*marker
 	removed  int               // files up to this one were removed by retention
-	accepted map[string]string // states of damaged files that were accepted, and when
+	accepted map[string]string // accepted states of files, with the time of the acceptance
 }
 
 // apply applies the markers up to a record. Later ones are not attested: an attacker that can write the directory of a
@@ -59,7 +59,7 @@ func (m *markers) apply(r *Report, upTo uint64) {
 	for _, each := range m.all {
 		switch {
 		case each.record > upTo && each.Operation == OpLossAccepted:
-			r.add(Finding{Kind: Added, File: each.file, Record: each.record, Line: each.line, Detail: "this record, which says that a loss was accepted, is not attested"})
+			r.add(Finding{Kind: Added, File: each.file, Record: each.record, Line: each.line, Detail: "this record of an accepted loss is not attested"})
 		case each.record > upTo:
 		case each.Operation == OpLossAccepted:
 			for content := range strings.FieldsSeq(each.Target) {
@@ -78,9 +78,9 @@ func (m *markers) apply(r *Report, upTo uint64) {
 func (m *markers) settle(dir string, r *Report, first int, upTo uint64) error {
 	m.apply(r, upTo)
 	if removed := m.removed; first > 1 && removed < first-1 {
-		r.add(Finding{Kind: FileMissing, File: nameOf(removed + 1), Record: 1, Detail: fmt.Sprintf("the files up to %s are missing, and the log "+
-			"does not say that retention removed them", nameOf(first-1))})
-	} else if first > 1 && r.First > 1 { // else nothing says how many
+		r.add(Finding{Kind: FileMissing, File: nameOf(removed + 1), Record: 1, Detail: fmt.Sprintf("the files up to %s are missing, and no "+
+			"record says that retention removed them", nameOf(first-1))})
+	} else if first > 1 && r.First > 1 { // else the number of removed records is unknown
 		r.Removed = r.First - 1
 		r.note("%s removed by retention", count(int(r.Removed), "record was", "records were"))
 	}
@@ -100,7 +100,7 @@ func (m *markers) settle(dir string, r *Report, first int, upTo uint64) error {
 	return nil
 }
 
-// stateOf names a file with all that it holds: NAME@SHA-256, or NAME@missing.
+// stateOf returns the name of a file with its content: NAME@SHA-256, or NAME@missing.
 func stateOf(dir, name string) (string, error) {
 	open := func() (io.ReadCloser, error) { return os.Open(filepath.Join(dir, name)) }
 	var number int

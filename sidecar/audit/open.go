@@ -16,8 +16,8 @@ import (
 	"github.com/keyside/keyside/sidecar/kms"
 )
 
-// open takes the folder, finds out how far the log is, and whether that is as far as the database knows it to be. Only then
-// does it change anything: a log that lost records stays as it was found.
+// open locks the folder, scans the log and compares it with the head in the database. Only then does it change files: a log
+// that lost records is not changed.
 func (l *Log) open() error {
 	if err := os.MkdirAll(l.opts.Dir, 0o700); err != nil {
 		return err
@@ -47,7 +47,7 @@ func (l *Log) open() error {
 	return l.carryOn(numbers, a, h)
 }
 
-// carryOn opens a log that has files, or that the database knows.
+// carryOn opens a log that has files or a head in the database.
 func (l *Log) carryOn(numbers []int, a *anchor, h *head) error {
 	s := scan{dir: l.opts.Dir, numbers: numbers, flush: a == nil, accept: l.opts.accepted != nil}
 	end, err := l.findEnd(numbers)
@@ -66,7 +66,7 @@ func (l *Log) carryOn(numbers []int, a *anchor, h *head) error {
 		return l.explain(err)
 	}
 	if unsigned, err := s.unsigned(a); err != nil {
-		l.opts.Logger.Warn("files of the audit log can get no checkpoint: keyside audit verify says more", "error", err)
+		l.opts.Logger.Warn("cannot sign checkpoints of earlier audit log files: run keyside audit verify", "error", err)
 	} else {
 		s.rotated = append(unsigned, s.rotated...)
 	}
@@ -75,7 +75,7 @@ func (l *Log) carryOn(numbers []int, a *anchor, h *head) error {
 	}
 	l.tree, l.start, l.rotated = s.tree, s.start, s.rotated
 	var kept string
-	if a != nil && l.number < a.File { // whose loss is accepted
+	if a != nil && l.number < a.File { // the loss of that file is accepted
 		if err := errors.Join(l.create(a.File), l.startJournal()); err != nil {
 			return err
 		}
@@ -90,11 +90,11 @@ func (l *Log) carryOn(numbers []int, a *anchor, h *head) error {
 	if err := l.goOnFrom(a, h); err != nil || kept == "" {
 		return err
 	}
-	l.opts.Logger.Warn("the audit log's last record was cut off by a crash", "file", l.path, "kept", kept)
+	l.opts.Logger.Warn("a crash truncated the last record of the audit log", "file", l.path, "kept", kept)
 	return l.recordEvent(OpRepaired, "a crash cut the last record off; its fragment is in "+filepath.Base(kept), "")
 }
 
-// findEnd brings the last file in order after a kill, and returns how many bytes of it are whole lines.
+// findEnd completes the last file from the journal after a crash, and returns how many bytes of it are whole lines.
 func (l *Log) findEnd(numbers []int) (int64, error) {
 	if len(numbers) == 0 {
 		return 0, nil
@@ -118,7 +118,7 @@ func (l *Log) checkExcuse() error {
 	return err
 }
 
-// verifyStopped verifies the log that is being opened.
+// verifyStopped verifies the log before it is opened.
 func (l *Log) verifyStopped() (*Report, error) {
 	a, h, err := l.opts.Heads.AuditHead()
 	if err != nil {
@@ -127,7 +127,7 @@ func (l *Log) verifyStopped() (*Report, error) {
 	return Verify(context.Background(), Source{Dir: l.opts.Dir, Anchor: a, Head: h})
 }
 
-// explain adds to a loss what Verify says of it.
+// explain adds the findings of Verify to a LossError.
 func (l *Log) explain(err error) error {
 	var loss *LossError
 	if !errors.As(err, &loss) || l.opts.Heads == nil {
@@ -139,7 +139,7 @@ func (l *Log) explain(err error) error {
 	return err
 }
 
-// goOnFrom tells the database that the log continues.
+// goOnFrom stores the head before the log continues.
 func (l *Log) goOnFrom(a *anchor, h *head) error {
 	if a == nil {
 		warning := fmt.Sprintf("the database knew nothing of the %d records before", l.tree.size())
@@ -156,10 +156,10 @@ func (l *Log) goOnFrom(a *anchor, h *head) error {
 		}
 	}
 	l.publish()
-	return l.storeHead(false) // from here on the log may be longer
+	return l.storeHead(false) // the stored head no longer says that the log is closed
 }
 
-// begin makes the log known to the database, and says so in it. A log that has a checkpoint keeps its id.
+// begin records OpBegun and stores the first head in the database. A log that has a checkpoint keeps its id.
 func (l *Log) begin(warning string) error {
 	l.publish()
 	if l.opts.Heads == nil {

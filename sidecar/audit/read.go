@@ -23,8 +23,8 @@ type Query struct {
 	Decision     string
 	Outcome      string // "ok", "begun", a code, or the former name of one
 	RequestID    string
-	Last         int  // no more than so many, the last ones; 0: all
-	Follow       bool // wait for those that are yet to come; Last is then of those that are there
+	Last         int  // at most this many, the last ones; 0: all
+	Follow       bool // wait for later records; Last then counts the present ones
 }
 
 // Entry is a record with its place.
@@ -32,10 +32,10 @@ type Entry struct {
 	Record uint64 // number in the whole log, from 1
 	File   string
 	Line   int    // in the file, from 1
-	JSON   []byte // the line, without its newline, until the function that got it returns
+	JSON   []byte // the line, without its newline; valid until the function that receives it returns
 }
 
-// selected is what a query looks at in a record.
+// selected has the members of a record that a query compares.
 type selected struct {
 	Time        time.Time `json:"time"`
 	RequestID   string    `json:"request_id"`
@@ -48,14 +48,14 @@ type selected struct {
 	Outcome     string    `json:"outcome"`
 }
 
-// timeOf returns the time of a record, the zero time of what is none.
+// timeOf returns the time of a record, the zero time if the line is not a record.
 func timeOf(line []byte) time.Time {
 	var r selected
 	_ = json.Unmarshal(line, &r)
 	return r.Time
 }
 
-// accepts reports whether a line is one that the query selects. A line that is no record is none.
+// accepts reports whether the query selects a line. It selects only records.
 func (q *Query) accepts(line []byte) bool {
 	var r selected
 	if json.Unmarshal(line, &r) != nil {
@@ -90,15 +90,15 @@ func (l *Log) Read(ctx context.Context, q Query, fn func(Entry) error) error {
 	return err
 }
 
-// place is where a reader is.
+// place is the position of a reader.
 type place struct {
 	number int
 	offset int64  // in the file
-	record uint64 // number of the last record before
-	line   int    // of that one
+	record uint64 // number of the last record before it
+	line   int    // of that record
 }
 
-// readThere reads what is there now, and returns where that ends.
+// readThere reads the present records and returns the place after them.
 func (l *Log) readThere(ctx context.Context, q Query, fn func(Entry) error) (place, error) {
 	now := l.now.Load()
 	starts, err := l.starts(now)
@@ -141,7 +141,7 @@ func (l *Log) readThere(ctx context.Context, q Query, fn func(Entry) error) (pla
 	return end, nil
 }
 
-// starts returns where each file begins that is there now. How many records a file has its leaf hashes tell.
+// starts returns where each present file begins. The number of records of a file is that of its leaf hashes.
 func (l *Log) starts(now *snapshot) (list []place, err error) {
 	numbers, err := filesUpTo(l.opts.Dir, now.number)
 	if err != nil {
@@ -170,7 +170,7 @@ func filesUpTo(dir string, last int) ([]int, error) {
 	return slices.DeleteFunc(numbers, func(n int) bool { return n > last }), err
 }
 
-// readFile reads a file from a place on, the last one as far as it is acknowledged, and counts its records there.
+// readFile reads a file from a place on, which it moves with each record. Of the last file it reads the acknowledged part.
 func (l *Log) readFile(ctx context.Context, from *place, now *snapshot, q Query, fn func(Entry) error) error {
 	f, err := os.Open(fileName(l.opts.Dir, from.number))
 	if err != nil {
@@ -196,7 +196,7 @@ func (l *Log) readFile(ctx context.Context, from *place, now *snapshot, q Query,
 	})
 }
 
-// readOn reads what has come since, also in files that have begun since, and moves at.
+// readOn reads the records after at, also those in later files, and moves at.
 func (l *Log) readOn(at *place, q Query, fn func(Entry) error) error {
 	l.retaining.RLock()
 	defer l.retaining.RUnlock()

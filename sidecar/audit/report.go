@@ -2,7 +2,7 @@ package audit
 
 import "fmt"
 
-// Kind is what is wrong with a part of a log.
+// Kind is the kind of a finding.
 type Kind string
 
 // The kinds.
@@ -14,14 +14,14 @@ const (
 	Truncated   Kind = "truncated"    // the last records are missing
 	FileMissing Kind = "file-missing" // a whole file is missing
 	FileSwapped Kind = "file-swapped" // a file has another one's records
-	Signature   Kind = "signature"    // a checkpoint is damaged, or not signed by a key that is trusted
+	Signature   Kind = "signature"    // a checkpoint is corrupt, or not signed by a trusted key
 	Checkpoint  Kind = "checkpoint"   // a checkpoint is missing, too old, or about other records
-	Leaves      Kind = "leaves"       // the leaf hashes beside a file are not those of its records, which are good
+	Leaves      Kind = "leaves"       // the leaf hashes of a file do not match its records, which are intact
 	Uncovered   Kind = "uncovered"    // records that are not attested
-	Database    Kind = "database"     // what the database has of the log is damaged, or about another log
+	Database    Kind = "database"     // the head in the database is corrupt, or that of another log
 )
 
-// Finding is one thing that is wrong.
+// Finding is one fault of a log.
 type Finding struct {
 	Kind   Kind   `json:"kind"`
 	File   string `json:"file,omitempty"`   // its name
@@ -56,16 +56,16 @@ func (f Finding) String() string {
 type Report struct {
 	Origin   string    `json:"origin"`            // which log it is
 	Keys     []string  `json:"keys"`              // verifier keys whose signatures counted
-	First    uint64    `json:"first"`             // number of the first record that is there
+	First    uint64    `json:"first"`             // number of the first present record
 	Records  uint64    `json:"records"`           // number of the last one
 	Signed   uint64    `json:"signed"`            // records up to this one are covered by a signature
 	Findings []Finding `json:"findings"`          // in the order of the log
-	Notes    []string  `json:"notes,omitempty"`   // what is in order and still worth knowing
-	More     int       `json:"more,omitempty"`    // findings that are left out
+	Notes    []string  `json:"notes,omitempty"`   // facts that are no faults
+	More     int       `json:"more,omitempty"`    // findings beyond the limit of a report
 	Removed  uint64    `json:"removed,omitempty"` // records that retention has removed
 }
 
-// OK reports whether there is no finding that was not accepted.
+// OK reports whether every finding was accepted.
 func (r *Report) OK() bool {
 	for _, f := range r.Findings {
 		if f.Accepted == "" {
@@ -75,7 +75,7 @@ func (r *Report) OK() bool {
 	return r.More == 0
 }
 
-// maxFindings bounds a report: a log that has more is not what it should be anyway.
+// maxFindings limits the findings of a report.
 const maxFindings = 200
 
 func (r *Report) add(f Finding) {

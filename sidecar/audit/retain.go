@@ -10,19 +10,19 @@ import (
 	"time"
 )
 
-// Keep says how much of the log stays. A zero field sets no limit, and the zero Keep keeps everything. Only whole files go, the
-// oldest first, that have ended and whose end a signed checkpoint covers; that checkpoint stays, and what is left is verified
-// from it on. That they go is on record before they do.
+// Keep limits the log. A zero field sets no limit, and the zero Keep keeps everything. Only whole files are removed, the oldest
+// first, after a signed checkpoint covers their end. That checkpoint stays, and verification starts from it. A record precedes
+// each removal.
 type Keep struct {
 	For   time.Duration // after a file's end
-	Files int           // beside the one that is written
+	Files int           // besides the current one
 	Bytes int64         // of all files together
 }
 
-// retainPause is the time between two looks at what may go.
+// retainPause is the time between two checks of retention.
 const retainPause = time.Minute
 
-// retain removes what need not be kept. It gives way to those who read the log.
+// retain removes files that need not be kept, unless the log is being read.
 func (l *Log) retain() error {
 	if l.opts.Keep == (Keep{}) || !l.retaining.TryLock() {
 		return nil
@@ -44,14 +44,14 @@ func (l *Log) retain() error {
 		return err
 	}
 	l.opts.failpoint("a removal is on record")
-	if err := l.storeHead(false); err != nil { // a record that the database does not have excuses nothing
+	if err := l.storeHead(false); err != nil { // a marker counts only once the head covers it
 		return err
 	}
 	l.opts.failpoint("the database has the record of a removal")
 	return l.remove(last)
 }
 
-// removable returns the number of the last file that need not be kept, 0 where there is none.
+// removable returns the number of the last file that need not be kept, 0 if there is none.
 func (l *Log) removable() (last int, err error) {
 	now := l.now.Load()
 	numbers, err := filesUpTo(l.opts.Dir, now.number)
@@ -76,7 +76,7 @@ func (l *Log) removable() (last int, err error) {
 		}
 		c, err := readCheckpoint(l.opts.Dir, fmt.Sprintf(checkpointOfFile, n), keys)
 		if err != nil || c.file != n {
-			break // not signed yet, or not as it should be: what Verify could not do without stays
+			break // not signed yet, or invalid: Verify needs this file
 		}
 		old := keep.For > 0 && l.opts.Clock.Now().Sub(c.time) > keep.For
 		many := keep.Files > 0 && len(numbers)-1-i > keep.Files
@@ -89,7 +89,7 @@ func (l *Log) removable() (last int, err error) {
 	return last, nil
 }
 
-// remove removes the files up to one, with their leaf hashes and the fragments that crashes left.
+// remove removes the files up to last, with their leaf hashes and the fragments of crashes.
 func (l *Log) remove(last int) error {
 	numbers, err := filesUpTo(l.opts.Dir, last)
 	if err != nil {
@@ -101,7 +101,7 @@ func (l *Log) remove(last int) error {
 		}
 		l.opts.failpoint("a file is removed")
 	}
-	entries, err := os.ReadDir(l.opts.Dir) // also what an earlier removal left that was killed
+	entries, err := os.ReadDir(l.opts.Dir) // a removal before a crash may have left some
 	if err != nil {
 		return err
 	}

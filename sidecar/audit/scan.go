@@ -19,19 +19,19 @@ type scan struct {
 
 	start, tree     tree           // as the last file began, and of all lines
 	rotated         []*snapshot    // ends of files that have no checkpoint
-	leaves          map[int][]byte // leaf hashes of files that are not those beside them
+	leaves          map[int][]byte // leaf hashes of files whose stored ones differ
 	excusedByRecord bool           // a record that the database does not have explains a loss
-	flush           bool           // write them after each file: a log from before there were heads may have very many
+	flush           bool           // write the leaf hashes after each file: a log older than heads may have very many files
 }
 
 // LossError says that acknowledged records are missing or changed, or that records were added. Nothing was changed.
 type LossError struct {
 	Problem  string
 	Dir      string
-	Findings []Finding // what Verify says of it
+	Findings []Finding // of Verify
 }
 
-// shownFindings are as many as an error has room for.
+// shownFindings limits the findings in the text of an error.
 const shownFindings = 5
 
 func (e *LossError) Error() string {
@@ -43,8 +43,8 @@ func (e *LossError) Error() string {
 	if more := len(e.Findings) - shownFindings; more > 0 {
 		fmt.Fprintf(&b, "; and %d more (keyside audit verify)", more)
 	}
-	b.WriteString(". The log is left as it is. Restore its files from where they were copied to, or, if there is no better copy, run " +
-		"`keyside audit accept-loss`, which leaves a record of it in the log for good")
+	b.WriteString(". The log was not changed. Restore its files from a backup or, if no backup has these records, run " +
+		"`keyside audit accept-loss`, which records the loss in the log")
 	return b.String()
 }
 
@@ -78,7 +78,7 @@ func (s *scan) take(a *anchor, h *head) error {
 	s.tree, s.start, s.leaves = t, t, make(map[int][]byte)
 	i, found := slices.BinarySearch(s.numbers, first)
 	if !found {
-		if err := s.loss("%s is missing, and with it the records from %d to %d", nameOf(first), t.size()+1, h.Size); err != nil {
+		if err := s.loss("%s is missing, with records %d to %d", nameOf(first), t.size()+1, h.Size); err != nil {
 			return err
 		}
 	}
@@ -103,7 +103,7 @@ func (s *scan) take(a *anchor, h *head) error {
 	return nil
 }
 
-// from returns the file to begin with, and the tree as it began.
+// from returns the first file to read, and the tree at its start.
 func (s *scan) from(a *anchor) (int, tree, error) {
 	if a != nil {
 		t, err := treeOf(a.Size, a.Hashes)
@@ -114,13 +114,13 @@ func (s *scan) from(a *anchor) (int, tree, error) {
 	}
 	c, err := readUnverified(s.dir, fmt.Sprintf(checkpointOfFile, s.numbers[0]-1))
 	if err != nil {
-		return 0, tree{}, fmt.Errorf("%s is the first file, and neither the database nor a checkpoint says what was before it: restore the "+
+		return 0, tree{}, fmt.Errorf("%s is the first file, and neither the database nor a checkpoint has the tree before it: restore the "+
 			"database that belongs to this log, or move the log elsewhere to begin a new one (%w)", nameOf(s.numbers[0]), err)
 	}
 	return s.numbers[0], c.tree, nil
 }
 
-// read adds a file to the tree.
+// read adds the records of a file to the tree.
 func (s *scan) read(number int, last bool, h *head) error {
 	path := fileName(s.dir, number)
 	f, err := os.Open(path)
@@ -149,7 +149,7 @@ func (s *scan) read(number int, last bool, h *head) error {
 			s.excusedByRecord = true
 		}
 		if h != nil && s.tree.size() == h.Size && !bytes.Equal(s.tree.root(), h.Root) {
-			return s.loss("records from %d to %d are not all what they were", s.start.size()+1, h.Size)
+			return s.loss("some of records %d to %d were changed", s.start.size()+1, h.Size)
 		}
 		return nil
 	})
@@ -165,7 +165,7 @@ func (s *scan) read(number int, last bool, h *head) error {
 	return nil
 }
 
-// endOf notes the end of a file that is not the last.
+// endOf keeps the end of a file that is not the last one, if no checkpoint covers it.
 func (s *scan) endOf(number int, size int64) error {
 	signed, err := s.hasCheckpoint(number)
 	if err != nil {
@@ -197,8 +197,8 @@ func (s *scan) hasCheckpoint(number int) (bool, error) {
 	return err == nil, err
 }
 
-// unsigned returns the ends of files before the anchor's that have no checkpoint, as they are after a time in which the HSM could
-// sign none. What is signed is what the anchor was made from, or nothing.
+// unsigned returns the ends of files before the anchor's that have no checkpoint, because the HSM could not sign then. It
+// returns an error unless their records lead to the tree of the anchor.
 func (s *scan) unsigned(a *anchor) ([]*snapshot, error) {
 	if a == nil {
 		return nil, nil
@@ -236,7 +236,7 @@ func (s *scan) unsigned(a *anchor) ([]*snapshot, error) {
 	return nil, nil
 }
 
-// keepLeaves writes the leaf hashes that are not those beside the files.
+// keepLeaves writes the leaf hashes that differ from the stored ones.
 func (s *scan) keepLeaves() error {
 	for number, leaves := range s.leaves {
 		if err := writeDurably(s.dir, fmt.Sprintf(leavesOfFile, number), leaves); err != nil {

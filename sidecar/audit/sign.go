@@ -13,19 +13,18 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// When checkpoints are signed: soon after there is something new, but no more often than the HSM and a person who reads them
-// can do with.
+// A checkpoint is signed soon after new records, but at intervals that do not load the HSM.
 const (
-	checkpointLook    = time.Second      // between two looks whether one is due
-	checkpointAge     = 10 * time.Second // of the oldest record that is not covered
-	checkpointRecords = 10_000           // that are not covered
-	signTime          = 5 * time.Second  // that one signature may take
-	signRest          = 30 * time.Second // at most, between two tries that fail
+	checkpointLook    = time.Second      // between two checks whether one is due
+	checkpointAge     = 10 * time.Second // after the last one, if any record is not covered
+	checkpointRecords = 10_000           // records without a checkpoint that make one due at once
+	signTime          = 5 * time.Second  // timeout of one signature
+	signRest          = 30 * time.Second // longest pause after a failure
 )
 
-// SignCheckpoints begins to sign checkpoints in the background with the tenant's audit key, whose public half (DER
-// SubjectPublicKeyInfo) is given. Nothing waits for a signature: while the HSM cannot sign, records are written as ever, and
-// a later checkpoint covers them.
+// SignCheckpoints starts to sign checkpoints in the background with the tenant's audit key; public is its public half, DER
+// SubjectPublicKeyInfo. No operation waits for a signature: while the HSM cannot sign, records are still written, and a later
+// checkpoint covers them.
 func (l *Log) SignCheckpoints(public []byte, sign SignFunc) error {
 	if l.opts.Heads == nil {
 		return errors.New("checkpoints need a store of heads")
@@ -43,7 +42,7 @@ func (l *Log) SignCheckpoints(public []byte, sign SignFunc) error {
 	return nil
 }
 
-// trust makes a verifier key one of the log's. A key that is not the one before is on record.
+// trust adds a verifier key to the anchor. A change of the key is recorded.
 func (l *Log) trust(key string) error {
 	l.heads.Lock()
 	known, first := slices.Contains(l.anchor.Keys, key), len(l.anchor.Keys) == 0
@@ -55,7 +54,7 @@ func (l *Log) trust(key string) error {
 		return nil
 	}
 	if !first {
-		l.opts.Logger.Warn("the tenant's audit key is another than before", "key", key)
+		l.opts.Logger.Warn("the audit key of the tenant has changed", "key", key)
 		l.writing.Lock()
 		err := l.recordEvent(OpKeyChanged, "the tenant's audit key is another than before; checkpoints are signed with it from here on", key)
 		l.writing.Unlock()
@@ -66,8 +65,8 @@ func (l *Log) trust(key string) error {
 	return l.storeHead(false)
 }
 
-// EndCheckpoints signs a last checkpoint, if the HSM can, and ends signing. Records that are written later are covered by the
-// next checkpoint after the next start.
+// EndCheckpoints signs a last checkpoint, if the HSM can, and ends signing. The first checkpoint after the next start covers
+// later records.
 func (l *Log) EndCheckpoints(ctx context.Context) {
 	c := l.checkpoints
 	if c == nil {
@@ -75,16 +74,16 @@ func (l *Log) EndCheckpoints(ctx context.Context) {
 	}
 	c.cancel()
 	c.work.Wait()
-	_ = c.signNow(ctx) // which says itself what is wrong
+	_ = c.signNow(ctx) // it logs its errors
 }
 
 // Unsigned returns how many records no checkpoint covers yet.
 func (l *Log) Unsigned() uint64 {
-	signed := l.signed.Load() // first: the log grows
+	signed := l.signed.Load() // before now, which may grow
 	return l.now.Load().tree.size() - signed
 }
 
-// checkpoints signs them.
+// checkpoints signs the checkpoints of a log.
 type checkpoints struct {
 	log    *Log
 	key    *verifier
@@ -92,7 +91,7 @@ type checkpoints struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup
 
-	signing sync.Mutex // one at a time; guards what follows
+	signing sync.Mutex // held while checkpoints are signed; guards what follows
 	at      time.Time  // of the last one, or of the start
 	failed  int        // tries since the last success
 }
@@ -119,7 +118,7 @@ func (c *checkpoints) run(ctx context.Context) {
 		if look -= checkpointLook; look <= 0 {
 			look = retainPause
 			if err := c.log.retain(); err != nil {
-				c.log.opts.Logger.Warn("retention of the audit log failed; it is tried again", "error", err)
+				c.log.opts.Logger.Warn("retention of the audit log failed; retrying", "error", err)
 			}
 		}
 	}
@@ -135,13 +134,13 @@ func (l *Log) firstRotated() *snapshot {
 	return l.rotated[0]
 }
 
-// due reports whether there is something to sign, and it is time to.
+// due reports whether a checkpoint is due.
 func (c *checkpoints) due() bool {
 	n, age := c.log.Unsigned(), c.log.opts.Clock.Now().Sub(c.at)
 	return c.log.firstRotated() != nil || n >= checkpointRecords || n > 0 && (age >= checkpointAge || age < 0) // a clock may be set back
 }
 
-// report says when signing begins to fail, and when it works again.
+// report logs when signing starts to fail, and when it works again.
 func (c *checkpoints) report(err error) {
 	log := c.log.opts.Logger
 	switch {
@@ -151,7 +150,7 @@ func (c *checkpoints) report(err error) {
 		c.failed = 0
 	case err != nil:
 		if c.failed++; c.failed == 1 {
-			log.Warn("a checkpoint of the audit log cannot be signed; it is tried again, and records are written as ever", "error", err,
+			log.Warn("cannot sign a checkpoint of the audit log; retrying, and records are still written", "error", err,
 				"unsigned", c.log.Unsigned())
 		}
 	}
@@ -166,7 +165,7 @@ func (c *checkpoints) signNow(ctx context.Context) error {
 	return err
 }
 
-// signAll signs the ends of files that ended since, the oldest first, and then the log as it is now. c.signing is held.
+// signAll signs the ends of files that no checkpoint covers, the oldest first, and then the present end. c.signing is held.
 func (c *checkpoints) signAll(ctx context.Context) error {
 	for next := c.log.firstRotated(); next != nil; next = c.log.firstRotated() {
 		if err := c.signOne(ctx, next, fmt.Sprintf(checkpointOfFile, next.number)); err != nil {
@@ -189,7 +188,7 @@ func (c *checkpoints) signAll(ctx context.Context) error {
 	return nil
 }
 
-// signOne signs a checkpoint and makes it durable in a file.
+// signOne signs a checkpoint and stores it durably.
 func (c *checkpoints) signOne(ctx context.Context, s *snapshot, name string) error {
 	if !c.log.opts.Sync {
 		if err := s.sync(c.log.opts.Dir); err != nil { // a checkpoint must not be ahead of the disk
@@ -207,7 +206,7 @@ func (c *checkpoints) signOne(ctx context.Context, s *snapshot, name string) err
 	return writeDurably(c.log.opts.Dir, name, b)
 }
 
-// writeDurably puts a file in the place of another of that name.
+// writeDurably creates or replaces a file durably and atomically.
 func writeDurably(dir, name string, content []byte) error {
 	path := filepath.Join(dir, name)
 	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)

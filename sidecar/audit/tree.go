@@ -10,7 +10,7 @@ import (
 )
 
 // The log is one Merkle tree (RFC 6962, SHA-256) across its files: leaf i is the hash of record i's line without its newline.
-// What is kept of the tree while it grows is a compact range, the roots of the perfect subtrees that it consists of.
+// While the tree grows, only its compact range is kept: the roots of its perfect subtrees.
 
 // hashSize is the length of a leaf's hash and of a root, in bytes.
 const hashSize = 32
@@ -22,7 +22,7 @@ type tree struct{ r *compact.Range }
 
 func emptyTree() tree { return tree{ranges.NewEmptyRange(0)} }
 
-// treeOf returns the tree of so many records whose compact range is known.
+// treeOf returns the tree of size records with the hashes of its compact range.
 func treeOf(size uint64, hashes [][]byte) (tree, error) {
 	for _, h := range hashes {
 		if len(h) != hashSize {

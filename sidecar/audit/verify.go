@@ -14,19 +14,19 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// Source is a log to verify. Nothing of it is changed.
+// Source is a log to verify. Verification does not change it.
 type Source struct {
 	Dir string
-	// Anchor and Head are what the database has of the log, nil without a database.
+	// Anchor and Head are the values of the log in the database, nil without a database.
 	Anchor, Head []byte
-	// Keys are the verifier keys whose signatures count; nil: those that the database names.
+	// Keys are the trusted verifier keys; nil means those of the anchor.
 	Keys []note.Verifier
 
-	until *snapshot // of a log that is being written: what comes later is not looked at
+	until *snapshot // of an open log: later records are ignored
 }
 
-// Verify holds every record of a log to its checkpoints, to what the database has of it, and to the leaf hashes beside it.
-// What it finds is in the report; an error says that it could not look.
+// Verify compares every record of a log with its checkpoints, with its head in the database and with its leaf hashes. The
+// report has the findings; an error means that the log could not be read.
 func Verify(ctx context.Context, src Source) (*Report, error) {
 	q := &verification{Source: src, report: &Report{Findings: []Finding{}}, begins: map[int]tree{1: emptyTree()}}
 	for _, step := range []func() error{q.readDatabase, q.readCheckpoints, q.listFiles} {
@@ -46,18 +46,18 @@ func Verify(ctx context.Context, src Source) (*Report, error) {
 	return q.report, q.markers.settle(q.Dir, q.report, q.first, q.attested)
 }
 
-// Verify verifies the log up to now, while it is written. Meanwhile no file is removed. Where keys are given it has the log
-// signed before, if the HSM can.
+// Verify verifies the log up to its present end, while it is open. Retention removes no file meanwhile. With keys, it first
+// signs a checkpoint, if the HSM can.
 func (l *Log) Verify(ctx context.Context, keys []note.Verifier) (*Report, error) {
 	if l.opts.Heads == nil {
-		return nil, errors.New("the log has no head to be held to")
+		return nil, errors.New("the log has no head in a database to verify it against")
 	}
 	if keys != nil && l.checkpoints != nil {
-		_ = l.checkpoints.signNow(ctx) // which says itself what is wrong
+		_ = l.checkpoints.signNow(ctx) // it logs its errors
 	}
 	l.retaining.RLock()
 	defer l.retaining.RUnlock()
-	a, h, err := l.opts.Heads.AuditHead() // before until, which it must not be ahead of
+	a, h, err := l.opts.Heads.AuditHead() // before until, so that the head is not ahead of it
 	if err != nil {
 		return nil, err
 	}
@@ -73,12 +73,12 @@ type verification struct {
 
 	expectations []expectation // roots that the log must have, the smallest first
 	begins       map[int]tree  // attested starts of files
-	checkpoints  []int         // numbers of the files that have a good one
-	newest       *checkpoint   // the one that is not of a file
-	numbers      []int         // of the files that are there
-	first, last  int           // that there should be
-	tree         tree          // as the next file begins
-	lost         int           // the missing file since which that is not known, 0 if it is
+	checkpoints  []int         // numbers of the files with a valid checkpoint
+	newest       *checkpoint   // that is not of a file
+	numbers      []int         // of the present files
+	first, last  int           // numbers of the expected files
+	tree         tree          // at the start of the next file
+	lost         int           // number of the missing file after which tree is unknown; 0: tree is known
 	attested     uint64        // the largest expectation that the records meet
 	given        bool          // the caller gave the keys
 	unsigned     time.Time     // of the first record that no signature covers
@@ -89,9 +89,9 @@ type verification struct {
 type expectation struct {
 	size   uint64
 	root   []byte
-	file   int // that the last of the records is in
+	file   int // number of the file with the last of the records
 	signed bool
-	who    string
+	who    string // what attests the root, for findings
 }
 
 func (q *verification) find(kind Kind, file string, record uint64, line int, format string, args ...any) {
@@ -121,9 +121,9 @@ func (q *verification) readDatabase() error {
 	}
 	if len(q.Keys) == 0 {
 		if q.head != nil {
-			return nil // nothing was ever signed
+			return nil // no checkpoint was signed yet
 		}
-		return errors.New("there is no verifier key to hold the log's checkpoints to: give one")
+		return errors.New("no verifier key to verify the checkpoints of the log with: give one")
 	}
 	for _, k := range q.Keys {
 		if v, ok := k.(*verifier); ok {
@@ -143,7 +143,7 @@ func (q *verification) attest(m expectation) {
 
 // readCheckpoints reads the expectations of signed checkpoints.
 func (q *verification) readCheckpoints() error {
-	// The newest first: those of files that it covers were there before it.
+	// The newest first: the checkpoints of the files that it covers were written before it.
 	if err := q.readCheckpoint(checkpointName, 0); err != nil {
 		return err
 	}
@@ -164,7 +164,7 @@ func (q *verification) readCheckpoints() error {
 	return nil
 }
 
-// readCheckpoint takes one, of a file or (0) the newest.
+// readCheckpoint reads the expectation of a checkpoint: of a file, or with number 0 of the newest one.
 func (q *verification) readCheckpoint(name string, number int) error {
 	c, err := readCheckpoint(q.Dir, name, q.Keys)
 	switch {
@@ -176,7 +176,7 @@ func (q *verification) readCheckpoint(name string, number int) error {
 		q.find(Signature, name, 0, 0, "%v", err)
 		return nil
 	case number != 0 && c.file != number:
-		q.find(Checkpoint, name, c.tree.size(), 0, "it is that of %s", nameOf(c.file))
+		q.find(Checkpoint, name, c.tree.size(), 0, "it belongs to %s", nameOf(c.file))
 		return nil
 	case number == 0:
 		q.newest = c
@@ -195,7 +195,7 @@ func (q *verification) readCheckpoint(name string, number int) error {
 
 func nameOf(number int) string { return fmt.Sprintf(namePattern, number) }
 
-// listFiles finds out which files there should be, and how the first of them began, if anything says so.
+// listFiles sets the present and the expected files, and the tree at the start of the first one if it is known.
 func (q *verification) listFiles() (err error) {
 	last := math.MaxInt
 	if q.until != nil {
@@ -219,14 +219,14 @@ func (q *verification) listFiles() (err error) {
 		q.tree = begun
 	} else {
 		q.lost = q.first - 1
-		q.find(Checkpoint, fmt.Sprintf(checkpointOfFile, q.lost), 0, 0, "it is missing, and with it how the log was before %s, which is the first file",
+		q.find(Checkpoint, fmt.Sprintf(checkpointOfFile, q.lost), 0, 0, "it is missing, so the start of %s, the first file, is unknown",
 			nameOf(q.first))
 	}
 	q.report.First = q.tree.size() + 1
 	return nil
 }
 
-// conclude says what only the whole log shows.
+// conclude reports the findings about the whole log.
 func (q *verification) conclude() {
 	end := q.tree.size()
 	q.report.Records = end
@@ -237,7 +237,7 @@ func (q *verification) conclude() {
 	case q.head != nil && q.head.Closed && q.until == nil:
 		q.find(Added, nameOf(q.last), q.attested+1, 0, "%s after the log was closed", count(int(end-q.attested), "record was added", "records were added"))
 	default:
-		q.report.note("%s newer than what the database has: the node was killed, and its next start takes them in",
+		q.report.note("%s newer than the head in the database: the sidecar was killed, and its next start accepts them",
 			count(int(end-q.attested), "record is", "records are"))
 	}
 	has := uint64(0)
@@ -245,7 +245,7 @@ func (q *verification) conclude() {
 		has = q.newest.tree.size()
 	}
 	if q.head != nil && q.head.Signed > has {
-		q.find(Checkpoint, checkpointName, has, 0, "it is older than the one that the database knows: it covers %d records, not %d", has, q.head.Signed)
+		q.find(Checkpoint, checkpointName, has, 0, "it is older than the last one that the database has: it covers %d records, not %d", has, q.head.Signed)
 	}
 	if q.head == nil && q.newest == nil {
 		q.find(Checkpoint, checkpointName, 0, 0, "it is missing, so the end of the log is unknown")
@@ -253,13 +253,13 @@ func (q *verification) conclude() {
 	switch n := min(end, q.attested); {
 	case n <= q.report.Signed:
 	case q.given && q.report.Signed == 0:
-		q.find(Uncovered, nameOf(q.first), q.report.First, 0, "nothing is signed with the key that was given")
+		q.find(Uncovered, nameOf(q.first), q.report.First, 0, "no checkpoint is signed with the given key")
 	default:
 		q.report.note("%s not signed yet, the first of %s", count(int(n-q.report.Signed), "record is", "records are"), q.unsigned.UTC().Format(time.RFC3339))
 	}
 }
 
-// file verifies one file and leaves q.tree as the next one begins.
+// file verifies one file and sets q.tree to the start of the next one.
 func (q *verification) file(number int) error {
 	if begun, known := q.begins[number]; known {
 		q.tree, q.lost = begun, 0
@@ -275,15 +275,15 @@ func (q *verification) file(number int) error {
 		return err
 	}
 	if q.lost != 0 && f.proven() {
-		q.lost = 0 // the missing file has no part in the tree: that was accepted
+		q.lost = 0 // the tree continues without the missing file, whose loss was accepted
 	}
 	switch {
 	case q.lost != 0:
-		q.find(Uncovered, f.name, 0, 0, "its records cannot be verified, since %s and the checkpoint of its end are missing", nameOf(q.lost))
+		q.find(Uncovered, f.name, 0, 0, "its records cannot be verified, because %s and the checkpoint of its end are missing", nameOf(q.lost))
 		f.after = f.start
 	case !f.present && !f.closed && len(f.expectations) == 0:
 		q.lost, f.after = number, f.start
-		q.find(FileMissing, f.name, f.start.size()+1, 0, "the records from %d on are missing; how many, nothing says", f.start.size()+1)
+		q.find(FileMissing, f.name, f.start.size()+1, 0, "the records from %d on are missing; their number is unknown", f.start.size()+1)
 	default:
 		f.conclude()
 	}
