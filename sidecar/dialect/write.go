@@ -19,6 +19,15 @@ func (x *Exchange) JSON(v any) error {
 	return err
 }
 
+// Each returns what show makes of each element of a list, for answers with lists.
+func Each[From, To any](list []From, show func(From) To) []To {
+	out := make([]To, len(list))
+	for i := range list {
+		out[i] = show(list[i])
+	}
+	return out
+}
+
 // AppendString appends s as a JSON string. Invalid UTF-8 becomes the replacement character.
 func AppendString[Bytes ~[]byte | ~string](dst []byte, s Bytes) []byte {
 	dst, _ = jsontext.AppendQuote(dst, s)

@@ -59,10 +59,8 @@ func (d *Dialect) createGrant(ctx context.Context, op policy.Operation, x *diale
 	in := kms.CreateGrantInput{
 		Grantee: string(x.Text(grantee)), Account: string(x.Text(granteeType)) == granteeAccount,
 		Name: string(x.Text(grantName)), Retiring: string(x.Text(retiringPrincipal)),
+		Operations:  dialect.Each(x.Texts(operations), func(name []byte) policy.Operation { return policy.Operation(name) }),
 		Constraints: policy.Constraints{Source: policy.Source(x.Text(source))},
-	}
-	for _, operation := range x.Texts(operations) {
-		in.Operations = append(in.Operations, policy.Operation(operation))
 	}
 	switch {
 	case x.Has(contextEquals) && x.Has(contextSubset):
@@ -110,11 +108,7 @@ type grantList struct {
 }
 
 func grantsOf(p *kms.GrantPage) grantList {
-	list := grantList{make([]grantInfo, len(p.Grants)), pageOf(p.Next, p.Total)}
-	for i, g := range p.Grants {
-		list.Grants[i] = grantOf(g)
-	}
-	return list
+	return grantList{dialect.Each(p.Grants, grantOf), pageOf(p.Next, p.Total)}
 }
 
 // grantInfo is a grant: this cloud's members, and then Keyside's constraints where it has some.

@@ -39,10 +39,7 @@ func (d *Dialect) createTags(ctx context.Context, id kms.KeyID, x *dialect.Excha
 }
 
 func (d *Dialect) deleteTags(ctx context.Context, id kms.KeyID, x *dialect.Exchange) error {
-	var keys []string
-	for _, t := range requestedTags(x.Items(someTags)) {
-		keys = append(keys, t.Key)
-	}
+	keys := dialect.Each(x.Items(someTags), func(t dialect.Values) string { return string(t.Text(tagKey)) })
 	return answerNothing(d.cfg.Core.DeleteTags(ctx, id, keys, false))
 }
 
@@ -50,25 +47,22 @@ func (d *Dialect) deleteTag(ctx context.Context, id kms.KeyID, x *dialect.Exchan
 	return answerNothing(d.cfg.Core.DeleteTags(ctx, id, []string{string(x.Text(tagInPath))}, true))
 }
 
+// texts returns the elements of a list of strings.
+func texts(list [][]byte) []string {
+	return dialect.Each(list, func(text []byte) string { return string(text) })
+}
+
 // requestedTags returns the tags of a request.
 func requestedTags(items []dialect.Values) []kms.Tag {
-	tags := make([]kms.Tag, len(items))
-	for i := range items {
-		tags[i] = kms.Tag{Key: string(items[i].Text(tagKey)), Value: string(items[i].Text(tagValue))}
-	}
-	return tags
+	return dialect.Each(items, func(t dialect.Values) kms.Tag {
+		return kms.Tag{Key: string(t.Text(tagKey)), Value: string(t.Text(tagValue))}
+	})
 }
 
 func (d *Dialect) projectTags(ctx context.Context, _ policy.Operation, x *dialect.Exchange) error {
-	tags, err := d.cfg.Core.ListTags(ctx)
-	if err != nil {
-		return err
-	}
-	list := make([]tagValuesInfo, len(tags))
-	for i, t := range tags {
-		list[i] = tagValuesInfo(t)
-	}
-	return x.JSON(map[string][]tagValuesInfo{"tags": list})
+	return answer(x, func(tags []kms.TagValues) map[string][]tagValuesInfo {
+		return map[string][]tagValuesInfo{"tags": dialect.Each(tags, func(t kms.TagValues) tagValuesInfo { return tagValuesInfo(t) })}
+	})(d.cfg.Core.ListTags(ctx))
 }
 
 // tagValuesInfo is a tag's key with the values that keys have for it.
@@ -86,11 +80,7 @@ func (d *Dialect) findKeys(ctx context.Context, _ policy.Operation, x *dialect.E
 		return refuse(codeOffsetUnwelcome, kms.CodeInvalidRequest, "action", "count takes neither limit nor offset")
 	}
 	for _, t := range x.Items(wantedTags) {
-		tag := kms.TagValues{Key: string(t.Text(tagKey))}
-		for _, v := range t.Texts(tagValues) {
-			tag.Values = append(tag.Values, string(v))
-		}
-		in.Tags = append(in.Tags, tag)
+		in.Tags = append(in.Tags, kms.TagValues{Key: string(t.Text(tagKey)), Values: texts(t.Texts(tagValues))})
 	}
 	for _, m := range x.Items(matches) {
 		in.Name = string(m.Text(matchValue))
@@ -101,10 +91,9 @@ func (d *Dialect) findKeys(ctx context.Context, _ policy.Operation, x *dialect.E
 	}
 	found := foundKeys{Total: page.Total}
 	if !in.CountOnly {
-		found.Resources = make([]foundKey, len(page.Keys))
-		for i, key := range page.Keys {
-			found.Resources[i] = foundKey{key.ID.String(), d.keyOf(key), key.Alias, tagsOf(key)}
-		}
+		found.Resources = dialect.Each(page.Keys, func(key *kms.Key) foundKey {
+			return foundKey{key.ID.String(), d.keyOf(key), key.Alias, tagsOf(key)}
+		})
 	}
 	return x.JSON(found)
 }
@@ -135,12 +124,7 @@ func (d *Dialect) associateAlias(ctx context.Context, op policy.Operation, x *di
 }
 
 func (d *Dialect) deleteAliases(ctx context.Context, id kms.KeyID, x *dialect.Exchange) error {
-	texts := x.Texts(someAliases)
-	names := make([]string, len(texts))
-	for i := range texts {
-		names[i] = string(texts[i])
-	}
-	return d.cfg.Core.DeleteAliases(ctx, id, names)
+	return d.cfg.Core.DeleteAliases(ctx, id, texts(x.Texts(someAliases)))
 }
 
 // sdkAgent is how all of the vendor's SDKs of the third generation begin to say who they are. They take the list of aliases
@@ -160,11 +144,8 @@ func (d *Dialect) listAliases(ctx context.Context, op policy.Operation, x *diale
 	if err != nil {
 		return err
 	}
-	list := aliasList{Aliases: make([]aliasInfo, len(page.Aliases))}
+	list := aliasList{Aliases: dialect.Each(page.Aliases, d.aliasOf)}
 	list.Page.Next, list.Page.Count = page.Next, len(page.Aliases)
-	for i, a := range page.Aliases {
-		list.Aliases[i] = d.aliasOf(a)
-	}
 	if strings.HasPrefix(string(x.Text(userAgent)), sdkAgent) {
 		return x.JSON([]aliasList{list})
 	}

@@ -99,15 +99,10 @@ func (d *Dialect) listKeys(ctx context.Context, _ policy.Operation, x *dialect.E
 	if x.Has(keyState) {
 		in.State = stateNumbered(strconv.FormatInt(x.Number(keyState), 10))
 	}
-	page, err := d.cfg.Core.ListKeys(ctx, in)
-	if err != nil {
-		return err
-	}
-	list := keyList{make([]string, len(page.Keys)), make([]keyInfo, len(page.Keys)), pageOf(page.Next, page.Total)}
-	for i, key := range page.Keys {
-		list.Keys[i], list.Details[i] = key.ID.String(), d.keyOf(key)
-	}
-	return x.JSON(list)
+	return answer(x, func(p *kms.KeyPage) keyList {
+		ids := dialect.Each(p.Keys, func(key *kms.Key) string { return key.ID.String() })
+		return keyList{ids, dialect.Each(p.Keys, d.keyOf), pageOf(p.Next, p.Total)}
+	})(d.cfg.Core.ListKeys(ctx, in))
 }
 
 // keyList is a page of keys.

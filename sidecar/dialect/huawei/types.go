@@ -148,11 +148,7 @@ type tag struct {
 }
 
 func tagsOf(k *kms.Key) []tag {
-	tags := make([]tag, len(k.Tags))
-	for i, t := range k.Tags {
-		tags[i] = tag{t.Key, t.Value}
-	}
-	return tags
+	return dialect.Each(k.Tags, func(t kms.Tag) tag { return tag{t.Key, t.Value} })
 }
 
 // aliasInfo is an alias.

@@ -52,7 +52,7 @@ func (d *Dialect) listRetirableGrants(ctx context.Context, _ policy.Operation, x
 }
 
 func grantPage(p *kms.GrantPage) client.GrantPage {
-	return client.GrantPage{Grants: each(p.Grants, grantOf), Total: p.Total, NextMarker: markerOf(p.Next)}
+	return client.GrantPage{Grants: dialect.Each(p.Grants, grantOf), Total: p.Total, NextMarker: markerOf(p.Next)}
 }
 
 func (d *Dialect) revokeGrant(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
@@ -155,7 +155,7 @@ func answerSecret(x *dialect.Exchange, literal string, secret []byte, rest any) 
 func (d *Dialect) listCredentials(ctx context.Context, _ policy.Operation, x *dialect.Exchange) error {
 	list, err := d.cfg.Core.ListCredentials(ctx)
 	return answerWith(x, err, list, func(list []*kms.Credential) client.Credentials {
-		return client.Credentials{Credentials: each(list, credentialOf)}
+		return client.Credentials{Credentials: dialect.Each(list, credentialOf)}
 	})
 }
 

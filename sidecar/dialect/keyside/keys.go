@@ -44,7 +44,7 @@ func (d *Dialect) listKeys(ctx context.Context, _ policy.Operation, x *dialect.E
 }
 
 func keyPage(p *kms.KeyPage, show func(*kms.Key) client.Key) client.KeyPage {
-	return client.KeyPage{Keys: each(p.Keys, show), Total: p.Total, NextMarker: markerOf(p.Next)}
+	return client.KeyPage{Keys: dialect.Each(p.Keys, show), Total: p.Total, NextMarker: markerOf(p.Next)}
 }
 
 // offset returns the offset in a marker whose form is checked, 0 where it is absent.

@@ -46,16 +46,14 @@ func (d *Dialect) listAliases(ctx context.Context, op policy.Operation, x *diale
 	}
 	page, err := d.cfg.Core.ListAliases(ctx, in)
 	return answerWith(x, err, page, func(p *kms.AliasPage) client.AliasPage {
-		return client.AliasPage{Aliases: each(p.Aliases, aliasOf), NextMarker: p.Next}
+		return client.AliasPage{Aliases: dialect.Each(p.Aliases, aliasOf), NextMarker: p.Next}
 	})
 }
 
 func (d *Dialect) tagKey(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	items := x.Items(tags)
-	list := make([]kms.Tag, len(items))
-	for i := range items {
-		list[i] = kms.Tag{Key: string(items[i].Text(tagKey)), Value: string(items[i].Text(tagValue))}
-	}
+	list := dialect.Each(x.Items(tags), func(t dialect.Values) kms.Tag {
+		return kms.Tag{Key: string(t.Text(tagKey)), Value: string(t.Text(tagValue))}
+	})
 	inBatch(ctx, len(list), policy.TraceTagInBatch)
 	return onKey(d, ctx, op, x, func(ctx context.Context, id kms.KeyID) (*kms.Key, error) {
 		return d.cfg.Core.SetTags(ctx, id, list)
@@ -84,7 +82,7 @@ func (d *Dialect) listKeyTags(ctx context.Context, op policy.Operation, x *diale
 func (d *Dialect) listTags(ctx context.Context, _ policy.Operation, x *dialect.Exchange) error {
 	list, err := d.cfg.Core.ListTags(ctx)
 	return answerWith(x, err, list, func(list []kms.TagValues) client.AllTags {
-		return client.AllTags{Tags: each(list, func(t kms.TagValues) client.TagValues { return client.TagValues(t) })}
+		return client.AllTags{Tags: dialect.Each(list, func(t kms.TagValues) client.TagValues { return client.TagValues(t) })}
 	})
 }
 
@@ -108,5 +106,5 @@ func (d *Dialect) findKeys(ctx context.Context, _ policy.Operation, x *dialect.E
 
 // texts returns the elements of an array of strings.
 func texts(list [][]byte) []string {
-	return each(list, func(text []byte) string { return string(text) })
+	return dialect.Each(list, func(text []byte) string { return string(text) })
 }

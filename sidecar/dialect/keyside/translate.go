@@ -46,15 +46,6 @@ func answerWith[Result, Answer any](x *dialect.Exchange, err error, result Resul
 	return x.JSON(show(result))
 }
 
-// each returns what show makes of each element of a list.
-func each[From, To any](list []From, show func(From) To) []To {
-	out := make([]To, len(list))
-	for i := range list {
-		out[i] = show(list[i])
-	}
-	return out
-}
-
 // nothing is the answer of operations that return nothing.
 func nothing(*kms.Key) struct{} { return struct{}{} }
 
@@ -80,7 +71,7 @@ func rotationOf(k *kms.Key) client.Rotation {
 }
 
 func tagsOf(k *kms.Key) []client.Tag {
-	return each(k.Tags, func(t kms.Tag) client.Tag { return client.Tag{Key: t.Key, Value: t.Value} })
+	return dialect.Each(k.Tags, func(t kms.Tag) client.Tag { return client.Tag{Key: t.Key, Value: t.Value} })
 }
 
 func aliasOf(a *kms.Alias) client.Alias {
@@ -91,7 +82,7 @@ func grantOf(g *policy.Grant) client.Grant {
 	c := &g.Constraints
 	return client.Grant{
 		ID: g.ID, KeyID: kms.KeyID(g.Key).String(), Grantee: g.Grantee, Account: g.Account, Name: g.Name, Retiring: g.Retiring,
-		Operations: each(g.Operations, policy.Operation.Name), Issuer: g.Issuer, Created: g.CreatedAt, Parent: g.Parent,
+		Operations: dialect.Each(g.Operations, policy.Operation.Name), Issuer: g.Issuer, Created: g.CreatedAt, Parent: g.Parent,
 		Constraints: client.Constraints{
 			Context: maps.Clone(c.Context), ContextExact: c.Exact, Expires: c.Expires, Source: string(c.Source),
 		},
