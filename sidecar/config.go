@@ -228,7 +228,7 @@ func decodeConfig(text []byte) (Config, error) {
 	if err := d.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		return Config{}, errors.New("more than one document")
 	}
-	return file.Config, file.readSections(file.Sections)
+	return file.Config, file.readSections(text, file.Sections)
 }
 
 // decodeStrict decodes a node that a type's own UnmarshalYAML got, which the decoder's strictness does not reach.

@@ -168,6 +168,7 @@ func TestConfigFaults(t *testing.T) {
 		{"owner: 7", "owner: 7\nprocs: -1", "procs:"},
 		{"owner: 7", "owner: 7\nmemory_limit: 1", "memory_limit:"},
 		{"owner: 7", "owner: 7\nowner: 8", "already"},
+		{"owner: 7", "owner: 7\nhuawei:\n  regio: eu", "line 8: field regio not found"},
 		{"owner: 7", "owner: 7\nownr: 8", "ownr"},
 		{"owner: 7", "owner: 7\n---\nowner: 7", "document"},
 	} {
@@ -178,6 +179,25 @@ func TestConfigFaults(t *testing.T) {
 		_, err := ParseConfig([]byte(text))
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%q for %q: %v, want %q", c.with, c.change, err, c.want)
+		}
+	}
+}
+
+// TestSections reads a dialect's section as part of the file: empty, and with an alias of an anchor elsewhere. It names every
+// key that is unknown.
+func TestSections(t *testing.T) {
+	cfg, err := ParseConfig([]byte(minimal + "\nhuawei:\n"))
+	if err != nil || cfg.huawei().Region != "local" {
+		t.Errorf("an empty section: %v", err)
+	}
+	cfg, err = ParseConfig([]byte(strings.Replace(minimal, "tenant: t", "tenant: &t t", 1) + "\nhuawei: {region: *t}\n"))
+	if err != nil || cfg.huawei().Region != "t" || cfg.huawei().ProjectID != "keyside" {
+		t.Errorf("a section with an alias: %v", err)
+	}
+	_, err = ParseConfig([]byte(minimal + "\nfoo: 1\nbar: 2\n"))
+	for _, want := range []string{"field foo not found", "field bar not found"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("two unknown keys: %v, want %q", err, want)
 		}
 	}
 }

@@ -1,7 +1,12 @@
 package sidecar
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"maps"
+	"reflect"
+	"slices"
 
 	"go.yaml.in/yaml/v3"
 
@@ -16,19 +21,33 @@ var dialects = []dialect.Registration{
 	{Key: "huawei", Section: huawei.Section},
 }
 
-// readSections decodes the sections of dialects, which are those keys of the file that no field of the Config has.
-func (c *Config) readSections(nodes map[string]yaml.Node) error {
-	for key, node := range nodes {
+// readSections decodes the sections of dialects from the text of the file. nodes are those of its keys that no field of the
+// Config has.
+func (c *Config) readSections(text []byte, nodes map[string]yaml.Node) error {
+	var errs []error
+	for _, key := range slices.Sorted(maps.Keys(nodes)) {
 		section := sectionOf(key)
 		if section == nil {
-			return fmt.Errorf("line %d: field %s not found in type sidecar.Config", node.Line, key)
+			errs = append(errs, fmt.Errorf("line %d: field %s not found in type sidecar.Config", nodes[key].Line, key))
+			continue
 		}
-		if err := decodeStrict(&node, section); err != nil {
-			return fmt.Errorf("%s: %w", key, err)
-		}
+		errs = append(errs, decodeSection(text, key, section))
 		c.sections[key] = section
 	}
-	return nil
+	return errors.Join(errs...)
+}
+
+// decodeSection decodes one section. It reads the whole file and not the section's node, so that errors have the file's
+// lines, an empty section keeps its defaults, and aliases of anchors elsewhere in the file are known.
+func decodeSection(text []byte, key string, section dialect.Section) error {
+	file := reflect.New(reflect.StructOf([]reflect.StructField{
+		{Name: "Section", Type: reflect.TypeOf(section), Tag: reflect.StructTag(fmt.Sprintf("yaml:%q", key))},
+		{Name: "Others", Type: reflect.TypeFor[map[string]yaml.Node](), Tag: `yaml:",inline"`},
+	}))
+	file.Elem().Field(0).Set(reflect.ValueOf(section))
+	d := yaml.NewDecoder(bytes.NewReader(text))
+	d.KnownFields(true)
+	return d.Decode(file.Interface())
 }
 
 // sectionOf returns a new section of a dialect, nil if there is no such dialect.
