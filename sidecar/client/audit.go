@@ -100,7 +100,11 @@ type VerifyAuditRequest struct {
 func (c *Client) VerifyAuditLog(ctx context.Context, verifierKey string) (*AuditReport, error) {
 	out := new(AuditReport)
 	return out, c.stream(ctx, "verify-audit-log", VerifyAuditRequest{verifierKey}, func(r io.Reader) error {
-		if err := json.UnmarshalRead(r, out); err != nil {
+		answer, err := io.ReadAll(io.LimitReader(r, maxAnswer))
+		if err != nil {
+			return err
+		}
+		if err := json.Unmarshal(answer, out); err != nil {
 			return malformed(err)
 		}
 		return nil

@@ -106,4 +106,7 @@ func TestCutOff(t *testing.T) {
 	if !errors.Is(err, ErrCutOff) || !strings.Contains(err.Error(), "1234") || records != 1 {
 		t.Errorf("%d records, %v", records, err)
 	}
+	if _, err := c.VerifyAuditLog(t.Context(), ""); !errors.Is(err, ErrCutOff) {
+		t.Errorf("a report that is cut off: %v", err)
+	}
 }
