@@ -85,14 +85,19 @@ func TestAuditReaderLosesItsRight(t *testing.T) {
 	caller := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", n.cfg.Socket)
 	}}}
-	req := must(http.NewRequestWithContext(ctx, http.MethodPost, "http://localhost"+client.BasePath+"read-audit-log", strings.NewReader(`{"follow":true}`)))
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("X-Auth-Token", token.Token)
-	res := must(caller.Do(req))
-	defer func() { _ = res.Body.Close() }()
-	if res.StatusCode != http.StatusOK {
-		t.Fatalf("status %d", res.StatusCode)
+	ask := func(operation, body, media string) io.ReadCloser {
+		req := must(http.NewRequestWithContext(ctx, http.MethodPost, "http://localhost"+client.BasePath+operation, strings.NewReader(body)))
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("X-Auth-Token", token.Token)
+		res := must(caller.Do(req))
+		if got := res.Header.Get("Content-Type"); res.StatusCode != http.StatusOK || got != media {
+			t.Fatalf("%s: status %d, %s, want %s", operation, res.StatusCode, got, media)
+		}
+		return res.Body
 	}
+	_ = ask("verify-audit-log", "{}", "application/json").Close()
+	follower := ask("read-audit-log", `{"follow":true}`, "application/octet-stream")
+	defer func() { _ = follower.Close() }()
 	if err := c.DeleteCredential(ctx, made.AccessKey); err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +107,7 @@ func TestAuditReaderLosesItsRight(t *testing.T) {
 	}
 	ended := make(chan error, 1)
 	go func() {
-		_, err := io.Copy(io.Discard, res.Body)
+		_, err := io.Copy(io.Discard, follower)
 		ended <- err
 	}()
 	select {

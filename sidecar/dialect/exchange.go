@@ -1,6 +1,7 @@
 package dialect
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -32,6 +33,8 @@ type Exchange struct {
 	// Stream writes a response that is too large to buffer or has no fixed end. It runs after the operation is audited. If it
 	// fails, the connection is aborted, so that the client detects the truncation.
 	Stream func(ctx context.Context, w io.Writer) error
+	// Media is the content type of Stream; empty: application/octet-stream.
+	Media string
 
 	body     []byte
 	complete bool   // body is all of the request's
@@ -60,7 +63,7 @@ func (x *Exchange) End() {
 	x.body, x.complete, x.strict, x.unlisted, x.cancel = wiped(x.body), false, false, "", nil
 	clear(x.path)
 	x.path = x.path[:0]
-	x.Out, x.Stream = wiped(x.Out), nil
+	x.Out, x.Stream, x.Media = wiped(x.Out), nil, ""
 	exchanges.Put(x)
 }
 
@@ -165,7 +168,7 @@ const streamTime = 30 * time.Second
 func (x *Exchange) SendStream(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h["X-Request-Id"] = []string{x.RequestID}
-	h["Content-Type"] = []string{"application/octet-stream"}
+	h["Content-Type"] = []string{cmp.Or(x.Media, "application/octet-stream")}
 	w.WriteHeader(http.StatusOK)
 	out := &stream{w, http.NewResponseController(w)}
 	_, err := out.Write(nil) // the headers, for who waits for records that are yet to come

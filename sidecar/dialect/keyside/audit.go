@@ -61,6 +61,7 @@ func (d *Dialect) verifyAudit(ctx context.Context, _ policy.Operation, x *dialec
 		key, _ := audit.ParseVerifier(text) // its form is checked
 		keys = append(keys, key)
 	}
+	x.Media = "application/json"
 	return d.streamAudit(ctx, x, "verify", func(ctx context.Context, w io.Writer) error {
 		select {
 		case d.verifying <- struct{}{}:
