@@ -100,9 +100,13 @@ func (h header) boundTo(context map[string]string, aad []byte) []byte {
 	b = append(b, aadDomain...)
 	b = h.appendTo(b)
 	b = binary.BigEndian.AppendUint32(b, uint32(len(context)))
-	for _, name := range slices.Sorted(maps.Keys(context)) {
-		b = appendText(b, name)
-		b = appendText(b, context[name])
+	if len(context) > 0 {
+		names := slices.AppendSeq(make([]string, 0, len(context)), maps.Keys(context))
+		slices.Sort(names)
+		for _, name := range names {
+			b = appendText(b, name)
+			b = appendText(b, context[name])
+		}
 	}
 	b = binary.BigEndian.AppendUint32(b, uint32(len(aad)))
 	return append(b, aad...)

@@ -281,11 +281,8 @@ func (s *Service) open(ctx context.Context, l *locked) (plaintext []byte, err er
 	} else {
 		plaintext, err = s.hsm.Decrypt(ctx, l.key.Ref(l.version), l.iv, l.body, l.aad)
 	}
-	if err != nil {
-		if AsError(err).Code == CodeInvalidCiphertext {
-			return nil, invalidCiphertext().Because(err) // the same answer, wherever the fault was found
-		}
-		return nil, err
+	if err != nil { // the same answer, wherever the fault was found
+		return nil, instead(err, CodeInvalidCiphertext, invalidCiphertext())
 	}
 	if err := l.check(len(plaintext)); err != nil {
 		clear(plaintext)
@@ -315,10 +312,7 @@ func (l *locked) check(n int) error {
 func (s *Service) opener(ctx context.Context, r *request, h header) (*Key, *KeyVersion, error) {
 	key, err := s.load(ctx, r, h.KeyID)
 	if err != nil {
-		if AsError(err).Code == CodeNotFound {
-			err = invalidCiphertext().Because(err)
-		}
-		return nil, nil, err
+		return nil, nil, instead(err, CodeNotFound, invalidCiphertext())
 	}
 	version := key.Version(h.Version)
 	// A key whose imported material was deleted answers that it has none. An import restores its versions.

@@ -142,6 +142,14 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.cause }
 
+// instead returns another error because of err, if err has the code. All other errors it returns as they are.
+func instead(err error, code Code, other *Error) error {
+	if AsError(err).Code == code {
+		return other.Because(err)
+	}
+	return err
+}
+
 // AsError returns err as an *Error. A context that ended becomes CodeDeadlineExceeded, and what else is no *Error becomes
 // CodeInternal, both with err as the cause.
 func AsError(err error) *Error {

@@ -164,7 +164,7 @@ func (s *Service) credential(ctx context.Context, accessKey string) (identity, e
 	}
 	c, err := i.store.Credential(ctx, accessKey)
 	if err != nil {
-		return identity{}, unknownIdentity(err)
+		return identity{}, instead(err, CodeNotFound, unauthenticated())
 	}
 	secret, err := s.unseal(ctx, c.Sealed, c.bound())
 	defer clear(secret)
@@ -191,7 +191,7 @@ func (s *Service) AuthenticateToken(ctx context.Context, token string) (policy.P
 	if !ok {
 		t, err := i.store.Token(ctx, hash)
 		if err != nil {
-			return policy.Principal{}, unknownIdentity(err)
+			return policy.Principal{}, instead(err, CodeNotFound, unauthenticated())
 		}
 		sealed, err := s.unseal(ctx, t.Sealed, t.bound())
 		if err == nil && subtle.ConstantTimeCompare(sealed, hash[:]) != 1 {
@@ -207,14 +207,6 @@ func (s *Service) AuthenticateToken(ctx context.Context, token string) (policy.P
 		return policy.Principal{}, Errorf(CodeTokenExpired, "token has expired")
 	}
 	return who.principal, nil
-}
-
-// unknownIdentity turns CodeNotFound into CodeUnauthenticated.
-func unknownIdentity(err error) error {
-	if AsError(err).Code == CodeNotFound {
-		return unauthenticated().Because(err)
-	}
-	return err
 }
 
 // unopened returns the error for a record that did not open. A record that is not authentic was tampered with in the
@@ -313,10 +305,7 @@ func (s *Service) unseal(ctx context.Context, sealed, bound []byte) ([]byte, err
 	}
 	key, err := s.credentialKey(ctx)
 	if err != nil {
-		if AsError(err).Code == CodeNotFound {
-			return nil, invalidCiphertext().Because(err)
-		}
-		return nil, err
+		return nil, instead(err, CodeNotFound, invalidCiphertext())
 	}
 	version := key.Version(binary.BigEndian.Uint32(sealed[1:]))
 	if version == nil {

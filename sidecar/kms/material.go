@@ -1,6 +1,7 @@
 package kms
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -67,9 +68,7 @@ const (
 
 // GetImportParameters returns a wrapping key and a token for an import.
 func (s *Service) GetImportParameters(ctx context.Context, in ImportParametersInput) (*ImportParameters, error) {
-	if in.WrappingSpec == "" {
-		in.WrappingSpec = RSA2048
-	}
+	in.WrappingSpec = cmp.Or(in.WrappingSpec, RSA2048)
 	return run(ctx, s, policy.OpGetImportParameters, func(ctx context.Context, r *request) (*ImportParameters, error) {
 		if _, err := s.external(ctx, r, in.KeyID, in.Repeat); err != nil {
 			return nil, err
@@ -200,11 +199,8 @@ func (s *Service) importMaterial(ctx context.Context, r *request, key *Key, toke
 	made, err := s.hsm.ImportKey(ctx, ref, WrappedMaterial{
 		WrappingKey: token.pair.Ref(), Algorithm: token.algorithm, Material: in.Material, PrivateKey: in.PrivateKey,
 	})
-	if err != nil {
-		if AsError(err).Code == CodeInvalidKeyMaterial {
-			return nil, badMaterial().Because(err) // the same answer, wherever the fault was found
-		}
-		return nil, err
+	if err != nil { // the same answer, wherever the fault was found
+		return nil, instead(err, CodeInvalidKeyMaterial, badMaterial())
 	}
 	if err := checkImported(key.Spec, made); err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package kms
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"time"
@@ -17,9 +18,7 @@ const (
 
 // EnableRotation enables the rotation of a key every interval days; 0 means the default, 365. The first period starts now.
 func (s *Service) EnableRotation(ctx context.Context, id KeyID, interval int) (*Key, error) {
-	if interval == 0 {
-		interval = defaultInterval
-	}
+	interval = cmp.Or(interval, defaultInterval)
 	return s.schedule(ctx, policy.OpEnableRotation, id, interval, func(p *Rotation) error {
 		if p.Enabled {
 			return errRotationEnabled
