@@ -1,6 +1,11 @@
 package pkcs11
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+
+	"github.com/keyside/keyside/plugins/driver"
+)
 
 // class says how the driver recovers from a return value.
 type class uint8
@@ -38,6 +43,17 @@ func (e *callError) class() class {
 		return c.class
 	}
 	return unclear // a vendor's own code
+}
+
+// deviceError is an error of the module or token. It names the C function that its %w operand reports.
+func deviceError(retry driver.Retry, format string, args ...any) *driver.Error {
+	e := driver.Errorf(driver.Device, format, args...)
+	e.Retry = retry
+	var ce *callError
+	if errors.As(e, &ce) {
+		e.CKR, e.Function = ce.name(), ce.function
+	}
+	return e
 }
 
 type returnValue struct {

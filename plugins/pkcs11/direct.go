@@ -60,30 +60,17 @@ func (x *Direct) makeKeys() (err error) {
 
 // makeKey creates a key like Keyside's working keys: generated, wrapped, unwrapped.
 func (x *Direct) makeKey(kek handle, spec keySpec, usage driver.KeyUsage) (handle, error) {
-	temp, _, err := generateKey(x.owner, spec)
-	if err != nil {
-		return 0, err
-	}
-	mech := x.d.profile.Wrap.Mechanism
-	wrapped, err := x.owner.wrap(mech, kek, temp)
-	if err != nil {
-		return 0, err
-	}
 	work := spec.template(workUses(usage, spec.class), false, x.d.sessionOnly(false)...)
-	h, err := x.owner.unwrap(mechanism{id: mech}, kek, wrapped, work)
-	return h, errors.Join(err, x.owner.destroy(temp))
+	return x.d.rewrapped(x.owner, kek, spec, work)
 }
 
 // session returns the session of a worker.
 func (x *Direct) session(worker int) (*session, error) {
+	var err error
 	if x.sessions[worker] == nil {
-		s, err := x.d.openSession(0)
-		if err != nil {
-			return nil, err
-		}
-		x.sessions[worker] = s
+		x.sessions[worker], err = x.d.openSession(0)
 	}
-	return x.sessions[worker], nil
+	return x.sessions[worker], err
 }
 
 // Encrypt encrypts with AES-GCM. For all methods, only one goroutine at a time may use a worker number, 0 to 1023.

@@ -94,6 +94,7 @@ func openDriver(settings, credential []byte, log *slog.Logger, exit func(int)) (
 		return nil, err
 	}
 	d := &Driver{settings: s, profile: p, lib: lib, log: log, exit: exit}
+	d.tenants.m, d.watch.subs = map[string]*tenantKeys{}, map[chan *driver.Event]struct{}{}
 	tok, err := lib.findToken(s)
 	if err != nil {
 		return nil, d.answer(err)
@@ -200,10 +201,7 @@ func (d *Driver) login(s *session) error {
 	if d.lib.pinFailed[d.info.SerialNumber] {
 		return driver.Errorf(driver.PINIncorrect, "the token rejected this pin before: it is not tried again")
 	}
-	s.begin(callInfo, 0)
-	info, err := d.lib.ctx.GetTokenInfo(d.slot)
-	err = called(err, "C_GetTokenInfo")
-	s.end(err)
+	info, err := d.tokenInfo(s)
 	switch {
 	case err != nil:
 		return err
@@ -226,6 +224,10 @@ func (d *Driver) login(s *session) error {
 		d.lib.pinFailed[d.info.SerialNumber] = true
 	}
 	return err
+}
+
+func (d *Driver) tokenInfo(s *session) (p11.TokenInfo, error) {
+	return timed(s, callInfo, 0, "C_GetTokenInfo", func() (p11.TokenInfo, error) { return d.lib.ctx.GetTokenInfo(d.slot) })
 }
 
 // close closes the pinned session and clears the PIN. It does not call C_Finalize, because calls may be in flight.

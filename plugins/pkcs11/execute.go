@@ -157,11 +157,7 @@ func (j *job) derive() (*driver.Result, error) {
 	}
 	size := j.key.spec.Size()
 	secret, err := j.s.ecdh(j.key.handle, point, size)
-	if err == nil && len(secret) != size {
-		clear(secret)
-		return nil, driver.Errorf(driver.Device, "the module returned a shared secret of %d bytes", len(secret))
-	}
-	return result(secret, err)
+	return result(exact(secret, err, size, "a shared secret"))
 }
 
 func (j *job) sign() (*driver.Result, error) {
@@ -174,10 +170,7 @@ func (j *job) sign() (*driver.Result, error) {
 func (j *job) mac() (*driver.Result, error) {
 	data, size := j.op.GetData(), driver.HashOf(j.op.GetAlgorithm()).Size()
 	out, err := j.s.sign(callMAC, len(data), signatures[j.op.GetAlgorithm()].mech, j.key.handle, data, make([]byte, size))
-	if err == nil && len(out) != size {
-		return nil, driver.Errorf(driver.Device, "the module returned a mac of %d bytes", len(out))
-	}
-	return result(out, err)
+	return result(exact(out, err, size, "a mac"))
 }
 
 // verifyMAC computes the MAC and compares it in this process, so that the module's own comparison need not be trusted.
@@ -209,6 +202,15 @@ func result(data []byte, err error) (*driver.Result, error) {
 	return &driver.Result{Data: data}, nil
 }
 
+// exact returns an error if the module's output does not have size bytes. what names it, with its article.
+func exact(out []byte, err error, size int, what string) ([]byte, error) {
+	if err == nil && len(out) != size {
+		clear(out)
+		return nil, driver.Errorf(driver.Device, "the module returned %s of %d bytes", what, len(out))
+	}
+	return out, err
+}
+
 func signRSA(s *session, key handle, spec keySpec, alg driver.Algorithm, digest []byte) ([]byte, error) {
 	a, size := signatures[alg], spec.Size()
 	input := digest
@@ -216,10 +218,7 @@ func signRSA(s *session, key handle, spec keySpec, alg driver.Algorithm, digest 
 		input = append(slices.Clone(a.prefix), digest...)
 	}
 	out, err := s.sign(callSign, spec.Bits, a.mech, key, input, make([]byte, size))
-	if err == nil && len(out) != size {
-		return nil, driver.Errorf(driver.Device, "the module returned an rsa signature of %d bytes", len(out))
-	}
-	return out, err
+	return exact(out, err, size, "an rsa signature")
 }
 
 // signEC signs a digest, truncated to the bit length of the curve's order (FIPS 186-5 section 6.4.1), and returns the signature
@@ -241,8 +240,5 @@ func rawSignEC(s *session, key handle, spec keySpec, digest []byte) ([]byte, err
 	size := spec.Size()
 	// Whole bytes suffice: no digest is longer than the order of P-521, the only one that does not end at a byte.
 	out, err := s.sign(callSign, size, signatures[driver.ECDSASHA256].mech, key, digest[:min(len(digest), size)], make([]byte, 2*size))
-	if err == nil && len(out) != 2*size {
-		return nil, driver.Errorf(driver.Device, "the module returned an ecdsa signature of %d bytes", len(out))
-	}
-	return out, err
+	return exact(out, err, 2*size, "an ecdsa signature")
 }

@@ -157,16 +157,7 @@ func (d *Driver) tryTenantKey(s *session, h handle, public []byte, purpose strin
 // useRoot wraps a key, unwraps it, and uses the result.
 func (d *Driver) useRoot(s *session, root handle) error {
 	spec := specOf(driver.AES256)
-	both := uses{encrypt: true, decrypt: true}
-	temp, err := s.generate(spec.generate, spec.template(both, true, inSession(), p11.NewAttribute(p11.CKA_VALUE_LEN, spec.Size())))
-	if err != nil {
-		return err
-	}
-	wrapped, err := s.wrap(d.profile.Wrap.Mechanism, root, temp)
-	if err = errors.Join(err, s.destroy(temp)); err != nil {
-		return err
-	}
-	back, err := s.unwrap(mechanism{id: d.profile.Wrap.Mechanism}, root, wrapped, spec.template(both, false, inSession()))
+	back, err := d.rewrapped(s, root, spec, spec.template(uses{encrypt: true, decrypt: true}, false, inSession()))
 	if err != nil {
 		return err
 	}

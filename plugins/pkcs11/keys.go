@@ -89,21 +89,18 @@ func control[T any](ctx context.Context, d *Driver, tenant string, slots chan st
 
 // MakeKey implements driver.Driver.
 func (d *Driver) MakeKey(ctx context.Context, req *driver.MakeKeyRequest) (*driver.SealedKey, error) {
-	if err := d.checker.Key(req.GetKey()); err != nil {
-		return nil, err
-	}
-	return d.makeKey(ctx, req.GetTenant(), req.GetKey())
+	return d.makeKey(ctx, req.GetTenant(), req.GetKey(), d.checker.Key)
 }
 
 // MakeWrappingKey implements driver.Driver.
 func (d *Driver) MakeWrappingKey(ctx context.Context, req *driver.MakeWrappingKeyRequest) (*driver.SealedKey, error) {
-	if err := d.checker.WrappingKey(req.GetKey()); err != nil {
-		return nil, err
-	}
-	return d.makeKey(ctx, req.GetTenant(), req.GetKey())
+	return d.makeKey(ctx, req.GetTenant(), req.GetKey(), d.checker.WrappingKey)
 }
 
-func (d *Driver) makeKey(ctx context.Context, tenant string, id *driver.KeyIdentity) (*driver.SealedKey, error) {
+func (d *Driver) makeKey(ctx context.Context, tenant string, id *driver.KeyIdentity, check func(*driver.KeyIdentity) error) (*driver.SealedKey, error) {
+	if err := check(id); err != nil {
+		return nil, err
+	}
 	spec := specOf(id.GetSpec())
 	var slots chan struct{}
 	if spec.rsa() {
@@ -141,6 +138,19 @@ func generateObject(s *session, spec keySpec, template []*p11.Attribute) (h hand
 	return h, public, s.destroy(pub)
 }
 
+// rewrapped generates a key, wraps it under a root and unwraps it from a template, as sealing and unsealing do.
+func (d *Driver) rewrapped(s *session, root handle, spec keySpec, template []*p11.Attribute) (handle, error) {
+	temp, _, err := generateKey(s, spec)
+	if err != nil {
+		return 0, err
+	}
+	wrapped, err := s.wrap(d.profile.Wrap.Mechanism, root, temp)
+	if err = errors.Join(err, s.destroy(temp)); err != nil {
+		return 0, err
+	}
+	return s.unwrap(mechanism{id: d.profile.Wrap.Mechanism}, root, wrapped, template)
+}
+
 // seal wraps a key object under the tenant's newest root, authenticates the record, and unseals it once as a test.
 func (d *Driver) seal(s *session, t *tenantKeys, h handle, tenant string, id *driver.KeyIdentity, public []byte) (*driver.SealedKey, error) {
 	root := t.newestRoot()
@@ -163,10 +173,7 @@ func (d *Driver) seal(s *session, t *tenantKeys, h handle, tenant string, id *dr
 // tenantMAC returns the HMAC-SHA-256 of a label and data under the tenant's MAC key.
 func tenantMAC(s *session, t *tenantKeys, label string, data []byte) ([]byte, error) {
 	out, err := s.sign(callMAC, len(data), hmacSHA256, t.mac, append([]byte(label), data...), make([]byte, driver.MACSize))
-	if err == nil && len(out) != driver.MACSize {
-		return nil, driver.Errorf(driver.Device, "the module returned a mac of %d bytes", len(out))
-	}
-	return out, err
+	return exact(out, err, driver.MACSize, "a mac")
 }
 
 // sealMAC authenticates seal records on a session.

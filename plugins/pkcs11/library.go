@@ -40,10 +40,10 @@ func (l *library) newIVs(ivs []byte) error {
 	return driver.Errorf(driver.Device, "the module's random numbers repeat")
 }
 
-var loaded struct {
+var loaded = struct {
 	sync.Mutex
 	libraries map[string]*library // by path
-}
+}{libraries: map[string]*library{}}
 
 // loadLibrary returns the module of these settings. The first call loads it.
 func loadLibrary(s *Settings, byPath bool) (*library, error) {
@@ -78,9 +78,6 @@ func loadLibrary(s *Settings, byPath bool) (*library, error) {
 	if info, err := l.ctx.GetInfo(); err == nil {
 		l.version = fmt.Sprintf("%d.%d", info.LibraryVersion.Major, info.LibraryVersion.Minor)
 	}
-	if loaded.libraries == nil {
-		loaded.libraries = map[string]*library{}
-	}
 	loaded.libraries[s.Module] = l
 	keepOpen = append(keepOpen, file)
 	return l, nil
@@ -100,11 +97,7 @@ func (l *library) initialize() error {
 	if err == nil || errors.As(err, &ce) && ce.rv == p11.CKR_CRYPTOKI_ALREADY_INITIALIZED {
 		return nil
 	}
-	e := driver.Errorf(driver.Device, "the module does not initialize: check its configuration and environment: %w", err)
-	if ce != nil {
-		e.CKR, e.Function = ce.name(), ce.function
-	}
-	return e
+	return deviceError(0, "the module does not initialize: check its configuration and environment: %w", err)
 }
 
 // called returns an error of miekg/pkcs11 as the callError of the C function.

@@ -134,16 +134,14 @@ func (p *Profile) resolve() error {
 			p.protection = v
 		}
 	}
-	if p.protection == 0 {
+	switch {
+	case p.protection == 0:
 		return fmt.Errorf("protection: %q is neither hsm nor module-unenforced", p.Protection)
-	}
-	if p.Wrap.Format != driver.SealRFC5649.String() {
+	case p.Wrap.Format != driver.SealRFC5649.String():
 		return fmt.Errorf("wrap.format: %q is not %s", p.Wrap.Format, driver.SealRFC5649)
-	}
-	if p.Wrap.Mechanism == 0 {
+	case p.Wrap.Mechanism == 0:
 		return errors.New("wrap.mechanism: required")
-	}
-	if s := p.Store; s.ConfigKey == "" != (s.ConfigEnv == "" && s.ConfigDefault == "") {
+	case (p.Store.ConfigKey == "") != (p.Store.ConfigEnv == "" && p.Store.ConfigDefault == ""):
 		return errors.New("store: config_key requires config_env or config_default, and each of them requires config_key")
 	}
 	for section, w := range map[string]*whereOpened{"decrypt": &p.Decrypt, "import": &p.Import} {

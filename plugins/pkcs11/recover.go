@@ -156,11 +156,10 @@ func (d *Driver) badDataError(s *session, err error, answer *driver.Error) error
 	if !errors.As(err, &ce) || !d.profile.causedByData(ce) {
 		return err
 	}
-	if ce.class() != badData { // the code alone does not tell the cause
-		if tryKey(s, handle(d.pinned.canary.Load())) != nil {
-			s.flawed = true
-			return err
-		}
+	// Without class badData, the code alone does not tell the cause.
+	if ce.class() != badData && tryKey(s, handle(d.pinned.canary.Load())) != nil {
+		s.flawed = true
+		return err
 	}
 	answer.CKR, answer.Function, answer.Generation = ce.name(), ce.function, d.generation.Load()
 	return answer

@@ -33,13 +33,7 @@ func (d *Driver) selfTest(s *session) error {
 }
 
 func selfTestError(what string, err error) error {
-	e := driver.Errorf(driver.Device, "self-test of %s: the module differs from its profile: %w", what, err)
-	e.Retry = driver.RetryNever
-	var ce *callError
-	if errors.As(err, &ce) {
-		e.CKR, e.Function = ce.name(), ce.function
-	}
-	return e
+	return deviceError(driver.RetryNever, "self-test of %s: the module differs from its profile: %w", what, err)
 }
 
 func unhex(s string) []byte {
@@ -95,16 +89,8 @@ func (d *Driver) testProtection(s *session) error {
 	if err != nil {
 		return err
 	}
-	temp, _, err := generateKey(s, spec)
-	if err != nil {
-		return err
-	}
-	wrapped, err := s.wrap(d.profile.Wrap.Mechanism, root, temp)
-	if err != nil {
-		return err
-	}
 	work := spec.template(workUses(driver.EncryptDecrypt, secretKey), false, d.sessionOnly(false)...)
-	h, err := s.unwrap(mechanism{id: d.profile.Wrap.Mechanism}, root, wrapped, work)
+	h, err := d.rewrapped(s, root, spec, work)
 	if err != nil {
 		return err
 	}
@@ -117,5 +103,5 @@ func (d *Driver) testProtection(s *session) error {
 	if enforced := err != nil; enforced != (d.profile.protection == driver.ProtectionHSM) {
 		return fmt.Errorf("the module refuses to wrap a key that is not extractable: %t", enforced)
 	}
-	return errors.Join(tryKey(s, h), s.destroy(root), s.destroy(temp), s.destroy(h))
+	return errors.Join(tryKey(s, h), s.destroy(root), s.destroy(h))
 }

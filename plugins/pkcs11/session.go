@@ -38,6 +38,15 @@ func (s *session) newIV() ([]byte, error) {
 	return iv, nil
 }
 
+// timed makes one C call that is rare or slow. function is its name where miekg/pkcs11 makes it, whose errors do not tell.
+func timed[T any](s *session, k kind, size int, function string, call func() (T, error)) (T, error) {
+	s.begin(k, size)
+	v, err := call()
+	err = called(err, function)
+	s.finish(err)
+	return v, err
+}
+
 func (s *session) random(out []byte) error {
 	s.begin(callRandom, len(out))
 	err := s.lib.list.random(s.h, out)
@@ -79,11 +88,9 @@ func (s *session) sign(k kind, size int, m mechanism, key handle, in []byte, out
 
 // decryptRSA decrypts a block as long as the modulus.
 func (s *session) decryptRSA(m mechanism, key handle, block []byte) ([]byte, error) {
-	out := make([]byte, len(block))
-	s.begin(callDecryptRSA, len(block))
-	out, err := s.lib.list.decrypt(s.h, m, key, block, out)
-	s.finish(err)
-	return out, err
+	return timed(s, callDecryptRSA, len(block), "", func() ([]byte, error) {
+		return s.lib.list.decrypt(s.h, m, key, block, make([]byte, len(block)))
+	})
 }
 
 // openOAEP decrypts a block by raw RSA inside the HSM and decodes its padding in this process. ok is false for every fault of
@@ -110,42 +117,32 @@ func (s *session) ecdh(key handle, point []byte, size int) ([]byte, error) {
 		inSession(), p11.NewAttribute(p11.CKA_SENSITIVE, false), p11.NewAttribute(p11.CKA_EXTRACTABLE, true),
 		p11.NewAttribute(p11.CKA_VALUE_LEN, size),
 	}
-	s.begin(callDerive, size)
-	out, err := s.lib.list.ecdh(s.h, key, point, secret, make([]byte, size))
-	s.finish(err)
-	return out, err
+	return timed(s, callDerive, size, "", func() ([]byte, error) {
+		return s.lib.list.ecdh(s.h, key, point, secret, make([]byte, size))
+	})
 }
 
 // maxWrappedKey is the largest wrapped key in bytes. A wrapped RSA-4096 key has 2.4 KB.
 const maxWrappedKey = 4096
 
 func (s *session) wrap(mech uint, wrapping, key handle) ([]byte, error) {
-	out := make([]byte, maxWrappedKey)
-	s.begin(callWrap, 0)
-	out, err := s.lib.list.wrap(s.h, mech, wrapping, key, out)
-	s.finish(err)
-	return out, err
+	return timed(s, callWrap, 0, "", func() ([]byte, error) {
+		return s.lib.list.wrap(s.h, mech, wrapping, key, make([]byte, maxWrappedKey))
+	})
 }
 
 func (s *session) unwrap(m mechanism, key handle, wrapped []byte, template []*p11.Attribute) (handle, error) {
-	s.begin(callUnwrap, len(wrapped))
-	h, err := s.lib.list.unwrap(s.h, m, key, wrapped, template)
-	s.finish(err)
-	return h, err
+	return timed(s, callUnwrap, len(wrapped), "", func() (handle, error) { return s.lib.list.unwrap(s.h, m, key, wrapped, template) })
 }
 
 func (s *session) create(template []*p11.Attribute) (handle, error) {
-	s.begin(callObject, 0)
-	h, err := s.lib.list.create(s.h, template)
-	s.finish(err)
-	return h, err
+	return timed(s, callObject, 0, "", func() (handle, error) { return s.lib.list.create(s.h, template) })
 }
 
 func (s *session) generate(mech uint, template []*p11.Attribute) (handle, error) {
-	s.begin(callGenerate, 0)
-	h, err := s.lib.ctx.GenerateKey(p11.SessionHandle(s.h), []*p11.Mechanism{p11.NewMechanism(mech, nil)}, template)
-	err = called(err, "C_GenerateKey")
-	s.finish(err)
+	h, err := timed(s, callGenerate, 0, "C_GenerateKey", func() (p11.ObjectHandle, error) {
+		return s.lib.ctx.GenerateKey(p11.SessionHandle(s.h), []*p11.Mechanism{p11.NewMechanism(mech, nil)}, template)
+	})
 	return handle(h), err
 }
 
@@ -158,10 +155,9 @@ func (s *session) generatePair(mech uint, public, private []*p11.Attribute) (pub
 }
 
 func (s *session) copyObject(h handle, template []*p11.Attribute) (handle, error) {
-	s.begin(callObject, 0)
-	c, err := s.lib.ctx.CopyObject(p11.SessionHandle(s.h), p11.ObjectHandle(h), template)
-	err = called(err, "C_CopyObject")
-	s.finish(err)
+	c, err := timed(s, callObject, 0, "C_CopyObject", func() (p11.ObjectHandle, error) {
+		return s.lib.ctx.CopyObject(p11.SessionHandle(s.h), p11.ObjectHandle(h), template)
+	})
 	return handle(c), err
 }
 
@@ -179,10 +175,9 @@ func (s *session) destroy(h handle) error {
 
 // attribute reads one attribute.
 func (s *session) attribute(h handle, typ uint) ([]byte, error) {
-	s.begin(callObject, 0)
-	a, err := s.lib.ctx.GetAttributeValue(p11.SessionHandle(s.h), p11.ObjectHandle(h), []*p11.Attribute{p11.NewAttribute(typ, nil)})
-	err = called(err, "C_GetAttributeValue")
-	s.finish(err)
+	a, err := timed(s, callObject, 0, "C_GetAttributeValue", func() ([]*p11.Attribute, error) {
+		return s.lib.ctx.GetAttributeValue(p11.SessionHandle(s.h), p11.ObjectHandle(h), []*p11.Attribute{p11.NewAttribute(typ, nil)})
+	})
 	if err != nil {
 		return nil, err
 	}

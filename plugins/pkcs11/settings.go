@@ -2,6 +2,7 @@ package pkcs11
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/hex"
 	"errors"
 	"io"
@@ -66,10 +67,10 @@ func ParseSettings(text []byte) (*Settings, *Profile, error) {
 	if err := strict(text, s); err != nil {
 		return nil, nil, driver.Errorf(driver.InvalidArgument, "pkcs11 settings: %w", err)
 	}
-	if !filepath.IsAbs(s.Module) {
+	switch {
+	case !filepath.IsAbs(s.Module):
 		return nil, nil, driver.Errorf(driver.InvalidArgument, "pkcs11 settings: module must be an absolute path")
-	}
-	if s.Token == "" && s.Serial == "" {
+	case s.Token == "" && s.Serial == "":
 		return nil, nil, driver.Errorf(driver.InvalidArgument, "pkcs11 settings: token or serial must name the token")
 	}
 	if sum, err := hex.DecodeString(s.ModuleSHA256); err != nil || (len(sum) != 0 && len(sum) != 32) {
@@ -82,19 +83,18 @@ func ParseSettings(text []byte) (*Settings, *Profile, error) {
 	if p.ImplicitRejection && !s.UncheckedPKCS1 {
 		p.Import.inHSM = slices.DeleteFunc(p.Import.inHSM, func(a driver.Algorithm) bool { return a == driver.PKCS1v15 })
 	}
-	for _, n := range []int{s.FastWorkers, s.SlowWorkers, s.LiveKeys, s.Watchdog.Factor} {
-		if n < 0 {
-			return nil, nil, driver.Errorf(driver.InvalidArgument, "pkcs11 settings: numbers must not be negative")
-		}
+	w := &s.Watchdog
+	if min(s.FastWorkers, s.SlowWorkers, s.LiveKeys, w.Factor) < 0 {
+		return nil, nil, driver.Errorf(driver.InvalidArgument, "pkcs11 settings: numbers must not be negative")
 	}
-	orDefault(&s.FastWorkers, p.Workers.Fast)
-	orDefault(&s.SlowWorkers, p.Workers.Slow)
-	orDefault(&s.LiveKeys, 1024)
-	orDefault(&s.Watchdog.Factor, 100)
-	orDefault(&s.Watchdog.Floor, 2*time.Second)
-	orDefault(&s.Watchdog.Ceiling, 30*time.Second)
-	orDefault(&s.Watchdog.Generate, 2*time.Minute)
-	if w := s.Watchdog; w.Floor < minFloor || w.Ceiling < w.Floor || w.Generate < w.Floor {
+	s.FastWorkers = cmp.Or(s.FastWorkers, p.Workers.Fast)
+	s.SlowWorkers = cmp.Or(s.SlowWorkers, p.Workers.Slow)
+	s.LiveKeys = cmp.Or(s.LiveKeys, 1024)
+	w.Factor = cmp.Or(w.Factor, 100)
+	w.Floor = cmp.Or(w.Floor, 2*time.Second)
+	w.Ceiling = cmp.Or(w.Ceiling, 30*time.Second)
+	w.Generate = cmp.Or(w.Generate, 2*time.Minute)
+	if w.Floor < minFloor || w.Ceiling < w.Floor || w.Generate < w.Floor {
 		return nil, nil, driver.Errorf(driver.InvalidArgument, "pkcs11 settings: watchdog: must be %v <= floor <= ceiling, and floor <= generate", minFloor)
 	}
 	return s, p, nil
@@ -104,13 +104,6 @@ func ParseSettings(text []byte) (*Settings, *Profile, error) {
 func CheckSettings(text []byte) error {
 	_, _, err := ParseSettings(text)
 	return err
-}
-
-func orDefault[T comparable](v *T, fallback T) {
-	var zero T
-	if *v == zero {
-		*v = fallback
-	}
 }
 
 // strict decodes one YAML document. An unknown key is an error that names it.

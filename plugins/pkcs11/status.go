@@ -37,9 +37,6 @@ func (d *Driver) emit(kind string, e *driver.Error) {
 func (d *Driver) Watch(ctx context.Context, fn func(*driver.Event)) error {
 	c := make(chan *driver.Event, eventBacklog)
 	d.watch.mu.Lock()
-	if d.watch.subs == nil {
-		d.watch.subs = map[chan *driver.Event]struct{}{}
-	}
 	d.watch.subs[c] = struct{}{}
 	d.watch.mu.Unlock()
 	defer func() {

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -74,9 +75,6 @@ func (c *tenantCache) get(name string, gen uint64) *tenantKeys {
 func (c *tenantCache) put(name string, t *tenantKeys) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.m == nil {
-		c.m = map[string]*tenantKeys{}
-	}
 	c.m[name] = t
 }
 
@@ -168,10 +166,7 @@ func (d *Driver) findTenant(s *session, name string) (*tenantKeys, error) {
 	case len(t.roots) == 0 || t.mac == 0 || t.audit == 0:
 		return nil, driver.Errorf(driver.KeyUnavailable, "the token has only some of the keys of tenant %s", name)
 	}
-	for n := range t.roots {
-		t.numbers = append(t.numbers, n)
-	}
-	slices.Sort(t.numbers)
+	t.numbers = slices.Sorted(maps.Keys(t.roots))
 	return t, nil
 }
 
@@ -258,28 +253,19 @@ func (d *Driver) checkAttributes(s *session, h handle, key tenantKey) error {
 // checkToken returns an error if the token does not answer, and then makes the process exit, because modules do not find such a
 // token again. For a lost login, it returns the error that a module should.
 func (d *Driver) checkToken(s *session) error {
-	s.begin(callInfo, 0)
-	info, err := d.lib.ctx.GetTokenInfo(d.slot)
-	err = called(err, "C_GetTokenInfo")
-	s.end(err)
+	info, err := d.tokenInfo(s)
 	if err == nil && info.SerialNumber != d.info.SerialNumber {
 		err = errors.New("another token is in the slot")
 	}
 	if err != nil {
-		e := driver.Errorf(driver.Device, "token does not answer: %w", err)
-		e.Retry = driver.RetryElsewhere
-		var ce *callError
-		if errors.As(err, &ce) {
-			e.CKR, e.Function = ce.name(), ce.function
-		}
+		e := deviceError(driver.RetryElsewhere, "token does not answer: %w", err)
 		d.emit("token-lost", e)
 		d.stopProcess(e)
 		return e
 	}
-	s.begin(callInfo, 0)
-	state, err := d.lib.ctx.GetSessionInfo(p11.SessionHandle(s.h))
-	err = called(err, "C_GetSessionInfo")
-	s.finish(err)
+	state, err := timed(s, callInfo, 0, "C_GetSessionInfo", func() (p11.SessionInfo, error) {
+		return d.lib.ctx.GetSessionInfo(p11.SessionHandle(s.h))
+	})
 	if err == nil && state.State != p11.CKS_RO_USER_FUNCTIONS && state.State != p11.CKS_RW_USER_FUNCTIONS {
 		err = &callError{rv: p11.CKR_USER_NOT_LOGGED_IN, function: "C_GetSessionInfo"}
 	}
