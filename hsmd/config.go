@@ -2,6 +2,7 @@ package hsmd
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -137,52 +138,40 @@ func ParseConfig(b []byte) (Config, error) {
 }
 
 func (c *Config) complete() {
-	if c.SocketMode == 0 {
-		c.SocketMode = 0o660
-	}
-	if c.Canary == 0 {
-		c.Canary = 30 * time.Second
-	}
-	if c.DrainTimeout == 0 {
-		c.DrainTimeout = 20 * time.Second
-	}
-	if c.Procs == 0 {
-		c.Procs = 1
-	}
+	c.SocketMode = cmp.Or(c.SocketMode, 0o660)
+	c.Canary = cmp.Or(c.Canary, 30*time.Second)
+	c.DrainTimeout = cmp.Or(c.DrainTimeout, 20*time.Second)
+	c.Procs = cmp.Or(c.Procs, 1)
 }
 
 // Validate reports every fault of the configuration, each with the key that has it.
 func (c *Config) Validate() error {
 	var errs []error
-	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	bad := func(text string) { errs = append(errs, errors.New(text)) }
+	fault := func(key string, err error) {
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", key, err))
+		}
+	}
 	if !filepath.IsAbs(c.Socket) {
 		bad("socket: an absolute path is required")
 	}
 	if len(c.Tenants) == 0 {
 		bad("tenants: at least one is required, otherwise every peer is refused")
 	}
-	if _, err := newTenantMap(c.Tenants); err != nil {
-		bad("tenants: %w", err)
-	}
+	_, err := newTenantMap(c.Tenants)
+	fault("tenants", err)
 	if len(c.Drivers) == 0 {
 		bad("drivers: at least one is required")
 	}
 	for i := range c.Drivers {
-		if err := c.Drivers[i].Validate(); err != nil {
-			bad("drivers[%d]: %w", i, err)
-		}
+		fault(fmt.Sprintf("drivers[%d]", i), c.Drivers[i].Validate())
 		if q := c.Drivers[i].Queue; q != nil {
-			if err := q.validate(); err != nil {
-				bad("drivers[%d].queue: %w", i, err)
-			}
+			fault(fmt.Sprintf("drivers[%d].queue", i), q.validate())
 		}
 	}
-	if err := c.Queue.validate(); err != nil {
-		bad("queue: %w", err)
-	}
-	if err := c.Telemetry.Validate(); err != nil {
-		bad("telemetry: %w", err)
-	}
+	fault("queue", c.Queue.validate())
+	fault("telemetry", c.Telemetry.Validate())
 	if c.DrainTimeout < 0 {
 		bad("drain_timeout: is negative")
 	}

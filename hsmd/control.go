@@ -2,6 +2,7 @@ package hsmd
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/keyside/keyside/plugins/driver"
@@ -58,6 +59,11 @@ func control[T any](ctx context.Context, x *Mux, name, tenantName string, fn fun
 	}
 }
 
+// controlFor is control of a request of one tenant, which goes to the member as it is.
+func controlFor[R interface{ GetTenant() string }, T any](ctx context.Context, x *Mux, name string, req R, call func(driver.Driver, context.Context, R) (T, error)) (T, error) {
+	return control(ctx, x, name, req.GetTenant(), func(ctx context.Context, l *instance) (T, error) { return call(l.backend, ctx, req) })
+}
+
 // runControl runs an assigned control call.
 func (x *Mux) runControl(c *call, l *instance) {
 	r := &driver.Response{}
@@ -98,37 +104,27 @@ func (x *Mux) InitTenant(ctx context.Context, req *driver.InitTenantRequest) (*d
 
 // DescribeTenant implements driver.Driver.
 func (x *Mux) DescribeTenant(ctx context.Context, req *driver.DescribeTenantRequest) (*driver.Tenant, error) {
-	return control(ctx, x, "describe-tenant", req.GetTenant(), func(ctx context.Context, l *instance) (*driver.Tenant, error) {
-		return l.backend.DescribeTenant(ctx, req)
-	})
+	return controlFor(ctx, x, "describe-tenant", req, driver.Driver.DescribeTenant)
 }
 
 // MakeKey implements driver.Driver.
 func (x *Mux) MakeKey(ctx context.Context, req *driver.MakeKeyRequest) (*driver.SealedKey, error) {
-	return control(ctx, x, "make-key", req.GetTenant(), func(ctx context.Context, l *instance) (*driver.SealedKey, error) {
-		return l.backend.MakeKey(ctx, req)
-	})
+	return controlFor(ctx, x, "make-key", req, driver.Driver.MakeKey)
 }
 
 // MakeWrappingKey implements driver.Driver.
 func (x *Mux) MakeWrappingKey(ctx context.Context, req *driver.MakeWrappingKeyRequest) (*driver.SealedKey, error) {
-	return control(ctx, x, "make-wrapping-key", req.GetTenant(), func(ctx context.Context, l *instance) (*driver.SealedKey, error) {
-		return l.backend.MakeWrappingKey(ctx, req)
-	})
+	return controlFor(ctx, x, "make-wrapping-key", req, driver.Driver.MakeWrappingKey)
 }
 
 // ImportKey implements driver.Driver.
 func (x *Mux) ImportKey(ctx context.Context, req *driver.ImportKeyRequest) (*driver.SealedKey, error) {
-	return control(ctx, x, "import-key", req.GetTenant(), func(ctx context.Context, l *instance) (*driver.SealedKey, error) {
-		return l.backend.ImportKey(ctx, req)
-	})
+	return controlFor(ctx, x, "import-key", req, driver.Driver.ImportKey)
 }
 
 // Reseal implements driver.Driver.
 func (x *Mux) Reseal(ctx context.Context, req *driver.ResealRequest) (*driver.SealedKey, error) {
-	return control(ctx, x, "reseal", req.GetTenant(), func(ctx context.Context, l *instance) (*driver.SealedKey, error) {
-		return l.backend.Reseal(ctx, req)
-	})
+	return controlFor(ctx, x, "reseal", req, driver.Driver.Reseal)
 }
 
 // DestroyKey implements driver.Driver. Every ready member drops its handles of the key; other members have none.
@@ -136,7 +132,7 @@ func (x *Mux) DestroyKey(ctx context.Context, req *driver.DestroyKeyRequest) err
 	_, err := control(ctx, x, "destroy-key", req.GetTenant(), func(ctx context.Context, l *instance) (struct{}, error) {
 		err := l.backend.DestroyKey(ctx, req)
 		x.mu.Lock()
-		others := append([]*instance(nil), x.ready...)
+		others := slices.Clone(x.ready)
 		x.mu.Unlock()
 		for _, other := range others {
 			if other != l && err == nil {

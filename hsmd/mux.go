@@ -38,7 +38,7 @@ type Mux struct {
 	idle       chan struct{} // closed when draining and nothing is left
 	timer      *time.Timer   // sweep
 	sweepAt    time.Time
-	stats      [driver.LastOp + 1]latency
+	stats      [driver.LastOp + 1]driver.Histogram
 	watchers   map[chan *driver.Event]struct{}
 	closeCtx   context.Context // bounds the drain of members at Close
 }
@@ -272,7 +272,7 @@ func (x *Mux) answered(c *call, r *driver.Response) {
 	x.release(c)
 	done, took := c.done, now.Sub(c.start)
 	c.done = nil
-	x.stats[statOf(c.req.Kind)].add(took, r.Code != 0)
+	x.stats[statOf(c.req.Kind)].Add(took, r.Code != 0)
 	if r.Code == 0 && c.ctl == nil {
 		x.queue.learn(c.req.Kind, &r.Timings)
 	}

@@ -532,12 +532,3 @@ func TestMuxConfigIsChecked(t *testing.T) {
 		}
 	}
 }
-
-func TestLatencyBuckets(t *testing.T) {
-	for us := range uint64(1 << 20) {
-		b := bucketOf(us)
-		if top := uint64(bucketTop(b)); us > top || (us > 8 && float64(top) > 1.26*float64(us)) {
-			t.Fatalf("%d µs falls in bucket %d up to %d", us, b, top)
-		}
-	}
-}

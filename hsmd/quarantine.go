@@ -1,6 +1,8 @@
 package hsmd
 
 import (
+	"slices"
+
 	"github.com/keyside/keyside/plugins/driver"
 )
 
@@ -33,12 +35,7 @@ func (x *Mux) eject(l *instance) {
 	}
 	l.ejected = true
 	l.ejectedWith = l.inFlight
-	for i, other := range x.ready {
-		if other == l {
-			x.ready = append(x.ready[:i:i], x.ready[i+1:]...)
-			break
-		}
-	}
+	x.ready = slices.DeleteFunc(slices.Clone(x.ready), func(other *instance) bool { return other == l })
 	if x.replay == l {
 		x.replay = nil
 	}

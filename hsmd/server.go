@@ -5,7 +5,9 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -170,12 +172,8 @@ func (s *server) leave(c *peerConn) {
 func (s *server) close() {
 	s.rpc.Stop()
 	s.mu.Lock()
-	conns := s.conns
+	open := slices.Collect(maps.Keys(s.conns))
 	s.conns = nil
-	open := make([]*peerConn, 0, len(conns))
-	for c := range conns {
-		open = append(open, c)
-	}
 	s.mu.Unlock()
 	for _, c := range open {
 		_ = c.Close()

@@ -2,7 +2,7 @@ package hsmd
 
 import (
 	"context"
-	"math/bits"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,51 +15,6 @@ import (
 // statusTimeout limits how long Status waits for a member's own report. After it Status uses the last report. A caller with an
 // earlier deadline, such as the Mux above, gets its answer before that.
 const statusTimeout = 250 * time.Millisecond
-
-// latency counts one kind of operation in buckets of a quarter of a power of two, microseconds.
-type latency struct {
-	count, errors uint64
-	buckets       [128]uint32
-}
-
-func (l *latency) add(d time.Duration, failed bool) {
-	l.count++
-	if failed {
-		l.errors++
-	}
-	l.buckets[bucketOf(uint64(d/time.Microsecond))]++
-}
-
-// bucketOf returns the bucket of a value: its power of two and the two bits after its first. bucketTop is the inverse.
-func bucketOf(us uint64) int {
-	if us < 4 {
-		return int(us)
-	}
-	exp := bits.Len64(us) - 1
-	return min(exp*4+int(us>>(exp-2)&3)-4, 127)
-}
-
-func bucketTop(b int) uint32 {
-	if b < 4 {
-		return uint32(b)
-	}
-	exp := (b + 4) / 4
-	return uint32((5+uint64(b)%4)<<(exp-2) - 1)
-}
-
-func (l *latency) quantile(q float64) uint32 {
-	var sum uint64
-	for _, n := range l.buckets {
-		sum += uint64(n)
-	}
-	want, seen := uint64(q*float64(sum)), uint64(0)
-	for b, n := range l.buckets {
-		if seen += uint64(n); seen > want {
-			return bucketTop(b)
-		}
-	}
-	return 0
-}
 
 func statOf(kind driver.OpKind) int {
 	if kind < 0 || kind > driver.LastOp {
@@ -89,10 +44,7 @@ func (x *Mux) operation(c *call, l *instance, code driver.Code) telemetry.Operat
 
 // describe is the Mux's own Description. The caller must hold x.mu.
 func (x *Mux) describe(first *instance) *driver.Description {
-	d, ok := proto.Clone(first.desc).(*driver.Description)
-	if !ok {
-		return first.desc
-	}
+	d := proto.CloneOf(first.desc)
 	d.FastWorkers, d.SlowWorkers = 0, 0
 	for _, m := range x.members {
 		if m.instance != nil {
@@ -112,7 +64,7 @@ func (x *Mux) Status(ctx context.Context) ([]*driver.Member, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	x.mu.Lock()
-	ready := append([]*instance(nil), x.ready...)
+	ready := slices.Clone(x.ready)
 	x.mu.Unlock()
 	var wg sync.WaitGroup
 	for _, l := range ready {
@@ -146,9 +98,7 @@ func (x *Mux) Status(ctx context.Context) ([]*driver.Member, error) {
 func (x *Mux) reports(m *member) []*driver.Member {
 	reports := make([]*driver.Member, 0, max(len(m.seen), 1))
 	for _, seen := range m.seen {
-		if r, ok := proto.Clone(seen).(*driver.Member); ok {
-			reports = append(reports, r)
-		}
+		reports = append(reports, proto.CloneOf(seen))
 	}
 	if len(reports) == 0 {
 		reports = append(reports, &driver.Member{})
@@ -185,15 +135,9 @@ func errorName(e *driver.Error) string {
 	return e.Code.String()
 }
 
-func (x *Mux) latencies() (out []*driver.Latency) {
-	for kind := range x.stats {
-		s := &x.stats[kind]
-		if s.count == 0 || kind == 0 {
-			continue
-		}
-		out = append(out, &driver.Latency{Op: driver.OpKind(kind).String(), Count: s.count, Errors: s.errors, P50Us: s.quantile(0.5), P99Us: s.quantile(0.99)})
-	}
-	return out
+// latencies leaves out control calls, which have kind 0.
+func (x *Mux) latencies() []*driver.Latency {
+	return driver.Latencies(x.stats[1:], func(i int) string { return driver.OpKind(i + 1).String() })
 }
 
 // watchBuffer is how many events wait for a slow watcher. It misses further ones.

@@ -3,6 +3,7 @@
 package plugins
 
 import (
+	"cmp"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -141,8 +142,5 @@ func (c *Config) SettingsText() ([]byte, error) {
 }
 
 func (c *Config) drainTimeout() time.Duration {
-	if c.DrainTimeout == 0 {
-		return DefaultDrainTimeout
-	}
-	return c.DrainTimeout
+	return cmp.Or(c.DrainTimeout, DefaultDrainTimeout)
 }

@@ -43,6 +43,12 @@ func fromCall(ctx context.Context, err error) error {
 	return FromStatus(err)
 }
 
+// invoke makes one control call.
+func invoke[R, T any](ctx context.Context, req R, call func(context.Context, R, ...grpc.CallOption) (T, error)) (T, error) {
+	res, err := call(ctx, req)
+	return res, fromCall(ctx, err)
+}
+
 // Submit implements Submitter.
 func (c *Client) Submit(req *Request, done func(*Response)) { c.stream.Submit(req, done) }
 
@@ -53,44 +59,37 @@ func (c *Client) Execute(ctx context.Context, tenant string, op *Op) (*Result, e
 
 // Describe implements Driver.
 func (c *Client) Describe(ctx context.Context) (*Description, error) {
-	res, err := c.rpc.Describe(ctx, &driverv1.DescribeRequest{})
-	return res, fromCall(ctx, err)
+	return invoke(ctx, &driverv1.DescribeRequest{}, c.rpc.Describe)
 }
 
 // InitTenant implements Driver.
 func (c *Client) InitTenant(ctx context.Context, req *InitTenantRequest) (*Tenant, error) {
-	res, err := c.rpc.InitTenant(ctx, req)
-	return res, fromCall(ctx, err)
+	return invoke(ctx, req, c.rpc.InitTenant)
 }
 
 // DescribeTenant implements Driver.
 func (c *Client) DescribeTenant(ctx context.Context, req *DescribeTenantRequest) (*Tenant, error) {
-	res, err := c.rpc.DescribeTenant(ctx, req)
-	return res, fromCall(ctx, err)
+	return invoke(ctx, req, c.rpc.DescribeTenant)
 }
 
 // MakeKey implements Driver.
 func (c *Client) MakeKey(ctx context.Context, req *MakeKeyRequest) (*SealedKey, error) {
-	res, err := c.rpc.MakeKey(ctx, req)
-	return res, fromCall(ctx, err)
+	return invoke(ctx, req, c.rpc.MakeKey)
 }
 
 // MakeWrappingKey implements Driver.
 func (c *Client) MakeWrappingKey(ctx context.Context, req *MakeWrappingKeyRequest) (*SealedKey, error) {
-	res, err := c.rpc.MakeWrappingKey(ctx, req)
-	return res, fromCall(ctx, err)
+	return invoke(ctx, req, c.rpc.MakeWrappingKey)
 }
 
 // ImportKey implements Driver.
 func (c *Client) ImportKey(ctx context.Context, req *ImportKeyRequest) (*SealedKey, error) {
-	res, err := c.rpc.ImportKey(ctx, req)
-	return res, fromCall(ctx, err)
+	return invoke(ctx, req, c.rpc.ImportKey)
 }
 
 // Reseal implements Driver.
 func (c *Client) Reseal(ctx context.Context, req *ResealRequest) (*SealedKey, error) {
-	res, err := c.rpc.Reseal(ctx, req)
-	return res, fromCall(ctx, err)
+	return invoke(ctx, req, c.rpc.Reseal)
 }
 
 // DestroyKey implements Driver.

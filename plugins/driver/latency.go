@@ -67,3 +67,15 @@ func (c *Counts) Latency(op string) *Latency {
 	micros := func(q float64) uint32 { return uint32(min(c.Quantile(q).Microseconds(), 1<<32-1)) }
 	return &Latency{Op: op, Count: c.Calls, Errors: c.Errors, P50Us: micros(0.5), P99Us: micros(0.99)}
 }
+
+// Latencies returns the counts of histograms as Status reports them, without those that have no calls. name names the i-th.
+func Latencies(histograms []Histogram, name func(i int) string) (list []*Latency) {
+	for i := range histograms {
+		var counts Counts
+		counts.Add(&histograms[i])
+		if counts.Calls > 0 {
+			list = append(list, counts.Latency(name(i)))
+		}
+	}
+	return list
+}

@@ -13,6 +13,15 @@ func TestHistogramBuckets(t *testing.T) {
 	}
 }
 
+func TestHistogramBucketsOfMicroseconds(t *testing.T) {
+	for us := time.Duration(1); us < 1<<20; us++ {
+		d := us * time.Microsecond
+		if top := bucketTop(bucketOf(d)); d > top || float64(top) > 1.26*float64(d) {
+			t.Fatalf("%s is in a bucket up to %s", d, top)
+		}
+	}
+}
+
 func TestHistogramQuantiles(t *testing.T) {
 	var h Histogram
 	for i := 1; i <= 1000; i++ {

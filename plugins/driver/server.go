@@ -61,61 +61,62 @@ func (s *controlServer) Describe(ctx context.Context, _ *driverv1.DescribeReques
 }
 
 func (s *controlServer) InitTenant(ctx context.Context, req *InitTenantRequest) (*Tenant, error) {
-	return control(ctx, s, func(d Driver) (*Tenant, error) {
-		if err := CheckTenant(req.GetTenant()); err != nil {
-			return nil, err
-		}
-		return d.InitTenant(ctx, req)
-	})
+	return controlTenant(ctx, s, req, Driver.InitTenant)
 }
 
 func (s *controlServer) DescribeTenant(ctx context.Context, req *DescribeTenantRequest) (*Tenant, error) {
-	return control(ctx, s, func(d Driver) (*Tenant, error) {
+	return controlTenant(ctx, s, req, Driver.DescribeTenant)
+}
+
+// ofTenant is a request about a tenant, and keyed is one about a key of a tenant.
+type (
+	ofTenant interface{ GetTenant() string }
+	keyed    interface {
+		ofTenant
+		GetKey() *KeyIdentity
+	}
+)
+
+// controlTenant is control for calls about a tenant, whose name it checks first.
+func controlTenant[R ofTenant, T any](ctx context.Context, s *controlServer, req R, call func(Driver, context.Context, R) (T, error)) (T, error) {
+	return control(ctx, s, func(d Driver) (T, error) {
 		if err := CheckTenant(req.GetTenant()); err != nil {
-			return nil, err
+			var zero T
+			return zero, err
 		}
-		return d.DescribeTenant(ctx, req)
+		return call(d, ctx, req)
 	})
 }
 
-// keyed is a request about one key of a tenant.
-type keyed interface {
-	GetTenant() string
-	GetKey() *KeyIdentity
-}
-
-// controlKey is control for calls about a key. It checks tenant and identity first.
-func controlKey[R keyed, T any](ctx context.Context, s *controlServer, req R, fn func(Driver) (T, error)) (T, error) {
-	return control(ctx, s, func(d Driver) (T, error) {
-		var zero T
-		if err := CheckTenant(req.GetTenant()); err != nil {
-			return zero, err
-		}
+// controlKey is controlTenant for calls about a key, whose identity it checks as well.
+func controlKey[R keyed, T any](ctx context.Context, s *controlServer, req R, call func(Driver, context.Context, R) (T, error)) (T, error) {
+	return controlTenant(ctx, s, req, func(d Driver, ctx context.Context, req R) (T, error) {
 		if err := CheckIdentity(req.GetKey()); err != nil {
+			var zero T
 			return zero, err
 		}
-		return fn(d)
+		return call(d, ctx, req)
 	})
 }
 
 func (s *controlServer) MakeKey(ctx context.Context, req *MakeKeyRequest) (*SealedKey, error) {
-	return controlKey(ctx, s, req, func(d Driver) (*SealedKey, error) { return d.MakeKey(ctx, req) })
+	return controlKey(ctx, s, req, Driver.MakeKey)
 }
 
 func (s *controlServer) MakeWrappingKey(ctx context.Context, req *MakeWrappingKeyRequest) (*SealedKey, error) {
-	return controlKey(ctx, s, req, func(d Driver) (*SealedKey, error) { return d.MakeWrappingKey(ctx, req) })
+	return controlKey(ctx, s, req, Driver.MakeWrappingKey)
 }
 
 func (s *controlServer) ImportKey(ctx context.Context, req *ImportKeyRequest) (*SealedKey, error) {
-	return controlKey(ctx, s, req, func(d Driver) (*SealedKey, error) { return d.ImportKey(ctx, req) })
+	return controlKey(ctx, s, req, Driver.ImportKey)
 }
 
 func (s *controlServer) Reseal(ctx context.Context, req *ResealRequest) (*SealedKey, error) {
-	return controlKey(ctx, s, req, func(d Driver) (*SealedKey, error) { return d.Reseal(ctx, req) })
+	return controlKey(ctx, s, req, Driver.Reseal)
 }
 
 func (s *controlServer) DestroyKey(ctx context.Context, req *DestroyKeyRequest) (*driverv1.DestroyKeyResponse, error) {
-	return controlKey(ctx, s, req, func(d Driver) (*driverv1.DestroyKeyResponse, error) {
+	return controlKey(ctx, s, req, func(d Driver, ctx context.Context, req *DestroyKeyRequest) (*driverv1.DestroyKeyResponse, error) {
 		return &driverv1.DestroyKeyResponse{}, d.DestroyKey(ctx, req)
 	})
 }

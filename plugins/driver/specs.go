@@ -157,13 +157,7 @@ func HashOf(a Algorithm) crypto.Hash { return hashes[a] }
 // ProtectionName returns a protection as the API and PKCS#11 profiles spell it: hsm, module-unenforced or driver; empty if
 // there is none.
 func ProtectionName(p Protection) string {
-	switch p {
-	case ProtectionHSM:
-		return "hsm"
-	case ModuleUnenforced:
-		return "module-unenforced"
-	case ProtectionProcess:
-		return "driver"
-	}
-	return ""
+	return protectionNames[p]
 }
+
+var protectionNames = map[Protection]string{ProtectionHSM: "hsm", ModuleUnenforced: "module-unenforced", ProtectionProcess: "driver"}

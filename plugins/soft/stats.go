@@ -33,13 +33,7 @@ func (s *stats) lastError() string {
 }
 
 func (s *stats) latencies() []*driver.Latency {
-	var list []*driver.Latency
-	for kind := range s.kinds {
-		var counts driver.Counts
-		counts.Add(&s.kinds[kind])
-		if counts.Calls > 0 {
-			list = append(list, counts.Latency(strings.ToLower(strings.ReplaceAll(driver.OpKind(kind).String(), "_", "-"))))
-		}
-	}
-	return list
+	return driver.Latencies(s.kinds[:], func(kind int) string {
+		return strings.ToLower(strings.ReplaceAll(driver.OpKind(kind).String(), "_", "-"))
+	})
 }
