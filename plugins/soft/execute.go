@@ -135,10 +135,5 @@ func tenantMAC(t *tenant, _ *workingKey, op *driver.Op) (*driver.Result, error) 
 }
 
 func auditSign(t *tenant, _ *workingKey, op *driver.Op) (*driver.Result, error) {
-	key := workingKey{ec: t.audit}
-	signature, err := key.sign(driver.ECDSASHA256, op.GetData())
-	if err != nil {
-		return nil, driver.Errorf(driver.Internal, "sign: %w", err)
-	}
-	return &driver.Result{Data: signature}, nil
+	return sign(t, &workingKey{ec: t.audit}, &driver.Op{Algorithm: driver.ECDSASHA256, Data: op.GetData()})
 }

@@ -245,10 +245,10 @@ func replaceFile(path string, data []byte) error {
 // read returns the file's content, which has at least a complete header of this version.
 func (f *keyFile) read() ([]byte, error) {
 	r, err := os.Open(f.path)
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	case err != nil:
 		return nil, driver.Errorf(driver.InvalidArgument, "open the key file: %w", err)
 	}
 	defer func() { _ = r.Close() }()
@@ -256,10 +256,10 @@ func (f *keyFile) read() ([]byte, error) {
 	if err != nil {
 		return nil, driver.Errorf(driver.Device, "read the key file: %w", err)
 	}
-	if !info.Mode().IsRegular() || info.Size() > maxFile {
+	switch {
+	case !info.Mode().IsRegular() || info.Size() > maxFile:
 		return nil, driver.Errorf(driver.InvalidArgument, "key file %s is not a key file", f.path)
-	}
-	if info.Mode().Perm()&0o077 != 0 {
+	case info.Mode().Perm()&0o077 != 0:
 		return nil, driver.Errorf(driver.InvalidArgument, "key file %s is readable by others: chmod 600 it", f.path)
 	}
 	raw := make([]byte, info.Size())

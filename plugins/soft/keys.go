@@ -10,39 +10,34 @@ import (
 
 // MakeKey implements driver.Driver.
 func (d *Driver) MakeKey(ctx context.Context, req *driver.MakeKeyRequest) (*driver.SealedKey, error) {
-	return guard(ctx, d, func() (*driver.SealedKey, error) {
-		if err := d.checker.Key(req.GetKey()); err != nil {
-			return nil, err
-		}
-		return d.makeKey(ctx, req.GetTenant(), req.GetKey())
-	})
+	return d.makeKey(ctx, req.GetTenant(), req.GetKey(), d.checker.Key)
 }
 
 // MakeWrappingKey implements driver.Driver.
 func (d *Driver) MakeWrappingKey(ctx context.Context, req *driver.MakeWrappingKeyRequest) (*driver.SealedKey, error) {
-	return guard(ctx, d, func() (*driver.SealedKey, error) {
-		if err := d.checker.WrappingKey(req.GetKey()); err != nil {
-			return nil, err
-		}
-		return d.makeKey(ctx, req.GetTenant(), req.GetKey())
-	})
+	return d.makeKey(ctx, req.GetTenant(), req.GetKey(), d.checker.WrappingKey)
 }
 
-func (d *Driver) makeKey(ctx context.Context, tenantName string, id *driver.KeyIdentity) (*driver.SealedKey, error) {
-	t, err := d.tenants.get(tenantName)
-	if err != nil {
-		return nil, err
-	}
-	material, err := d.generate(ctx, driver.SpecOf(id.GetSpec()))
-	if err != nil {
-		return nil, err
-	}
-	defer clear(material)
-	key, err := open(id, material)
-	if err != nil {
-		return nil, driver.Errorf(driver.Internal, "open the generated key: %w", err)
-	}
-	return t.sealWorking(key, material)
+func (d *Driver) makeKey(ctx context.Context, tenantName string, id *driver.KeyIdentity, check func(*driver.KeyIdentity) error) (*driver.SealedKey, error) {
+	return guard(ctx, d, func() (*driver.SealedKey, error) {
+		if err := check(id); err != nil {
+			return nil, err
+		}
+		t, err := d.tenants.get(tenantName)
+		if err != nil {
+			return nil, err
+		}
+		material, err := d.generate(ctx, driver.SpecOf(id.GetSpec()))
+		if err != nil {
+			return nil, err
+		}
+		defer clear(material)
+		key, err := open(id, material)
+		if err != nil {
+			return nil, driver.Errorf(driver.Internal, "open the generated key: %w", err)
+		}
+		return t.sealWorking(key, material)
+	})
 }
 
 // generate generates material. An RSA key takes up to seconds: few are generated at once, and generate returns when the context ends.
@@ -103,15 +98,11 @@ func (d *Driver) Reseal(ctx context.Context, req *driver.ResealRequest) (*driver
 		if err != nil {
 			return nil, err
 		}
-		material, err := t.unseal(req.GetKey(), req.GetSealed())
+		key, material, err := t.unsealWorking(req.GetKey(), req.GetSealed())
 		if err != nil {
 			return nil, err
 		}
 		defer clear(material)
-		key, err := open(req.GetKey(), material)
-		if err != nil {
-			return nil, driver.Errorf(driver.SealInvalid, "the sealed material is not a %s key", req.GetKey().GetSpec())
-		}
 		return t.sealWorking(key, material)
 	})
 }
@@ -136,20 +127,30 @@ func (d *Driver) working(t *tenant, id *driver.KeyIdentity, sealed []byte) (*wor
 	if key := d.live.get(t.name, sealed); key != nil {
 		return key, driver.CheckSameKey(key.id, id)
 	}
-	material, err := t.unseal(id, sealed)
+	own := &driver.KeyIdentity{
+		KeyId: append([]byte(nil), id.GetKeyId()...), Version: id.GetVersion(), Spec: id.GetSpec(), Usage: id.GetUsage(),
+	}
+	key, material, err := t.unsealWorking(own, sealed)
 	if err != nil {
 		return nil, err
 	}
 	defer clear(material)
-	own := &driver.KeyIdentity{
-		KeyId: append([]byte(nil), id.GetKeyId()...), Version: id.GetVersion(), Spec: id.GetSpec(), Usage: id.GetUsage(),
-	}
-	key, err := open(own, material)
-	if err != nil {
-		return nil, driver.Errorf(driver.SealInvalid, "the sealed material is not a %s key", id.GetSpec())
-	}
 	d.live.put(t.name, sealed, key)
 	return key, nil
+}
+
+// unsealWorking returns a sealed key as a working key and as its material, which the caller must clear.
+func (t *tenant) unsealWorking(id *driver.KeyIdentity, sealed []byte) (*workingKey, []byte, error) {
+	material, err := t.unseal(id, sealed)
+	if err != nil {
+		return nil, nil, err
+	}
+	key, err := open(id, material)
+	if err != nil {
+		clear(material)
+		return nil, nil, driver.Errorf(driver.SealInvalid, "the sealed material is not a %s key", id.GetSpec())
+	}
+	return key, material, nil
 }
 
 // sign signs a digest, whose length was checked.

@@ -4,7 +4,6 @@ import (
 	"crypto"
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/hmac"
 	"crypto/rand"
@@ -167,8 +166,8 @@ func (k *workingKey) agree(spki []byte) ([]byte, error) {
 	if !ok || pub.Curve != k.ec.Curve {
 		return nil, bad
 	}
-	var peer *ecdh.PublicKey
-	if peer, err = pub.ECDH(); err != nil {
+	peer, err := pub.ECDH()
+	if err != nil {
 		return nil, bad
 	}
 	own, err := k.ec.ECDH()

@@ -66,18 +66,18 @@ func identity(ref *kms.KeyRef) *driver.KeyIdentity {
 // MakeKey implements kms.HSM.
 func (h *HSM) MakeKey(ctx context.Context, ref kms.KeyRef) (*kms.SealedKey, error) {
 	k, err := h.driver.MakeKey(h.trace(ctx), &driver.MakeKeyRequest{Tenant: h.tenant.GetName(), Key: identity(&ref)})
-	if err != nil {
-		return nil, h.translate(ctx, "make-key", err)
-	}
-	return sealedKey(k), nil
+	return h.sealedKey(ctx, "make-key", k, err)
 }
 
 // sealedKey is a driver's answer in the core's words. Where material was opened has a meaning for imports alone.
-func sealedKey(k *driver.SealedKey) *kms.SealedKey {
+func (h *HSM) sealedKey(ctx context.Context, operation string, k *driver.SealedKey, err error) (*kms.SealedKey, error) {
+	if err != nil {
+		return nil, h.translate(ctx, operation, err)
+	}
 	return &kms.SealedKey{
 		Sealed: k.GetSealed(), Root: k.GetRoot(), Protection: kms.Protection(driver.ProtectionName(k.GetProtection())), PublicKey: k.GetPublicKey(),
 		CheckValue: k.GetCheckValue(), OpenedIn: kms.Protection(driver.ProtectionName(k.GetOpenedIn())),
-	}
+	}, nil
 }
 
 // Imports implements kms.HSM.
@@ -86,10 +86,7 @@ func (h *HSM) Imports() kms.Imports { return h.imports }
 // MakeWrappingKey implements kms.HSM.
 func (h *HSM) MakeWrappingKey(ctx context.Context, ref kms.KeyRef) (*kms.SealedKey, error) {
 	k, err := h.driver.MakeWrappingKey(h.trace(ctx), &driver.MakeWrappingKeyRequest{Tenant: h.tenant.GetName(), Key: identity(&ref)})
-	if err != nil {
-		return nil, h.translate(ctx, "make-wrapping-key", err)
-	}
-	return sealedKey(k), nil
+	return h.sealedKey(ctx, "make-wrapping-key", k, err)
 }
 
 // ImportKey implements kms.HSM.
@@ -98,16 +95,12 @@ func (h *HSM) ImportKey(ctx context.Context, ref kms.KeyRef, m kms.WrappedMateri
 		Tenant: h.tenant.GetName(), Key: identity(&ref), WrappingKey: identity(&m.WrappingKey), SealedWrappingKey: m.WrappingKey.Sealed,
 		Algorithm: driver.AlgorithmNamed(string(m.Algorithm)), EncryptedMaterial: m.Material, EncryptedPrivateKey: m.PrivateKey,
 	})
-	if err != nil {
-		return nil, h.translate(ctx, "import-key", err)
-	}
-	return sealedKey(k), nil
+	return h.sealedKey(ctx, "import-key", k, err)
 }
 
 // TenantMAC implements kms.HSM.
 func (h *HSM) TenantMAC(ctx context.Context, data []byte) ([]byte, error) {
-	res, err := h.do(ctx, &driver.Op{Kind: driver.TenantMAC, Data: data})
-	return res.GetData(), err
+	return h.data(ctx, &driver.Op{Kind: driver.TenantMAC, Data: data})
 }
 
 // Encrypt implements kms.HSM.
@@ -120,10 +113,9 @@ func (h *HSM) Encrypt(ctx context.Context, key kms.KeyRef, plaintext, aad []byte
 
 // Decrypt implements kms.HSM.
 func (h *HSM) Decrypt(ctx context.Context, key kms.KeyRef, iv, ciphertext, aad []byte) ([]byte, error) {
-	res, err := h.do(ctx, &driver.Op{
+	return h.data(ctx, &driver.Op{
 		Kind: driver.Decrypt, Key: identity(&key), Sealed: key.Sealed, Algorithm: driver.AESGCM, Iv: iv, Data: ciphertext, Aad: aad,
 	})
-	return res.GetData(), err
 }
 
 // DataKey implements kms.HSM.
@@ -141,8 +133,7 @@ func (h *HSM) Sign(ctx context.Context, key kms.KeyRef, alg kms.SigningAlgorithm
 
 // Random implements kms.HSM.
 func (h *HSM) Random(ctx context.Context, n int) ([]byte, error) {
-	res, err := h.do(ctx, &driver.Op{Kind: driver.Random, Length: uint32(n)})
-	return res.GetData(), err
+	return h.data(ctx, &driver.Op{Kind: driver.Random, Length: uint32(n)})
 }
 
 // DecryptRSA implements kms.HSM.
@@ -165,8 +156,7 @@ func (h *HSM) AuditKey() []byte { return h.tenant.GetAuditPublicKey() }
 
 // SignAudit signs a SHA-256 digest with the tenant's audit key.
 func (h *HSM) SignAudit(ctx context.Context, digest []byte) ([]byte, error) {
-	res, err := h.do(ctx, &driver.Op{Kind: driver.AuditSign, Data: digest})
-	return res.GetData(), err
+	return h.data(ctx, &driver.Op{Kind: driver.AuditSign, Data: digest})
 }
 
 // DestroyKey implements kms.HSM.
@@ -184,7 +174,12 @@ func (h *HSM) with(ctx context.Context, op driver.OpKind, key *kms.KeyRef, alg d
 	if !slices.Contains(h.makes[kindOf(key.Spec, key.Usage)], alg) {
 		return nil, kms.Errorf(kms.CodeUnsupported, "this HSM cannot do it: driver %s has no %s for %s keys", h.name, alg, key.Spec)
 	}
-	res, err := h.do(ctx, &driver.Op{Kind: op, Key: identity(key), Sealed: key.Sealed, Algorithm: alg, Data: data})
+	return h.data(ctx, &driver.Op{Kind: op, Key: identity(key), Sealed: key.Sealed, Algorithm: alg, Data: data})
+}
+
+// data runs one operation and returns its data.
+func (h *HSM) data(ctx context.Context, op *driver.Op) ([]byte, error) {
+	res, err := h.do(ctx, op)
 	return res.GetData(), err
 }
 
