@@ -20,13 +20,11 @@ import (
 func Commands() []*cobra.Command { return []*cobra.Command{auditCommand()} }
 
 func auditCommand() *cobra.Command {
-	group := &cobra.Command{
+	return verb.Group(&cobra.Command{
 		Use: "audit", Short: "Query, export and verify the audit log",
 		Long: `Query, export and verify the audit log, which has a record of every operation, allowed or refused. Administrators and auditors may
 read it, and reading it is recorded, too.`,
-	}
-	group.AddCommand(auditTail(), auditQuery(), auditExport(), auditVerify(), auditAcceptLoss())
-	return group
+	}, auditTail(), auditQuery(), auditExport(), auditVerify(), auditAcceptLoss())
 }
 
 // auditFilter is the flags that select records.

@@ -87,12 +87,8 @@ func (f *filter) print(ctx context.Context, s *verb.Session) error {
 
 // views returns the selected keys. The sidecar searches by tag and alias, or else by spec and state.
 func (f *filter) views(ctx context.Context, s *verb.Session) ([]*View, error) {
-	keys := verb.All(func(marker string) ([]client.Key, string, error) {
-		page, err := s.ListKeys(ctx, client.ListKeysRequest{Spec: f.spec, State: stateWords[f.state], Page: client.Page{Marker: marker}})
-		if err != nil {
-			return nil, "", err
-		}
-		return page.Keys, page.NextMarker, nil
+	keys := verb.All(func(marker string) (*client.KeyPage, error) {
+		return s.ListKeys(ctx, client.ListKeysRequest{Spec: f.spec, State: stateWords[f.state], Page: client.Page{Marker: marker}})
 	})
 	if len(f.tags) > 0 || f.alias != "" {
 		tags, err := parseConditions(f.tags)

@@ -20,9 +20,8 @@ import (
 )
 
 func driverCommand(processes []*cobra.Command) *cobra.Command {
-	group := &cobra.Command{Use: "driver", Short: "Test a driver with the conformance kit"}
-	group.AddCommand(append(processes, driverCheck())...)
-	return group
+	return verb.Group(&cobra.Command{Use: "driver", Short: "Test a driver with the conformance kit"},
+		append(processes, driverCheck())...)
 }
 
 // checkOptions are the flags of driver check.
