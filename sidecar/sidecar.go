@@ -113,7 +113,7 @@ func (p *process) openTelemetry(ctx context.Context) error {
 }
 
 func (p *process) openStore(context.Context) error {
-	s, err := store.Open(store.Options{Dir: p.cfg.Data, Tenant: p.cfg.Tenant, Logger: p.log})
+	s, err := store.Open(store.Options{Dir: p.cfg.Data, Create: true, Tenant: p.cfg.Tenant, Logger: p.log})
 	if err != nil {
 		return err
 	}
