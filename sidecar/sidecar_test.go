@@ -95,6 +95,7 @@ drain_timeout: 5s
 	if err != nil {
 		t.Fatal(err)
 	}
+	n.cfg.Create = true
 	return n
 }
 
@@ -357,7 +358,7 @@ func TestRefusesToStart(t *testing.T) {
 		second.cfg.Socket += "2"
 		second.refusesToStart("in use by another process")
 		second.cfg.Data += "2"
-		second.refusesToStart("another process writes it")
+		second.refusesToStart("records of one in")
 	})
 	t.Run("socket served", func(t *testing.T) {
 		n := newNode(t)

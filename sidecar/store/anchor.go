@@ -163,16 +163,21 @@ func (o Options) checkAnchor(found *State, cause error) error {
 		o.Logger.Warn("anchor of the database is corrupt and will be replaced", slog.String("file", o.Anchor))
 		return cause
 	}
-	if err != nil || a == nil {
+	if err != nil {
 		return errors.Join(cause, err)
+	}
+	if a == nil {
+		return cause
 	}
 	if found != nil && found.Node != a.Node {
 		return fmt.Errorf("%s is not the database of this audit log: it was created by node %s, and %s is of node %s", o.Dir, found.Node, o.Anchor, a.Node)
 	}
-	if cause == nil && found.Change >= a.Change {
+	switch {
+	case cause == nil && found.Change >= a.Change:
 		return nil
-	}
-	if cause == nil {
+	case errors.Is(cause, ErrAbsent):
+		cause = fmt.Errorf("%w, but %s says that there was one", cause, o.Anchor)
+	case cause == nil:
 		cause = fmt.Errorf("database %s ends at change %d, but had change %d: acknowledged changes are lost", o.Dir, found.Change, a.Change)
 	}
 	for _, difference := range a.differences(o.Dir) {

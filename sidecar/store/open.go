@@ -107,7 +107,10 @@ func Open(opts Options) (*Store, error) {
 // prepare inspects the database, and looks for what badger would not survive, or not notice: no right to write, no room.
 func (o Options) prepare() error {
 	if _, err := os.Stat(o.Dir); errors.Is(err, os.ErrNotExist) {
-		if err := errors.Join(o.absent(), o.Check(nil)); err != nil {
+		if err := o.absent(); err != nil {
+			return err
+		}
+		if err := o.Check(nil); err != nil {
 			return err
 		}
 		if err := os.MkdirAll(o.Dir, 0o700); err != nil {
@@ -143,15 +146,12 @@ func (o Options) prepare() error {
 
 // absent refuses to open a database that does not exist, unless it is to be created and there was none before.
 func (o Options) absent() error {
-	var anchor error
-	if o.Anchor != "" {
-		_, anchor = os.Stat(o.Anchor)
+	err := fmt.Errorf("%w in %s", ErrAbsent, o.Dir)
+	if known := o.checkAnchor(nil, err); known != err {
+		return fmt.Errorf("%w: mount its volume or restore it from a backup", known)
 	}
-	switch {
-	case o.Anchor != "" && anchor == nil:
-		return fmt.Errorf("%w in %s, but %s says that there was one: mount its volume or restore it from a backup", ErrAbsent, o.Dir, o.Anchor)
-	case !o.Create:
-		return fmt.Errorf("%w in %s: mount its volume or restore it from a backup, or start with --create for a new one", ErrAbsent, o.Dir)
+	if !o.Create {
+		return fmt.Errorf("%w: mount its volume or restore it from a backup, or start with --create for a new one", err)
 	}
 	return nil
 }
