@@ -32,10 +32,12 @@ func (s *Session) Lookup(ctx context.Context, name string) (*client.Key, error) 
 	if name == "" {
 		return nil, Failf(ExitUsage, "--key is missing: give a key's id or alias (keyside key list shows them)")
 	}
+	searched := true
 	if !keyID.MatchString(name) {
 		for key, err := range s.Find(ctx, client.FindKeysRequest{Alias: name}) {
 			if errors.Is(err, client.ErrDenied) {
-				break // a caller that may not search may still use the key
+				searched = false // the caller may still be allowed to describe the key by a further alias
+				break
 			}
 			if err != nil {
 				return nil, err
@@ -46,6 +48,13 @@ func (s *Session) Lookup(ctx context.Context, name string) (*client.Key, error) 
 		}
 	}
 	key, err := s.DescribeKey(ctx, name)
+	if !searched && (errors.Is(err, client.ErrDenied) || errors.Is(err, client.ErrNotFound)) {
+		exit := ExitRefused
+		if errors.Is(err, client.ErrNotFound) {
+			exit = ExitNotFound
+		}
+		return nil, Failf(exit, "%w; without the permission find-keys, name a key by its id, or with describe-key by a further alias", err)
+	}
 	if !keyID.MatchString(name) && (errors.Is(err, client.ErrNotFound) || errors.Is(err, client.ErrInvalidRequest)) {
 		return nil, Failf(ExitNotFound, "no key has the alias %q; keyside key list shows all keys", name)
 	}
