@@ -25,7 +25,8 @@ func rotation() *cobra.Command {
 		Short: "Give a key new material regularly",
 		Long: `Give a key new material regularly. The key's id, aliases and grants stay. New data is encrypted under the newest material, old
 data stays readable, and nothing is re-encrypted. Only keys for encryption whose material the HSM generated are rotated. A key
-that is disabled or pending deletion is rotated once it is enabled again.`,
+that is disabled or pending deletion is rotated once it is enabled again. No command rotates a key at once: create a new key and
+move a further alias to it (key alias move).`,
 	}, rotationOn(), rotationOff(), rotationInterval(), rotationShow())
 }
 

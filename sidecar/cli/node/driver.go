@@ -38,7 +38,8 @@ func driverCheck() *cobra.Command {
 		Use:   "check",
 		Short: "Test a driver with the conformance kit",
 		Long: `Test a driver with the conformance kit, in a process as hsmd runs it: a binary (--command), or a built-in driver (--kind pkcs11,
-with the settings of hsmd.yaml; --kind soft needs none). The kit creates keys for its tenants on the token and does not delete
+with the settings of hsmd.yaml; --kind soft needs none). A PKCS#11 token also needs --credential-file, and --env for variables
+that the module reads: the driver process has no others. The kit creates keys for its tenants on the token and does not delete
 them, so use a token for tests.`,
 		Example: `  keyside driver check --kind soft`,
 		Args:    cobra.NoArgs,
