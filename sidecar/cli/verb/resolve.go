@@ -53,7 +53,7 @@ func (s *Session) Lookup(ctx context.Context, name string) (*client.Key, error) 
 		if errors.Is(err, client.ErrNotFound) {
 			exit = ExitNotFound
 		}
-		return nil, Failf(exit, "%w; without the permission find-keys, name a key by its id, or with describe-key by a further alias", err)
+		return nil, Failf(exit, "%w; without the permission find-keys, name a key by its id, or with describe-key by a further alias; keyside can-i OPERATION KEY explains what is missing", err)
 	}
 	if !keyID.MatchString(name) && (errors.Is(err, client.ErrNotFound) || errors.Is(err, client.ErrInvalidRequest)) {
 		return nil, Failf(ExitNotFound, "no key has the alias %q; keyside key list shows all keys", name)
