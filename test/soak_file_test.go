@@ -22,7 +22,7 @@ func TestSoakFile(t *testing.T) {
 	n := startNode(t, "softhsm", "")
 	dir := t.TempDir()
 	path := func(name string) string { return filepath.Join(dir, name) }
-	keyside(t, n, memory, "key", "create", "files")
+	runKeyside(t, n, memory, "key", "create", "files")
 	want := sha256.New()
 	plain, err := os.Create(path("plain"))
 	if err != nil {
@@ -34,8 +34,8 @@ func TestSoakFile(t *testing.T) {
 	if err := plain.Close(); err != nil {
 		t.Fatal(err)
 	}
-	keyside(t, n, memory, "file", "encrypt", "--key", "files", path("plain"), path("sealed"))
-	keyside(t, n, memory, "file", "decrypt", path("sealed"), path("again"))
+	runKeyside(t, n, memory, "file", "encrypt", "--key", "files", path("plain"), path("sealed"))
+	runKeyside(t, n, memory, "file", "decrypt", path("sealed"), path("again"))
 	got := sha256.New()
 	again, err := os.Open(path("again"))
 	if err != nil {
@@ -50,8 +50,8 @@ func TestSoakFile(t *testing.T) {
 	}
 }
 
-// keyside runs a verb, which must succeed with at most so many bytes resident.
-func keyside(t *testing.T, n *node.Node, memory int64, args ...string) {
+// runKeyside runs a verb, which must succeed with at most so many bytes resident.
+func runKeyside(t *testing.T, n *node.Node, memory int64, args ...string) {
 	t.Helper()
 	cmd := exec.Command(binary, args...)
 	cmd.Env = append(os.Environ(), "KEYSIDE_SOCKET="+n.Socket)

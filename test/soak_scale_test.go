@@ -62,7 +62,7 @@ func TestSoakPages(t *testing.T) {
 	}
 	var table strings.Builder
 	fmt.Fprintf(&table, "%8s", "keys")
-	for _, p := range pages {
+	for _, p := range listPages {
 		fmt.Fprintf(&table, " %22s", p.name)
 	}
 	fmt.Fprintf(&table, " %12s %12s\n", "start ms", "sidecar MiB")
@@ -83,7 +83,7 @@ func TestSoakPages(t *testing.T) {
 		started := time.Since(start)
 		c := client.New(n.Socket)
 		fmt.Fprintf(&table, "%8d", to)
-		for _, p := range pages {
+		for _, p := range listPages {
 			took := p50(t, 300, func(i int) error { return p.get(t.Context(), c, to, i) })
 			fmt.Fprintf(&table, " %19d µs", took.Microseconds())
 			if to == 1000 {
@@ -101,8 +101,8 @@ func TestSoakPages(t *testing.T) {
 	t.Logf("\n%s", table.String())
 }
 
-// pages are the lists that are measured, each at several places of the list in turn.
-var pages = []struct {
+// listPages are the lists that are measured, each at several places of the list in turn.
+var listPages = []struct {
 	name string
 	get  func(ctx context.Context, c *client.Client, total, i int) error
 }{
