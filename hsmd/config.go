@@ -36,6 +36,8 @@ type Config struct {
 	Drivers []DriverConfig `yaml:"drivers"`
 	// Queue limits the operations that wait, per driver.
 	Queue QueueConfig `yaml:"queue,omitempty"`
+	// Imports limits failed imports, per driver and tenant.
+	Imports ImportsConfig `yaml:"imports,omitempty"`
 	// Canary is how often each driver process does one real operation, default 30s; negative means never.
 	Canary time.Duration `yaml:"canary,omitempty"`
 	// DrainTimeout is how long calls in flight may take after a SIGTERM, default 20s.
@@ -142,6 +144,7 @@ func (c *Config) complete() {
 	c.Canary = cmp.Or(c.Canary, 30*time.Second)
 	c.DrainTimeout = cmp.Or(c.DrainTimeout, 20*time.Second)
 	c.Procs = cmp.Or(c.Procs, 1)
+	c.Imports.complete()
 }
 
 // Validate reports every fault of the configuration, each with the key that has it.
@@ -171,6 +174,7 @@ func (c *Config) Validate() error {
 		}
 	}
 	fault("queue", c.Queue.validate())
+	fault("imports", c.Imports.validate())
 	fault("telemetry", c.Telemetry.Validate())
 	if c.DrainTimeout < 0 {
 		bad("drain_timeout: is negative")

@@ -33,6 +33,7 @@ drivers:
     drain_timeout: 5s
     queue: {depth: 100}
 queue: {depth: 2048, bytes: 1000000, in_flight: 8}
+imports: {failures: 20, every: 1m}
 canary: 1m
 telemetry: {prometheus_listen: "127.0.0.1:9464", trace_ratio: 0.1}
 procs: 2
@@ -43,13 +44,15 @@ func TestConfigIsReadStrictly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cfg.SocketMode != 0o660 || cfg.Drivers[0].DrainTimeout != 5*time.Second || cfg.Drivers[0].Queue.Depth != 100 || cfg.Canary != time.Minute {
+	if cfg.SocketMode != 0o660 || cfg.Drivers[0].DrainTimeout != 5*time.Second || cfg.Drivers[0].Queue.Depth != 100 || cfg.Canary != time.Minute ||
+		cfg.Imports != (ImportsConfig{Failures: 20, Every: time.Minute}) {
 		t.Errorf("%+v", cfg)
 	}
 	for _, tc := range []struct{ old, new, want string }{
 		{"socket: /run", "sockett: /run", "sockett"},
 		{"socket: /run/keyside/hsmd.sock", "socket: hsmd.sock", "socket: an absolute path"},
 		{"socket_mode: 0660", "socket_mode: rw", "no file mode"},
+		{"every: 1m", "every: -1m", "imports: every is negative"},
 		{"uids: [1002]", "uids: [1001]", "uid 1001 belongs to both"},
 		{"uids: [1002]", "uids: [65534]", "uid 65534 stands for all users without a number"},
 		{"gids: [2000]", "gids: [65534]", "gid 65534 stands"},

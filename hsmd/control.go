@@ -117,11 +117,6 @@ func (x *Mux) MakeWrappingKey(ctx context.Context, req *driver.MakeWrappingKeyRe
 	return controlFor(ctx, x, "make-wrapping-key", req, driver.Driver.MakeWrappingKey)
 }
 
-// ImportKey implements driver.Driver.
-func (x *Mux) ImportKey(ctx context.Context, req *driver.ImportKeyRequest) (*driver.SealedKey, error) {
-	return controlFor(ctx, x, "import-key", req, driver.Driver.ImportKey)
-}
-
 // Reseal implements driver.Driver.
 func (x *Mux) Reseal(ctx context.Context, req *driver.ResealRequest) (*driver.SealedKey, error) {
 	return controlFor(ctx, x, "reseal", req, driver.Driver.Reseal)

@@ -132,7 +132,8 @@ func newMuxes(cfg Config, log *slog.Logger) (map[string]*Mux, error) {
 			if d.Queue != nil {
 				queue = *d.Queue
 			}
-			m = &MuxConfig{Name: d.Name, QueueDepth: queue.Depth, QueueBytes: queue.Bytes, InFlight: queue.InFlight, CanaryInterval: max(cfg.Canary, 0), Logger: log}
+			m = &MuxConfig{Name: d.Name, QueueDepth: queue.Depth, QueueBytes: queue.Bytes, InFlight: queue.InFlight, FailedImports: cfg.Imports,
+				CanaryInterval: max(cfg.Canary, 0), Logger: log}
 			configs[d.Name] = m
 		}
 		m.Members = append(m.Members, Member(fmt.Sprintf("%s-%d", d.Name, len(m.Members)+1), d.Config, log))

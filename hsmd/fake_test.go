@@ -204,7 +204,14 @@ func (b *fakeBackend) MakeWrappingKey(context.Context, *driver.MakeWrappingKeyRe
 	return &driver.SealedKey{}, b.gone()
 }
 
-func (b *fakeBackend) ImportKey(context.Context, *driver.ImportKeyRequest) (*driver.SealedKey, error) {
+func (b *fakeBackend) ImportKey(ctx context.Context, req *driver.ImportKeyRequest) (*driver.SealedKey, error) {
+	switch string(req.GetEncryptedMaterial()) {
+	case "bad":
+		return nil, driver.Errorf(driver.BadMaterial, "bad")
+	case "slow":
+		<-ctx.Done()
+		return nil, driver.AsError(ctx.Err())
+	}
 	return &driver.SealedKey{}, b.gone()
 }
 

@@ -41,6 +41,9 @@ type MuxConfig struct {
 	// InFlight is how many operations a member gets at once for each of its workers, and half as many slow ones.
 	// The default, 16, keeps the driver's own queue from running empty between two batches.
 	InFlight int
+	// FailedImports limits the imports of one tenant that fail. Zero means no limit: a sidecar that runs its own drivers has a limit for
+	// each key.
+	FailedImports ImportsConfig
 	// CanaryInterval is how often each member does one real operation. A member that fails it twice in a row is replaced. Zero
 	// means only after an error of the device.
 	CanaryInterval time.Duration

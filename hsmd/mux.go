@@ -26,6 +26,7 @@ type Mux struct {
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
 	calls   sync.Pool
+	imports failedImports
 
 	mu         sync.Mutex
 	tenants    map[string]*tenant
@@ -55,7 +56,7 @@ func NewMux(cfg MuxConfig) (*Mux, error) {
 	}
 	x := &Mux{
 		cfg: cfg, log: cfg.Logger.With("mux", cfg.Name), tenants: map[string]*tenant{}, idle: make(chan struct{}),
-		watchers: map[chan *driver.Event]struct{}{}, closeCtx: context.Background(),
+		watchers: map[chan *driver.Event]struct{}{}, closeCtx: context.Background(), imports: failedImports{limit: cfg.FailedImports},
 	}
 	x.calls.New = func() any { return x.newCall() }
 	x.timer = time.AfterFunc(time.Hour, x.sweep)

@@ -1,6 +1,7 @@
 package test
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -61,13 +62,32 @@ func TestConformanceThroughHSMD(t *testing.T) {
 	for _, driver := range []string{"soft", "softhsm"} {
 		t.Run(driver, func(t *testing.T) {
 			t.Parallel()
-			n := startNode(t, driver, "via-hsmd")
-			backend, err := hsmd.Dial(t.Context(), filepath.Join(n.Dir, "hsmd.sock"), driver, os.Getuid())
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() { _ = backend.Close(t.Context()) }()
-			drivertest.Run(t, drivertest.Config{Driver: backend, Tenant: "default"})
+			drivertest.Run(t, drivertest.Config{Driver: dialUnlimited(t, driver), Tenant: "default"})
 		})
 	}
+}
+
+// dialUnlimited starts a node whose hsmd does not limit failed imports, and connects to that hsmd.
+func dialUnlimited(t *testing.T, driver string) hsmd.Backend {
+	t.Helper()
+	o := node.Options{Binary: binary, Dir: t.TempDir(), Driver: driver, Mode: "via-hsmd"}
+	unlimited := func(config map[string]any) { config["imports"] = map[string]any{"failures": -1} }
+	if err := node.EditFile(t.Context(), o, "hsmd.yaml", unlimited); err != nil {
+		t.Fatal(err)
+	}
+	n, err := node.Start(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), deadline)
+		defer cancel()
+		_ = n.Stop(ctx)
+	})
+	backend, err := hsmd.Dial(t.Context(), filepath.Join(o.Dir, "hsmd.sock"), driver, os.Getuid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = backend.Close(context.Background()) })
+	return backend
 }

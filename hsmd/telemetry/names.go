@@ -28,6 +28,7 @@ const (
 	MetricSessionDuration = "keyside.session.duration" // by operation, driver and code
 	MetricHSMDuration     = "keyside.hsm.duration"     // by operation, driver and code
 	MetricRestarts        = "keyside.driver.restarts"  // counter, by driver and member
+	MetricImports         = "keyside.imports"          // counter, by tenant, driver and code
 	MetricReady           = "keyside.driver.ready"     // gauge 0 or 1, by driver and member
 	MetricQueueLength     = "keyside.queue.length"     // gauge
 	MetricQueueLimit      = "keyside.queue.limit"      // gauge

@@ -19,6 +19,7 @@ import (
 type Recorder struct {
 	tracer               trace.Tracer
 	operations, restarts metric.Int64Counter
+	imports              metric.Int64Counter
 	queue, session, hsm  metric.Float64Histogram
 	meter                metric.Meter
 	sets                 map[setKey]metric.MeasurementOption // attribute sets, made once; read-only
@@ -39,7 +40,7 @@ var buckets = []float64{5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e
 // Config.Enabled.
 func NewRecorder(driverName string, kind trace.SpanKind) (*Recorder, error) {
 	meter := otel.Meter(Scope)
-	var errs [5]error
+	var errs [6]error
 	r := &Recorder{tracer: otel.Tracer(Scope), meter: meter, name: driverName, kind: kind}
 	r.operations, errs[0] = meter.Int64Counter(MetricOperations)
 	r.restarts, errs[1] = meter.Int64Counter(MetricRestarts)
@@ -49,6 +50,7 @@ func NewRecorder(driverName string, kind trace.SpanKind) (*Recorder, error) {
 	r.queue, errs[2] = histogram(MetricQueueDuration)
 	r.session, errs[3] = histogram(MetricSessionDuration)
 	r.hsm, errs[4] = histogram(MetricHSMDuration)
+	r.imports, errs[5] = meter.Int64Counter(MetricImports)
 	r.sets = map[setKey]metric.MeasurementOption{}
 	for kind := range driver.LastOp + 1 {
 		for code := range driver.Internal + 1 {
@@ -159,6 +161,13 @@ func earlier(a, b time.Time) time.Time {
 func (r *Recorder) Restart(member string) {
 	if r != nil {
 		r.restarts.Add(context.Background(), 1, metric.WithAttributes(AttrDriver.String(r.name), AttrMember.String(member)))
+	}
+}
+
+// Import counts an import by its outcome.
+func (r *Recorder) Import(tenant string, code driver.Code) {
+	if r != nil {
+		r.imports.Add(context.Background(), 1, metric.WithAttributes(AttrTenant.String(tenant), AttrDriver.String(r.name), AttrCode.String(code.String())))
 	}
 }
 
