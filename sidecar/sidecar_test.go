@@ -95,7 +95,6 @@ drain_timeout: 5s
 	if err != nil {
 		t.Fatal(err)
 	}
-	n.cfg.Create = true
 	return n
 }
 
@@ -358,7 +357,7 @@ func TestRefusesToStart(t *testing.T) {
 		second.cfg.Socket += "2"
 		second.refusesToStart("in use by another process")
 		second.cfg.Data += "2"
-		second.refusesToStart("records of one in")
+		second.refusesToStart("another process writes it")
 	})
 	t.Run("socket served", func(t *testing.T) {
 		n := newNode(t)
@@ -523,15 +522,14 @@ func TestUnserved(t *testing.T) {
 	n := newNode(t)
 	n.cfg.Listen = freePort(t)
 	_, stop := n.run()
-	want := map[string]string{}
+	ids := map[string]string{}
 	for _, c := range []struct {
 		method, path, origin string
 		status               int
-		dialect              string // in the record
 	}{
-		{http.MethodPost, "/v1.0/keyside/kms/list-keys", "https://evil.example.com", 403, ""}, {http.MethodGet, "/admin", "", 404, "huawei"},
-		{http.MethodPost, "/v1.0/keyside/kms/create-everything", "", 404, "huawei"},
-		{http.MethodDelete, "/v1.0/keyside/kms/list-keys", "", 405, "huawei"}, {http.MethodPost, "/keyside/v1/nothing", "", 404, "keyside"},
+		{http.MethodPost, "/v1.0/keyside/kms/list-keys", "https://evil.example.com", 403}, {http.MethodGet, "/admin", "", 404},
+		{http.MethodPost, "/v1.0/keyside/kms/create-everything", "", 404}, {http.MethodDelete, "/v1.0/keyside/kms/list-keys", "", 405},
+		{http.MethodPost, "/keyside/v1/nothing", "", 404},
 	} {
 		r, err := http.NewRequest(c.method, "http://"+n.cfg.Listen+c.path, strings.NewReader("{}"))
 		if err != nil {
@@ -548,15 +546,15 @@ func TestUnserved(t *testing.T) {
 		if res.StatusCode != c.status {
 			t.Errorf("%s %s: %d, want %d", c.method, c.path, res.StatusCode, c.status)
 		}
-		want[c.path+c.method] = `"request_id":"` + res.Header.Get("X-Request-Id") + `","operation":"unserved","trace":"unserved","dialect":"` + c.dialect + `"`
+		ids[res.Header.Get("X-Request-Id")] = c.path
 	}
 	if err := stop(); err != nil {
 		t.Error(err)
 	}
 	records := n.audit()
-	for path, record := range want {
-		if !strings.Contains(records, record) {
-			t.Errorf("%s is not on record as %s:\n%s", path, record, records)
+	for id, path := range ids {
+		if id == "" || !strings.Contains(records, `"request_id":"`+id+`","operation":"unserved"`) {
+			t.Errorf("%s is not on record", path)
 		}
 	}
 }

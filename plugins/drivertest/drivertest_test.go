@@ -26,6 +26,7 @@ type faulty struct {
 	imports func(next driver.Driver, req *driver.ImportKeyRequest) (*driver.SealedKey, error)
 	reseal  func(next driver.Driver, req *driver.ResealRequest) (*driver.SealedKey, error)
 	health  func(tenant string) error
+	status  func([]*driver.Member)
 }
 
 var few = []*driver.Capability{
@@ -115,6 +116,14 @@ func (f *faulty) Health(ctx context.Context, tenant string) error {
 		return f.health(tenant)
 	}
 	return f.Driver.Health(ctx, tenant)
+}
+
+func (f *faulty) Status(ctx context.Context) ([]*driver.Member, error) {
+	members, err := f.Driver.Status(ctx)
+	if err == nil && f.status != nil {
+		f.status(members)
+	}
+	return members, err
 }
 
 // TestKitFindsFaults gives the kit drivers that have one fault each: it must fail, and by the check that is about it.

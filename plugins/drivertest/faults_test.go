@@ -8,7 +8,9 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"errors"
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	"google.golang.org/protobuf/proto"
 
@@ -182,7 +184,26 @@ func errorFaults() map[string]fault {
 			}
 			return key, err
 		})},
-		"health of the unknown": {"health", &faulty{health: func(string) error { return nil }}},
+		"bad material stops an import early": {"import/same-calls", stoppingEarly()},
+		"health of the unknown":              {"health", &faulty{health: func(string) error { return nil }}},
+	}
+}
+
+// stoppingEarly is a driver that reports two calls of its device for each import, but one for bad material.
+func stoppingEarly() *faulty {
+	var calls atomic.Uint64
+	return &faulty{
+		imports: func(next driver.Driver, req *driver.ImportKeyRequest) (*driver.SealedKey, error) {
+			key, err := next.ImportKey(context.Background(), req)
+			calls.Add(1)
+			if err == nil {
+				calls.Add(1)
+			}
+			return key, err
+		},
+		status: func(members []*driver.Member) {
+			members[0].Latencies = append(slices.Clone(members[0].Latencies), &driver.Latency{Op: "unwrap", Count: calls.Load()})
+		},
 	}
 }
 

@@ -13,6 +13,7 @@ var importChecks = []check{
 	{"import/works", (*suite).checkImport},
 	{"import/check-value", (*suite).checkCheckValue},
 	{"import/bad-material", (*suite).checkBadMaterial},
+	{"import/same-calls", (*suite).checkSameCalls},
 	{"import/arguments", (*suite).checkImportArguments},
 	{"import/not-announced", (*suite).checkImportNotAnnounced},
 }

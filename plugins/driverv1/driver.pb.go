@@ -1320,7 +1320,7 @@ type ImportKeyRequest struct {
 	//   - none: VNG Cloud calls OAEP of a symmetric key so. The block holds that key.
 	EncryptedMaterial   []byte `protobuf:"bytes,6,opt,name=encrypted_material,json=encryptedMaterial,proto3" json:"encrypted_material,omitempty"`
 	EncryptedPrivateKey []byte `protobuf:"bytes,7,opt,name=encrypted_private_key,json=encryptedPrivateKey,proto3" json:"encrypted_private_key,omitempty"` // private keys under OAEP or PKCS #1 v1.5: the container
-	ExpectedCheckValue  []byte `protobuf:"bytes,8,opt,name=expected_check_value,json=expectedCheckValue,proto3" json:"expected_check_value,omitempty"`    // if set: another check value is refused with BAD_MATERIAL before anything is sealed
+	ExpectedCheckValue  []byte `protobuf:"bytes,8,opt,name=expected_check_value,json=expectedCheckValue,proto3" json:"expected_check_value,omitempty"`    // if set: another check value is refused with BAD_MATERIAL
 	unknownFields       protoimpl.UnknownFields
 	sizeCache           protoimpl.SizeCache
 }

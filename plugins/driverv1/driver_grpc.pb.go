@@ -61,8 +61,8 @@ type DriverClient interface {
 	MakeWrappingKey(ctx context.Context, in *MakeWrappingKeyRequest, opts ...grpc.CallOption) (*SealedKey, error)
 	// ImportKey opens material with a wrapping key of MakeWrappingKey and returns it sealed. The HSM opens it if
 	// opened_in_hsm has the algorithm, except files of openssl enc, which the driver process opens.
-	// Every fault of the material gets the code BAD_MATERIAL with the same text and, as far as the module allows, after the
-	// same time. The key must be of its spec: an RSA exponent is odd and above 2^16 (FIPS 186-5), private keys are not
+	// Every fault of the material gets the code BAD_MATERIAL with the same text after the same calls of the module, so that
+	// neither answer nor time tells a good from a bad block. The key must be of its spec: an RSA exponent is odd and above 2^16 (FIPS 186-5), private keys are not
 	// encrypted, a public point belongs to its key. ImportKey leaves no objects in the HSM.
 	ImportKey(ctx context.Context, in *ImportKeyRequest, opts ...grpc.CallOption) (*SealedKey, error)
 	// Reseal seals a sealed key again under the newest root of its tenant.
@@ -245,8 +245,8 @@ type DriverServer interface {
 	MakeWrappingKey(context.Context, *MakeWrappingKeyRequest) (*SealedKey, error)
 	// ImportKey opens material with a wrapping key of MakeWrappingKey and returns it sealed. The HSM opens it if
 	// opened_in_hsm has the algorithm, except files of openssl enc, which the driver process opens.
-	// Every fault of the material gets the code BAD_MATERIAL with the same text and, as far as the module allows, after the
-	// same time. The key must be of its spec: an RSA exponent is odd and above 2^16 (FIPS 186-5), private keys are not
+	// Every fault of the material gets the code BAD_MATERIAL with the same text after the same calls of the module, so that
+	// neither answer nor time tells a good from a bad block. The key must be of its spec: an RSA exponent is odd and above 2^16 (FIPS 186-5), private keys are not
 	// encrypted, a public point belongs to its key. ImportKey leaves no objects in the HSM.
 	ImportKey(context.Context, *ImportKeyRequest) (*SealedKey, error)
 	// Reseal seals a sealed key again under the newest root of its tenant.

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/pbkdf2"
-	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/pem"
 	"slices"
@@ -30,45 +28,52 @@ func openOpenSSL(spec driver.KeySpec, temporary, file []byte) (pkcs8 []byte, ok 
 	if n := len(file) - opensslHead; n <= 0 || n%aes.BlockSize != 0 || n > MaxWrapped {
 		return nil, false
 	}
-	for _, password := range passwords(temporary) {
-		text, padded, err := decryptOpenSSL(password, file)
-		if err != nil {
-			return nil, false
-		}
-		key, read := ReadPrivateKey(spec, text)
-		clear(text)
-		switch {
-		case padded && read && !ok:
-			pkcs8, ok = key, true
-		default:
-			clear(key)
-		}
+	cut, whole, isCut := passwords(temporary)
+	first, firstOK := openWith(spec, cut, file)
+	second, secondOK := openWith(spec, whole, file)
+	switch {
+	case firstOK:
+		clear(second)
+		return first, true
+	case secondOK && isCut:
+		return second, true
+	}
+	clear(second)
+	return nil, false
+}
+
+// passwords returns the two possible passwords. `-pass file:` reads the first line of the temporary key as a C string, which is
+// shorter than the key for 22 % of random keys; other tools use the whole key. For the other 78 % isCut is false, and whole is no
+// password but takes as long to try.
+func passwords(temporary []byte) (cut, whole []byte, isCut bool) {
+	end := slices.IndexFunc(temporary, func(b byte) bool { return b == '\n' || b == 0 })
+	if end < 0 {
+		return temporary, temporary[:len(temporary)-1], false
+	}
+	return temporary[:end], temporary, true
+}
+
+func openWith(spec driver.KeySpec, password, file []byte) (pkcs8 []byte, ok bool) {
+	text, padded, err := decryptOpenSSL(password, file)
+	defer clear(text)
+	if err != nil {
+		return nil, false
+	}
+	if pkcs8, ok = ReadPrivateKey(spec, text); !padded {
+		clear(pkcs8)
+		return nil, false
 	}
 	return pkcs8, ok
 }
 
-// passwords returns the possible passwords. `-pass file:` reads the first line of the temporary key as a C string, which is
-// shorter than the key for 22 % of random keys; other tools use the whole key.
-func passwords(temporary []byte) [][]byte {
-	if end := slices.IndexFunc(temporary, func(b byte) bool { return b == '\n' || b == 0 }); end >= 0 {
-		return [][]byte{temporary[:end], temporary}
-	}
-	return [][]byte{temporary}
-}
-
 // decryptOpenSSL returns the text without its padding. If the padding is bad, padded is false and the text includes it.
 func decryptOpenSSL(password, file []byte) (text []byte, padded bool, err error) {
-	derived, err := pbkdf2.Key(sha256.New, string(password), file[len(opensslMagic):opensslHead], opensslIterations, 32+aes.BlockSize)
-	if err != nil {
-		return nil, false, err
-	}
-	defer clear(derived)
-	block, err := aes.NewCipher(derived[:32])
+	block, iv, err := opensslCipher(password, file)
 	if err != nil {
 		return nil, false, err
 	}
 	text = make([]byte, len(file)-opensslHead)
-	cipher.NewCBCDecrypter(block, derived[32:]).CryptBlocks(text, file[opensslHead:])
+	cipher.NewCBCDecrypter(block, iv).CryptBlocks(text, file[opensslHead:])
 	n, good := padding(text)
 	return text[:len(text)-n], good == 1, nil
 }

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/fips140"
 	"crypto/x509"
 	"encoding/asn1"
 	"math/big"
@@ -19,9 +20,32 @@ import (
 )
 
 // OpenPrivateKey opens the container of a private key: PKCS#8 DER under RFC 5649 with the temporary key, or a file of openssl enc
-// (see IsOpenSSL) with the temporary key as password. It returns the key as canonical PKCS#8 DER, which the caller must clear, and
-// false unless it is a key of the spec.
+// (see IsOpenSSL) with the temporary key as password. It returns the key as canonical PKCS#8 DER, which the caller must clear. If that
+// is no key of the spec, ok is false and the result is a stand-in, with which the caller goes on until the material would be stored.
+//
+// It opens two containers, one with success and one without: the caller's, and a stand-in with its own key or with another one. So
+// its time does not tell which of them was good.
 func OpenPrivateKey(spec driver.KeySpec, temporary, container []byte) (pkcs8 []byte, ok bool) {
+	if fips140.Enforced() && IsOpenSSL(container) { // which forbids openssl's salts of 8 bytes
+		return StandIn(spec), false
+	}
+	own := Random(32)
+	for i := range own {
+		own[i] |= 0x40 // neither a line feed nor a zero, where openssl's password ends
+	}
+	other := standInContainer(spec, own, container)
+	theirs, ok := openContainer(spec, temporary, container)
+	if ok {
+		own = Random(32)
+	}
+	standIn, _ := openContainer(spec, own, other)
+	if ok {
+		return theirs, true
+	}
+	return standIn, false
+}
+
+func openContainer(spec driver.KeySpec, temporary, container []byte) (pkcs8 []byte, ok bool) {
 	if IsOpenSSL(container) {
 		return openOpenSSL(spec, temporary, container)
 	}

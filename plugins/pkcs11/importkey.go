@@ -23,7 +23,8 @@ var errBadMaterial = material.Bad()
 // checkLabel is the message whose CMAC or HMAC is the check value of a symmetric key.
 const checkLabel = "keyside material check v1\x00"
 
-// importJob is the state of one import.
+// importJob is the state of one import. After a fault of the block or of a private key, it goes on with a stand-in and does all that it
+// does for good material, with the same C calls: neither the time nor the module's counters tell where the fault was. See balanced.
 type importJob struct {
 	d                *Driver
 	req              *driver.ImportKeyRequest
@@ -32,8 +33,10 @@ type importJob struct {
 	blockInHSM       bool // the module opens the block
 	keyInHSM         bool // and the block's content does not leave the module
 	s                *session
+	t                *tenantKeys
 	temporary        []handle // objects to destroy at the end
-	bad              error    // what was wrong with the block
+	inBlock          handle   // stand-in of a key that the block contains; 0 if a container has the key
+	bad              bool     // the material is bad, and what is made is thrown away
 }
 
 // ImportKey implements driver.Driver.
@@ -50,7 +53,7 @@ func (d *Driver) ImportKey(ctx context.Context, req *driver.ImportKeyRequest) (*
 		keyInHSM: inHSM && !material.IsOpenSSL(container)}
 	return control(ctx, d, req.GetTenant(), nil, func(s *session, t *tenantKeys) (sealed *driver.SealedKey, err error) {
 		j := job
-		j.s = s
+		j.s, j.t = s, t
 		defer func() {
 			for _, h := range j.temporary {
 				err = errors.Join(err, s.destroy(h))
@@ -61,33 +64,33 @@ func (d *Driver) ImportKey(ctx context.Context, req *driver.ImportKeyRequest) (*
 			return nil, err
 		}
 		j.temporary = append(j.temporary, wrapping)
-		return j.run(t, wrapping)
+		return j.run(wrapping)
 	})
 }
 
-func (j *importJob) run(t *tenantKeys, wrapping handle) (*driver.SealedKey, error) {
+func (j *importJob) run(wrapping handle) (*driver.SealedKey, error) {
 	h, err := j.open(wrapping)
 	if err != nil {
 		return nil, j.fault(err)
 	}
-	public, check, err := j.prove(t, h)
-	if err == nil {
-		err = j.bad
+	public, check, err := j.prove(h)
+	if j.inBlock != 0 && j.data(err) { // a length that hasSize cannot tell
+		j.bad, h, err = true, j.inBlock, nil
 	}
 	if err != nil {
 		return nil, j.fault(err)
 	}
 	tenant := j.req.GetTenant()
-	value, err := tenantMAC(j.s, t, driver.CheckValueMACLabel, check)
+	value, err := tenantMAC(j.s, j.t, driver.CheckValueMACLabel, check)
 	if err != nil {
 		return nil, err
 	}
-	if want := j.req.GetExpectedCheckValue(); len(want) > 0 && subtle.ConstantTimeCompare(want, value) != 1 {
+	sealed, err := j.d.seal(j.s, j.t, h, tenant, j.req.GetKey(), public)
+	if err != nil {
+		return nil, err
+	}
+	if want := j.req.GetExpectedCheckValue(); j.bad || len(want) > 0 && subtle.ConstantTimeCompare(want, value) != 1 {
 		return nil, errBadMaterial
-	}
-	sealed, err := j.d.seal(j.s, t, h, tenant, j.req.GetKey(), public)
-	if err != nil {
-		return nil, err
 	}
 	sealed.CheckValue, sealed.OpenedIn = value, driver.ProtectionProcess
 	if j.keyInHSM {
@@ -96,83 +99,148 @@ func (j *importJob) run(t *tenantKeys, wrapping handle) (*driver.SealedKey, erro
 	return sealed, nil
 }
 
-// open creates the key object of the material, which can sign, for prove, and be wrapped. It does not stop at a bad block: see
-// readBlock.
+// open creates the key object of the material, or of a stand-in, which can sign, for prove, and be wrapped.
 func (j *importJob) open(wrapping handle) (handle, error) {
 	target := j.spec.template(uses{sign: true}, true, inSession())
 	if len(j.container) == 0 {
-		return j.openBlock(wrapping, j.spec, target, []int{j.spec.Size()})
+		h, own, err := j.openBlock(wrapping, target, []int{j.spec.Size()})
+		j.inBlock = own.handle
+		return h, err
 	}
-	aes := specOf(driver.AES256)
-	may := aes.template(uses{unwrap: true}, false, inSession())
-	if j.keyInHSM || j.spec.class == secretKey {
-		key, err := j.openBlock(wrapping, aes, may, material.TemporarySizes)
-		if err != nil {
-			return 0, err
-		}
-		return j.keep(j.s.unwrap(mechanism{id: j.d.profile.Wrap.Mechanism}, key, j.container, target))
+	// It is extractable because its wrapped form tells its length.
+	may := specOf(driver.AES256).template(uses{unwrap: true}, true, inSession())
+	if !j.keyInHSM && j.spec.class == privateKey {
+		return j.openPrivateKey(wrapping, may, target)
 	}
-	return j.openPrivateKey(wrapping, may, target)
-}
-
-// openBlock creates a secret key from the content of the RSA block: inside the HSM, or through the memory of this process.
-func (j *importJob) openBlock(wrapping handle, spec keySpec, template []*p11.Attribute, sizes []int) (handle, error) {
-	if j.keyInHSM {
-		h, err := j.keep(j.s.unwrap(rsaBlocks[j.req.GetAlgorithm()], wrapping, j.block, template))
-		if !j.data(err) {
-			return h, err
-		}
-		j.bad = err
-		return j.keep(j.s.generate(spec.generate, append(template, p11.NewAttribute(p11.CKA_VALUE_LEN, spec.Size()))))
-	}
-	secret, err := j.readBlock(wrapping, sizes)
+	key, standIn, err := j.openBlock(wrapping, may, material.TemporarySizes)
 	if err != nil {
 		return 0, err
 	}
-	defer clear(secret)
-	return j.keep(j.s.create(append(template, p11.NewAttribute(p11.CKA_VALUE, secret))))
+	return j.openContainer(key, standIn, target)
 }
 
-// readBlock returns the content of the RSA block, which must have one of these sizes. For a bad block it sets j.bad and returns
-// a random secret, so that the steps that follow take the same time as for a good one: the time must not disclose the padding.
-func (j *importJob) readBlock(wrapping handle, sizes []int) (secret []byte, err error) {
-	ok := true
-	if j.blockInHSM {
-		secret, err = j.s.decryptRSA(rsaBlocks[j.req.GetAlgorithm()], wrapping, j.block)
-	} else {
-		secret, ok, err = j.s.openOAEP(driver.HashOf(j.req.GetAlgorithm()), wrapping, j.block)
+// standIn is a secret key object of a known random value.
+type standIn struct {
+	handle
+	value []byte
+}
+
+func (j *importJob) newStandIn(template []*p11.Attribute, size int) (standIn, error) {
+	value := material.Random(size)
+	h, err := j.create(template, value)
+	return standIn{h, value}, err
+}
+
+// openBlock creates a secret key from the content of the RSA block, inside the HSM or through the memory of this process, and a
+// stand-in beside it. If the block is bad, or its content has none of these sizes, the key is the stand-in.
+func (j *importJob) openBlock(wrapping handle, template []*p11.Attribute, sizes []int) (handle, standIn, error) {
+	own, err := j.newStandIn(template, sizes[len(sizes)-1])
+	if err != nil {
+		return 0, own, err
 	}
-	switch {
-	case j.data(err):
-		j.bad = err
-	case err != nil:
+	if !j.keyInHSM {
+		secret, err := j.readBlock(wrapping, own.value, sizes)
+		if err != nil {
+			return 0, own, err
+		}
+		defer clear(secret)
+		h, err := j.create(template, secret)
+		return h, own, err
+	}
+	blocks, err := j.standInBlocks(wrapping, own.value)
+	if err != nil {
+		return 0, own, err
+	}
+	h, _, ok, err := balanced(j, func(block []byte) (handle, error) {
+		return j.keep(j.s.unwrap(rsaBlocks[j.req.GetAlgorithm()], wrapping, block, template))
+	}, j.block, blocks.good, blocks.bad)
+	if err != nil {
+		return 0, own, err
+	}
+	if !ok {
+		h = own.handle
+	}
+	right, err := j.hasSize(h, sizes)
+	if err != nil {
+		return 0, own, err
+	}
+	if !ok || !right {
+		j.bad, h = true, own.handle
+	}
+	return h, own, nil
+}
+
+func (j *importJob) standInBlocks(wrapping handle, secret []byte) (standInBlocks, error) {
+	public, err := rsaPublicKey(j.s, wrapping, specOf(j.req.GetWrappingKey().GetSpec()))
+	if err != nil {
+		return standInBlocks{}, err
+	}
+	parsed, err := x509.ParsePKIXPublicKey(public)
+	if err != nil {
+		return standInBlocks{}, err
+	}
+	return newStandInBlocks(j.req.GetAlgorithm(), parsed.(*rsa.PublicKey), secret)
+}
+
+// openContainer unwraps a container under RFC 5649 with the key of the block, or a stand-in.
+func (j *importJob) openContainer(key handle, own standIn, target []*p11.Attribute) (handle, error) {
+	good := material.WrapStandIn(own.value, material.StandIn(j.req.GetKey().GetSpec()))
+	bad := bytes.Clone(good)
+	bad[len(bad)-1] ^= 1
+	under := key
+	h, other, ok, err := balanced(j, func(wrapped []byte) (handle, error) {
+		defer func() { under = own.handle }()
+		return j.keep(j.s.unwrap(mechanism{id: j.d.profile.Wrap.Mechanism}, under, wrapped, target))
+	}, j.container, good, bad)
+	if err != nil {
+		return 0, err
+	}
+	if !ok {
+		j.bad, h = true, other
+	}
+	return h, nil
+}
+
+// readBlock returns the content of the RSA block, which must have one of these sizes, or a copy of a stand-in.
+func (j *importJob) readBlock(wrapping handle, own []byte, sizes []int) (secret []byte, err error) {
+	var ok bool
+	if j.blockInHSM {
+		blocks, err := j.standInBlocks(wrapping, own)
+		if err != nil {
+			return nil, err
+		}
+		var other []byte
+		secret, other, ok, err = balanced(j, func(block []byte) ([]byte, error) {
+			return j.s.decryptRSA(rsaBlocks[j.req.GetAlgorithm()], wrapping, block)
+		}, j.block, blocks.good, blocks.bad)
+		clear(other)
+		if err != nil {
+			return nil, err
+		}
+	} else if secret, ok, err = j.s.openOAEP(driver.HashOf(j.req.GetAlgorithm()), wrapping, j.block); err != nil {
 		return nil, err
-	case !ok || !slices.Contains(sizes, len(secret)):
-		j.bad = errBadMaterial
-	default:
+	}
+	if ok && slices.Contains(sizes, len(secret)) {
 		return secret, nil
 	}
 	clear(secret)
-	secret = make([]byte, sizes[len(sizes)-1])
-	return secret, j.s.random(secret)
+	j.bad = true
+	return bytes.Clone(own), nil
 }
 
 // openPrivateKey opens a private key in this process, because the module cannot, and unwraps it in the module under the temporary
 // key. package material checks more of the key than modules do.
 func (j *importJob) openPrivateKey(wrapping handle, may, target []*p11.Attribute) (handle, error) {
-	temporary, err := j.readBlock(wrapping, material.TemporarySizes)
+	temporary, err := j.readBlock(wrapping, material.Random(material.TemporarySizes[len(material.TemporarySizes)-1]), material.TemporarySizes)
 	if err != nil {
 		return 0, err
 	}
 	defer clear(temporary)
 	pkcs8, ok := material.OpenPrivateKey(j.req.GetKey().GetSpec(), temporary, j.container)
-	if !ok {
-		if j.bad == nil {
-			j.bad = errBadMaterial
-		}
-		return 0, j.bad
-	}
 	defer clear(pkcs8)
+	if !ok {
+		j.bad = true
+	}
 	w, err := material.NewKeyWrap(temporary)
 	if err != nil {
 		return 0, err
@@ -181,11 +249,16 @@ func (j *importJob) openPrivateKey(wrapping handle, may, target []*p11.Attribute
 	if err != nil {
 		return 0, err
 	}
-	key, err := j.keep(j.s.create(append(may, p11.NewAttribute(p11.CKA_VALUE, temporary))))
+	key, err := j.create(may, temporary)
 	if err != nil {
 		return 0, err
 	}
 	return j.keep(j.s.unwrap(mechanism{id: j.d.profile.Wrap.Mechanism}, key, wrapped, target))
+}
+
+// create makes a secret key object of a value.
+func (j *importJob) create(template []*p11.Attribute, value []byte) (handle, error) {
+	return j.keep(j.s.create(append(slices.Clip(template), p11.NewAttribute(p11.CKA_VALUE, value))))
 }
 
 // data reports whether the material can have caused an error.
@@ -204,9 +277,9 @@ func (j *importJob) keep(h handle, err error) (handle, error) {
 
 // prove uses the new key once, checks that it is of its spec, and returns its public key and the input of the tenant's MAC for
 // its check value.
-func (j *importJob) prove(t *tenantKeys, h handle) (public, check []byte, err error) {
+func (j *importJob) prove(h handle) (public, check []byte, err error) {
 	if j.spec.class == secretKey {
-		check, err = j.proveSecret(t, h)
+		check, err = j.proveSecret(h)
 		return nil, check, err
 	}
 	if !j.spec.rsa() {
@@ -227,24 +300,31 @@ func (j *importJob) prove(t *tenantKeys, h handle) (public, check []byte, err er
 	return public, sum[:], nil
 }
 
-func (j *importJob) proveSecret(t *tenantKeys, h handle) ([]byte, error) {
-	// Some modules report length 0 for an unwrapped key. The length of its wrapped form tells it up to 7 bytes, and its use
-	// below the rest: AES has three lengths, and those modules refuse HMAC keys shorter than the hash.
+// hasSize reports whether a secret key object has one of these sizes in bytes, as far as the module tells. Some modules report length
+// 0 for an unwrapped key. The length of its wrapped form tells it up to 7 bytes, and its use below the rest: AES has three lengths,
+// and those modules refuse HMAC keys shorter than the hash.
+func (j *importJob) hasSize(h handle, sizes []int) (bool, error) {
 	length, err := j.s.attribute(h, p11.CKA_VALUE_LEN)
 	if err != nil {
-		return nil, err
+		return false, err
 	}
-	if len(length) == 8 {
-		if n := binary.NativeEndian.Uint64(length); n != 0 && n != uint64(j.spec.Size()) {
-			return nil, errBadMaterial
-		}
-	}
-	wrapped, err := j.s.wrap(j.d.profile.Wrap.Mechanism, t.roots[t.newestRoot()], h)
+	wrapped, err := j.s.wrap(j.d.profile.Wrap.Mechanism, j.t.roots[j.t.newestRoot()], h)
 	if err != nil {
-		return nil, err
+		return false, err
 	}
-	if len(wrapped) != (j.spec.Size()+7)/8*8+8 {
-		return nil, errBadMaterial
+	return slices.ContainsFunc(sizes, func(size int) bool {
+		if len(length) == 8 {
+			if n := binary.NativeEndian.Uint64(length); n != 0 && n != uint64(size) {
+				return false
+			}
+		}
+		return len(wrapped) == (size+7)/8*8+8
+	}), nil
+}
+
+func (j *importJob) proveSecret(h handle) ([]byte, error) {
+	if right, err := j.hasSize(h, []int{j.spec.Size()}); err != nil || !right {
+		return nil, errors.Join(errBadMaterial, err)
 	}
 	mech, size := mechanism{id: p11.CKM_AES_CMAC}, 16
 	if j.spec.keyType != p11.CKK_AES {

@@ -3,7 +3,6 @@ package soft
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"crypto/rsa"
 	_ "crypto/sha1" // for OAEP with SHA-1, which older import tools use
 	"crypto/subtle"
@@ -31,7 +30,8 @@ func (d *Driver) ImportKey(ctx context.Context, req *driver.ImportKeyRequest) (*
 	})
 }
 
-// importWith opens the material and seals it. Every fault of the material gets the same error.
+// importWith opens the material and seals it. Every fault of the material gets the same error, after the same work: a stand-in is sealed
+// in its place and thrown away.
 func (t *tenant) importWith(wrapping *rsa.PrivateKey, req *driver.ImportKeyRequest) (*driver.SealedKey, error) {
 	block, container, err := material.Parts(req)
 	if err != nil {
@@ -39,9 +39,6 @@ func (t *tenant) importWith(wrapping *rsa.PrivateKey, req *driver.ImportKeyReque
 	}
 	raw, ok := openMaterial(wrapping, req, block, container)
 	defer clear(raw)
-	if !ok {
-		return nil, material.Bad()
-	}
 	key, err := open(req.GetKey(), raw)
 	if err != nil {
 		return nil, material.Bad()
@@ -51,19 +48,19 @@ func (t *tenant) importWith(wrapping *rsa.PrivateKey, req *driver.ImportKeyReque
 		return nil, material.Bad()
 	}
 	check := t.authenticate(driver.CheckValueMACLabel, value)
-	if want := req.GetExpectedCheckValue(); len(want) > 0 && subtle.ConstantTimeCompare(want, check) != 1 {
-		return nil, material.Bad()
-	}
 	sealed, err := t.sealWorking(key, raw)
 	if err != nil {
 		return nil, err
+	}
+	if want := req.GetExpectedCheckValue(); !ok || len(want) > 0 && subtle.ConstantTimeCompare(want, check) != 1 {
+		return nil, material.Bad()
 	}
 	sealed.CheckValue, sealed.OpenedIn = check, driver.ProtectionProcess
 	return sealed, nil
 }
 
-// openMaterial returns the symmetric key, or the canonical PKCS#8 DER of the private key. If the block is bad, it opens the container
-// with a random key, so that the time does not disclose the block's padding.
+// openMaterial returns the symmetric key, or the canonical PKCS#8 DER of the private key. If the block or the container is bad, ok is
+// false and the result is a stand-in.
 func openMaterial(wrapping *rsa.PrivateKey, req *driver.ImportKeyRequest, block, container []byte) (raw []byte, ok bool) {
 	spec := req.GetKey().GetSpec()
 	if len(container) == 0 {
@@ -73,20 +70,22 @@ func openMaterial(wrapping *rsa.PrivateKey, req *driver.ImportKeyRequest, block,
 	defer clear(temporary)
 	if !driver.SpecOf(spec).Symmetric() {
 		raw, ok = material.OpenPrivateKey(spec, temporary, container)
-	} else if w, err := material.NewKeyWrap(temporary); err == nil {
+		return raw, ok && good
+	}
+	standIn := material.StandIn(spec)
+	if w, err := material.NewKeyWrap(temporary); err == nil {
 		raw, ok = w.Unwrap(container)
 	}
-	return raw, ok && good
+	if !ok || len(raw) != len(standIn) {
+		clear(raw)
+		return standIn, false
+	}
+	return raw, good
 }
 
 // openBlock opens an RSA block that contains a secret of one of these sizes. Otherwise it returns a random secret and false.
 func openBlock(key *rsa.PrivateKey, a driver.Algorithm, block []byte, sizes []int) (secret []byte, ok bool) {
-	random := func(n int) []byte {
-		b := make([]byte, n)
-		rand.Read(b)
-		return b
-	}
-	secret = random(sizes[len(sizes)-1])
+	secret = material.Random(sizes[len(sizes)-1])
 	if a != driver.PKCS1v15 {
 		opened, err := decryptOAEP(key, a, block)
 		if err == nil && slices.Contains(sizes, len(opened)) {
@@ -98,7 +97,7 @@ func openBlock(key *rsa.PrivateKey, a driver.Algorithm, block []byte, sizes []in
 	// Go copies the message into a buffer of its length in constant time, and leaves the buffer unchanged if the padding or the
 	// length is wrong. Telling which would enable the attack of Bleichenbacher (1998).
 	for _, n := range sizes {
-		before := random(n)
+		before := material.Random(n)
 		after := bytes.Clone(before)
 		//lint:ignore SA1019 clouds offer it for import
 		err := rsa.DecryptPKCS1v15SessionKey(nil, key, block, after)

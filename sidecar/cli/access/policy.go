@@ -16,8 +16,9 @@ import (
 )
 
 func policyCommand() *cobra.Command {
-	return verb.Group(&cobra.Command{Use: "policy", Short: "Validate Cedar policies and print their schema"},
-		policyCheck(), policySchema())
+	group := &cobra.Command{Use: "policy", Short: "Validate Cedar policies and print their schema"}
+	group.AddCommand(policyCheck(), policySchema())
+	return group
 }
 
 func policyCheck() *cobra.Command {

@@ -94,16 +94,11 @@ type parametersView struct {
 }
 
 func (g *guide) view(p *client.ImportParameters) parametersView {
-	return parametersView{KeyID: g.key, Algorithm: g.algorithm, Expires: p.Expires.UTC(), Files: g.paths(), Commands: g.script()}
-}
-
-// paths returns the paths of the files, by form.
-func (g *guide) paths() map[string]string {
-	paths := make(map[string]string, len(g.written))
+	v := parametersView{KeyID: g.key, Algorithm: g.algorithm, Expires: p.Expires.UTC(), Files: map[string]string{}, Commands: g.script()}
 	for form, name := range g.written {
-		paths[form] = filepath.Join(g.dir, name)
+		v.Files[form] = filepath.Join(g.dir, name)
 	}
-	return paths
+	return v
 }
 
 // create begins the files, before their content exists.
@@ -111,5 +106,9 @@ func (g *guide) create(force bool) (verb.FileSet, error) {
 	if err := os.MkdirAll(g.dir, 0o700); err != nil {
 		return nil, err
 	}
-	return verb.CreateFiles(g.paths(), force)
+	paths := make(map[string]string, len(g.written))
+	for form, name := range g.written {
+		paths[form] = filepath.Join(g.dir, name)
+	}
+	return verb.CreateFiles(paths, force)
 }

@@ -2,7 +2,6 @@ package key
 
 import (
 	"context"
-	"iter"
 	"strings"
 	"time"
 
@@ -71,25 +70,29 @@ func (f *filter) print(ctx context.Context, s *verb.Session) error {
 	if err := f.check(); err != nil {
 		return err
 	}
-	keys, err := f.keys(ctx, s)
+	views, err := f.views(ctx, s)
 	if err != nil {
 		return err
 	}
-	heading := []string{"KEY ID", "ALIAS", "SPEC", "STATE", "USAGE", "ORIGIN", "TYPE", "CREATED"}
-	return verb.ShowAll(s, heading, keys, func(k *client.Key) (*View, []string) {
-		v, state := ViewOf(k), string(k.State)
-		v.Tags = k.Tags
+	rows := [][]string{{"KEY ID", "ALIAS", "SPEC", "STATE", "USAGE", "ORIGIN", "TYPE", "CREATED"}}
+	for _, v := range views {
+		state := string(v.State)
 		if !v.Deletion.IsZero() {
 			state += " until " + v.Deletion.Format(time.DateOnly)
 		}
-		return v, []string{v.ID, v.Alias, v.Spec, state, v.Usage, v.Origin, v.kind(), verb.When(v.Created)}
-	})
+		rows = append(rows, []string{v.ID, v.Alias, v.Spec, state, v.Usage, v.Origin, v.kind(), verb.When(v.Created)})
+	}
+	return s.Show(views, rows)
 }
 
-// keys yields the selected keys. The sidecar searches by tag and alias, or else by spec and state.
-func (f *filter) keys(ctx context.Context, s *verb.Session) (iter.Seq2[*client.Key, error], error) {
-	keys := verb.All(func(marker string) (*client.KeyPage, error) {
-		return s.ListKeys(ctx, client.ListKeysRequest{Spec: f.spec, State: stateWords[f.state], Page: client.Page{Marker: marker}})
+// views returns the selected keys. The sidecar searches by tag and alias, or else by spec and state.
+func (f *filter) views(ctx context.Context, s *verb.Session) ([]*View, error) {
+	keys := verb.All(func(marker string) ([]client.Key, string, error) {
+		page, err := s.ListKeys(ctx, client.ListKeysRequest{Spec: f.spec, State: stateWords[f.state], Page: client.Page{Marker: marker}})
+		if err != nil {
+			return nil, "", err
+		}
+		return page.Keys, page.NextMarker, nil
 	})
 	if len(f.tags) > 0 || f.alias != "" {
 		tags, err := parseConditions(f.tags)
@@ -98,11 +101,16 @@ func (f *filter) keys(ctx context.Context, s *verb.Session) (iter.Seq2[*client.K
 		}
 		keys = s.Find(ctx, client.FindKeysRequest{Tags: tags, Alias: f.alias})
 	}
-	return func(yield func(*client.Key, error) bool) {
-		for key, err := range keys {
-			if (err != nil || f.accepts(key)) && !yield(key, err) {
-				return
-			}
+	views := []*View{}
+	for key, err := range keys {
+		if err != nil {
+			return nil, err
 		}
-	}, nil
+		if f.accepts(key) {
+			v := ViewOf(key)
+			v.Tags = key.Tags
+			views = append(views, v)
+		}
+	}
+	return views, nil
 }

@@ -12,12 +12,14 @@ import (
 )
 
 func tag() *cobra.Command {
-	return verb.Group(&cobra.Command{
+	group := &cobra.Command{
 		Use:   "tag",
 		Short: "Add, remove and list tags, and find keys by them",
 		Long: `Add, remove and list tags, and find keys by them. A tag is a name with a value. A key has at most 20 tags. A name has 1 to 36
 characters, a value at most 43, and neither has any of * < > \ = or a comma. Default keys have no tags.`,
-	}, tagAdd(), tagRemove(), tagList(), tagSearch())
+	}
+	group.AddCommand(tagAdd(), tagRemove(), tagList(), tagSearch())
+	return group
 }
 
 // parseTag parses NAME=VALUE. The first = separates.
@@ -77,12 +79,13 @@ func tagWords(tags []client.Tag) string {
 }
 
 func tagAdd() *cobra.Command {
-	return verb.OnKey(&cobra.Command{
+	cmd := &cobra.Command{
 		Use:     "add KEY NAME=VALUE...",
 		Short:   "Add tags to a key, all or none; an existing tag gets the new value",
 		Example: `  keyside key tag add app team=shop stage=live`,
 		Args:    cobra.MinimumNArgs(2),
-	}, func(ctx context.Context, s *verb.Session, id string, args []string) error {
+	}
+	return verb.OnKey(cmd, func(ctx context.Context, s *verb.Session, id string, args []string) error {
 		tags, err := parseTags(args[1:])
 		if err != nil {
 			return err
@@ -95,26 +98,34 @@ func tagAdd() *cobra.Command {
 }
 
 func tagRemove() *cobra.Command {
-	return verb.Changes(&cobra.Command{
+	cmd := &cobra.Command{
 		Use:     "remove KEY NAME...",
 		Short:   "Remove tags from a key, all or none",
 		Example: `  keyside key tag remove tagged stage`,
 		Args:    cobra.MinimumNArgs(2),
-	}, func(ctx context.Context, s *verb.Session, id string, args []string) error {
+	}
+	return verb.Changes(cmd, func(ctx context.Context, s *verb.Session, id string, args []string) error {
 		return s.UntagKey(ctx, client.UntagKeyRequest{KeyID: id, TagKeys: args[1:]})
 	})
 }
 
 func tagList() *cobra.Command {
-	return verb.OnKey(&cobra.Command{
+	cmd := &cobra.Command{
 		Use:     "list KEY",
 		Short:   "List a key's tags",
 		Example: `  keyside key tag list tagged`,
 		Args:    cobra.ExactArgs(1),
-	}, func(ctx context.Context, s *verb.Session, id string, _ []string) error {
-		return verb.ShowAll(s, []string{"TAG", "VALUE"}, verb.Whole(s.ListKeyTags(ctx, id)), func(t *client.Tag) (client.Tag, []string) {
-			return *t, []string{t.Key, verb.Dash(t.Value)}
-		})
+	}
+	return verb.OnKey(cmd, func(ctx context.Context, s *verb.Session, id string, _ []string) error {
+		tags, err := s.ListKeyTags(ctx, id)
+		if err != nil {
+			return err
+		}
+		rows := [][]string{{"TAG", "VALUE"}}
+		for _, t := range tags {
+			rows = append(rows, []string{t.Key, verb.Dash(t.Value)})
+		}
+		return s.Show(append([]client.Tag{}, tags...), rows)
 	})
 }
 
@@ -148,17 +159,24 @@ alternatives. key list --tag combines the same search with other filters.`,
 }
 
 func tagsCommand() *cobra.Command {
-	return verb.Talks(&cobra.Command{
+	cmd := &cobra.Command{
 		Use:     "tags",
 		Short:   "List all tags of all keys with their values",
 		Example: `  keyside tags`,
-	}, func(ctx context.Context, s *verb.Session, _ []string) error {
-		return verb.ShowAll(s, []string{"TAG", "VALUES"}, verb.Whole(s.ListTags(ctx)), func(t *client.TagValues) (client.TagValues, []string) {
+	}
+	return verb.Talks(cmd, func(ctx context.Context, s *verb.Session, _ []string) error {
+		tags, err := s.ListTags(ctx)
+		if err != nil {
+			return err
+		}
+		rows := [][]string{{"TAG", "VALUES"}}
+		for _, t := range tags {
 			values := make([]string, len(t.Values))
 			for i, v := range t.Values {
 				values[i] = verb.Dash(v)
 			}
-			return *t, []string{t.Key, strings.Join(values, ", ")}
-		})
+			rows = append(rows, []string{t.Key, strings.Join(values, ", ")})
+		}
+		return s.Show(append([]client.TagValues{}, tags...), rows)
 	})
 }

@@ -1,14 +1,12 @@
 package node
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -43,7 +41,7 @@ type doctor struct {
 	findings []Finding
 	report   func(Finding)
 	sidecar  *sidecar.Config
-	hsmd     hsmd.Config // the zero value if it cannot be read
+	hsmd     *hsmd.Config
 }
 
 func doctorCommand() *cobra.Command {
@@ -83,8 +81,10 @@ func (d *doctor) run(ctx context.Context, w io.Writer) error {
 			return err
 		}
 	}
-	if slices.ContainsFunc(d.findings, func(f Finding) bool { return f.Status == statusFail }) {
-		return verb.Failf(verb.ExitFailure, "checks failed: fix the first line that says fail first")
+	for _, f := range d.findings {
+		if f.Status == statusFail {
+			return verb.Failf(verb.ExitFailure, "checks failed: fix the first line that says fail first")
+		}
 	}
 	return nil
 }
@@ -107,27 +107,21 @@ func (d *doctor) examine(ctx context.Context) {
 	}
 }
 
-// add adds a finding and reports whether it is ok.
-func (d *doctor) add(status, check, fix, format string, args []any) bool {
-	f := Finding{Check: check, Status: status, Detail: fmt.Sprintf(format, args...), Fix: fix}
+func (d *doctor) add(f Finding) {
 	d.findings = append(d.findings, f)
 	d.report(f)
-	return status == statusOK
 }
 
-// ok adds a finding and returns true.
-func (d *doctor) ok(check, format string, args ...any) bool {
-	return d.add(statusOK, check, "", format, args)
+func (d *doctor) ok(check, format string, args ...any) {
+	d.add(Finding{Check: check, Status: statusOK, Detail: fmt.Sprintf(format, args...)})
 }
 
-// fail adds a finding and returns false.
-func (d *doctor) fail(check, fix, format string, args ...any) bool {
-	return d.add(statusFail, check, fix, format, args)
+func (d *doctor) fail(check, fix, format string, args ...any) {
+	d.add(Finding{Check: check, Status: statusFail, Detail: fmt.Sprintf(format, args...), Fix: fix})
 }
 
-// unknown adds a finding and returns false.
-func (d *doctor) unknown(check, fix, format string, args ...any) bool {
-	return d.add(statusUnknown, check, fix, format, args)
+func (d *doctor) unknown(check, fix, format string, args ...any) {
+	d.add(Finding{Check: check, Status: statusUnknown, Detail: fmt.Sprintf(format, args...), Fix: fix})
 }
 
 // folder returns the directory of the configuration.
@@ -157,23 +151,30 @@ func (d *doctor) loadConfigs() bool {
 		path = filepath.Join(d.folder(), "sidecar.yaml")
 	}
 	if !fileExists(path) {
-		return d.fail("configuration", "create one with keyside up --dir DIR, or name yours with --dir or --config", "%s does not exist", path)
+		d.fail("configuration", "create one with keyside up --dir DIR, or name yours with --dir or --config", "%s does not exist", path)
+		return false
 	}
 	config, err := sidecar.LoadConfig(path)
 	if err != nil {
-		return d.fail("configuration", "correct the file; keyside check "+path+" checks it", "%s", oneLine(err))
+		d.fail("configuration", "correct the file; keyside check "+path+" checks it", "%s", oneLine(err))
+		return false
 	}
 	d.sidecar = &config
 	d.ok("configuration", "%s", path)
-	if via := config.HSM.Via; via != nil {
-		d.loadHSMD(cmp.Or(d.hsmdConfig, filepath.Join(filepath.Dir(path), "hsmd.yaml")), via.Socket)
+	if config.HSM.Via == nil {
+		return true
 	}
+	if d.hsmdConfig == "" {
+		d.hsmdConfig = filepath.Join(filepath.Dir(path), "hsmd.yaml")
+	}
+	d.loadHSMD(config.HSM.Via.Socket)
 	return true
 }
 
 // loadHSMD reads hsmd's configuration, which another user may own.
-func (d *doctor) loadHSMD(path, asked string) {
+func (d *doctor) loadHSMD(asked string) {
 	const check = "hsmd config"
+	path := d.hsmdConfig
 	if !fileExists(path) {
 		d.unknown(check, "name hsmd's configuration with --hsmd-config to check its drivers", "%s does not exist", path)
 		return
@@ -188,7 +189,7 @@ func (d *doctor) loadHSMD(path, asked string) {
 		d.ok(check, "%s", path)
 	}
 	if err == nil {
-		d.hsmd = config
+		d.hsmd = &config
 	}
 }
 
@@ -196,6 +197,9 @@ func (d *doctor) loadHSMD(path, asked string) {
 func (d *doctor) drivers() []plugins.Config {
 	if d.sidecar.HSM.Driver != nil {
 		return []plugins.Config{*d.sidecar.HSM.Driver}
+	}
+	if d.hsmd == nil {
+		return nil
 	}
 	var all []plugins.Config
 	for i := range d.hsmd.Drivers {
