@@ -61,9 +61,6 @@ type Principal struct {
 	Service string // the cloud service that it acts for (obs, evs, ims, …), or empty
 }
 
-// IsAdministrator reports whether a principal has the role.
-func (p Principal) IsAdministrator() bool { return p.Role == Administrator }
-
 func (p Principal) role() Role {
 	if p.Service != "" {
 		return service

@@ -112,7 +112,7 @@ func TestUsers(t *testing.T) {
 		{policy.Caller{UID: 5, Known: true}, "obs"},
 		{policy.Caller{UID: 5}, ""},
 	} {
-		if p := users.Principal(c.caller); p.Name != c.name || p.IsAdministrator() != (c.name == "owner") {
+		if p := users.Principal(c.caller); p.Name != c.name || (p.Role == policy.Administrator) != (c.name == "owner") {
 			t.Errorf("%+v is the principal %+v", c.caller, p)
 		}
 	}

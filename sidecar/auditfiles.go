@@ -49,12 +49,14 @@ func (f AuditFiles) Verify(ctx context.Context, keys []audit.VerifierKey) (repor
 	defer release()
 	src := audit.Source{Dir: f.Audit, Keys: keys}
 	if f.Data != "" {
-		if _, src.Anchor, src.Head, err = store.ReadAuditHead(f.Data); err != nil {
+		found, err := store.Inspect(f.Data)
+		if err != nil {
 			return nil, "", err
 		}
-		if src.Anchor == nil {
+		if found.AuditAnchor == "" {
 			return nil, "", fmt.Errorf("the database in %s knows of no audit log", f.Data)
 		}
+		src.Anchor, src.Head = []byte(found.AuditAnchor), []byte(found.AuditHead)
 		from = "the database"
 	}
 	if keys != nil {
@@ -126,15 +128,15 @@ func (f AuditFiles) AcceptLoss(ctx context.Context, by policy.Caller, log *slog.
 	if err != nil {
 		return nil, err
 	}
-	tenant, _, _, err := store.ReadAuditHead(f.Data)
+	found, err := store.Inspect(f.Data)
 	release()
 	if err != nil {
 		return nil, err
 	}
-	s, err := store.Open(store.Options{Dir: f.Data, Tenant: tenant, Logger: log})
+	s, err := store.Open(store.Options{Dir: f.Data, Tenant: found.Tenant, Logger: log})
 	if err != nil {
 		return nil, err
 	}
-	report, err := audit.AcceptLoss(ctx, audit.Options{Dir: f.Audit, Sync: true, Tenant: tenant, Logger: log, Heads: s}, by)
+	report, err := audit.AcceptLoss(ctx, audit.Options{Dir: f.Audit, Sync: true, Tenant: found.Tenant, Logger: log, Heads: s}, by)
 	return report, errors.Join(err, s.Close())
 }

@@ -57,6 +57,8 @@ type Config struct {
 
 	sections map[string]dialect.Section `yaml:"-"` // of dialects, by their keys
 
+	// Create lets the start create a database that does not exist. No file sets it: the flag --create does.
+	Create bool `yaml:"-"`
 	// Clock tells the time; nil is the system's clock. No file sets it: tests use it to make keys due.
 	Clock kms.Clock `yaml:"-"`
 	// Auditor gets the records instead of the audit log. No file sets it: it is for the benchmark of the log's cost.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/keyside/keyside/policy"
@@ -26,32 +27,20 @@ func (c PolicyConfig) load() (*policy.Policies, error) {
 	if c.Dir == "" {
 		return nil, nil
 	}
-	if err := checkOwned(c.Dir); err != nil {
-		return nil, fmt.Errorf("policies: %w", err)
+	paths, err := filepath.Glob(filepath.Join(escapeGlob.Replace(c.Dir), "*.cedar"))
+	for _, path := range append([]string{c.Dir}, paths...) {
+		if err == nil {
+			err = checkOwned(path)
+		}
 	}
-	paths, err := filepath.Glob(filepath.Join(escapeGlob(c.Dir), "*.cedar"))
 	if err != nil {
 		return nil, fmt.Errorf("policies: %w", err)
-	}
-	for _, path := range paths {
-		if err := checkOwned(path); err != nil {
-			return nil, fmt.Errorf("policies: %w", err)
-		}
 	}
 	return ReadPolicies(paths)
 }
 
 // escapeGlob makes a path one that stands for itself in a pattern.
-func escapeGlob(path string) string {
-	var b []byte
-	for _, c := range []byte(path) {
-		if c == '*' || c == '?' || c == '[' || c == '\\' {
-			b = append(b, '\\')
-		}
-		b = append(b, c)
-	}
-	return string(b)
-}
+var escapeGlob = strings.NewReplacer(`*`, `\*`, `?`, `\?`, `[`, `\[`, `\`, `\\`)
 
 // checkOwned refuses what another user could change.
 func checkOwned(path string) error {

@@ -2,6 +2,8 @@ package sidecar
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 
@@ -20,7 +22,16 @@ func (p *process) serve(ctx context.Context) error {
 	}
 	stop := func() {}
 	defer func() { stop() }()
-	return edge.Serve(ctx, edge.Options{
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		select {
+		case why := <-p.failed:
+			cancel(fmt.Errorf("database: %w", why))
+		case <-ctx.Done():
+		}
+	}()
+	err = edge.Serve(ctx, edge.Options{
 		Handler: handler, Socket: p.cfg.Socket, SocketMode: fs.FileMode(p.cfg.SocketMode), SocketGroup: p.cfg.SocketGroup,
 		Listen: p.cfg.Listen, TLS: p.cfg.TLS, Connections: p.cfg.Connections,
 		OperationTimeout: max(p.cfg.RequestTimeout, dialect.SlowTimeout), DrainTimeout: p.cfg.DrainTimeout,
@@ -34,6 +45,10 @@ func (p *process) serve(ctx context.Context) error {
 		},
 		Logger: p.log,
 	})
+	if why := context.Cause(ctx); why != nil && !errors.Is(why, context.Canceled) {
+		err = errors.Join(why, err)
+	}
+	return err
 }
 
 // notify tells the service manager, where there is one.

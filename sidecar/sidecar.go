@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -38,7 +39,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 		return err
 	}
 	tune(&cfg, log)
-	p := &process{cfg: cfg, log: log}
+	p := &process{cfg: cfg, log: log, failed: make(chan error, 1)}
 	defer p.catchHangups()()
 	err := p.open(ctx)
 	if err == nil {
@@ -69,6 +70,7 @@ type process struct {
 
 	hangups chan os.Signal // SIGHUPs that came
 
+	failed   chan error      // why the process cannot go on
 	draining context.Context // ends when what would never end by itself must
 	drain    context.CancelFunc
 }
@@ -113,13 +115,43 @@ func (p *process) openTelemetry(ctx context.Context) error {
 }
 
 func (p *process) openStore(context.Context) error {
-	s, err := store.Open(store.Options{Dir: p.cfg.Data, Tenant: p.cfg.Tenant, Logger: p.log})
+	if p.cfg.Create {
+		if err := os.MkdirAll(p.cfg.Audit.Dir, 0o700); err != nil {
+			return fmt.Errorf("audit directory: %w", err)
+		}
+	}
+	s, err := store.Open(store.Options{
+		Dir: p.cfg.Data, Create: p.cfg.Create, Anchor: filepath.Join(p.cfg.Audit.Dir, anchorName), Tenant: p.cfg.Tenant, Logger: p.log,
+		Check: p.checkLog, Failed: p.fail,
+	})
 	if err != nil {
 		return err
 	}
 	p.store = s
 	p.closer(func(context.Context) error { return s.Close() })
 	return nil
+}
+
+// anchorName is the name of the database's anchor in the directory of the audit log, which may be another volume than the database.
+const anchorName = "database.anchor"
+
+// checkLog refuses to create a database beside the audit log of one that is lost.
+func (p *process) checkLog(found *store.State) error {
+	if found != nil {
+		return nil
+	}
+	if has, err := audit.HasRecords(p.cfg.Audit.Dir); err != nil || !has {
+		return err
+	}
+	return fmt.Errorf("there is no database in %s, but records of one in %s: mount its volume or restore it from a backup", p.cfg.Data, p.cfg.Audit.Dir)
+}
+
+// fail ends the process: what runs it starts it again, which repairs what a start can repair.
+func (p *process) fail(why error) {
+	select {
+	case p.failed <- why:
+	default:
+	}
 }
 
 func (p *process) openAudit(context.Context) error {

@@ -95,6 +95,7 @@ drain_timeout: 5s
 	if err != nil {
 		t.Fatal(err)
 	}
+	n.cfg.Create = true
 	return n
 }
 
@@ -357,7 +358,7 @@ func TestRefusesToStart(t *testing.T) {
 		second.cfg.Socket += "2"
 		second.refusesToStart("in use by another process")
 		second.cfg.Data += "2"
-		second.refusesToStart("another process writes it")
+		second.refusesToStart("records of one in")
 	})
 	t.Run("socket served", func(t *testing.T) {
 		n := newNode(t)
@@ -522,14 +523,15 @@ func TestUnserved(t *testing.T) {
 	n := newNode(t)
 	n.cfg.Listen = freePort(t)
 	_, stop := n.run()
-	ids := map[string]string{}
+	want := map[string]string{}
 	for _, c := range []struct {
 		method, path, origin string
 		status               int
+		dialect              string // in the record
 	}{
-		{http.MethodPost, "/v1.0/keyside/kms/list-keys", "https://evil.example.com", 403}, {http.MethodGet, "/admin", "", 404},
-		{http.MethodPost, "/v1.0/keyside/kms/create-everything", "", 404}, {http.MethodDelete, "/v1.0/keyside/kms/list-keys", "", 405},
-		{http.MethodPost, "/keyside/v1/nothing", "", 404},
+		{http.MethodPost, "/v1.0/keyside/kms/list-keys", "https://evil.example.com", 403, ""}, {http.MethodGet, "/admin", "", 404, "huawei"},
+		{http.MethodPost, "/v1.0/keyside/kms/create-everything", "", 404, "huawei"},
+		{http.MethodDelete, "/v1.0/keyside/kms/list-keys", "", 405, "huawei"}, {http.MethodPost, "/keyside/v1/nothing", "", 404, "keyside"},
 	} {
 		r, err := http.NewRequest(c.method, "http://"+n.cfg.Listen+c.path, strings.NewReader("{}"))
 		if err != nil {
@@ -546,15 +548,15 @@ func TestUnserved(t *testing.T) {
 		if res.StatusCode != c.status {
 			t.Errorf("%s %s: %d, want %d", c.method, c.path, res.StatusCode, c.status)
 		}
-		ids[res.Header.Get("X-Request-Id")] = c.path
+		want[c.path+c.method] = `"request_id":"` + res.Header.Get("X-Request-Id") + `","operation":"unserved","trace":"unserved","dialect":"` + c.dialect + `"`
 	}
 	if err := stop(); err != nil {
 		t.Error(err)
 	}
 	records := n.audit()
-	for id, path := range ids {
-		if id == "" || !strings.Contains(records, `"request_id":"`+id+`","operation":"unserved"`) {
-			t.Errorf("%s is not on record", path)
+	for path, record := range want {
+		if !strings.Contains(records, record) {
+			t.Errorf("%s is not on record as %s:\n%s", path, record, records)
 		}
 	}
 }

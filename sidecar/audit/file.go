@@ -197,3 +197,9 @@ func fdatasync(f *os.File) error {
 		}
 	}
 }
+
+// HasRecords reports whether a directory contains files of an audit log. It may be missing.
+func HasRecords(dir string) (bool, error) {
+	names, err := filepath.Glob(filepath.Join(dir, nameGlob))
+	return len(names) > 0, err
+}

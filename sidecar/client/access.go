@@ -58,6 +58,9 @@ type GrantPage struct {
 	NextMarker string  `json:"next_marker,omitzero"` // empty: this is the last page
 }
 
+// Part returns the elements of the page and NextMarker.
+func (p *GrantPage) Part() ([]Grant, string) { return p.Grants, p.NextMarker }
+
 // ListGrants returns one page of a key's grants in order of creation: up to 100, the default.
 func (c *Client) ListGrants(ctx context.Context, req ListGrantsRequest) (*GrantPage, error) {
 	return call[GrantPage](ctx, c, "list-grants", req)
@@ -177,11 +180,8 @@ type Credentials struct {
 
 // ListCredentials returns all access keys in order of creation.
 func (c *Client) ListCredentials(ctx context.Context) ([]Credential, error) {
-	out, err := call[Credentials](ctx, c, "list-credentials", none{})
-	if err != nil {
-		return nil, err
-	}
-	return out.Credentials, nil
+	out, err := value[Credentials](ctx, c, "list-credentials", none{})
+	return out.Credentials, err
 }
 
 // DeleteCredentialRequest names an access key.

@@ -54,31 +54,40 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 // none is the result of an operation that returns nothing.
 type none struct{}
 
-// call does one operation and decodes its result.
+// call does one operation and decodes its result, which is nil with an error.
 func call[Result any](ctx context.Context, c *Client, operation string, in any) (*Result, error) {
+	out, err := value[Result](ctx, c, operation, in)
+	if err != nil {
+		return nil, err
+	}
+	return &out, nil
+}
+
+// value does one operation and decodes its result, which is the zero value with an error.
+func value[Result any](ctx context.Context, c *Client, operation string, in any) (out Result, err error) {
 	body, err := json.Marshal(in)
 	if err != nil {
-		return nil, fmt.Errorf("encode the request of %s: %w", operation, err)
+		return out, fmt.Errorf("encode the request of %s: %w", operation, err)
 	}
 	defer clear(body)
 	res, answer, err := c.fetch(ctx, http.MethodPost, BasePath+operation, body)
 	if err != nil {
-		return nil, err
+		return out, err
 	}
 	defer clear(answer)
 	if res.StatusCode != http.StatusOK {
-		return nil, errorOf(res, answer)
+		return out, errorOf(res, answer)
 	}
-	out := new(Result)
-	if err := json.Unmarshal(answer, out); err != nil {
-		return nil, malformed(err)
+	var result Result
+	if err := json.Unmarshal(answer, &result); err != nil {
+		return out, malformed(err)
 	}
-	return out, nil
+	return result, nil
 }
 
 // do does one operation that returns nothing.
 func (c *Client) do(ctx context.Context, operation string, in any) error {
-	_, err := call[none](ctx, c, operation, in)
+	_, err := value[none](ctx, c, operation, in)
 	return err
 }
 

@@ -180,9 +180,6 @@ type Random struct {
 
 // GenerateRandom returns 1 to 1024 random bytes of the HSM.
 func (c *Client) GenerateRandom(ctx context.Context, length int) ([]byte, error) {
-	out, err := call[Random](ctx, c, "generate-random", RandomRequest{length})
-	if err != nil {
-		return nil, err
-	}
-	return out.Random, nil
+	out, err := value[Random](ctx, c, "generate-random", RandomRequest{length})
+	return out.Random, err
 }

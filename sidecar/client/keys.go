@@ -87,6 +87,9 @@ type KeyPage struct {
 	NextMarker string `json:"next_marker,omitzero"` // empty: this is the last page
 }
 
+// Part returns the elements of the page and NextMarker.
+func (p *KeyPage) Part() ([]Key, string) { return p.Keys, p.NextMarker }
+
 // ListKeys returns one page of keys in order of creation, by default of up to 2000 keys.
 func (c *Client) ListKeys(ctx context.Context, req ListKeysRequest) (*KeyPage, error) {
 	return call[KeyPage](ctx, c, "list-keys", req)
@@ -189,11 +192,8 @@ type KeyCount struct {
 
 // CountKeys returns the number of keys, default keys of services not counted.
 func (c *Client) CountKeys(ctx context.Context) (int, error) {
-	out, err := call[KeyCount](ctx, c, "count-keys", none{})
-	if err != nil {
-		return 0, err
-	}
-	return out.Keys, nil
+	out, err := value[KeyCount](ctx, c, "count-keys", none{})
+	return out.Keys, err
 }
 
 // Quota is the use of something limited.

@@ -52,6 +52,9 @@ type AliasPage struct {
 	NextMarker string  `json:"next_marker,omitzero"` // empty: this is the last page
 }
 
+// Part returns the elements of the page and NextMarker.
+func (p *AliasPage) Part() ([]Alias, string) { return p.Aliases, p.NextMarker }
+
 // ListAliases returns one page of aliases: up to 1000, by default 50.
 func (c *Client) ListAliases(ctx context.Context, req ListAliasesRequest) (*AliasPage, error) {
 	return call[AliasPage](ctx, c, "list-aliases", req)
@@ -99,11 +102,8 @@ type Tags struct {
 
 // ListKeyTags returns the tags of a key.
 func (c *Client) ListKeyTags(ctx context.Context, keyID string) ([]Tag, error) {
-	out, err := call[Tags](ctx, c, "list-key-tags", keyRequest{keyID})
-	if err != nil {
-		return nil, err
-	}
-	return out.Tags, nil
+	out, err := value[Tags](ctx, c, "list-key-tags", keyRequest{keyID})
+	return out.Tags, err
 }
 
 // AllTags is the tags of all keys.
@@ -113,11 +113,8 @@ type AllTags struct {
 
 // ListTags returns the tags of all keys.
 func (c *Client) ListTags(ctx context.Context) ([]TagValues, error) {
-	out, err := call[AllTags](ctx, c, "list-tags", none{})
-	if err != nil {
-		return nil, err
-	}
-	return out.Tags, nil
+	out, err := value[AllTags](ctx, c, "list-tags", none{})
+	return out.Tags, err
 }
 
 // FindKeysRequest selects keys that have all of the tags and the text in their alias. The zero value selects all.

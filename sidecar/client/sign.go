@@ -18,11 +18,8 @@ type Signature struct {
 
 // Sign signs a message or a digest.
 func (c *Client) Sign(ctx context.Context, req SignRequest) ([]byte, error) {
-	out, err := call[Signature](ctx, c, "sign", req)
-	if err != nil {
-		return nil, err
-	}
-	return out.Signature, nil
+	out, err := value[Signature](ctx, c, "sign", req)
+	return out.Signature, err
 }
 
 // VerifyRequest is a signature to verify.
@@ -43,8 +40,8 @@ func (c *Client) Verify(ctx context.Context, req SignRequest, signature []byte) 
 }
 
 func (c *Client) valid(ctx context.Context, operation string, in any) (bool, error) {
-	out, err := call[Verified](ctx, c, operation, in)
-	return err == nil && out.Valid, err
+	out, err := value[Verified](ctx, c, operation, in)
+	return out.Valid, err
 }
 
 // PublicKey is the public half of an asymmetric key.
@@ -75,11 +72,8 @@ type MAC struct {
 
 // GenerateMAC returns the HMAC of a message.
 func (c *Client) GenerateMAC(ctx context.Context, req MACRequest) ([]byte, error) {
-	out, err := call[MAC](ctx, c, "generate-mac", req)
-	if err != nil {
-		return nil, err
-	}
-	return out.MAC, nil
+	out, err := value[MAC](ctx, c, "generate-mac", req)
+	return out.MAC, err
 }
 
 // VerifyMACRequest is an HMAC to verify.
@@ -108,9 +102,6 @@ type SharedSecret struct {
 // DeriveSharedSecret does ECDH with a peer's public key and returns the X coordinate of the shared point, which the caller
 // clears.
 func (c *Client) DeriveSharedSecret(ctx context.Context, keyID string, publicKey []byte) ([]byte, error) {
-	out, err := call[SharedSecret](ctx, c, "derive-shared-secret", DeriveRequest{keyID, publicKey})
-	if err != nil {
-		return nil, err
-	}
-	return out.Secret, nil
+	out, err := value[SharedSecret](ctx, c, "derive-shared-secret", DeriveRequest{keyID, publicKey})
+	return out.Secret, err
 }

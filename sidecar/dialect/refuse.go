@@ -213,11 +213,14 @@ func recorded(r *Refusal, err error) error {
 }
 
 // refuseUnserved has the core record a request for no operation. Its sender is not authenticated: the record has the
-// kernel's word on the caller.
+// kernel's word on the caller. What may come from a web page is refused for all dialects, so its record names none.
 func (s *Server) refuseUnserved(r *http.Request, x *Exchange, c Condition) error {
-	ctx := kms.WithCall(r.Context(), &kms.Call{RequestID: x.RequestID, Dialect: s.cfg.Name, Caller: kms.CallerFrom(r.Context())})
+	call := &kms.Call{RequestID: x.RequestID, Caller: kms.CallerFrom(r.Context())}
+	if c != WebPage {
+		call.Dialect = s.cfg.Name
+	}
 	refusal := s.refuse(c)
-	return recorded(refusal, s.cfg.Core.RefuseUnserved(ctx, refusal.Core))
+	return recorded(refusal, s.cfg.Core.RefuseUnserved(kms.WithCall(r.Context(), call), refusal.Core))
 }
 
 // AnswerUnserved refuses a request that no dialect claims (NoRoute), or that none may serve (WebPage).

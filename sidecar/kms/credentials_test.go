@@ -262,7 +262,7 @@ func TestToken(t *testing.T) {
 	}
 	own, err := s.CreateToken(admin, kms.CreateTokenInput{})
 	wantCode(t, err, "ok")
-	if p := who(own); p.Name != "owner" || !p.IsAdministrator() {
+	if p := who(own); p.Name != "owner" || p.Role != policy.Administrator {
 		t.Errorf("the caller's own token makes %+v", p)
 	}
 	if life := own.ExpiresAt.Sub(clock.Now()); life < 59*time.Minute || life > time.Hour {

@@ -163,7 +163,7 @@ func (m *grantModel) restart() {
 }
 
 func (m *grantModel) open() {
-	s, err := store.Open(store.Options{Dir: m.dir, Tenant: "test"})
+	s, err := store.Open(store.Options{Dir: m.dir, Create: true, Tenant: "test"})
 	if err != nil {
 		m.t.Fatal(err)
 	}

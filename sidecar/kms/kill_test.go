@@ -135,7 +135,7 @@ func liveUntilKilled(dir, point string) error {
 	if err != nil {
 		return err
 	}
-	db, err := store.Open(store.Options{Dir: dir, Tenant: "test"})
+	db, err := store.Open(store.Options{Dir: dir, Create: true, Tenant: "test"})
 	if err != nil {
 		return err
 	}
@@ -281,7 +281,7 @@ func liveAndDie(t *testing.T, dir string, point int, after time.Duration) said {
 // after the one under way; nothing is lost that was encrypted; and the next service finishes what was due, once.
 func checkRemains(t *testing.T, dir string, s said, after []map[string]string) {
 	t.Helper()
-	db, err := store.Open(store.Options{Dir: dir, Tenant: "test"})
+	db, err := store.Open(store.Options{Dir: dir, Create: true, Tenant: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -72,7 +72,7 @@ func TestServiceOnDiskAgainstModel(t *testing.T) {
 					rt.Fatal(err)
 				}
 			}
-			if db, err = store.Open(store.Options{Dir: dir, Tenant: "test"}); err != nil {
+			if db, err = store.Open(store.Options{Dir: dir, Create: true, Tenant: "test"}); err != nil {
 				rt.Fatal(err)
 			}
 			w.Service, err = kms.New(kms.Config{

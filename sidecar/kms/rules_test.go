@@ -67,7 +67,7 @@ func TestTablesAreTotal(t *testing.T) {
 		}
 	}
 	if len(specs) != len(allSpecs) {
-		t.Errorf("%d specs have a row, %d are declared", len(specs), len(allSpecs))
+		t.Errorf("%d specs have a row, allSpecs in rules_test.go lists %d", len(specs), len(allSpecs))
 	}
 }
 

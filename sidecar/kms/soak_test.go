@@ -24,7 +24,7 @@ import (
 func TestSoakScheduler(t *testing.T) {
 	const due, clients, pause, turn = 10_000, 8, 5 * time.Millisecond, 2 * time.Second
 	log := slog.New(slog.DiscardHandler)
-	db, err := store.Open(store.Options{Dir: t.TempDir(), Tenant: "test"})
+	db, err := store.Open(store.Options{Dir: t.TempDir(), Create: true, Tenant: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}

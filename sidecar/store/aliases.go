@@ -26,7 +26,7 @@ func (s *Store) Alias(_ context.Context, name string) (alias *kms.Alias, err err
 	return alias, err
 }
 
-func readAlias(txn *badger.Txn, name string) (*kms.Alias, error) {
+func readAlias(txn reader, name string) (*kms.Alias, error) {
 	var stored storedAlias
 	if err := readJSON(txn, nameKey(name), "alias", &stored); err != nil {
 		return nil, err
@@ -37,19 +37,19 @@ func readAlias(txn *badger.Txn, name string) (*kms.Alias, error) {
 	}, nil
 }
 
-func writeAlias(txn *badger.Txn, a *kms.Alias) error {
+func writeAlias(txn *transaction, a *kms.Alias) error {
 	return errors.Join(
 		write(txn, nameKey(a.Name), storedAlias{a.KeyID, a.CreatedAt.UnixMilli(), a.UpdatedAt.UnixMilli()}),
 		txn.Set(keyNameKey(a.KeyID, a.Name), nil),
 	)
 }
 
-func deleteAlias(txn *badger.Txn, key kms.KeyID, name string) error {
+func deleteAlias(txn *transaction, key kms.KeyID, name string) error {
 	return errors.Join(txn.Delete(nameKey(name)), txn.Delete(keyNameKey(key, name)))
 }
 
 // aliasNames returns the names of a key's aliases in byte order, up to limit of them after one (0: all).
-func aliasNames(txn *badger.Txn, key kms.KeyID, after string, limit int) (names []string) {
+func aliasNames(txn reader, key kms.KeyID, after string, limit int) (names []string) {
 	prefix := keyNameKey(key, "")
 	for k := range keysFrom(txn, prefix, afterKey(keyNameKey(key, after), after)) {
 		if names = append(names, string(k[len(prefix):])); len(names) == limit {
@@ -61,7 +61,7 @@ func aliasNames(txn *badger.Txn, key kms.KeyID, after string, limit int) (names 
 
 // CreateAlias implements kms.AliasStore.
 func (s *Store) CreateAlias(ctx context.Context, alias kms.Alias, limit int) error {
-	return s.change(ctx, func(txn *badger.Txn) error {
+	return s.change(ctx, func(txn *transaction) error {
 		switch _, err := txn.Get(nameKey(alias.Name)); {
 		case err == nil:
 			return kms.Errorf(kms.CodeAlreadyExists, "alias exists").In("alias")
@@ -76,7 +76,7 @@ func (s *Store) CreateAlias(ctx context.Context, alias kms.Alias, limit int) err
 }
 
 // checkTarget refuses a key that does not exist or has its limit of aliases.
-func checkTarget(txn *badger.Txn, key kms.KeyID, limit int) error {
+func checkTarget(txn reader, key kms.KeyID, limit int) error {
 	switch _, err := txn.Get(recordKey(key)); {
 	case errors.Is(err, badger.ErrKeyNotFound):
 		return kms.Errorf(kms.CodeNotFound, "key does not exist")
@@ -92,7 +92,7 @@ func checkTarget(txn *badger.Txn, key kms.KeyID, limit int) error {
 // MoveAlias implements kms.AliasStore.
 func (s *Store) MoveAlias(ctx context.Context, name string, target kms.KeyID, at time.Time, limit int) (*kms.Alias, error) {
 	var moved *kms.Alias
-	err := s.change(ctx, func(txn *badger.Txn) error {
+	err := s.change(ctx, func(txn *transaction) error {
 		alias, err := readAlias(txn, name)
 		if err != nil {
 			return err
@@ -117,7 +117,7 @@ func (s *Store) MoveAlias(ctx context.Context, name string, target kms.KeyID, at
 
 // DeleteAliases implements kms.AliasStore.
 func (s *Store) DeleteAliases(ctx context.Context, key kms.KeyID, names []string) error {
-	return s.change(ctx, func(txn *badger.Txn) error {
+	return s.change(ctx, func(txn *transaction) error {
 		for _, name := range names {
 			alias, err := readAlias(txn, name)
 			if err != nil {

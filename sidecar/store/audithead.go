@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"log/slog"
-	"os"
 
 	"github.com/dgraph-io/badger/v4"
 )
@@ -29,7 +27,7 @@ var (
 
 // SetAuditHead stores both values, or where anchor is nil head alone, in one transaction.
 func (s *Store) SetAuditHead(ctx context.Context, anchor, head []byte) error {
-	return s.change(ctx, func(txn *badger.Txn) error {
+	return s.change(ctx, func(txn *transaction) error {
 		if anchor != nil {
 			if err := txn.Set(auditAnchorKey, sealAudit(auditAnchorKey, anchor)); err != nil {
 				return err
@@ -60,7 +58,7 @@ func readAuditHead(db *badger.DB) (anchor, head []byte, err error) {
 	return anchor, head, err
 }
 
-func openAudit(txn *badger.Txn, key []byte) (value []byte, err error) {
+func openAudit(txn reader, key []byte) (value []byte, err error) {
 	item, err := txn.Get(key)
 	if errors.Is(err, badger.ErrKeyNotFound) {
 		return nil, nil
@@ -77,31 +75,4 @@ func openAudit(txn *badger.Txn, key []byte) (value []byte, err error) {
 		return nil, errAuditHead
 	}
 	return b[1 : len(b)-crc32.Size], nil
-}
-
-// ReadAuditHead returns the audit log's values from the database in dir, which no process has open, and its tenant. It changes
-// nothing there: it opens a copy, since badger brings a database in order when it opens it.
-func ReadAuditHead(dir string) (tenant string, anchor, head []byte, err error) {
-	scratch, err := os.MkdirTemp("", "keyside-audit-")
-	if err != nil {
-		return "", nil, nil, err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
-	if err := os.CopyFS(scratch, os.DirFS(dir)); err != nil {
-		return "", nil, nil, fmt.Errorf("copy database %s: %w", dir, err)
-	}
-	if err := errors.Join(removeEmpty(scratch), checkLogs(scratch)); err != nil {
-		return "", nil, nil, err
-	}
-	db, err := badger.Open(badgerOptions(Options{Dir: scratch, Logger: slog.New(slog.DiscardHandler)}))
-	if err != nil {
-		return "", nil, nil, fmt.Errorf("database %s cannot be opened: %w", dir, err)
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	what, err := (&Store{db: db}).readSchema()
-	if err != nil {
-		return "", nil, nil, fmt.Errorf("%s is no database of keyside's: %w", dir, err)
-	}
-	anchor, head, err = readAuditHead(db)
-	return what.Tenant, anchor, head, err
 }

@@ -27,8 +27,8 @@ func TestAuditHead(t *testing.T) {
 	}
 	s.Close()
 	before := filesOf(t, dir)
-	if tenant, a, h, err := ReadAuditHead(dir); tenant != "default" || string(a) != "another" || string(h) != "four" || err != nil {
-		t.Errorf("a copy has %q, %q, %q, %v", tenant, a, h, err)
+	if found, err := Inspect(dir); err != nil || found.Tenant != "default" || found.AuditAnchor != "another" || found.AuditHead != "four" {
+		t.Errorf("Inspect found %+v, %v", found, err)
 	}
 	if after := filesOf(t, dir); after != before {
 		t.Error("reading it changed the database")

@@ -18,7 +18,7 @@ import (
 func fillWith(b *testing.B, n int) (*Store, []kms.KeyID) {
 	b.Helper()
 	dir := b.TempDir()
-	s, err := Open(Options{Dir: dir, Tenant: "default", unsynced: true})
+	s, err := Open(Options{Dir: dir, Create: true, Tenant: "default", unsynced: true})
 	if err != nil {
 		b.Fatal(err)
 	}

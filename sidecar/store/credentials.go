@@ -78,7 +78,7 @@ func (s *Store) CredentialKey(context.Context) (key *kms.Key, err error) {
 	return key, err
 }
 
-func readCredentialKey(txn *badger.Txn) (*kms.Key, error) {
+func readCredentialKey(txn reader) (*kms.Key, error) {
 	var r record
 	err := read(txn, []byte{credentialKeyLetter}, "credential key", func(value []byte) (err error) {
 		var id kms.KeyID
@@ -97,7 +97,7 @@ func readCredentialKey(txn *badger.Txn) (*kms.Key, error) {
 
 // CreateCredentialKey implements kms.CredentialStore.
 func (s *Store) CreateCredentialKey(ctx context.Context, key *kms.Key) (*kms.Key, error) {
-	err := s.change(ctx, func(txn *badger.Txn) error {
+	err := s.change(ctx, func(txn *transaction) error {
 		have, err := readCredentialKey(txn)
 		if err == nil {
 			key = have
@@ -124,7 +124,7 @@ func (s *Store) CreateCredentialKey(ctx context.Context, key *kms.Key) (*kms.Key
 
 // CreateCredential implements kms.CredentialStore.
 func (s *Store) CreateCredential(ctx context.Context, c *kms.Credential, quota int) error {
-	return s.change(ctx, func(txn *badger.Txn) error {
+	return s.change(ctx, func(txn *transaction) error {
 		n := 0
 		for range keysFrom(txn, []byte{credentialLetter}, nil) {
 			n++
@@ -150,7 +150,7 @@ func (s *Store) Credential(_ context.Context, accessKey string) (c *kms.Credenti
 	return c, err
 }
 
-func readCredential(txn *badger.Txn, accessKey string) (*kms.Credential, error) {
+func readCredential(txn reader, accessKey string) (*kms.Credential, error) {
 	var stored storedCredential
 	if err := readJSON(txn, credentialName(accessKey), "access key", &stored); err != nil {
 		return nil, err
@@ -184,7 +184,7 @@ func (s *Store) ListCredentials(ctx context.Context) (list []*kms.Credential, er
 // is there until all of them are gone, and a deletion that was cut short can be asked for again.
 func (s *Store) DeleteCredential(ctx context.Context, accessKey string, allTokens bool) error {
 	for more := true; more; {
-		err := s.change(ctx, func(txn *badger.Txn) error {
+		err := s.change(ctx, func(txn *transaction) error {
 			c, err := readCredential(txn, accessKey)
 			if err != nil {
 				return err
@@ -204,7 +204,7 @@ func (s *Store) DeleteCredential(ctx context.Context, accessKey string, allToken
 
 // removeTokens adds the removal of some tokens to a transaction, also of unreadable ones, which are invalid anyway. It
 // removes as many as fit, and reports whether there may be more.
-func removeTokens(txn *badger.Txn, doomed func(*kms.Token) bool) (more bool, err error) {
+func removeTokens(txn *transaction, doomed func(*kms.Token) bool) (more bool, err error) {
 	removed := 0
 	for name := range keysFrom(txn, []byte{tokenLetter}, nil) {
 		t, err := readTokenNamed(txn, name)
@@ -223,7 +223,7 @@ func removeTokens(txn *badger.Txn, doomed func(*kms.Token) bool) (more bool, err
 
 // CreateToken implements kms.CredentialStore. Tokens that have ended and do not fit are removed with a later one.
 func (s *Store) CreateToken(ctx context.Context, t *kms.Token, now time.Time) error {
-	return s.change(ctx, func(txn *badger.Txn) error {
+	return s.change(ctx, func(txn *transaction) error {
 		if _, err := removeTokens(txn, func(t *kms.Token) bool { return t.ExpiresAt.Before(now) }); err != nil {
 			return err
 		}
@@ -242,7 +242,7 @@ func (s *Store) Token(_ context.Context, hash [32]byte) (t *kms.Token, err error
 	return t, err
 }
 
-func readTokenNamed(txn *badger.Txn, name []byte) (*kms.Token, error) {
+func readTokenNamed(txn reader, name []byte) (*kms.Token, error) {
 	var hash [32]byte
 	if copy(hash[:], name[1:]) != len(hash) || len(name) != len(tokenName(hash)) {
 		return nil, fmt.Errorf("%w: name of a token has %d bytes", errRecord, len(name))
@@ -250,7 +250,7 @@ func readTokenNamed(txn *badger.Txn, name []byte) (*kms.Token, error) {
 	return readToken(txn, hash)
 }
 
-func readToken(txn *badger.Txn, hash [32]byte) (*kms.Token, error) {
+func readToken(txn reader, hash [32]byte) (*kms.Token, error) {
 	var stored storedToken
 	if err := readJSON(txn, tokenName(hash), "token", &stored); err != nil {
 		return nil, err

@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dgraph-io/badger/v4"
-
 	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/kms"
 )
@@ -110,7 +108,7 @@ func TestDeleteWithManyTokens(t *testing.T) {
 	}
 	const tokens = 2*tokenBatch + 1
 	for first := 0; first < tokens; first += tokenBatch {
-		err := s.change(ctx, func(txn *badger.Txn) error {
+		err := s.change(ctx, func(txn *transaction) error {
 			for n := first; n < min(first+tokenBatch, tokens); n++ {
 				if err := write(txn, tokenName([32]byte{byte(n >> 8), byte(n)}), storedToken{User: "a", ExpiresMS: 1 << 50}); err != nil {
 					return err
@@ -164,7 +162,7 @@ func TestDamagedCredentials(t *testing.T) {
 	} {
 		s := open(t, Options{InMemory: true})
 		set := func(key []byte) {
-			if err := s.change(ctx, func(txn *badger.Txn) error { return txn.Set(key, []byte(value)) }, func() {}); err != nil {
+			if err := s.change(ctx, func(txn *transaction) error { return txn.Set(key, []byte(value)) }, func() {}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -182,7 +180,7 @@ func TestDamagedCredentials(t *testing.T) {
 		}
 	}
 	s := open(t, Options{InMemory: true})
-	err := s.change(ctx, func(txn *badger.Txn) error {
+	err := s.change(ctx, func(txn *transaction) error {
 		return errors.Join(txn.Set([]byte("tshort"), []byte("{}")), txn.Set(tokenName([32]byte{5}), []byte("{")))
 	}, func() {})
 	if err != nil {

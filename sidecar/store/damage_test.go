@@ -39,27 +39,33 @@ func TestOpenRefusals(t *testing.T) {
 	refuse("second process", Options{Dir: dir, Tenant: "default"}, "in use by another process", fmt.Sprint("pid ", os.Getpid()), "stop that process")
 	s.Close()
 	refuse("other tenant", Options{Dir: dir, Tenant: "other"}, `belongs to tenant "default"`, "configuration")
-	refuse("no tenant", Options{Dir: t.TempDir()}, "tenant")
-	refuse("no directory", Options{Dir: filepath.Join(os.DevNull, "db"), Tenant: "default"}, "database directory")
+	refuse("no tenant", Options{Dir: t.TempDir(), Create: true}, "tenant")
+	refuse("no directory", Options{Dir: filepath.Join(os.DevNull, "db"), Create: true, Tenant: "default"}, "database directory")
 
-	tamper(t, dir, func(txn *badger.Txn) error { return txn.Set(countKey(), appendUint64(nil, 2)) })
+	tamper(t, dir, func(txn *transaction) error { return txn.Set(countKey(), appendUint64(nil, 2)) })
 	refuse("index short of a key", Options{Dir: dir, Tenant: "default"}, "damaged")
-	tamper(t, dir, func(txn *badger.Txn) error {
+	tamper(t, dir, func(txn *transaction) error {
 		return errors.Join(txn.Set(countKey(), appendUint64(nil, 1)), txn.Set(schemaKey(), []byte(`{"format":99,"tenant":"default"}`)))
 	})
 	refuse("newer format", Options{Dir: dir, Tenant: "default"}, "newer than this program")
-	tamper(t, dir, func(txn *badger.Txn) error { return txn.Delete(schemaKey()) })
-	refuse("no schema", Options{Dir: dir, Tenant: "default"}, "no database of keyside's")
+	tamper(t, dir, func(txn *transaction) error { return txn.Delete(schemaKey()) })
+	refuse("no schema", Options{Dir: dir, Tenant: "default"}, "no database of Keyside")
 }
 
-// tamper changes a database behind the store's back.
-func tamper(t *testing.T, dir string, change func(*badger.Txn) error) {
+// tamper changes a database behind the store's back, as somebody who also knows the state record.
+func tamper(t *testing.T, dir string, change func(*transaction) error) {
 	t.Helper()
 	db, err := badger.Open(badgerOptions(Options{Dir: dir, Logger: slog.New(slog.DiscardHandler)}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(db.Update(change), db.Close()); err != nil {
+	txn := newTransaction(db)
+	err = change(txn)
+	if recorded, stateErr := readState(txn); stateErr == nil {
+		_, stateErr = txn.seal(recorded)
+		err = errors.Join(err, stateErr)
+	}
+	if err := errors.Join(err, txn.txn.Commit(), db.Close()); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -76,15 +82,15 @@ func TestMigration(t *testing.T) {
 	step := func(name string) migration {
 		return func(*Store) error {
 			steps = append(steps, name)
-			if name == "3 to 4" && fail {
+			if name == "4 to 5" && fail {
 				fail = false
 				return errors.New("power cut")
 			}
 			return nil
 		}
 	}
-	newer := Options{Dir: dir, Tenant: "default", migrations: append(slices.Clone(migrations), step("2 to 3"), step("3 to 4"))}
-	if _, err := Open(newer); err == nil || !strings.Contains(err.Error(), "migrate from format 3") {
+	newer := Options{Dir: dir, Tenant: "default", migrations: append(slices.Clone(migrations), step("3 to 4"), step("4 to 5"))}
+	if _, err := Open(newer); err == nil || !strings.Contains(err.Error(), "migrate from format 4") {
 		t.Fatalf("a migration that fails: %v", err)
 	}
 	for range 2 {
@@ -94,7 +100,7 @@ func TestMigration(t *testing.T) {
 		}
 		s.Close()
 	}
-	if want := []string{"2 to 3", "3 to 4", "3 to 4"}; !slices.Equal(steps, want) {
+	if want := []string{"3 to 4", "4 to 5", "4 to 5"}; !slices.Equal(steps, want) {
 		t.Errorf("steps were %v, want %v", steps, want)
 	}
 	if _, err := Open(Options{Dir: dir, Tenant: "default"}); err == nil {
@@ -123,7 +129,7 @@ func TestDamagedRecord(t *testing.T) {
 		if name != "of another key" {
 			value = bytes.Replace(value, good[bytes.Index(good, []byte(`"id":"`))+6:][:36], []byte(k.ID.String()), 1)
 		}
-		tamper(t, dir, func(txn *badger.Txn) error { return txn.Set(recordKey(k.ID), value) })
+		tamper(t, dir, func(txn *transaction) error { return txn.Set(recordKey(k.ID), value) })
 		if s, err := Open(Options{Dir: dir, Tenant: "default"}); err == nil {
 			s.Close()
 			t.Errorf("%s: opened", name)
@@ -137,19 +143,19 @@ func TestDamagedRecord(t *testing.T) {
 // be listed and destroyed and other keys work.
 func TestDamagedMaterial(t *testing.T) {
 	sealed := sealedKey("a").Versions[0].Sealed
-	for name, damage := range map[string]func(txn *badger.Txn, key, other []byte) error{
-		"missing": func(txn *badger.Txn, key, _ []byte) error { return txn.Delete(key) },
-		"empty":   func(txn *badger.Txn, key, _ []byte) error { return txn.Set(key, nil) },
-		"cut":     func(txn *badger.Txn, key, _ []byte) error { return txn.Set(key, encodeMaterial(key, sealed[1:])) },
-		"of another key": func(txn *badger.Txn, key, other []byte) error {
+	for name, damage := range map[string]func(txn *transaction, key, other []byte) error{
+		"missing": func(txn *transaction, key, _ []byte) error { return txn.Delete(key) },
+		"empty":   func(txn *transaction, key, _ []byte) error { return txn.Set(key, nil) },
+		"cut":     func(txn *transaction, key, _ []byte) error { return txn.Set(key, encodeMaterial(key, sealed[1:])) },
+		"of another key": func(txn *transaction, key, other []byte) error {
 			return txn.Set(key, encodeMaterial(other, sealed))
 		},
-		"one bit": func(txn *badger.Txn, key, _ []byte) error {
+		"one bit": func(txn *transaction, key, _ []byte) error {
 			value := encodeMaterial(key, sealed)
 			value[20] ^= 1
 			return txn.Set(key, value)
 		},
-		"unknown format": func(txn *badger.Txn, key, _ []byte) error {
+		"unknown format": func(txn *transaction, key, _ []byte) error {
 			value := encodeMaterial(key, sealed)
 			value[0]++
 			return txn.Set(key, value)
@@ -161,7 +167,7 @@ func TestDamagedMaterial(t *testing.T) {
 		k.Versions[0].Sealed = sealed
 		create(t, s, k, other)
 		s.Close()
-		tamper(t, dir, func(txn *badger.Txn) error {
+		tamper(t, dir, func(txn *transaction) error {
 			return damage(txn, materialKey(k.ID, 1), materialKey(other.ID, 1))
 		})
 		s = open(t, Options{Dir: dir})
@@ -185,11 +191,11 @@ func TestDamagedMaterial(t *testing.T) {
 
 // TestDamagedAlias holds that an alias that is not what was written is an error, and not one that does not exist.
 func TestDamagedAlias(t *testing.T) {
-	for name, damage := range map[string]func(txn *badger.Txn, key kms.KeyID) error{
-		"empty":          func(txn *badger.Txn, _ kms.KeyID) error { return txn.Set(nameKey("n"), nil) },
-		"cut":            func(txn *badger.Txn, _ kms.KeyID) error { return txn.Set(nameKey("n"), []byte("{")) },
-		"unknown member": func(txn *badger.Txn, _ kms.KeyID) error { return txn.Set(nameKey("n"), []byte(`{"owner":"me"}`)) },
-		"missing":        func(txn *badger.Txn, _ kms.KeyID) error { return txn.Delete(nameKey("n")) },
+	for name, damage := range map[string]func(txn *transaction, key kms.KeyID) error{
+		"empty":          func(txn *transaction, _ kms.KeyID) error { return txn.Set(nameKey("n"), nil) },
+		"cut":            func(txn *transaction, _ kms.KeyID) error { return txn.Set(nameKey("n"), []byte("{")) },
+		"unknown member": func(txn *transaction, _ kms.KeyID) error { return txn.Set(nameKey("n"), []byte(`{"owner":"me"}`)) },
+		"missing":        func(txn *transaction, _ kms.KeyID) error { return txn.Delete(nameKey("n")) },
 	} {
 		dir := t.TempDir()
 		s := open(t, Options{Dir: dir})
@@ -199,7 +205,7 @@ func TestDamagedAlias(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.Close()
-		tamper(t, dir, func(txn *badger.Txn) error { return damage(txn, k.ID) })
+		tamper(t, dir, func(txn *transaction) error { return damage(txn, k.ID) })
 		s = open(t, Options{Dir: dir})
 		if _, err := s.Alias(ctx, "n"); err == nil || (codeOf(err) == kms.CodeNotFound && name != "missing") {
 			t.Errorf("%s: %v", name, err)

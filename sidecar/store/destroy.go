@@ -28,7 +28,7 @@ func (s *Store) DestroyKeys(ctx context.Context, ids []kms.KeyID, doomed func(*k
 func (s *Store) removeSome(ctx context.Context, ids []kms.KeyID, doomed func(*kms.Key) bool) (gone []*kms.Key, rest []kms.KeyID, err error) {
 	var removed []record
 	var intents [][]byte
-	err = s.change(ctx, func(txn *badger.Txn) error {
+	err = s.change(ctx, func(txn *transaction) error {
 		// The transaction's own writes would be in the way of its iterators. As there is one writer, this one sees the same.
 		view := s.db.NewTransaction(false)
 		defer view.Discard()

@@ -12,7 +12,7 @@ import (
 	"github.com/keyside/keyside/sidecar/kms"
 )
 
-// The database's keys begin with one letter. This is format 2:
+// The database's keys begin with one letter. This is format 3:
 //
 //	r id               the record of a key (16-byte id)
 //	v id version       the material of a key's version (4 bytes), see material.go
@@ -25,11 +25,12 @@ import (
 //	w id               a wrapping pair (16-byte id), see pairs.go
 //	x prefix           nothing: what was under the prefix must leave the files, see purge.go
 //	f                  filler, see purge.go
+//	y                  what all other entries amount to: see state.go
 //
 // Integers are big-endian. The letters c, t and u are those of access keys, tokens and their key: see credentials.go; g is
 // that of grants: see grants.go; h that of the audit log: see audithead.go.
 //
-// Format 1 had a key's record, with its sealed bytes in it, under k, and under o an index of what lists are filtered by.
+// Format 2 had no y. Format 1 had a key's record, with its sealed bytes in it, under k, and under o an index of what lists are filtered by.
 func recordPrefix() []byte                   { return []byte{'r'} }
 func recordKey(id kms.KeyID) []byte          { return append(recordPrefix(), id[:]...) }
 func aliasKey(alias string) []byte           { return append([]byte{'a'}, alias...) }
@@ -59,7 +60,7 @@ func idOf(key []byte) (id kms.KeyID, err error) {
 }
 
 // keysFrom yields the keys that have a prefix, in order, from one on (nil: from the first).
-func keysFrom(txn *badger.Txn, prefix, from []byte) iter.Seq[[]byte] {
+func keysFrom(txn reader, prefix, from []byte) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		it := txn.NewIterator(badger.IteratorOptions{Prefix: prefix})
 		defer it.Close()
@@ -68,7 +69,7 @@ func keysFrom(txn *badger.Txn, prefix, from []byte) iter.Seq[[]byte] {
 	}
 }
 
-func readUint64(txn *badger.Txn, key []byte) (n uint64, err error) {
+func readUint64(txn reader, key []byte) (n uint64, err error) {
 	item, err := txn.Get(key)
 	if err != nil {
 		return 0, err
@@ -83,7 +84,7 @@ func readUint64(txn *badger.Txn, key []byte) (n uint64, err error) {
 }
 
 // read passes a value to decode; CodeNotFound if the entry does not exist.
-func read(txn *badger.Txn, name []byte, what string, decode func([]byte) error) error {
+func read(txn reader, name []byte, what string, decode func([]byte) error) error {
 	item, err := txn.Get(name)
 	switch {
 	case errors.Is(err, badger.ErrKeyNotFound):
@@ -97,7 +98,7 @@ func read(txn *badger.Txn, name []byte, what string, decode func([]byte) error) 
 	return nil
 }
 
-func readJSON(txn *badger.Txn, name []byte, what string, out any) error {
+func readJSON(txn reader, name []byte, what string, out any) error {
 	return read(txn, name, what, func(value []byte) error {
 		if err := json.Unmarshal(value, out, json.RejectUnknownMembers(true)); err != nil {
 			return fmt.Errorf("%w: %w", errRecord, err)
@@ -106,7 +107,7 @@ func readJSON(txn *badger.Txn, name []byte, what string, out any) error {
 	})
 }
 
-func write(txn *badger.Txn, name []byte, stored any) error {
+func write(txn *transaction, name []byte, stored any) error {
 	value, err := json.Marshal(stored)
 	if err != nil {
 		return fmt.Errorf("encode a record: %w", err)

@@ -13,8 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dgraph-io/badger/v4"
-
 	"github.com/keyside/keyside/sidecar/kms"
 )
 
@@ -57,7 +55,7 @@ func dieAtArrow(dir, what string) error {
 		return err
 	}
 	steps := 0
-	s, err := Open(Options{Dir: dir, Tenant: "default", failpoint: func(step string) {
+	s, err := Open(Options{Dir: dir, Create: true, Tenant: "default", failpoint: func(step string) {
 		if steps++; steps == last {
 			fmt.Println(step)
 			syscall.Kill(os.Getpid(), syscall.SIGKILL)
@@ -203,7 +201,7 @@ func TestKilledMigration(t *testing.T) {
 	dir := t.TempDir()
 	keys := make(map[kms.KeyID]*kms.Key)
 	var secrets [][]byte
-	tamper(t, dir, func(txn *badger.Txn) error {
+	tamper(t, dir, func(txn *transaction) error {
 		for i := range n {
 			k, record := format1Key(i+1, randomSealed())
 			keys[k.ID] = k

@@ -138,7 +138,7 @@ func (x *grants) set(id kms.KeyID, list []*policy.Grant) {
 
 // load reads all grants. Grants of a key that does not exist allow nothing: a version of Keyside that knew no grants
 // destroyed it.
-func (x *grants) load(txn *badger.Txn) error {
+func (x *grants) load(txn reader) error {
 	x.byKey = make(map[kms.KeyID][]*policy.Grant)
 	it := txn.NewIterator(badger.IteratorOptions{Prefix: grantsPrefix(), PrefetchValues: true, PrefetchSize: 100})
 	defer it.Close()
@@ -211,7 +211,7 @@ func (s *Store) ChangeGrants(
 	ctx context.Context, id kms.KeyID, change func(*kms.Key, []*policy.Grant) ([]*policy.Grant, error),
 ) error {
 	var after []*policy.Grant
-	return s.change(ctx, func(txn *badger.Txn) error {
+	return s.change(ctx, func(txn *transaction) error {
 		r, err := readRecord(txn, id)
 		if err != nil {
 			return err
@@ -242,7 +242,7 @@ func (s *Store) ChangeGrants(
 }
 
 // writeGrant puts a new grant into a transaction. What it could not read back it does not write.
-func writeGrant(txn *badger.Txn, id kms.KeyID, g *policy.Grant) error {
+func writeGrant(txn *transaction, id kms.KeyID, g *policy.Grant) error {
 	value, err := encodeGrant(g)
 	if err != nil {
 		return fmt.Errorf("encode grant: %w", err)

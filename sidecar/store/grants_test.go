@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dgraph-io/badger/v4"
-
 	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/kms"
 )
@@ -109,7 +107,7 @@ func TestDamagedGrant(t *testing.T) {
 		{grantKey(g), slices.Concat(value[:20], []byte{value[20] ^ 1}, value[21:])}, {grantKey(g), nil}, {grantKey(g), value[:9]},
 		{grantKey(moved), value}, {grantKey(g)[:30], value},
 	} {
-		tamper(t, dir, func(txn *badger.Txn) error { return txn.Set(c.name, c.value) })
+		tamper(t, dir, func(txn *transaction) error { return txn.Set(c.name, c.value) })
 		s, err := Open(Options{Dir: dir, Tenant: "default"})
 		if err == nil {
 			s.Close()
@@ -117,16 +115,16 @@ func TestDamagedGrant(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "damaged") || !strings.Contains(err.Error(), "restore the database from a backup") {
 			t.Errorf("%x: opened with %v", c.name, err)
 		}
-		tamper(t, dir, func(txn *badger.Txn) error { return errors.Join(txn.Delete(c.name), txn.Set(grantKey(g), value)) })
+		tamper(t, dir, func(txn *transaction) error { return errors.Join(txn.Delete(c.name), txn.Set(grantKey(g), value)) })
 	}
 	old := append([]byte{1}, value[1:len(value)-4]...)
-	tamper(t, dir, func(txn *badger.Txn) error {
+	tamper(t, dir, func(txn *transaction) error {
 		return txn.Set(grantKey(g), binary.BigEndian.AppendUint32(old, checksum(grantKey(g), old)))
 	})
 	if _, err := Open(Options{Dir: dir, Tenant: "default"}); !errors.Is(err, errUnsealed) || !strings.Contains(err.Error(), g.ID) {
 		t.Errorf("with a grant from before there were seals: %v", err)
 	}
-	tamper(t, dir, func(txn *badger.Txn) error { return txn.Set(grantKey(g), value) })
+	tamper(t, dir, func(txn *transaction) error { return txn.Set(grantKey(g), value) })
 	s = open(t, Options{Dir: dir})
 	if got := s.Grants(key.ID); len(got) != 1 || !reflect.DeepEqual(got[0], g) {
 		t.Errorf("grants are %+v", got)

@@ -369,7 +369,7 @@ func (x *index) dueAfter(at time.Time) (ids []kms.KeyID) {
 }
 
 // load makes the index from the database's records, one by one, and checks that none is missing.
-func (x *index) load(txn *badger.Txn) error {
+func (x *index) load(txn reader) error {
 	count, err := readUint64(txn, countKey())
 	if err != nil {
 		return fmt.Errorf("read the number of keys: %w", err)

@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 // changeUntilKilled makes keys, disables every second one and reserves messages for each, from several goroutines, and
 // prints each change once it is acknowledged.
 func changeUntilKilled(dir, round string) error {
-	s, err := Open(Options{Dir: dir, Tenant: "default"})
+	s, err := Open(Options{Create: true, Dir: dir, Tenant: "default"})
 	if err != nil {
 		return err
 	}

@@ -50,7 +50,7 @@ func checksum(key, body []byte) uint32 {
 }
 
 // readMaterial fills in the sealed bytes of a key's versions.
-func readMaterial(txn *badger.Txn, r record) error {
+func readMaterial(txn reader, r record) error {
 	for i := range r.key.Versions {
 		if r.sizes[i] == 0 {
 			continue
@@ -76,7 +76,7 @@ func readMaterial(txn *badger.Txn, r record) error {
 
 // writeMaterial puts the material that an update added or changed into a transaction (before is zero for a new key), and
 // removes what the key no longer has: it returns the entries of that.
-func writeMaterial(txn *badger.Txn, before, after record) (dropped [][]byte, err error) {
+func writeMaterial(txn *transaction, before, after record) (dropped [][]byte, err error) {
 	id := after.key.ID
 	for _, v := range after.key.Versions {
 		if len(v.Sealed) == 0 || sameMaterial(before.key, v) {

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-
-	"github.com/dgraph-io/badger/v4"
 )
 
 // badger 4.9 loses what a merge of its tables would have written where it cannot make a file for it: subcompact (levels.go)
@@ -25,20 +23,28 @@ const tryPrefix = "try-"
 // errUnmerged is badger's refusal to merge now. It does no harm, and another try may succeed.
 var errUnmerged = errors.New("tables are not merged")
 
-// mergeSoon merges tables in the background if there are many. s.writing is held.
-func (s *Store) mergeSoon() {
-	if s.opts.InMemory || s.db.Levels()[0].NumTables < mergeAt || !s.merging.CompareAndSwap(false, true) {
+// maintainSoon merges tables if there are many, and renews the anchor, in the background.
+func (s *Store) maintainSoon() {
+	if s.opts.InMemory || !s.maintaining.CompareAndSwap(false, true) {
 		return
 	}
 	go func() {
-		defer s.merging.Store(false)
+		defer s.maintaining.Store(false)
 		s.purging.Lock()
 		defer s.purging.Unlock()
 		if s.closed {
 			return
 		}
-		if err := s.merge(); err != nil {
-			s.opts.Logger.Warn("tables of the database not merged", slog.Any("error", err))
+		if s.db.Levels()[0].NumTables >= mergeAt {
+			if err := s.merge(); err != nil {
+				s.opts.Logger.Warn("tables of the database not merged", slog.Any("error", err))
+			}
+		}
+		s.writing.Lock()
+		now := s.state
+		s.writing.Unlock()
+		if err := s.renewAnchor(now); err != nil {
+			s.opts.Logger.Warn("anchor of the database not renewed", slog.Any("error", err))
 		}
 	}()
 }
@@ -55,7 +61,7 @@ func (s *Store) merge() error {
 	if lost := s.whole(); lost != nil {
 		s.writing.Lock()
 		defer s.writing.Unlock()
-		s.broken = lost
+		s.fail(lost)
 		return lost
 	}
 	return err
@@ -97,7 +103,7 @@ func (s *Store) whole() error {
 }
 
 // entries counts the entries that have a prefix.
-func entries(txn *badger.Txn, prefix []byte) (n int) {
+func entries(txn reader, prefix []byte) (n int) {
 	for range keysFrom(txn, prefix, nil) {
 		n++
 	}

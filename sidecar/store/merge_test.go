@@ -17,7 +17,7 @@ func TestMerge(t *testing.T) {
 	setGrants(t, s, k, newGrant(k, 1), newGrant(k, 2))
 	fill := func() {
 		t.Helper()
-		if err := s.change(ctx, func(txn *badger.Txn) error {
+		if err := s.change(ctx, func(txn *transaction) error {
 			return txn.Set(fillerKey, make([]byte, filler))
 		}, func() {}); err != nil {
 			t.Fatal(err)

@@ -22,12 +22,12 @@ const migrationBatch = 200
 // in one format or the other. What is under k holds sealed bytes, so it must leave the files.
 func moveMaterial(s *Store) error {
 	ctx := context.Background()
-	if err := s.change(ctx, func(txn *badger.Txn) error { return writeIntents(txn, [][]byte{{'k'}}) }, func() {}); err != nil {
+	if err := s.change(ctx, func(txn *transaction) error { return writeIntents(txn, [][]byte{{'k'}}) }, func() {}); err != nil {
 		return err
 	}
 	for {
 		var old [][]byte
-		err := s.change(ctx, func(txn *badger.Txn) error {
+		err := s.change(ctx, func(txn *transaction) error {
 			for key := range keysFrom(txn, []byte{'k'}, nil) {
 				if old = append(old, key); len(old) == migrationBatch {
 					break
@@ -60,7 +60,7 @@ func (s *Store) removeAll(prefix []byte) error {
 		return err
 	}
 	for batch := range slices.Chunk(keys, destroyBatch) {
-		err := s.change(context.Background(), func(txn *badger.Txn) error {
+		err := s.change(context.Background(), func(txn *transaction) error {
 			for _, key := range batch {
 				if err := txn.Delete(key); err != nil {
 					return err
@@ -76,7 +76,7 @@ func (s *Store) removeAll(prefix []byte) error {
 }
 
 // moveRecord brings one record of format 1 into format 2.
-func moveRecord(txn *badger.Txn, key []byte) error {
+func moveRecord(txn *transaction, key []byte) error {
 	id, err := idOf(key)
 	if err != nil {
 		return err

@@ -72,7 +72,7 @@ func (m *model) kill(t *rapid.T) {
 }
 
 func (m *model) open(t *rapid.T, dir string) {
-	s, err := Open(Options{Dir: dir, Tenant: "default", unsynced: true, cacheSize: 3})
+	s, err := Open(Options{Create: true, Dir: dir, Tenant: "default", unsynced: true, cacheSize: 3})
 	if err != nil {
 		t.Fatal(err)
 	}

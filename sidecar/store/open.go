@@ -17,11 +17,19 @@ import (
 
 // Options configures a database.
 type Options struct {
-	Dir    string // created with mode 0700 if missing; one process at a time
+	Dir    string // one process at a time
+	Create bool   // create the database, in a directory of mode 0700, if it does not exist
+	Anchor string // file outside Dir that says what the database was (see anchor.go); empty means none
 	Tenant string // a database belongs to the tenant that created it
 	Logger *slog.Logger
 	// InMemory keeps everything in memory, for tests of packages that use the store.
 	InMemory bool
+	// Check is asked about an existing database before it is opened for writing, and about one that is to be created, with nil.
+	// An error refuses the start. nil: no check.
+	Check func(*State) error
+	// Failed is told, once, why the database takes no more changes until it is opened again: a commit whose outcome is not known,
+	// or files that were removed or replaced. It must not call the Store. nil: it is only logged.
+	Failed func(why error)
 
 	cacheSize  int  // in keys; 0 means defaultCacheSize
 	unsynced   bool // for tests that create very many keys
@@ -47,8 +55,9 @@ const (
 	minFree = 8 * memTableSize
 )
 
-// Open opens or creates the database in opts.Dir. It recovers from a crash and migrates older formats. It returns an error
-// if the database is corrupt, newer than this program, owned by another tenant or in use.
+// Open opens the database in opts.Dir, or creates it if opts.Create says so. It recovers from a crash and migrates older formats. It
+// returns an error, and changes nothing, if the database does not exist, is corrupt, is newer than this program, is owned by
+// another tenant or in use.
 func Open(opts Options) (*Store, error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
@@ -65,12 +74,16 @@ func Open(opts Options) (*Store, error) {
 	if opts.failpoint == nil {
 		opts.failpoint = func(string) {}
 	}
+	if opts.Check == nil {
+		opts.Check = func(*State) error { return nil }
+	}
+	if opts.Failed == nil {
+		opts.Failed = func(error) {}
+	}
 	if opts.InMemory {
 		opts.Dir = ""
-	} else if err := os.MkdirAll(opts.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("database directory: %w", err)
 	} else if err := opts.prepare(); err != nil {
-		return nil, fmt.Errorf("database %s: %w", opts.Dir, err)
+		return nil, err
 	}
 	db, err := badger.Open(badgerOptions(opts))
 	if err != nil {
@@ -81,33 +94,66 @@ func Open(opts Options) (*Store, error) {
 		return nil, fmt.Errorf("database %s cannot be opened (restore it from a backup if it is damaged): %w", opts.Dir, err)
 	}
 	s := &Store{db: db, opts: opts, cache: newCache(opts.cacheSize)}
-	if err := s.prepare(); err != nil {
+	err = s.prepare()
+	if err == nil {
+		s.watcher, err = s.watch()
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("database %s: %w", opts.Dir, err), db.Close())
 	}
 	return s, nil
 }
 
-// prepare checks for faults that badger would not survive or not notice: missing permissions, a full disk, corrupt logs.
+// prepare inspects the database, and looks for what badger would not survive, or not notice: no right to write, no room.
 func (o Options) prepare() error {
+	if _, err := os.Stat(o.Dir); errors.Is(err, os.ErrNotExist) {
+		if err := o.absent(); err != nil {
+			return err
+		}
+		if err := o.Check(nil); err != nil {
+			return err
+		}
+		if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+			return fmt.Errorf("database directory: %w", err)
+		}
+	}
 	f, err := os.Open(o.Dir)
 	if err != nil {
-		return err
+		return fmt.Errorf("database directory: %w", err)
 	}
 	defer f.Close()
 	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
 		return nil // badger takes this lock, too, and reports its owner
 	}
 	defer func() { _ = unix.Flock(int(f.Fd()), unix.LOCK_UN) }() // a child that was just forked may still have the descriptor
-	if err := o.checkWritable(); err != nil {
+	if err := errors.Join(o.checkWritable(), o.checkRoom()); err != nil {
+		return fmt.Errorf("database %s: %w", o.Dir, err)
+	}
+	found, err := Inspect(o.Dir)
+	if errors.Is(err, ErrAbsent) {
+		if err := o.absent(); err != nil {
+			return err
+		}
+		found = nil
+	} else if err := o.checkAnchor(found, err); err != nil {
+		return fmt.Errorf("%w; nothing was changed: restore the database from a backup", err)
+	}
+	if err := o.Check(found); err != nil {
 		return err
 	}
-	if err := o.checkRoom(); err != nil {
-		return err
+	return removeEmpty(o.Dir)
+}
+
+// absent refuses to open a database that does not exist, unless it is to be created and there was none before.
+func (o Options) absent() error {
+	err := fmt.Errorf("%w in %s", ErrAbsent, o.Dir)
+	if known := o.checkAnchor(nil, err); known != err {
+		return fmt.Errorf("%w: mount its volume or restore it from a backup", known)
 	}
-	if err := removeEmpty(o.Dir); err != nil {
-		return err
+	if !o.Create {
+		return fmt.Errorf("%w: mount its volume or restore it from a backup, or start with --create for a new one", err)
 	}
-	return checkLogs(o.Dir)
+	return nil
 }
 
 // checkWritable refuses a directory in which this process cannot create files or write to the existing ones.
@@ -206,8 +252,10 @@ func (s *Store) prepare() error {
 	if err := s.purge(); err != nil {
 		return err
 	}
-	s.mergeSoon()
-	return nil
+	s.maintainSoon()
+	s.purging.Lock()
+	defer s.purging.Unlock()
+	return s.renewAnchor(s.state)
 }
 
 // checkRoom refuses to write to a disk that is nearly full.

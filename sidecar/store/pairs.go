@@ -44,7 +44,7 @@ func endOf(p *kms.WrappingPair) pairEnd { return pairEnd{p.ID, p.KeyID, p.Expire
 // CreatePair implements kms.PairStore.
 func (s *Store) CreatePair(ctx context.Context, p *kms.WrappingPair, limit int) error {
 	ended := map[uuid.UUID]*kms.WrappingPair{}
-	return s.change(ctx, func(txn *badger.Txn) error {
+	return s.change(ctx, func(txn *transaction) error {
 		if _, err := txn.Get(pairKey(p.ID)); !errors.Is(err, badger.ErrKeyNotFound) {
 			return fmt.Errorf("new wrapping pair %s: its id is taken, or cannot be looked up: %w", p.ID, err)
 		}
@@ -96,7 +96,7 @@ func (s *Store) DestroyPairs(ctx context.Context, now time.Time, limit int) (gon
 	if ended, next := s.pairsEnded(now, limit); len(ended) == 0 {
 		return nil, next, nil
 	}
-	err = s.change(ctx, func(txn *badger.Txn) error {
+	err = s.change(ctx, func(txn *transaction) error {
 		ended, _ := s.ended(now, limit)
 		var intents [][]byte
 		for _, e := range ended {
@@ -147,14 +147,14 @@ func (s *Store) ended(now time.Time, limit int) (ended []pairEnd, next time.Time
 	return ended, time.Time{}
 }
 
-func writePair(txn *badger.Txn, p *kms.WrappingPair) error {
+func writePair(txn *transaction, p *kms.WrappingPair) error {
 	return write(txn, pairKey(p.ID), storedPair{
 		Spec: p.Spec, KeyID: p.KeyID, CreatedMS: p.CreatedAt.UnixMilli(), ExpiresMS: p.ExpiresAt.UnixMilli(), Root: p.Root,
 		Protection: p.Protection, PublicKey: p.PublicKey, Sealed: p.Sealed,
 	})
 }
 
-func readPair(txn *badger.Txn, id uuid.UUID) (*kms.WrappingPair, error) {
+func readPair(txn reader, id uuid.UUID) (*kms.WrappingPair, error) {
 	var stored storedPair
 	if err := readJSON(txn, pairKey(id), "wrapping pair", &stored); err != nil {
 		return nil, err
@@ -170,7 +170,7 @@ func readPair(txn *badger.Txn, id uuid.UUID) (*kms.WrappingPair, error) {
 }
 
 // readPairs makes what memory knows of the pairs. One that cannot be read ends now: it opens nothing, and is destroyed.
-func (s *Store) readPairs(txn *badger.Txn) error {
+func (s *Store) readPairs(txn reader) error {
 	for key := range keysFrom(txn, pairsPrefix(), nil) {
 		id, err := uuid.FromBytes(key[len(pairsPrefix()):])
 		if err != nil {

@@ -5,7 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dgraph-io/badger/v4"
 	"github.com/google/uuid"
 
 	"github.com/keyside/keyside/sidecar/kms"
@@ -114,7 +113,7 @@ func TestDamagedPair(t *testing.T) {
 	s := open(t, Options{Dir: t.TempDir()})
 	whole, damaged := newPair(uuid.New(), 0), newPair(uuid.New(), 0)
 	createPairs(t, s, 9, whole, damaged)
-	if err := s.change(ctx, func(txn *badger.Txn) error { return txn.Set(pairKey(damaged.ID), []byte(`{"spec":"RSA_2048"}`)) }, func() {}); err != nil {
+	if err := s.change(ctx, func(txn *transaction) error { return txn.Set(pairKey(damaged.ID), []byte(`{"spec":"RSA_2048"}`)) }, func() {}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Pair(ctx, damaged.ID); err == nil || codeOf(err) == kms.CodeNotFound {

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
-	"github.com/dgraph-io/badger/v4/table"
 )
 
 // Destroyed material must be purged from the database files. badger keeps a deleted or replaced value as an older version: in
@@ -43,7 +42,7 @@ var (
 )
 
 // writeIntents puts the intent to purge what is under prefixes into a transaction.
-func writeIntents(txn *badger.Txn, prefixes [][]byte) error {
+func writeIntents(txn *transaction, prefixes [][]byte) error {
 	for _, p := range prefixes {
 		if err := txn.Set(slices.Concat(intentPrefix, p), nil); err != nil {
 			return err
@@ -59,7 +58,7 @@ func (s *Store) addPendingPurges(prefixes [][]byte) {
 	}
 }
 
-func (s *Store) readIntents(txn *badger.Txn) {
+func (s *Store) readIntents(txn reader) {
 	s.pendingPurges = make(map[string]int)
 	for key := range keysFrom(txn, intentPrefix, nil) {
 		s.pendingPurges[string(key[len(intentPrefix):])]++
@@ -94,7 +93,7 @@ func (s *Store) purge() error {
 // removeIntents removes intents that are fulfilled, but for those that came again meanwhile: their purge is still to come.
 func (s *Store) removeIntents(fulfilled map[string]int, prefixes []string) error {
 	var done []string
-	return s.change(context.Background(), func(txn *badger.Txn) error {
+	return s.change(context.Background(), func(txn *transaction) error {
 		if err := txn.Delete(fillerKey); err != nil {
 			return err
 		}
@@ -169,7 +168,7 @@ func (s *Store) olderVersions(prefixes []string) (keys [][]byte, err error) {
 // renew writes entries anew as they are, so that the next merge takes their older versions in.
 func (s *Store) renew(keys [][]byte) error {
 	for batch := range slices.Chunk(keys, destroyBatch) {
-		err := s.change(context.Background(), func(txn *badger.Txn) error {
+		err := s.change(context.Background(), func(txn *transaction) error {
 			for _, key := range batch {
 				item, err := txn.Get(key)
 				switch {
@@ -200,7 +199,7 @@ func (s *Store) flush() error {
 			return err
 		}
 		for {
-			if err := s.change(context.Background(), func(txn *badger.Txn) error {
+			if err := s.change(context.Background(), func(txn *transaction) error {
 				return txn.Set(fillerKey, make([]byte, filler))
 			}, func() {}); err != nil {
 				return err
@@ -245,10 +244,7 @@ func (s *Store) strayTables() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	live := make(map[string]bool)
-	for _, t := range s.db.Tables() {
-		live[table.IDToFilename(t.ID)] = true
-	}
+	live := s.liveTables()
 	return slices.DeleteFunc(files, func(f string) bool { return live[f] }), nil
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/dgraph-io/badger/v4"
 	"github.com/go-json-experiment/json"
 
 	"github.com/keyside/keyside/sidecar/kms"
@@ -180,7 +179,7 @@ func (stored *storedKey) decode() record {
 }
 
 // readRecord reads a key without its material. CodeNotFound means only that the key does not exist.
-func readRecord(txn *badger.Txn, id kms.KeyID) (r record, err error) {
+func readRecord(txn reader, id kms.KeyID) (r record, err error) {
 	err = read(txn, recordKey(id), "key", func(value []byte) (err error) {
 		r, err = decodeRecord(id, value)
 		return err
@@ -192,7 +191,7 @@ func readRecord(txn *badger.Txn, id kms.KeyID) (r record, err error) {
 }
 
 // readKey reads a key with its material.
-func readKey(txn *badger.Txn, id kms.KeyID) (record, error) {
+func readKey(txn reader, id kms.KeyID) (record, error) {
 	r, err := readRecord(txn, id)
 	if err != nil {
 		return record{}, err
@@ -204,7 +203,7 @@ func readKey(txn *badger.Txn, id kms.KeyID) (record, error) {
 }
 
 // writeRecord puts a key's record into a transaction.
-func writeRecord(txn *badger.Txn, r record) error {
+func writeRecord(txn *transaction, r record) error {
 	value, err := encodeRecord(r)
 	if err != nil {
 		return fmt.Errorf("encode key %s: %w", r.key.ID, err)

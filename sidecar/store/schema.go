@@ -7,6 +7,7 @@ import (
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/go-json-experiment/json"
+	"github.com/google/uuid"
 )
 
 // schema says what a database is.
@@ -20,7 +21,10 @@ type schema struct {
 type migration func(s *Store) error
 
 // migrations lead from format 1 to the present one, one step each. They only go forward.
-var migrations = []migration{moveMaterial}
+var migrations = []migration{moveMaterial, addState}
+
+// formatWithState is the first format with a state record.
+const formatWithState = 3
 
 // bind makes a new database the tenant's, or checks that it is, and migrates it.
 func (s *Store) bind() error {
@@ -41,6 +45,15 @@ func (s *Store) bind() error {
 	}
 	if have.Format < 1 {
 		return fmt.Errorf("its format is %d, which never was one", have.Format)
+	}
+	if have.Format >= formatWithState {
+		if err := s.db.View(func(txn *badger.Txn) (err error) {
+			s.state, err = readState(txn)
+			return err
+		}); err != nil {
+			return fmt.Errorf("read the state record: %w", err)
+		}
+		s.stateful = true
 	}
 	for ; have.Format < current; have.Format++ {
 		s.opts.Logger.Info("migrating the database", "from", have.Format, "to", have.Format+1)
@@ -73,7 +86,7 @@ func (s *Store) found(first schema) error {
 	if !empty {
 		return errors.New("it is no database of keyside's, or is damaged")
 	}
-	s.fresh = true
+	s.fresh, s.state, s.stateful = true, state{node: uuid.New()}, true
 	return s.writeSchema(first, true)
 }
 
@@ -93,7 +106,7 @@ func (s *Store) writeSchema(what schema, first bool) error {
 	if err != nil {
 		return err
 	}
-	return s.change(context.Background(), func(txn *badger.Txn) error {
+	return s.change(context.Background(), func(txn *transaction) error {
 		if first {
 			if err := txn.Set(countKey(), appendUint64(nil, 0)); err != nil {
 				return err

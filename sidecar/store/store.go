@@ -29,15 +29,19 @@ type Store struct {
 	// visible is held for writing while a change is in the database but not yet in the index.
 	visible sync.RWMutex
 
-	merging atomic.Bool // a merge of tables waits or runs
-	purging sync.Mutex  // one purge or merge at a time; taken before writing
-	closed  bool        // guarded by purging
+	maintaining atomic.Bool    // a merge of tables or renewal of the anchor waits or runs
+	purging     sync.Mutex     // one purge, merge or renewal of the anchor at a time; taken before writing
+	closed      bool           // guarded by purging
+	anchored    []anchoredFile // as the anchor has them; guarded by purging
+	watcher     *watcher
 
 	writing       sync.Mutex     // one state change at a time; guards what follows
 	broken        error          // why changes are refused: closed, or a commit with unknown outcome
 	dirTime       time.Time      // when the directory was last changed, as of its last sync
 	pendingPurges map[string]int // prefix → number of its pending purges
 	pairs         []pairEnd      // of all wrapping pairs
+	state         state          // as of the last transaction
+	stateful      bool           // the database has a state record: it is of formatWithState or later
 }
 
 var _ kms.Store = (*Store)(nil)
@@ -47,12 +51,16 @@ func (s *Store) Fresh() bool { return s.fresh }
 
 // Close flushes and closes the database.
 func (s *Store) Close() error {
+	s.watcher.stop()
 	s.purging.Lock()
 	defer s.purging.Unlock()
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	s.closed, s.broken = true, errors.New("database is closed")
-	return s.db.Close()
+	if err := s.db.Close(); err != nil {
+		return err
+	}
+	return s.renewAnchor(s.state)
 }
 
 // Key implements kms.KeyStore.
@@ -99,7 +107,7 @@ func (s *Store) CheckNew(_ context.Context, alias string, quota int) error {
 	return s.db.View(func(txn *badger.Txn) error { return s.checkNew(txn, alias, quota) })
 }
 
-func (s *Store) checkNew(txn *badger.Txn, alias string, quota int) error {
+func (s *Store) checkNew(txn reader, alias string, quota int) error {
 	if n, _ := s.index.count(); n >= quota {
 		return kms.Errorf(kms.CodeQuotaExceeded, "the limit of %d keys is reached", quota)
 	}
@@ -107,7 +115,7 @@ func (s *Store) checkNew(txn *badger.Txn, alias string, quota int) error {
 }
 
 // checkAlias refuses an alias that another key has.
-func checkAlias(txn *badger.Txn, alias string) error {
+func checkAlias(txn reader, alias string) error {
 	switch _, err := txn.Get(aliasKey(alias)); {
 	case err == nil:
 		return kms.Errorf(kms.CodeAlreadyExists, "another key has this alias").In("alias")
@@ -123,7 +131,7 @@ func (s *Store) CreateKey(ctx context.Context, key *kms.Key, quota int) error {
 		quota = math.MaxInt
 	}
 	var created record
-	return s.change(ctx, func(txn *badger.Txn) (err error) {
+	return s.change(ctx, func(txn *transaction) (err error) {
 		if err := s.checkNew(txn, key.Alias, quota); err != nil {
 			return err
 		}
@@ -154,7 +162,7 @@ func (s *Store) CreateKey(ctx context.Context, key *kms.Key, quota int) error {
 func (s *Store) UpdateKey(ctx context.Context, id kms.KeyID, change func(*kms.Key) error) (*kms.Key, error) {
 	var before, after record
 	var dropped [][]byte
-	err := s.change(ctx, func(txn *badger.Txn) (err error) {
+	err := s.change(ctx, func(txn *transaction) (err error) {
 		if before, err = readKey(txn, id); err != nil {
 			return err
 		}
@@ -192,7 +200,7 @@ func (s *Store) UpdateKey(ctx context.Context, id kms.KeyID, change func(*kms.Ke
 	return after.key, nil
 }
 
-func moveOwnAlias(txn *badger.Txn, id kms.KeyID, from, to string) error {
+func moveOwnAlias(txn *transaction, id kms.KeyID, from, to string) error {
 	if err := checkAlias(txn, to); err != nil {
 		return err
 	}
@@ -242,7 +250,7 @@ func (s *Store) DueAfter(_ context.Context, at time.Time) ([]kms.KeyID, error) {
 
 // ReserveMessages implements kms.MessageStore.
 func (s *Store) ReserveMessages(ctx context.Context, id kms.KeyID, version uint32, n uint64) (first uint64, err error) {
-	err = s.change(ctx, func(txn *badger.Txn) error {
+	err = s.change(ctx, func(txn *transaction) error {
 		first, err = readUint64(txn, messagesKey(id, version))
 		if errors.Is(err, badger.ErrKeyNotFound) {
 			err = checkExists(txn, id) // otherwise a key that was just destroyed would leave a count
@@ -259,7 +267,7 @@ func (s *Store) ReserveMessages(ctx context.Context, id kms.KeyID, version uint3
 }
 
 // checkExists refuses an id that is neither that of a key nor that of the credential key.
-func checkExists(txn *badger.Txn, id kms.KeyID) error {
+func checkExists(txn reader, id kms.KeyID) error {
 	if _, err := txn.Get(recordKey(id)); !errors.Is(err, badger.ErrKeyNotFound) {
 		return err
 	}
@@ -277,7 +285,7 @@ const releaseBatch = 1000
 // ReleaseMessages implements kms.MessageStore.
 func (s *Store) ReleaseMessages(ctx context.Context, unused []kms.MessageRange) error {
 	for batch := range slices.Chunk(unused, releaseBatch) {
-		err := s.change(ctx, func(txn *badger.Txn) error {
+		err := s.change(ctx, func(txn *transaction) error {
 			for _, r := range batch {
 				next, err := readUint64(txn, messagesKey(r.ID, r.Version))
 				if errors.Is(err, badger.ErrKeyNotFound) {
@@ -305,7 +313,7 @@ func (s *Store) ReleaseMessages(ctx context.Context, unused []kms.MessageRange) 
 // change performs one change: stage adds the new values to a transaction, which is committed and synced, and then apply
 // updates the memory. After a failed commit, the contents of the disk are unknown, so further changes are refused until a
 // restart reads them.
-func (s *Store) change(ctx context.Context, stage func(*badger.Txn) error, apply func()) error {
+func (s *Store) change(ctx context.Context, stage func(*transaction) error, apply func()) error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	if err := ctx.Err(); err != nil {
@@ -317,31 +325,44 @@ func (s *Store) change(ctx context.Context, stage func(*badger.Txn) error, apply
 	if err := s.checkDisk(); err != nil {
 		return err
 	}
-	txn := s.db.NewTransaction(true)
-	defer txn.Discard()
+	txn := newTransaction(s.db)
+	defer txn.txn.Discard()
 	if err := stage(txn); err != nil {
+		return err
+	}
+	next, err := s.stateAfter(txn)
+	if err != nil {
 		return err
 	}
 	s.opts.failpoint("before a commit")
 	if err := s.commit(txn, apply); err != nil {
-		s.broken = fmt.Errorf("commit: %w", err)
+		s.fail(fmt.Errorf("commit: %w", err))
 		return s.broken
 	}
+	s.state = next
 	s.opts.failpoint("after a commit")
 	return nil
 }
 
 // commit makes a change visible in the database and in memory at once.
-func (s *Store) commit(txn *badger.Txn, apply func()) error {
+func (s *Store) commit(txn *transaction, apply func()) error {
 	s.visible.Lock()
 	defer s.visible.Unlock()
 	before := s.dirTime
-	if err := errors.Join(txn.Commit(), s.syncDir()); err != nil {
+	if err := errors.Join(txn.txn.Commit(), s.syncDir()); err != nil {
 		return err
 	}
 	apply()
 	if s.dirTime != before { // badger may have created a table
-		s.mergeSoon()
+		s.maintainSoon()
 	}
 	return nil
+}
+
+// fail lets the database take no more changes, and tells whoever runs the process. s.writing is held.
+func (s *Store) fail(why error) {
+	if s.broken == nil {
+		s.broken = why
+		s.opts.Failed(why)
+	}
 }

@@ -25,6 +25,7 @@ func open(t testing.TB, o Options) *Store {
 	if o.Tenant == "" {
 		o.Tenant = "default"
 	}
+	o.Create = true
 	s, err := Open(o)
 	if err != nil {
 		t.Fatal(err)

@@ -11,9 +11,8 @@ import (
 )
 
 func credentialCommand() *cobra.Command {
-	group := &cobra.Command{Use: "credential", Short: "Manage access keys and tokens for signed requests"}
-	group.AddCommand(credentialCreate(), credentialList(), credentialDelete(), credentialToken())
-	return group
+	return verb.Group(&cobra.Command{Use: "credential", Short: "Manage access keys and tokens for signed requests"},
+		credentialCreate(), credentialList(), credentialDelete(), credentialToken())
 }
 
 // credentialView is an access key as --json shows it.
@@ -69,29 +68,21 @@ grants (keyside grant create) and policies allow.`,
 }
 
 func credentialList() *cobra.Command {
-	cmd := &cobra.Command{Use: "list", Short: "List access keys in order of creation", Example: `  keyside credential list`}
-	return verb.Talks(cmd, func(ctx context.Context, s *verb.Session, _ []string) error {
-		all, err := s.ListCredentials(ctx)
-		if err != nil {
-			return err
-		}
-		views := []credentialView{}
-		rows := [][]string{{"ACCESS KEY", "USER", "ROLE", "CREATED"}}
-		for i := range all {
-			v := viewOf(&all[i])
-			views = append(views, v)
-			rows = append(rows, []string{v.AccessKey, v.User, v.Role, verb.When(v.Created)})
-		}
-		return s.Show(views, rows)
+	return verb.Talks(&cobra.Command{
+		Use: "list", Short: "List access keys in order of creation", Example: `  keyside credential list`,
+	}, func(ctx context.Context, s *verb.Session, _ []string) error {
+		return verb.ShowAll(s, []string{"ACCESS KEY", "USER", "ROLE", "CREATED"}, verb.Whole(s.ListCredentials(ctx)),
+			func(k *client.Credential) (credentialView, []string) {
+				return viewOf(k), []string{k.AccessKey, k.User, k.Role, verb.When(k.Created)}
+			})
 	})
 }
 
 func credentialDelete() *cobra.Command {
-	cmd := &cobra.Command{
+	return verb.Talks(&cobra.Command{
 		Use: "delete ACCESS_KEY", Short: "Delete an access key and all tokens of its user", Args: cobra.ExactArgs(1),
 		Example: `  keyside credential delete $(keyside credential list | awk '$2 == "terraform" {print $1}')`,
-	}
-	return verb.Talks(cmd, func(ctx context.Context, s *verb.Session, args []string) error {
+	}, func(ctx context.Context, s *verb.Session, args []string) error {
 		if err := s.DeleteCredential(ctx, args[0]); err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@
 package access
 
 import (
+	"bytes"
 	"context"
 	"strings"
 	"time"
@@ -19,13 +20,11 @@ func Commands() []*cobra.Command {
 }
 
 func grantCommand() *cobra.Command {
-	group := &cobra.Command{
+	return verb.Group(&cobra.Command{
 		Use: "grant", Short: "Allow and revoke operations of users on keys",
 		Long: `Allow and revoke operations of users on keys. A grant allows a user, or all users of the account, some operations on one key. A
 user may do what any of its grants, its role or a policy allows; see keyside can-i.`,
-	}
-	group.AddCommand(grantCreate(), grantList(), grantRetirable(), grantRevoke(), grantRetire())
-	return group
+	}, grantCreate(), grantList(), grantRetirable(), grantRevoke(), grantRetire())
 }
 
 // grantable are the operations that a grant may have.
@@ -44,7 +43,8 @@ retire this grant. --context-equals and --context-contains limit the grant to en
 given.
 
 Users are the principals of the sidecar's configuration and the users of access keys. A grant is to a name: whoever gets that
-name later holds the grant.`,
+name later holds the grant. A user that may not search keys (find-keys) names the key by its id, or with describe-key by a
+further alias.`,
 		Example: `  keyside grant create app --to storage --operations describe-key,generate-data-key,decrypt-data-key
   keyside grant create app --to storage --operations decrypt --context-contains purpose=backup --expires 24h --name backups
   keyside grant create app --to storage --operations encrypt --source uid:992,unit:storage.service`,
@@ -83,22 +83,14 @@ name later holds the grant.`,
 
 // inLines joins words with commas, in lines that fit a terminal.
 func inLines(words []string) string {
-	var b strings.Builder
-	line := 0
-	for i, w := range words {
-		if i > 0 {
-			b.WriteByte(',')
-			if line+len(w) > 110 {
-				b.WriteByte('\n')
-				line = 0
-			} else {
-				b.WriteByte(' ')
-			}
-		}
-		b.WriteString(w)
-		line += len(w) + 2
+	const width = 111
+	text := []byte(strings.Join(words, ", ") + ".")
+	for begin := 0; begin+width < len(text); {
+		space := begin + bytes.LastIndexByte(text[begin:begin+width+1], ' ')
+		text[space] = '\n'
+		begin = space + 1
 	}
-	return b.String() + "."
+	return string(text)
 }
 
 // grantView is a grant as --json shows it.
@@ -133,10 +125,9 @@ func grantOf(g *client.Grant) grantView {
 }
 
 func grantList() *cobra.Command {
-	cmd := &cobra.Command{
+	return verb.OnKey(&cobra.Command{
 		Use: "list KEY", Short: "List the grants on a key", Example: `  keyside grant list app`, Args: cobra.ExactArgs(1),
-	}
-	return verb.OnKey(cmd, func(ctx context.Context, s *verb.Session, id string, _ []string) error {
+	}, func(ctx context.Context, s *verb.Session, id string, _ []string) error {
 		return printGrants(s, func(page client.Page) (*client.GrantPage, error) {
 			return s.ListGrants(ctx, client.ListGrantsRequest{KeyID: id, Page: page})
 		})
@@ -144,37 +135,23 @@ func grantList() *cobra.Command {
 }
 
 func grantRetirable() *cobra.Command {
-	cmd := &cobra.Command{
+	return verb.Talks(&cobra.Command{
 		Use: "retirable", Short: "List the grants that you may retire, on all keys", Example: `  keyside grant retirable`,
-	}
-	return verb.Talks(cmd, func(ctx context.Context, s *verb.Session, _ []string) error {
+	}, func(ctx context.Context, s *verb.Session, _ []string) error {
 		return printGrants(s, func(page client.Page) (*client.GrantPage, error) { return s.ListRetirableGrants(ctx, page) })
 	})
 }
 
 // printGrants prints all pages of grants.
 func printGrants(s *verb.Session, list func(client.Page) (*client.GrantPage, error)) error {
-	views := []grantView{}
-	rows := [][]string{{"GRANT ID", "TO", "OPERATIONS", "LIMITS", "CREATED", "NAME"}}
-	for g, err := range verb.All(func(marker string) ([]client.Grant, string, error) {
-		page, err := list(client.Page{Marker: marker})
-		if err != nil {
-			return nil, "", err
-		}
-		return page.Grants, page.NextMarker, nil
-	}) {
-		if err != nil {
-			return err
-		}
-		v := grantOf(g)
-		to := v.To
-		if v.Account {
+	all := verb.All(func(marker string) (*client.GrantPage, error) { return list(client.Page{Marker: marker}) })
+	return verb.ShowAll(s, []string{"GRANT ID", "TO", "OPERATIONS", "LIMITS", "CREATED", "NAME"}, all, func(g *client.Grant) (grantView, []string) {
+		v, to := grantOf(g), g.Grantee
+		if g.Account {
 			to = "account " + to
 		}
-		views = append(views, v)
-		rows = append(rows, []string{v.ID, to, strings.Join(v.Operations, ","), v.limits(), verb.When(v.Created), verb.Dash(v.Name)})
-	}
-	return s.Show(views, rows)
+		return v, []string{v.ID, to, strings.Join(v.Operations, ","), v.limits(), verb.When(v.Created), verb.Dash(v.Name)}
+	})
 }
 
 // limits returns the constraints for one column.
@@ -206,8 +183,9 @@ func grantRetire() *cobra.Command {
 }
 
 func onGrant(name, short, example string, do func(c *client.Client, ctx context.Context, key, grant string) error) *cobra.Command {
-	cmd := &cobra.Command{Use: name + " KEY GRANT_ID", Short: short, Example: example, Args: cobra.ExactArgs(2)}
-	return verb.Changes(cmd, func(ctx context.Context, s *verb.Session, id string, args []string) error {
+	return verb.Changes(&cobra.Command{
+		Use: name + " KEY GRANT_ID", Short: short, Example: example, Args: cobra.ExactArgs(2),
+	}, func(ctx context.Context, s *verb.Session, id string, args []string) error {
 		return do(s.Client, ctx, id, args[1])
 	})
 }

@@ -16,9 +16,8 @@ import (
 )
 
 func policyCommand() *cobra.Command {
-	group := &cobra.Command{Use: "policy", Short: "Validate Cedar policies and print their schema"}
-	group.AddCommand(policyCheck(), policySchema())
-	return group
+	return verb.Group(&cobra.Command{Use: "policy", Short: "Validate Cedar policies and print their schema"},
+		policyCheck(), policySchema())
 }
 
 func policyCheck() *cobra.Command {

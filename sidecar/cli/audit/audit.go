@@ -2,6 +2,7 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -20,13 +21,11 @@ import (
 func Commands() []*cobra.Command { return []*cobra.Command{auditCommand()} }
 
 func auditCommand() *cobra.Command {
-	group := &cobra.Command{
+	return verb.Group(&cobra.Command{
 		Use: "audit", Short: "Query, export and verify the audit log",
 		Long: `Query, export and verify the audit log, which has a record of every operation, allowed or refused. Administrators and auditors may
 read it, and reading it is recorded, too.`,
-	}
-	group.AddCommand(auditTail(), auditQuery(), auditExport(), auditVerify(), auditAcceptLoss())
-	return group
+	}, auditTail(), auditQuery(), auditExport(), auditVerify(), auditAcceptLoss())
 }
 
 // auditFilter is the flags that select records.
@@ -81,30 +80,34 @@ func parseMoment(flag, text string, now time.Time) (time.Time, error) {
 	return now.Add(-d), nil
 }
 
-func auditTail() *cobra.Command {
-	var f auditFilter
-	cmd := &cobra.Command{
-		Use: "tail", Short: "Show the last records and follow new ones",
-		Long:    `Show the last records and follow new ones until Ctrl-C. The request is audited once; the records that it shows are not.`,
-		Example: `  timeout 1 keyside audit tail --decision deny || test $? = 124`,
-	}
+// reads makes cmd a verb that prints the selected records, and new ones if f.Follow is set.
+func (f *auditFilter) reads(cmd *cobra.Command) *cobra.Command {
 	f.add(cmd)
-	cmd.Flags().IntVarP(&f.Last, "last", "n", 10, "number of records to begin with")
 	return verb.Talks(cmd, func(ctx context.Context, s *verb.Session, _ []string) error {
 		q, err := f.query(ctx, s)
 		if err != nil {
 			return err
 		}
-		q.Follow = true
 		err = s.ReadAuditLog(ctx, q, entryPrinter(s.Out(), s.JSON))
-		if ctx.Err() != nil {
+		switch {
+		case f.Follow && ctx.Err() != nil:
 			return nil
-		}
-		if err == nil {
-			err = verb.Failf(verb.ExitUnavailable, "the sidecar stopped")
+		case f.Follow && err == nil:
+			return verb.Failf(verb.ExitUnavailable, "the sidecar stopped")
 		}
 		return err
 	})
+}
+
+func auditTail() *cobra.Command {
+	f := auditFilter{AuditQuery: client.AuditQuery{Follow: true}}
+	cmd := &cobra.Command{
+		Use: "tail", Short: "Show the last records and follow new ones",
+		Long:    `Show the last records and follow new ones until Ctrl-C. The request is audited once; the records that it shows are not.`,
+		Example: `  timeout 1 keyside audit tail --decision deny || test $? = 124`,
+	}
+	cmd.Flags().IntVarP(&f.Last, "last", "n", 10, "number of records to begin with")
+	return f.reads(cmd)
 }
 
 func auditQuery() *cobra.Command {
@@ -116,17 +119,10 @@ with its number, file and line.`,
 		Example: `  keyside audit query --since 24h --decision deny
   keyside audit query --key app --operation decrypt --last 100 --json`,
 	}
-	f.add(cmd)
 	cmd.Flags().StringVar(&f.since, "since", "", "`time` of the first record: a time such as 2030-12-31T00:00:00Z, or a duration ago such as 24h or 90d")
 	cmd.Flags().StringVar(&f.until, "until", "", "`time` of the last record")
 	cmd.Flags().IntVarP(&f.Last, "last", "n", 0, "only the last N records (default: all)")
-	return verb.Talks(cmd, func(ctx context.Context, s *verb.Session, _ []string) error {
-		q, err := f.query(ctx, s)
-		if err != nil {
-			return err
-		}
-		return s.ReadAuditLog(ctx, q, entryPrinter(s.Out(), s.JSON))
-	})
+	return f.reads(cmd)
 }
 
 // auditRow is the columns of a record for people. A longer word moves the rest of its line.
@@ -158,16 +154,12 @@ func entryPrinter(w io.Writer, asJSON bool) func(*client.AuditEntry) error {
 				return err
 			}
 		}
-		about := r.KeyID
-		if about == "" {
-			about = r.Target
-		}
 		name := r.Operation
 		if op, known := policy.ParseOperation(name); known {
 			name = op.Name()
 		}
 		line := fmt.Sprintf(auditRow, r.Time.UTC().Format("2006-01-02T15:04:05.000Z"), e.Record, verb.Harmless(name), verb.Dash(verb.Harmless(r.Principal)),
-			verb.Dash(verb.Harmless(about)), verb.Harmless(r.Outcome), verb.Harmless(r.By))
+			verb.Dash(verb.Harmless(cmp.Or(r.KeyID, r.Target))), verb.Harmless(r.Outcome), verb.Harmless(r.By))
 		_, err := io.WriteString(w, strings.TrimRight(line, " \n")+"\n")
 		return err
 	}

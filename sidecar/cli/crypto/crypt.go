@@ -43,6 +43,20 @@ func (b *boundFlags) bound() client.Bound {
 	return client.Bound{Context: b.context, AAD: []byte(b.aad)}
 }
 
+// cryptFlags are the flags of verbs that encrypt or decrypt their input.
+type cryptFlags struct {
+	boundFlags
+	in  verb.InputFlags
+	out verb.OutputFlags
+}
+
+// add adds the flags to cmd. what names the input.
+func (f *cryptFlags) add(cmd *cobra.Command, what string) {
+	f.boundFlags.add(cmd)
+	f.in.Add(cmd, what)
+	f.out.Add(cmd)
+}
+
 func aadFlag(cmd *cobra.Command, aad *string) {
 	cmd.Flags().StringVar(aad, "aad", "", "additional authenticated data, at most 128 bytes: decryption needs the same")
 }
@@ -50,6 +64,19 @@ func aadFlag(cmd *cobra.Command, aad *string) {
 func keyFlag(cmd *cobra.Command, key *string) {
 	cmd.Flags().StringVar(key, "key", "", "the key's id or alias")
 	verb.CompleteKeyFlag(cmd, "key")
+}
+
+// withKey makes cmd a verb that uses the key that --key names.
+func withKey(cmd *cobra.Command, run func(ctx context.Context, s *verb.Session, id string, args []string) error) *cobra.Command {
+	var key string
+	keyFlag(cmd, &key)
+	return verb.Talks(cmd, func(ctx context.Context, s *verb.Session, args []string) error {
+		id, err := s.Resolve(ctx, key)
+		if err != nil {
+			return err
+		}
+		return run(ctx, s, id, args)
+	})
 }
 
 // algorithmFlag adds a flag for the algorithm of an RSA key. AES keys have one algorithm, which is the default.
@@ -60,26 +87,17 @@ func algorithmFlag(cmd *cobra.Command, algorithm *string, name, of string, algor
 
 func encryptCommand() *cobra.Command {
 	var req client.EncryptRequest
-	var key string
-	in := verb.InputFlags{More: "; keyside file encrypt takes files of any size"}
-	var out verb.OutputFlags
-	var b boundFlags
+	f := cryptFlags{in: verb.InputFlags{More: "; keyside file encrypt takes files of any size"}}
 	cmd := &cobra.Command{
 		Use:   "encrypt --key KEY",
 		Short: "Encrypt up to 4096 bytes; print base64",
 		Example: `  echo 'attack at dawn' | keyside encrypt --key app --context mission=7 --out sealed
   keyside encrypt --key mailbox --algorithm RSAES_OAEP_SHA_256 --text 'attack at dawn'`,
 	}
-	keyFlag(cmd, &key)
 	algorithmFlag(cmd, &req.Algorithm, "algorithm", "algorithm of an RSA key", client.RSAOAEPSHA256)
-	in.Add(cmd, "the text")
-	out.Add(cmd)
-	b.add(cmd)
-	return verb.Talks(cmd, func(ctx context.Context, s *verb.Session, _ []string) (err error) {
-		if req.KeyID, err = s.Resolve(ctx, key); err != nil {
-			return err
-		}
-		if req.Plaintext, err = in.Read(cmd, maxText); err != nil {
+	f.add(cmd, "the text")
+	return withKey(cmd, func(ctx context.Context, s *verb.Session, id string, _ []string) (err error) {
+		if req.Plaintext, err = f.in.Read(cmd, maxText); err != nil {
 			return err
 		}
 		defer clear(req.Plaintext)
@@ -89,22 +107,20 @@ func encryptCommand() *cobra.Command {
 		if !utf8.Valid(req.Plaintext) {
 			return verb.Failf(verb.ExitUsage, "the input is not UTF-8 text: use keyside file encrypt")
 		}
-		req.Bound = b.bound()
+		req.KeyID, req.Bound = id, f.bound()
 		made, err := s.Encrypt(ctx, req)
 		if err != nil {
 			return err
 		}
 		ciphertext := base64.StdEncoding.EncodeToString(made.Ciphertext)
-		return out.Print(s, map[string]string{"key_id": req.KeyID, "ciphertext": ciphertext}, ciphertext)
+		return f.out.Print(s, map[string]string{"key_id": req.KeyID, "ciphertext": ciphertext}, ciphertext)
 	})
 }
 
 func decryptCommand() *cobra.Command {
 	var req client.DecryptRequest
 	var key string
-	var in verb.InputFlags
-	var out verb.OutputFlags
-	var b boundFlags
+	var f cryptFlags
 	cmd := &cobra.Command{
 		Use:   "decrypt",
 		Short: "Decrypt a ciphertext (RSA: also --key and --algorithm)",
@@ -114,9 +130,7 @@ func decryptCommand() *cobra.Command {
 	keyFlag(cmd, &key)
 	cmd.Flags().Lookup("key").Usage = "the RSA key's id or alias; for others: refuse a ciphertext of another key"
 	algorithmFlag(cmd, &req.Algorithm, "algorithm", "algorithm of an RSA key", client.RSAOAEPSHA256)
-	in.Add(cmd, "the ciphertext, in base64 or binary")
-	out.Add(cmd)
-	b.add(cmd)
+	f.add(cmd, "the ciphertext, in base64 or binary")
 	return verb.Talks(cmd, func(ctx context.Context, s *verb.Session, _ []string) (err error) {
 		if key == "" && req.Algorithm != "" && req.Algorithm != client.SymmetricDefault {
 			return verb.Failf(verb.ExitUsage, "--key is missing: an RSA ciphertext does not name its key")
@@ -126,16 +140,16 @@ func decryptCommand() *cobra.Command {
 				return err
 			}
 		}
-		ciphertext, err := in.Read(cmd, maxCiphertext)
+		ciphertext, err := f.in.Read(cmd, maxCiphertext)
 		if err != nil {
 			return err
 		}
-		req.Ciphertext, req.Bound = verb.DecodeBase64(ciphertext), b.bound()
+		req.Ciphertext, req.Bound = verb.DecodeBase64(ciphertext), f.bound()
 		opened, err := s.Decrypt(ctx, req)
 		if err != nil {
 			return err
 		}
-		return out.PrintRaw(s, map[string]any{"key_id": opened.KeyID, "plaintext_base64": opened.Plaintext}, opened.Plaintext)
+		return f.out.PrintRaw(s, map[string]any{"key_id": opened.KeyID, "plaintext_base64": opened.Plaintext}, opened.Plaintext)
 	})
 }
 

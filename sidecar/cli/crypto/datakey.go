@@ -14,7 +14,6 @@ import (
 
 func dataKeyCommand() *cobra.Command {
 	var req client.DataKeyRequest
-	var key string
 	var withoutPlaintext bool
 	var out verb.OutputFlags
 	var b boundFlags
@@ -26,20 +25,16 @@ with the data, and forget the plaintext. keyside file does all of that for files
 		Example: `  keyside datakey --key app
   keyside datakey --key app --bytes 64 --without-plaintext --out datakey.sealed`,
 	}
-	keyFlag(cmd, &key)
 	b.add(cmd)
 	cmd.Flags().IntVar(&req.Length, "bytes", 32, "length in bytes, 1 to 1024")
 	cmd.Flags().BoolVar(&withoutPlaintext, "without-plaintext", false, "print only the encrypted data key")
 	out.Add(cmd)
 	cmd.AddCommand(dataKeyEncrypt(), dataKeyDecrypt(), dataKeyPair())
-	return verb.Talks(cmd, func(ctx context.Context, s *verb.Session, _ []string) (err error) {
-		if req.KeyID, err = s.Resolve(ctx, key); err != nil {
-			return err
-		}
+	return withKey(cmd, func(ctx context.Context, s *verb.Session, id string, _ []string) error {
 		if req.Length < 1 {
 			return verb.Failf(verb.ExitUsage, "--bytes %d is not a number from 1 to 1024", req.Length)
 		}
-		req.Bound = b.bound()
+		req.KeyID, req.Bound = id, b.bound()
 		if withoutPlaintext {
 			made, err := s.GenerateDataKeyWithoutPlaintext(ctx, req)
 			return printCiphertext(s, &out, made, err)
@@ -65,78 +60,56 @@ func printCiphertext(s *verb.Session, out *verb.OutputFlags, made *client.Encryp
 }
 
 func dataKeyEncrypt() *cobra.Command {
-	var req client.EncryptDataKeyRequest
-	var key string
-	var in verb.InputFlags
-	var out verb.OutputFlags
-	var b boundFlags
+	var f cryptFlags
 	cmd := &cobra.Command{
 		Use:     "encrypt --key KEY",
 		Short:   "Encrypt a data key of your own, given in hex; print hex",
 		Example: `  keyside random 32 | keyside datakey encrypt --key app`,
 	}
-	keyFlag(cmd, &key)
-	in.Add(cmd, "the data key in hex")
-	out.Add(cmd)
-	b.add(cmd)
-	return verb.Talks(cmd, func(ctx context.Context, s *verb.Session, _ []string) (err error) {
-		if req.KeyID, err = s.Resolve(ctx, key); err != nil {
-			return err
-		}
-		text, err := in.Read(cmd, maxCiphertext)
+	f.add(cmd, "the data key in hex")
+	return withKey(cmd, func(ctx context.Context, s *verb.Session, id string, _ []string) error {
+		text, err := f.in.Read(cmd, maxCiphertext)
 		if err != nil {
 			return err
 		}
 		defer clear(text)
-		req.Plaintext = make([]byte, hex.DecodedLen(len(text)))
-		defer clear(req.Plaintext)
-		n, err := hex.Decode(req.Plaintext, bytes.TrimSpace(text))
+		plaintext := make([]byte, hex.DecodedLen(len(text)))
+		defer clear(plaintext)
+		n, err := hex.Decode(plaintext, bytes.TrimSpace(text))
 		if err != nil || n == 0 {
 			return verb.Failf(verb.ExitUsage, "the data key is not hexadecimal")
 		}
-		req.Plaintext, req.Bound = req.Plaintext[:n], b.bound()
-		made, err := s.EncryptDataKey(ctx, req)
-		return printCiphertext(s, &out, made, err)
+		made, err := s.EncryptDataKey(ctx, client.EncryptDataKeyRequest{KeyID: id, Plaintext: plaintext[:n], Bound: f.bound()})
+		return printCiphertext(s, &f.out, made, err)
 	})
 }
 
 func dataKeyDecrypt() *cobra.Command {
-	var req client.DecryptDataKeyRequest
-	var key string
+	var f cryptFlags
 	var length int
 	var asPEM bool
 	var yes verb.YesFlag
-	var in verb.InputFlags
-	var out verb.OutputFlags
-	var b boundFlags
 	cmd := &cobra.Command{
 		Use:   "decrypt --key KEY",
 		Short: "Decrypt a data key; print hex, or a pair's private key as PEM",
 		Example: `  keyside datakey decrypt --key app --in datakey.sealed
   keyside datakey decrypt --key app --in web.sealed --pem --out web.again`,
 	}
-	keyFlag(cmd, &key)
-	in.Add(cmd, "the encrypted data key, in hex or base64")
-	out.Add(cmd)
-	b.add(cmd)
+	f.add(cmd, "the encrypted data key, in hex or base64")
 	yes.Add(cmd)
 	cmd.Flags().IntVar(&length, "bytes", 0, "refuse a data key of another length in bytes (default: any length)")
 	cmd.Flags().BoolVar(&asPEM, "pem", false, "print the private key of a pair as PEM, on a terminal only after confirmation")
-	return verb.Talks(cmd, func(ctx context.Context, s *verb.Session, _ []string) (err error) {
-		if req.KeyID, err = s.Resolve(ctx, key); err != nil {
-			return err
-		}
-		text, err := in.Read(cmd, maxCiphertext)
+	return withKey(cmd, func(ctx context.Context, s *verb.Session, id string, _ []string) error {
+		text, err := f.in.Read(cmd, maxCiphertext)
 		if err != nil {
 			return err
 		}
-		req.Ciphertext, req.Bound = decodeCiphertext(text), b.bound()
 		if asPEM {
-			if err := out.AskToShow(cmd, yes); err != nil {
+			if err := f.out.AskToShow(cmd, yes); err != nil {
 				return err
 			}
 		}
-		opened, err := s.DecryptDataKey(ctx, req)
+		opened, err := s.DecryptDataKey(ctx, client.DecryptDataKeyRequest{KeyID: id, Ciphertext: decodeCiphertext(text), Bound: f.bound()})
 		if err != nil {
 			return err
 		}
@@ -146,9 +119,9 @@ func dataKeyDecrypt() *cobra.Command {
 			return verb.Failf(verb.ExitUsage, "the data key has %d bytes and not %d: leave --bytes out, or give its own length", n, length)
 		case asPEM:
 			private := verb.PrivatePEM(opened.Plaintext)
-			return out.PrintRaw(s, map[string]string{"private_key": string(private)}, private)
+			return f.out.PrintRaw(s, map[string]string{"private_key": string(private)}, private)
 		}
 		plaintext := hex.EncodeToString(opened.Plaintext)
-		return out.Print(s, map[string]string{"plaintext": plaintext}, plaintext)
+		return f.out.Print(s, map[string]string{"plaintext": plaintext}, plaintext)
 	})
 }

@@ -15,19 +15,16 @@ import (
 )
 
 func fileCommand() *cobra.Command {
-	group := &cobra.Command{
+	return verb.Group(&cobra.Command{
 		Use:   "file",
 		Short: "Encrypt and decrypt files of any size",
 		Long: `Encrypt and decrypt files of any size. The content is encrypted on this machine under a new data key, which the file holds
 encrypted under KEY. Output files appear whole or not at all. With - for the input or output the verbs work in pipes; then the
 output is complete only if the exit code is 0.`,
-	}
-	group.AddCommand(fileEncrypt(), fileDecrypt())
-	return group
+	}, fileEncrypt(), fileDecrypt())
 }
 
 func fileEncrypt() *cobra.Command {
-	var key string
 	var encContext map[string]string
 	var force bool
 	cmd := &cobra.Command{
@@ -37,14 +34,9 @@ func fileEncrypt() *cobra.Command {
   tar c . | keyside file encrypt --key app --context of=backup - backup.keyside`,
 		Args: cobra.ExactArgs(2),
 	}
-	keyFlag(cmd, &key)
 	cmd.Flags().StringToStringVar(&encContext, "context", nil, "encryption context, name=value[,name=value]: stored unencrypted, but authenticated")
 	cmd.Flags().BoolVar(&force, "force", false, "replace the output file")
-	return verb.Talks(cmd, func(ctx context.Context, s *verb.Session, args []string) error {
-		id, err := s.Resolve(ctx, key)
-		if err != nil {
-			return err
-		}
+	return withKey(cmd, func(ctx context.Context, s *verb.Session, id string, args []string) error {
 		return transform(ctx, cmd, args[0], args[1], force, func(dst io.Writer, src io.Reader) error {
 			dataKey, err := s.GenerateDataKey(ctx, client.DataKeyRequest{
 				KeyID: id, Length: envelope.KeySize, Bound: client.Bound{Context: encContext},

@@ -126,8 +126,6 @@ asks for confirmation; scripts pass --yes.`,
 			return verb.Confirmation{Word: "DELETE", Always: true, Text: fmt.Sprintf(`The imported material of these keys will be destroyed now:
 %sTheir data cannot be read until the same material is imported again. Keyside keeps no copy: make sure that you have one.`, verb.Listed(keys))}
 		},
-		Do: func(ctx context.Context, s *verb.Session, id string) (*client.KeyStatus, error) {
-			return s.DeleteKeyMaterial(ctx, id)
-		},
+		Do: (*client.Client).DeleteKeyMaterial,
 	})
 }

@@ -94,11 +94,16 @@ type parametersView struct {
 }
 
 func (g *guide) view(p *client.ImportParameters) parametersView {
-	v := parametersView{KeyID: g.key, Algorithm: g.algorithm, Expires: p.Expires.UTC(), Files: map[string]string{}, Commands: g.script()}
+	return parametersView{KeyID: g.key, Algorithm: g.algorithm, Expires: p.Expires.UTC(), Files: g.paths(), Commands: g.script()}
+}
+
+// paths returns the paths of the files, by form.
+func (g *guide) paths() map[string]string {
+	paths := make(map[string]string, len(g.written))
 	for form, name := range g.written {
-		v.Files[form] = filepath.Join(g.dir, name)
+		paths[form] = filepath.Join(g.dir, name)
 	}
-	return v
+	return paths
 }
 
 // create begins the files, before their content exists.
@@ -106,9 +111,5 @@ func (g *guide) create(force bool) (verb.FileSet, error) {
 	if err := os.MkdirAll(g.dir, 0o700); err != nil {
 		return nil, err
 	}
-	paths := make(map[string]string, len(g.written))
-	for form, name := range g.written {
-		paths[form] = filepath.Join(g.dir, name)
-	}
-	return verb.CreateFiles(paths, force)
+	return verb.CreateFiles(g.paths(), force)
 }

@@ -21,15 +21,13 @@ func Commands() []*cobra.Command {
 }
 
 func keyCommand() *cobra.Command {
-	group := &cobra.Command{
+	return verb.Group(&cobra.Command{
 		Use:   "key",
 		Short: "Create, list, change, rotate and delete keys",
 		Long: `Create, list, change, rotate and delete keys. KEY is a key's id, its alias, or one of its further aliases (key alias). If an
 alias fits two keys, KEY is the one whose own alias it is.`,
-	}
-	group.AddCommand(create(), list(), describe(), rename(), setDescription(), enable(), disable(), deleteKeys(), cancelDeletion(),
+	}, create(), list(), describe(), rename(), setDescription(), enable(), disable(), deleteKeys(), cancelDeletion(),
 		rotation(), tag(), alias())
-	return group
 }
 
 // The values of --spec and --usage. Keys of importedSpecs need --origin external.
@@ -89,14 +87,13 @@ material is imported (keyside import).`,
 }
 
 func describe() *cobra.Command {
-	cmd := &cobra.Command{
+	return verb.Talks(&cobra.Command{
 		Use:               "describe KEY",
 		Short:             "Show a key's state, dates, rotation, tags and aliases",
 		Example:           `  keyside key describe app`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: verb.CompleteKeys(1),
-	}
-	return verb.Talks(cmd, func(ctx context.Context, s *verb.Session, args []string) error {
+	}, func(ctx context.Context, s *verb.Session, args []string) error {
 		key, err := s.Lookup(ctx, args[0])
 		if err != nil {
 			return err
@@ -110,25 +107,23 @@ func describe() *cobra.Command {
 }
 
 func rename() *cobra.Command {
-	cmd := &cobra.Command{
+	return verb.Changes(&cobra.Command{
 		Use:     "rename KEY ALIAS",
 		Short:   "Change a key's own alias; its ciphertexts stay readable",
 		Example: `  keyside key rename draft shop/draft`,
 		Args:    cobra.ExactArgs(2),
-	}
-	return verb.Changes(cmd, func(ctx context.Context, s *verb.Session, id string, args []string) error {
+	}, func(ctx context.Context, s *verb.Session, id string, args []string) error {
 		return s.RenameKey(ctx, id, args[1])
 	})
 }
 
 func setDescription() *cobra.Command {
-	cmd := &cobra.Command{
+	return verb.Changes(&cobra.Command{
 		Use:     "set-description KEY TEXT",
 		Short:   "Change a key's description, at most 255 characters; '' deletes it",
 		Example: `  keyside key set-description app 'the app and its tests'`,
 		Args:    cobra.ExactArgs(2),
-	}
-	return verb.Changes(cmd, func(ctx context.Context, s *verb.Session, id string, args []string) error {
+	}, func(ctx context.Context, s *verb.Session, id string, args []string) error {
 		return s.SetKeyDescription(ctx, id, args[1])
 	})
 }

@@ -2,6 +2,7 @@ package key
 
 import (
 	"context"
+	"iter"
 	"strings"
 	"time"
 
@@ -70,29 +71,25 @@ func (f *filter) print(ctx context.Context, s *verb.Session) error {
 	if err := f.check(); err != nil {
 		return err
 	}
-	views, err := f.views(ctx, s)
+	keys, err := f.keys(ctx, s)
 	if err != nil {
 		return err
 	}
-	rows := [][]string{{"KEY ID", "ALIAS", "SPEC", "STATE", "USAGE", "ORIGIN", "TYPE", "CREATED"}}
-	for _, v := range views {
-		state := string(v.State)
+	heading := []string{"KEY ID", "ALIAS", "SPEC", "STATE", "USAGE", "ORIGIN", "TYPE", "CREATED"}
+	return verb.ShowAll(s, heading, keys, func(k *client.Key) (*View, []string) {
+		v, state := ViewOf(k), string(k.State)
+		v.Tags = k.Tags
 		if !v.Deletion.IsZero() {
 			state += " until " + v.Deletion.Format(time.DateOnly)
 		}
-		rows = append(rows, []string{v.ID, v.Alias, v.Spec, state, v.Usage, v.Origin, v.kind(), verb.When(v.Created)})
-	}
-	return s.Show(views, rows)
+		return v, []string{v.ID, v.Alias, v.Spec, state, v.Usage, v.Origin, v.kind(), verb.When(v.Created)}
+	})
 }
 
-// views returns the selected keys. The sidecar searches by tag and alias, or else by spec and state.
-func (f *filter) views(ctx context.Context, s *verb.Session) ([]*View, error) {
-	keys := verb.All(func(marker string) ([]client.Key, string, error) {
-		page, err := s.ListKeys(ctx, client.ListKeysRequest{Spec: f.spec, State: stateWords[f.state], Page: client.Page{Marker: marker}})
-		if err != nil {
-			return nil, "", err
-		}
-		return page.Keys, page.NextMarker, nil
+// keys yields the selected keys. The sidecar searches by tag and alias, or else by spec and state.
+func (f *filter) keys(ctx context.Context, s *verb.Session) (iter.Seq2[*client.Key, error], error) {
+	keys := verb.All(func(marker string) (*client.KeyPage, error) {
+		return s.ListKeys(ctx, client.ListKeysRequest{Spec: f.spec, State: stateWords[f.state], Page: client.Page{Marker: marker}})
 	})
 	if len(f.tags) > 0 || f.alias != "" {
 		tags, err := parseConditions(f.tags)
@@ -101,16 +98,11 @@ func (f *filter) views(ctx context.Context, s *verb.Session) ([]*View, error) {
 		}
 		keys = s.Find(ctx, client.FindKeysRequest{Tags: tags, Alias: f.alias})
 	}
-	views := []*View{}
-	for key, err := range keys {
-		if err != nil {
-			return nil, err
+	return func(yield func(*client.Key, error) bool) {
+		for key, err := range keys {
+			if (err != nil || f.accepts(key)) && !yield(key, err) {
+				return
+			}
 		}
-		if f.accepts(key) {
-			v := ViewOf(key)
-			v.Tags = key.Tags
-			views = append(views, v)
-		}
-	}
-	return views, nil
+	}, nil
 }

@@ -17,13 +17,12 @@ type quotaView struct {
 }
 
 func quotaCommand() *cobra.Command {
-	cmd := &cobra.Command{
+	return verb.Talks(&cobra.Command{
 		Use:     "quota",
 		Short:   "Show key and grant usage against their limits",
 		Long:    `Show key and grant usage against their limits. Default keys of services do not count.`,
 		Example: `  keyside quota`,
-	}
-	return verb.Talks(cmd, func(ctx context.Context, s *verb.Session, _ []string) error {
+	}, func(ctx context.Context, s *verb.Session, _ []string) error {
 		q, err := s.GetQuotas(ctx)
 		if err != nil {
 			return err

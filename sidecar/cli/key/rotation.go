@@ -20,15 +20,14 @@ const (
 )
 
 func rotation() *cobra.Command {
-	group := &cobra.Command{
+	return verb.Group(&cobra.Command{
 		Use:   "rotation",
 		Short: "Give a key new material regularly",
 		Long: `Give a key new material regularly. The key's id, aliases and grants stay. New data is encrypted under the newest material, old
 data stays readable, and nothing is re-encrypted. Only keys for encryption whose material the HSM generated are rotated. A key
-that is disabled or pending deletion is rotated once it is enabled again.`,
-	}
-	group.AddCommand(rotationOn(), rotationOff(), rotationInterval(), rotationShow())
-	return group
+that is disabled or pending deletion is rotated once it is enabled again. No command rotates a key at once: create a new key and
+move a further alias to it (key alias move).`,
+	}, rotationOn(), rotationOff(), rotationInterval(), rotationShow())
 }
 
 func rotationOn() *cobra.Command {
@@ -49,25 +48,23 @@ func rotationOn() *cobra.Command {
 }
 
 func rotationOff() *cobra.Command {
-	cmd := &cobra.Command{
+	return verb.Changes(&cobra.Command{
 		Use:     "off KEY",
 		Short:   "Disable the rotation of a key; its old material stays",
 		Example: `  keyside key rotation off rotating`,
 		Args:    cobra.ExactArgs(1),
-	}
-	return verb.Changes(cmd, func(ctx context.Context, s *verb.Session, id string, _ []string) error {
+	}, func(ctx context.Context, s *verb.Session, id string, _ []string) error {
 		return s.DisableKeyRotation(ctx, id)
 	})
 }
 
 func rotationInterval() *cobra.Command {
-	cmd := &cobra.Command{
+	return verb.Changes(&cobra.Command{
 		Use:     "interval KEY DAYS",
 		Short:   "Change the rotation interval, 30 to 365 days from now",
 		Example: `  keyside key rotation interval rotating 30`,
 		Args:    cobra.ExactArgs(2),
-	}
-	return verb.Changes(cmd, func(ctx context.Context, s *verb.Session, id string, args []string) error {
+	}, func(ctx context.Context, s *verb.Session, id string, args []string) error {
 		n, err := strconv.Atoi(args[1])
 		if err != nil {
 			return verb.Failf(verb.ExitUsage, "%q is not a number of days", args[1])
@@ -100,13 +97,12 @@ func (r *rotationView) rows() [][]string {
 }
 
 func rotationShow() *cobra.Command {
-	cmd := &cobra.Command{
+	return verb.OnKey(&cobra.Command{
 		Use:     "show KEY",
 		Short:   "Show a key's rotation interval, last rotation and number of rotations",
 		Example: `  keyside key rotation show rotating`,
 		Args:    cobra.ExactArgs(1),
-	}
-	return verb.OnKey(cmd, func(ctx context.Context, s *verb.Session, id string, _ []string) error {
+	}, func(ctx context.Context, s *verb.Session, id string, _ []string) error {
 		status, err := s.GetKeyRotation(ctx, id)
 		if err != nil {
 			return err

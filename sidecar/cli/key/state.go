@@ -15,9 +15,7 @@ func enable() *cobra.Command {
 		Use:     "enable KEY...",
 		Short:   "Enable disabled keys",
 		Example: `  keyside key enable off-1 off-2`,
-	}, verb.Bulk{Do: func(ctx context.Context, s *verb.Session, id string) (*client.KeyStatus, error) {
-		return s.EnableKey(ctx, id)
-	}})
+	}, verb.Bulk{Do: (*client.Client).EnableKey})
 }
 
 func disable() *cobra.Command {
@@ -33,9 +31,7 @@ they are not rotated. At a terminal the command asks for confirmation.`,
 %sUntil they are enabled again, their data cannot be read and their users get errors.
 keyside key enable enables them again.`, verb.Listed(keys))}
 		},
-		Do: func(ctx context.Context, s *verb.Session, id string) (*client.KeyStatus, error) {
-			return s.DisableKey(ctx, id)
-		},
+		Do: (*client.Client).DisableKey,
 	})
 }
 
@@ -67,8 +63,8 @@ users. The command asks for confirmation; scripts pass --yes.`,
 			return verb.Confirmation{Word: "DELETE", Always: true, Text: fmt.Sprintf(`These keys stop working now and will be destroyed in %d days:
 %sAll data encrypted under them is lost then, for all users. Until then keyside key cancel-deletion restores them.`, days, verb.Listed(keys))}
 		},
-		Do: func(ctx context.Context, s *verb.Session, id string) (*client.KeyStatus, error) {
-			return s.ScheduleKeyDeletion(ctx, id, days)
+		Do: func(c *client.Client, ctx context.Context, id string) (*client.KeyStatus, error) {
+			return c.ScheduleKeyDeletion(ctx, id, days)
 		},
 	})
 }
@@ -80,9 +76,7 @@ func cancelDeletion() *cobra.Command {
 		Long: `Cancel the scheduled deletion of keys. They are disabled then, until key enable enables them. External keys without material
 wait for their import again.`,
 		Example: `  keyside key cancel-deletion doomed`,
-	}, verb.Bulk{Do: func(ctx context.Context, s *verb.Session, id string) (*client.KeyStatus, error) {
-		return s.CancelKeyDeletion(ctx, id)
-	}})
+	}, verb.Bulk{Do: (*client.Client).CancelKeyDeletion})
 }
 
 // checkDays checks a number of days.

@@ -12,14 +12,12 @@ import (
 )
 
 func tag() *cobra.Command {
-	group := &cobra.Command{
+	return verb.Group(&cobra.Command{
 		Use:   "tag",
 		Short: "Add, remove and list tags, and find keys by them",
 		Long: `Add, remove and list tags, and find keys by them. A tag is a name with a value. A key has at most 20 tags. A name has 1 to 36
 characters, a value at most 43, and neither has any of * < > \ = or a comma. Default keys have no tags.`,
-	}
-	group.AddCommand(tagAdd(), tagRemove(), tagList(), tagSearch())
-	return group
+	}, tagAdd(), tagRemove(), tagList(), tagSearch())
 }
 
 // parseTag parses NAME=VALUE. The first = separates.
@@ -79,13 +77,12 @@ func tagWords(tags []client.Tag) string {
 }
 
 func tagAdd() *cobra.Command {
-	cmd := &cobra.Command{
+	return verb.OnKey(&cobra.Command{
 		Use:     "add KEY NAME=VALUE...",
 		Short:   "Add tags to a key, all or none; an existing tag gets the new value",
 		Example: `  keyside key tag add app team=shop stage=live`,
 		Args:    cobra.MinimumNArgs(2),
-	}
-	return verb.OnKey(cmd, func(ctx context.Context, s *verb.Session, id string, args []string) error {
+	}, func(ctx context.Context, s *verb.Session, id string, args []string) error {
 		tags, err := parseTags(args[1:])
 		if err != nil {
 			return err
@@ -98,34 +95,26 @@ func tagAdd() *cobra.Command {
 }
 
 func tagRemove() *cobra.Command {
-	cmd := &cobra.Command{
+	return verb.Changes(&cobra.Command{
 		Use:     "remove KEY NAME...",
 		Short:   "Remove tags from a key, all or none",
 		Example: `  keyside key tag remove tagged stage`,
 		Args:    cobra.MinimumNArgs(2),
-	}
-	return verb.Changes(cmd, func(ctx context.Context, s *verb.Session, id string, args []string) error {
+	}, func(ctx context.Context, s *verb.Session, id string, args []string) error {
 		return s.UntagKey(ctx, client.UntagKeyRequest{KeyID: id, TagKeys: args[1:]})
 	})
 }
 
 func tagList() *cobra.Command {
-	cmd := &cobra.Command{
+	return verb.OnKey(&cobra.Command{
 		Use:     "list KEY",
 		Short:   "List a key's tags",
 		Example: `  keyside key tag list tagged`,
 		Args:    cobra.ExactArgs(1),
-	}
-	return verb.OnKey(cmd, func(ctx context.Context, s *verb.Session, id string, _ []string) error {
-		tags, err := s.ListKeyTags(ctx, id)
-		if err != nil {
-			return err
-		}
-		rows := [][]string{{"TAG", "VALUE"}}
-		for _, t := range tags {
-			rows = append(rows, []string{t.Key, verb.Dash(t.Value)})
-		}
-		return s.Show(append([]client.Tag{}, tags...), rows)
+	}, func(ctx context.Context, s *verb.Session, id string, _ []string) error {
+		return verb.ShowAll(s, []string{"TAG", "VALUE"}, verb.Whole(s.ListKeyTags(ctx, id)), func(t *client.Tag) (client.Tag, []string) {
+			return *t, []string{t.Key, verb.Dash(t.Value)}
+		})
 	})
 }
 
@@ -159,24 +148,17 @@ alternatives. key list --tag combines the same search with other filters.`,
 }
 
 func tagsCommand() *cobra.Command {
-	cmd := &cobra.Command{
+	return verb.Talks(&cobra.Command{
 		Use:     "tags",
 		Short:   "List all tags of all keys with their values",
 		Example: `  keyside tags`,
-	}
-	return verb.Talks(cmd, func(ctx context.Context, s *verb.Session, _ []string) error {
-		tags, err := s.ListTags(ctx)
-		if err != nil {
-			return err
-		}
-		rows := [][]string{{"TAG", "VALUES"}}
-		for _, t := range tags {
+	}, func(ctx context.Context, s *verb.Session, _ []string) error {
+		return verb.ShowAll(s, []string{"TAG", "VALUES"}, verb.Whole(s.ListTags(ctx)), func(t *client.TagValues) (client.TagValues, []string) {
 			values := make([]string, len(t.Values))
 			for i, v := range t.Values {
 				values[i] = verb.Dash(v)
 			}
-			rows = append(rows, []string{t.Key, strings.Join(values, ", ")})
-		}
-		return s.Show(append([]client.TagValues{}, tags...), rows)
+			return *t, []string{t.Key, strings.Join(values, ", ")}
+		})
 	})
 }

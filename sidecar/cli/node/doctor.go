@@ -1,12 +1,14 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,7 +43,7 @@ type doctor struct {
 	findings []Finding
 	report   func(Finding)
 	sidecar  *sidecar.Config
-	hsmd     *hsmd.Config
+	hsmd     hsmd.Config // the zero value if it cannot be read
 }
 
 func doctorCommand() *cobra.Command {
@@ -81,10 +83,8 @@ func (d *doctor) run(ctx context.Context, w io.Writer) error {
 			return err
 		}
 	}
-	for _, f := range d.findings {
-		if f.Status == statusFail {
-			return verb.Failf(verb.ExitFailure, "checks failed: fix the first line that says fail first")
-		}
+	if slices.ContainsFunc(d.findings, func(f Finding) bool { return f.Status == statusFail }) {
+		return verb.Failf(verb.ExitFailure, "checks failed: fix the first line that says fail first")
 	}
 	return nil
 }
@@ -107,21 +107,27 @@ func (d *doctor) examine(ctx context.Context) {
 	}
 }
 
-func (d *doctor) add(f Finding) {
+// add adds a finding and reports whether it is ok.
+func (d *doctor) add(status, check, fix, format string, args []any) bool {
+	f := Finding{Check: check, Status: status, Detail: fmt.Sprintf(format, args...), Fix: fix}
 	d.findings = append(d.findings, f)
 	d.report(f)
+	return status == statusOK
 }
 
-func (d *doctor) ok(check, format string, args ...any) {
-	d.add(Finding{Check: check, Status: statusOK, Detail: fmt.Sprintf(format, args...)})
+// ok adds a finding and returns true.
+func (d *doctor) ok(check, format string, args ...any) bool {
+	return d.add(statusOK, check, "", format, args)
 }
 
-func (d *doctor) fail(check, fix, format string, args ...any) {
-	d.add(Finding{Check: check, Status: statusFail, Detail: fmt.Sprintf(format, args...), Fix: fix})
+// fail adds a finding and returns false.
+func (d *doctor) fail(check, fix, format string, args ...any) bool {
+	return d.add(statusFail, check, fix, format, args)
 }
 
-func (d *doctor) unknown(check, fix, format string, args ...any) {
-	d.add(Finding{Check: check, Status: statusUnknown, Detail: fmt.Sprintf(format, args...), Fix: fix})
+// unknown adds a finding and returns false.
+func (d *doctor) unknown(check, fix, format string, args ...any) bool {
+	return d.add(statusUnknown, check, fix, format, args)
 }
 
 // folder returns the directory of the configuration.
@@ -151,30 +157,23 @@ func (d *doctor) loadConfigs() bool {
 		path = filepath.Join(d.folder(), "sidecar.yaml")
 	}
 	if !fileExists(path) {
-		d.fail("configuration", "create one with keyside up --dir DIR, or name yours with --dir or --config", "%s does not exist", path)
-		return false
+		return d.fail("configuration", "create one with keyside up --dir DIR, or name yours with --dir or --config", "%s does not exist", path)
 	}
 	config, err := sidecar.LoadConfig(path)
 	if err != nil {
-		d.fail("configuration", "correct the file; keyside check "+path+" checks it", "%s", oneLine(err))
-		return false
+		return d.fail("configuration", "correct the file; keyside check "+path+" checks it", "%s", oneLine(err))
 	}
 	d.sidecar = &config
 	d.ok("configuration", "%s", path)
-	if config.HSM.Via == nil {
-		return true
+	if via := config.HSM.Via; via != nil {
+		d.loadHSMD(cmp.Or(d.hsmdConfig, filepath.Join(filepath.Dir(path), "hsmd.yaml")), via.Socket)
 	}
-	if d.hsmdConfig == "" {
-		d.hsmdConfig = filepath.Join(filepath.Dir(path), "hsmd.yaml")
-	}
-	d.loadHSMD(config.HSM.Via.Socket)
 	return true
 }
 
 // loadHSMD reads hsmd's configuration, which another user may own.
-func (d *doctor) loadHSMD(asked string) {
+func (d *doctor) loadHSMD(path, asked string) {
 	const check = "hsmd config"
-	path := d.hsmdConfig
 	if !fileExists(path) {
 		d.unknown(check, "name hsmd's configuration with --hsmd-config to check its drivers", "%s does not exist", path)
 		return
@@ -189,7 +188,7 @@ func (d *doctor) loadHSMD(asked string) {
 		d.ok(check, "%s", path)
 	}
 	if err == nil {
-		d.hsmd = &config
+		d.hsmd = config
 	}
 }
 
@@ -197,9 +196,6 @@ func (d *doctor) loadHSMD(asked string) {
 func (d *doctor) drivers() []plugins.Config {
 	if d.sidecar.HSM.Driver != nil {
 		return []plugins.Config{*d.sidecar.HSM.Driver}
-	}
-	if d.hsmd == nil {
-		return nil
 	}
 	var all []plugins.Config
 	for i := range d.hsmd.Drivers {

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -73,35 +73,34 @@ func (d *doctor) checkModule(path, want string) {
 	}
 }
 
+// tokenDir matches the line of SoftHSM's configuration that names its directory of tokens.
+var tokenDir = regexp.MustCompile(`(?m)^[ \t]*directories\.tokendir[ \t]*=[ \t]*(.*?)[ \t\r]*$`)
+
 // checkTokenStore checks SoftHSM's directory of tokens.
 func (d *doctor) checkTokenStore(conf string) {
 	if conf == "" {
 		return
 	}
-	f, err := os.Open(conf)
+	text, err := os.ReadFile(conf)
 	if err != nil {
 		d.fail("token store", "SOFTHSM2_CONF of the driver's env must name SoftHSM's configuration", "%v", err)
 		return
 	}
-	defer func() { _ = f.Close() }()
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		name, value, _ := strings.Cut(lines.Text(), "=")
-		if strings.TrimSpace(name) != "directories.tokendir" {
-			continue
-		}
-		dir := strings.TrimSpace(value)
-		tokens, err := os.ReadDir(dir)
-		switch {
-		case err != nil:
-			d.fail("token store", "restore the directory from a backup: it holds the keys", "%v", err)
-		case len(tokens) == 0:
-			d.fail("token store", "initialize a token with softhsm2-util --init-token, or run keyside up", "%s holds no token", dir)
-		default:
-			d.ok("token store", "%s holds %d token(s)", dir, len(tokens))
-		}
+	line := tokenDir.FindSubmatch(text)
+	if line == nil {
+		d.fail("token store", "add the line to SoftHSM's configuration", "%s has no directories.tokendir", conf)
 		return
 	}
-	d.fail("token store", "add the line to SoftHSM's configuration", "%s has no directories.tokendir", conf)
+	dir := string(line[1])
+	tokens, err := os.ReadDir(dir)
+	switch {
+	case err != nil:
+		d.fail("token store", "restore the directory from a backup: it holds the keys", "%v", err)
+	case len(tokens) == 0:
+		d.fail("token store", "initialize a token with softhsm2-util --init-token, or run keyside up", "%s holds no token", dir)
+	default:
+		d.ok("token store", "%s holds %d token(s)", dir, len(tokens))
+	}
 }
 
 func (d *doctor) checkKeyFile(path string) {
@@ -142,35 +141,29 @@ func (d *doctor) checkSocket(ctx context.Context, check, path string, wantUID in
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
 	switch {
 	case isMissing(err):
-		d.fail(check, start, "%s does not exist: nothing runs", path)
+		return d.fail(check, start, "%s does not exist: nothing runs", path)
 	case errors.Is(err, unix.ECONNREFUSED):
-		d.fail(check, start+"; it removes the old socket", "%s is left over from a process that exited", path)
+		return d.fail(check, start+"; it removes the old socket", "%s is left over from a process that exited", path)
 	case errors.Is(err, unix.EACCES):
-		d.fail(check, "join the socket's group, or change socket_mode and socket_group", "you may not connect to %s", path)
+		return d.fail(check, "join the socket's group, or change socket_mode and socket_group", "you may not connect to %s", path)
 	case err != nil:
-		d.fail(check, start, "%v", err)
-	}
-	if err != nil {
-		return false
+		return d.fail(check, start, "%v", err)
 	}
 	defer func() { _ = conn.Close() }()
 	caller, err := peer.Creds(conn)
 	switch {
 	case err != nil || !caller.Known:
-		d.fail(check, "", "the kernel does not identify the server of %s", path)
-		return false
+		return d.fail(check, "", "the kernel does not identify the server of %s", path)
 	case wantUID >= 0 && int64(caller.UID) != wantUID && caller.UID != 0:
-		d.fail(check, "correct hsm.via.uid, or find out who serves the socket", "%s is served by uid %d and not by uid %d", path, caller.UID, wantUID)
-		return false
+		return d.fail(check, "correct hsm.via.uid, or find out who serves the socket", "%s is served by uid %d and not by uid %d", path, caller.UID, wantUID)
 	}
-	d.ok(check, "%s, served by pid %d of uid %d", path, caller.PID, caller.UID)
-	return true
+	return d.ok(check, "%s, served by pid %d of uid %d", path, caller.PID, caller.UID)
 }
 
 // checkDatabase checks the directory and its lock, which only the sidecar may hold.
 func (d *doctor) checkDatabase(running bool) {
 	dir := d.sidecar.Data
-	if d.checkWritable("database", dir) {
+	if !d.checkWritable("database", dir) {
 		return
 	}
 	f, err := os.Open(dir)
@@ -194,7 +187,7 @@ func (d *doctor) checkDatabase(running bool) {
 // checkAudit checks the directory. If Keyside is stopped it also verifies the log, because a sidecar does not start otherwise.
 func (d *doctor) checkAudit(ctx context.Context, running bool) {
 	dir := d.sidecar.Audit.Dir
-	if d.checkWritable("audit", dir) {
+	if !d.checkWritable("audit", dir) {
 		return
 	}
 	if running || !fileExists(d.sidecar.Data) {
@@ -217,27 +210,24 @@ func (d *doctor) checkAudit(ctx context.Context, running bool) {
 // minFree is the free space below which a check fails, in bytes.
 const minFree = 100 << 20
 
-// checkWritable checks that a directory, or its parent if it does not exist, is writable and has free space. It reports whether
-// it added a finding.
+// checkWritable checks that a directory, or its parent if it does not exist, is writable and has free space. It adds a
+// finding only if one of that is not so, and reports whether all is.
 func (d *doctor) checkWritable(check, dir string) bool {
 	at := dir
 	if !fileExists(dir) {
 		at = filepath.Dir(dir)
 	}
 	if err := unix.Access(at, unix.W_OK|unix.X_OK); err != nil {
-		d.fail(check, "make it writable for the user that runs the sidecar; tried as uid "+fmt.Sprint(os.Getuid()), "%s: %v", at, err)
-		return true
+		return d.fail(check, "make it writable for the user that runs the sidecar; tried as uid "+fmt.Sprint(os.Getuid()), "%s: %v", at, err)
 	}
 	var st unix.Statfs_t
 	if err := unix.Statfs(at, &st); err == nil && st.Bavail*uint64(st.Bsize) < minFree {
-		d.fail(check, "free disk space: operations that cannot be recorded are refused", "less than %d MiB are free for %s", minFree>>20, dir)
-		return true
+		return d.fail(check, "free disk space: operations that cannot be recorded are refused", "less than %d MiB are free for %s", minFree>>20, dir)
 	}
 	if at != dir {
-		d.unknown(check, "", "%s does not exist yet; the sidecar creates it when it starts", dir)
-		return true
+		return d.unknown(check, "", "%s does not exist yet; the sidecar creates it when it starts", dir)
 	}
-	return false
+	return true
 }
 
 // checkHealth asks the running sidecar, whose response depends on a real operation of the HSM.

@@ -20,9 +20,8 @@ import (
 )
 
 func driverCommand(processes []*cobra.Command) *cobra.Command {
-	group := &cobra.Command{Use: "driver", Short: "Test a driver with the conformance kit"}
-	group.AddCommand(append(processes, driverCheck())...)
-	return group
+	return verb.Group(&cobra.Command{Use: "driver", Short: "Test a driver with the conformance kit"},
+		append(processes, driverCheck())...)
 }
 
 // checkOptions are the flags of driver check.
@@ -39,7 +38,8 @@ func driverCheck() *cobra.Command {
 		Use:   "check",
 		Short: "Test a driver with the conformance kit",
 		Long: `Test a driver with the conformance kit, in a process as hsmd runs it: a binary (--command), or a built-in driver (--kind pkcs11,
-with the settings of hsmd.yaml; --kind soft needs none). The kit creates keys for its tenants on the token and does not delete
+with the settings of hsmd.yaml; --kind soft needs none). A PKCS#11 token also needs --credential-file, and --env for variables
+that the module reads: the driver process has no others. The kit creates keys for its tenants on the token and does not delete
 them, so use a token for tests.`,
 		Example: `  keyside driver check --kind soft`,
 		Args:    cobra.NoArgs,
@@ -62,11 +62,15 @@ them, so use a token for tests.`,
 }
 
 func runDriverCheck(ctx context.Context, o checkOptions, stdout, stderr io.Writer) (err error) {
-	config, cleanup, err := o.config()
+	dir, err := os.MkdirTemp("", "keyside-check-")
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, cleanup()) }()
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	config, err := o.config(dir)
+	if err != nil {
+		return err
+	}
 	log := slog.New(slog.DiscardHandler)
 	if o.verbose {
 		log = slog.New(slog.NewTextHandler(stderr, nil))
@@ -96,58 +100,51 @@ func runDriverCheck(ctx context.Context, o checkOptions, stdout, stderr io.Write
 	return nil
 }
 
-// config returns the configuration that the flags describe. The soft driver gets a temporary key file if none is given.
-func (o *checkOptions) config() (config plugins.Config, cleanup func() error, err error) {
-	cleanup = func() error { return nil }
+// config returns the configuration that the flags describe. The soft driver gets a key file in dir, and a passphrase, if none is given.
+func (o *checkOptions) config(dir string) (config plugins.Config, err error) {
 	config = plugins.Config{Name: "checked", Kind: o.kind, Env: o.env}
 	switch {
 	case (o.command == "") == (o.kind == ""):
-		return config, cleanup, verb.Failf(verb.ExitUsage, "give either --command or --kind")
+		return config, verb.Failf(verb.ExitUsage, "give either --command or --kind")
 	case o.command != "":
 		config.Kind = plugins.KindExternal
 		if config.Command, err = filepath.Abs(o.command); err != nil {
-			return config, cleanup, err
+			return config, err
 		}
 		if config.SHA256 = strings.ToLower(o.sum); config.SHA256 == "" {
 			if config.SHA256, err = fileSHA256(config.Command); err != nil {
-				return config, cleanup, err
+				return config, err
 			}
 		}
 	}
 	settings, credential := []byte(nil), o.credential
 	if o.settings != "" {
 		if settings, err = os.ReadFile(o.settings); err != nil {
-			return config, cleanup, err
+			return config, err
 		}
 	} else if o.kind == plugins.KindSoft {
-		dir, err := os.MkdirTemp("", "keyside-check-")
-		if err != nil {
-			return config, cleanup, err
-		}
-		cleanup = func() error { return os.RemoveAll(dir) }
 		settings = []byte("file: " + filepath.Join(dir, "soft.keys"))
 		if credential == "" {
 			credential = filepath.Join(dir, "passphrase")
-			err = verb.WriteFile(credential, []byte(randomPIN()), true)
-		}
-		if err != nil {
-			return config, cleanup, errors.Join(err, cleanup())
+			if err := verb.WriteFile(credential, []byte(randomPIN()), true); err != nil {
+				return config, err
+			}
 		}
 	}
 	if settings != nil {
 		var doc yaml.Node
 		if err := yaml.Unmarshal(settings, &doc); err != nil || len(doc.Content) == 0 {
-			return config, cleanup, errors.Join(verb.Failf(verb.ExitUsage, "%s is not YAML settings: %w", o.settings, err), cleanup())
+			return config, verb.Failf(verb.ExitUsage, "%s is not YAML settings: %w", o.settings, err)
 		}
 		config.Settings = *doc.Content[0]
 	}
 	if credential != "" {
 		if config.Credential.File, err = filepath.Abs(credential); err != nil {
-			return config, cleanup, errors.Join(err, cleanup())
+			return config, err
 		}
 	}
 	if err := config.Validate(); err != nil {
-		return config, cleanup, errors.Join(verb.Failf(verb.ExitUsage, "%w", err), cleanup())
+		return config, verb.Failf(verb.ExitUsage, "%w", err)
 	}
-	return config, cleanup, nil
+	return config, nil
 }

@@ -12,9 +12,10 @@ import (
 )
 
 func hsmCommand() *cobra.Command {
-	group := &cobra.Command{Use: "hsm", Short: "Show slots, sessions, queues and latencies"}
-	cmd := &cobra.Command{Use: "status", Short: "Show slots, sessions, queues and latencies", Example: `  keyside hsm status`}
-	group.AddCommand(verb.Talks(cmd, func(ctx context.Context, s *verb.Session, _ []string) error {
+	const short = "Show slots, sessions, queues and latencies"
+	return verb.Group(&cobra.Command{Use: "hsm", Short: short}, verb.Talks(&cobra.Command{
+		Use: "status", Short: short, Example: `  keyside hsm status`,
+	}, func(ctx context.Context, s *verb.Session, _ []string) error {
 		status, err := s.GetHSMStatus(ctx)
 		if err != nil {
 			return err
@@ -24,7 +25,6 @@ func hsmCommand() *cobra.Command {
 		}
 		return printStatus(s.Out(), status)
 	}))
-	return group
 }
 
 // printStatus prints a table of the members of each layer, and one of the latencies at the lowest layer that answers.

@@ -100,8 +100,9 @@ func up(ctx context.Context, o upOptions, stdout, stderr io.Writer) error {
 	ready := make(chan struct{})
 	var children []*child // lowest first
 	var stops []context.CancelFunc
-	launch := func(name string) *child {
-		c := &child{name: name, args: []string{name, "--config", dir.path(name + ".yaml")}, stderr: stderr, log: log, ready: ready}
+	launch := func(name string, flags ...string) *child {
+		args := append([]string{name, "--config", dir.path(name + ".yaml")}, flags...)
+		c := &child{name: name, args: args, stderr: stderr, log: log, ready: ready}
 		childCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
 		c.start(childCtx)
 		children, stops = append(children, c), append(stops, stop)
@@ -121,7 +122,7 @@ func up(ctx context.Context, o upOptions, stdout, stderr io.Writer) error {
 	if ctx.Err() != nil {
 		return nil
 	}
-	sidecar := launch("sidecar")
+	sidecar := launch("sidecar", dir.createFlag()...)
 	c := client.New(config.Socket)
 	defer c.Close()
 	if err := await(ctx, sidecar, func() error { return healthy(ctx, c) }); err != nil {
@@ -131,6 +132,9 @@ func up(ctx context.Context, o upOptions, stdout, stderr io.Writer) error {
 		return nil
 	}
 	close(ready)
+	if err := dir.remember(); err != nil {
+		return err
+	}
 	if err := printExamples(ctx, stdout, config, c); err != nil {
 		return err
 	}

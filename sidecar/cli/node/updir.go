@@ -49,6 +49,20 @@ type upDir string
 
 func (d upDir) path(name string) string { return filepath.Join(string(d), name) }
 
+// createdName is the file that says that the sidecar's database was created. From then on a missing database is a loss.
+const createdName = "database-created"
+
+// createFlag returns the flag that lets the sidecar create its database, until it has served for the first time.
+func (d upDir) createFlag() []string {
+	if _, err := os.Stat(d.path(createdName)); err == nil {
+		return nil
+	}
+	return []string{"--create"}
+}
+
+// remember records that the database was created.
+func (d upDir) remember() error { return os.WriteFile(d.path(createdName), nil, 0o600) }
+
 // openUpDir creates the directory if it does not exist, and denies other users access.
 func openUpDir(path string) (upDir, error) {
 	abs, err := filepath.Abs(path)

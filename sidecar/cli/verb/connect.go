@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"time"
 
@@ -50,6 +51,12 @@ func Talks(cmd *cobra.Command, run func(ctx context.Context, s *Session, args []
 		return Explain(run(cmd.Context(), s, args))
 	}
 	return cmd
+}
+
+// Group adds verbs to the command that groups them.
+func Group(group *cobra.Command, verbs ...*cobra.Command) *cobra.Command {
+	group.AddCommand(verbs...)
+	return group
 }
 
 // GeneratesKeys gives a verb the time that small HSMs need to generate an RSA key.
@@ -99,6 +106,19 @@ func (s *Session) Show(v any, rows [][]string) error {
 		return PrintJSON(s.Out(), v)
 	}
 	return Table(s.Out(), rows)
+}
+
+// ShowAll prints a list: as JSON for programs, else as a table under a heading. view returns both forms of an element.
+func ShowAll[T, V any](s *Session, heading []string, all iter.Seq2[*T, error], view func(*T) (V, []string)) error {
+	views, rows := []V{}, [][]string{heading}
+	for element, err := range all {
+		if err != nil {
+			return err
+		}
+		v, row := view(element)
+		views, rows = append(views, v), append(rows, row)
+	}
+	return s.Show(views, rows)
 }
 
 // Print prints a result: as JSON for programs, else as text with a line end.

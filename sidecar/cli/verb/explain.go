@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
 	"github.com/keyside/keyside/sidecar/client"
@@ -106,6 +107,8 @@ func Explain(err error) error {
 		return err
 	case errors.As(err, &answered):
 		return advise(err, answered)
+	case errors.As(err, &silent) && errors.Is(err, fs.ErrPermission):
+		return Failf(ExitUnavailable, "%w; socket_mode and socket_group in the sidecar's configuration, and the socket's directory, decide who can connect", err)
 	case errors.As(err, &silent):
 		return Failf(ExitUnavailable, "%w; start it with keyside up, name its socket with --socket, or run keyside doctor", err)
 	case errors.Is(err, client.ErrCutOff):

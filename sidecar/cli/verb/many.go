@@ -14,7 +14,7 @@ import (
 type Bulk struct {
 	Check func() error                          // checks the flags before anything else; may be nil
 	Ask   func(keys []*client.Key) Confirmation // may be nil
-	Do    func(ctx context.Context, s *Session, id string) (*client.KeyStatus, error)
+	Do    func(c *client.Client, ctx context.Context, id string) (*client.KeyStatus, error)
 }
 
 // result is the outcome for one key of several: a row for people, JSON for programs.
@@ -57,7 +57,7 @@ func Many(cmd *cobra.Command, b Bulk) *cobra.Command {
 				return err
 			}
 		}
-		return s.each(keys, names, func(id string) (*client.KeyStatus, error) { return b.Do(ctx, s, id) })
+		return s.each(keys, names, func(id string) (*client.KeyStatus, error) { return b.Do(s.Client, ctx, id) })
 	})
 }
 

@@ -32,10 +32,12 @@ func (s *Session) Lookup(ctx context.Context, name string) (*client.Key, error) 
 	if name == "" {
 		return nil, Failf(ExitUsage, "--key is missing: give a key's id or alias (keyside key list shows them)")
 	}
+	searched := true
 	if !keyID.MatchString(name) {
 		for key, err := range s.Find(ctx, client.FindKeysRequest{Alias: name}) {
 			if errors.Is(err, client.ErrDenied) {
-				break // a caller that may not search may still use the key
+				searched = false // the caller may still be allowed to describe the key by a further alias
+				break
 			}
 			if err != nil {
 				return nil, err
@@ -46,6 +48,13 @@ func (s *Session) Lookup(ctx context.Context, name string) (*client.Key, error) 
 		}
 	}
 	key, err := s.DescribeKey(ctx, name)
+	if !searched && (errors.Is(err, client.ErrDenied) || errors.Is(err, client.ErrNotFound)) {
+		exit := ExitRefused
+		if errors.Is(err, client.ErrNotFound) {
+			exit = ExitNotFound
+		}
+		return nil, Failf(exit, "%w; without the permission find-keys, name a key by its id, or with describe-key by a further alias; keyside can-i OPERATION KEY explains what is missing", err)
+	}
 	if !keyID.MatchString(name) && (errors.Is(err, client.ErrNotFound) || errors.Is(err, client.ErrInvalidRequest)) {
 		return nil, Failf(ExitNotFound, "no key has the alias %q; keyside key list shows all keys", name)
 	}
@@ -55,27 +64,24 @@ func (s *Session) Lookup(ctx context.Context, name string) (*client.Key, error) 
 // Find yields the keys that a search selects.
 func (s *Session) Find(ctx context.Context, req client.FindKeysRequest) iter.Seq2[*client.Key, error] {
 	req.Limit = findPage
-	return All(func(marker string) ([]client.Key, string, error) {
+	return All(func(marker string) (*client.KeyPage, error) {
 		req.Marker = marker
-		page, err := s.FindKeys(ctx, req)
-		if err != nil {
-			return nil, "", err
-		}
-		return page.Keys, page.NextMarker, nil
+		return s.FindKeys(ctx, req)
 	})
 }
 
-// All yields the elements of all pages. list returns a page and the marker of the next one, empty after the last.
-func All[T any](list func(marker string) ([]T, string, error)) iter.Seq2[*T, error] {
+// All yields the elements of all pages. list returns the page at a marker.
+func All[P interface{ Part() ([]T, string) }, T any](list func(marker string) (P, error)) iter.Seq2[*T, error] {
 	return func(yield func(*T, error) bool) {
 		for marker := ""; ; {
-			page, next, err := list(marker)
+			page, err := list(marker)
 			if err != nil {
 				yield(nil, err)
 				return
 			}
-			for i := range page {
-				if !yield(&page[i], nil) {
+			elements, next := page.Part()
+			for i := range elements {
+				if !yield(&elements[i], nil) {
 					return
 				}
 			}
@@ -84,4 +90,15 @@ func All[T any](list func(marker string) ([]T, string, error)) iter.Seq2[*T, err
 			}
 		}
 	}
+}
+
+// whole is a list that has one page.
+type whole[T any] []T
+
+// Part returns the whole list.
+func (w whole[T]) Part() ([]T, string) { return w, "" }
+
+// Whole yields the elements of a list that has one page, or the error of asking for it.
+func Whole[T any](list []T, err error) iter.Seq2[*T, error] {
+	return All(func(string) (whole[T], error) { return list, err })
 }
