@@ -358,7 +358,7 @@ func TestRefusesToStart(t *testing.T) {
 		second.cfg.Socket += "2"
 		second.refusesToStart("in use by another process")
 		second.cfg.Data += "2"
-		second.refusesToStart("records of one in")
+		second.refusesToStart("says that there was one")
 	})
 	t.Run("socket served", func(t *testing.T) {
 		n := newNode(t)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/go-json-experiment/json"
 	"github.com/google/uuid"
@@ -34,6 +35,9 @@ type anchoredFile struct {
 	Size   int    `json:"size"`
 	SHA256 string `json:"sha256"` // of its first Size bytes, in hexadecimal digits
 }
+
+// missing ends the description of a file that does not exist.
+const missing = " is missing"
 
 var errAnchor = errors.New("the anchor is corrupt")
 
@@ -69,10 +73,10 @@ func (a *storedAnchor) differences(dir string) (found []string) {
 		switch {
 		case errors.Is(err, fs.ErrNotExist) && filepath.Ext(f.Name) == tableExt:
 			if tables, err := namedTables(filepath.Join(dir, manifest)); err != nil || slices.Contains(tables, f.Name) {
-				found = append(found, f.Name+" is missing")
+				found = append(found, f.Name+missing)
 			}
 		case errors.Is(err, fs.ErrNotExist):
-			found = append(found, f.Name+" is missing")
+			found = append(found, f.Name+missing)
 		case err != nil:
 			found = append(found, err.Error())
 		case len(b) < f.Size:
@@ -181,6 +185,9 @@ func (o Options) checkAnchor(found *State, cause error) error {
 		cause = fmt.Errorf("database %s ends at change %d, but had change %d: acknowledged changes are lost", o.Dir, found.Change, a.Change)
 	}
 	for _, difference := range a.differences(o.Dir) {
+		if errors.Is(cause, ErrAbsent) && strings.HasSuffix(difference, missing) {
+			continue
+		}
 		cause = fmt.Errorf("%w; %s", cause, difference)
 	}
 	return cause
