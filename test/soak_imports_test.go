@@ -28,7 +28,7 @@ import (
 
 const (
 	timedPairs = 2000
-	// worstZ is the largest |z| of a difference that may be chance: with the 49 comparisons of a run, one in eight runs has a larger one.
+	// worstZ is the largest |z| of a difference that may be chance: with the 47 comparisons of a run, one in eight runs has a larger one.
 	worstZ = 3
 )
 
