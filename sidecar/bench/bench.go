@@ -69,6 +69,8 @@ type options struct {
 	against     string
 	rounds      int
 	pairs       int
+	overload    float64
+	impatient   bool
 	duration    time.Duration
 	concurrency []int
 	hops        []int
@@ -94,10 +96,15 @@ ratio is significant if the interval does not contain 1; of 40 rows without a di
 least operations x hops x concurrencies x pairs x 2.4 x --duration. The exit code is 0 whatever the ratios are, unless a
 request fails.
 
+With --overload it finds the peak rate of a node and then offers it so many times that rate, from --concurrency clients with
+a connection each, that wait as long as Retry-After says. It prints what was served, refused and starved. With --against it
+does the same with the other build.
+
 With --config it measures the first driver of an hsmd.yaml, such as your own HSM. It creates the three keys of a tenant
 "keyside-bench" there and leaves them; it removes everything else when it ends.`,
 		Example: `  keyside bench --rounds 5
-  keyside bench --against /usr/bin/keyside --op encrypt-32,sign-ec-p256 --concurrency 8`,
+  keyside bench --against /usr/bin/keyside --op encrypt-32,sign-ec-p256 --concurrency 8
+  keyside bench --overload 3 --op sign-rsa-2048 --concurrency 4000 --duration 5s`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return run(cmd.Context(), o, cmd.OutOrStdout(), cmd.ErrOrStderr())
@@ -113,6 +120,8 @@ With --config it measures the first driver of an hsmd.yaml, such as your own HSM
 	f.IntSliceVar(&o.concurrency, "concurrency", []int{1, 8, 32}, "numbers of clients")
 	f.IntSliceVar(&o.hops, "hops", []int{2, 3}, "with --against: 2 (sidecar, driver), 3 (sidecar, hsmd, driver) or both")
 	f.StringSliceVar(&o.only, "op", nil, "operations to measure (default all)")
+	f.Float64Var(&o.overload, "overload", 0, "offer this many times the peak rate instead, such as 3")
+	f.BoolVar(&o.impatient, "impatient", false, "with --overload: clients do not wait as long as Retry-After says")
 	f.BoolVar(&o.json, "json", false, "print JSON instead of a table")
 	return cmd
 }
@@ -124,6 +133,9 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
+	if o.overload > 0 {
+		return compareOverload(ctx, o, dir, stdout, stderr)
+	}
 	if o.against != "" {
 		return compareBuilds(ctx, o, dir, stdout, stderr)
 	}

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strconv"
+	"time"
 )
 
 // conn is one kept connection to a node's socket. It sends requests that are ready as bytes and reads answers that have a
@@ -35,42 +37,67 @@ func request(operation string, body []byte) []byte {
 
 // do sends a request and returns the answer's body, which is valid until the next call. A status other than 200 is an error.
 func (c *conn) do(request []byte) ([]byte, error) {
-	if _, err := c.Write(request); err != nil {
-		return nil, err
-	}
-	line, err := c.in.ReadSlice('\n')
+	a, err := c.exchange(request)
 	if err != nil {
 		return nil, err
 	}
-	ok := bytes.HasPrefix(line, []byte("HTTP/1.1 200 "))
-	length := -1
+	if a.status != http.StatusOK {
+		first, _, _ := bytes.Cut(request, []byte(" HTTP"))
+		return nil, fmt.Errorf("%s: %s", first, c.body)
+	}
+	return c.body, nil
+}
+
+// answer is what a load generator needs of an answer.
+type answer struct {
+	status     int
+	retryAfter time.Duration
+	closes     bool // the server closes the connection
+}
+
+// exchange sends a request and reads the answer. Its body stays in c.body until the next call.
+func (c *conn) exchange(request []byte) (a answer, err error) {
+	if _, err := c.Write(request); err != nil {
+		return a, err
+	}
+	line, err := c.in.ReadSlice('\n')
+	if err != nil {
+		return a, err
+	}
+	if _, status, ok := bytes.Cut(line, []byte("HTTP/1.1 ")); !ok || len(status) < 3 {
+		return a, fmt.Errorf("no status line: %q", line)
+	} else if a.status, err = strconv.Atoi(string(status[:3])); err != nil {
+		return a, err
+	}
+	length, seconds := -1, 0
 	for {
 		if line, err = c.in.ReadSlice('\n'); err != nil {
-			return nil, err
+			return a, err
 		}
 		name, value, isHeader := bytes.Cut(line, []byte(": "))
 		if !isHeader {
 			break
 		}
-		if bytes.EqualFold(name, []byte("Content-Length")) {
-			if length, err = strconv.Atoi(string(bytes.TrimSpace(value))); err != nil {
-				return nil, err
-			}
+		switch value = bytes.TrimSpace(value); {
+		case bytes.EqualFold(name, []byte("Content-Length")):
+			length, err = strconv.Atoi(string(value))
+		case bytes.EqualFold(name, []byte("Retry-After")):
+			seconds, err = strconv.Atoi(string(value))
+		case bytes.EqualFold(name, []byte("Connection")):
+			a.closes = bytes.EqualFold(value, []byte("close"))
+		}
+		if err != nil {
+			return a, err
 		}
 	}
 	if length < 0 {
-		return nil, errors.New("the answer has no Content-Length")
+		return a, errors.New("the answer has no Content-Length")
 	}
+	a.retryAfter = time.Duration(seconds) * time.Second
 	if cap(c.body) < length {
 		c.body = make([]byte, length)
 	}
 	c.body = c.body[:length]
-	if _, err := io.ReadFull(c.in, c.body); err != nil {
-		return nil, err
-	}
-	if !ok {
-		first, _, _ := bytes.Cut(request, []byte(" HTTP"))
-		return nil, fmt.Errorf("%s: %s", first, c.body)
-	}
-	return c.body, nil
+	_, err = io.ReadFull(c.in, c.body)
+	return a, err
 }
