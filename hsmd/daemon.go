@@ -56,6 +56,15 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
+	procattr.PrivateFiles()
+	descriptors, err := procattr.Descriptors()
+	if err != nil {
+		return err
+	}
+	perTenant, err := cfg.connections(descriptors)
+	if err != nil {
+		return err
+	}
 	runtime.GOMAXPROCS(cfg.Procs)
 	if err := procattr.ScheduleAsBatch(); err != nil {
 		log.Warn("cannot set batch scheduling", "error", err)
@@ -77,7 +86,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	if err != nil {
 		return errors.Join(err, ln.Close())
 	}
-	srv, err := newServer(cfg, muxes, log)
+	srv, err := newServer(cfg, muxes, perTenant, log)
 	if err != nil {
 		return errors.Join(err, ln.Close())
 	}

@@ -28,20 +28,23 @@ type Mux struct {
 	calls   sync.Pool
 	imports failedImports
 
-	mu         sync.Mutex
-	tenants    map[string]*tenant
-	queue      queue
-	ready      []*instance // members that accept calls
-	replay     *instance   // the replay member, nil if there is none: see take
-	inFlight   int
-	unresolved int // calls of a dead member that is not reaped yet
-	draining   bool
-	idle       chan struct{} // closed when draining and nothing is left
-	timer      *time.Timer   // sweep
-	sweepAt    time.Time
-	stats      [driver.LastOp + 1]driver.Histogram
-	watchers   map[chan *driver.Event]struct{}
-	closeCtx   context.Context // bounds the drain of members at Close
+	mu       sync.Mutex
+	tenants  map[string]*tenant
+	queue    queue
+	ready    []*instance // members that accept calls
+	replay   *instance   // the replay member, nil if there is none: see take
+	inFlight int
+	// inFlightCost and paces tell how long a new call would take: see tooLong.
+	inFlightCost [lanes]float64
+	paces        [lanes]pace
+	unresolved   int // calls of a dead member that is not reaped yet
+	draining     bool
+	idle         chan struct{} // closed when draining and nothing is left
+	timer        *time.Timer   // sweep
+	sweepAt      time.Time
+	stats        [driver.LastOp + 1]driver.Histogram
+	watchers     map[chan *driver.Event]struct{}
+	closeCtx     context.Context // bounds the drain of members at Close
 }
 
 var (
@@ -97,6 +100,7 @@ func (x *Mux) enter(c *call, tenantName string, deadline time.Time, batch *drive
 	c.span, c.req.Trace = x.cfg.Recorder.Begin(c.req.Trace, now)
 	x.mu.Lock()
 	c.tenant = x.tenant(tenantName)
+	c.cost = x.queue.costOf(c.req.Kind)
 	if err := x.refusal(c, now); err != nil {
 		x.mu.Unlock()
 		x.refuse(c, err)
@@ -124,6 +128,9 @@ func (x *Mux) refusal(c *call, now time.Time) *driver.Error {
 		return driver.Errorf(driver.Deadline, "deadline passed")
 	case c.tenant.count >= x.cfg.QueueDepth || c.tenant.bytes > x.cfg.QueueBytes:
 		return &driver.Error{Code: driver.Busy, RetryAfter: x.retryAfter(), Message: "queue full"}
+	}
+	if err := x.tooLong(c, now); err != nil {
+		return err
 	}
 	return x.allDown()
 }
@@ -158,6 +165,7 @@ func (x *Mux) assign(c *call, l *instance) {
 	l.busy[c.lane]++
 	l.inFlight++
 	x.inFlight++
+	x.inFlightCost[c.lane] += c.cost
 	x.arm(c.deadline.Add(answerGrace))
 }
 
@@ -175,6 +183,9 @@ func (x *Mux) release(c *call) {
 	c.instance, c.prev, c.next = nil, nil, nil
 	l.busy[c.lane]--
 	l.inFlight--
+	if x.inFlightCost[c.lane] -= c.cost; l.busy[c.lane] == 0 && len(x.ready) <= 1 {
+		x.inFlightCost[c.lane] = 0 // without the rounding errors of the sum
+	}
 	x.inFlight--
 	l.replaying = false // a call that is replayed is the only one of its member
 }
@@ -274,8 +285,11 @@ func (x *Mux) answered(c *call, r *driver.Response) {
 	done, took := c.done, now.Sub(c.start)
 	c.done = nil
 	x.stats[statOf(c.req.Kind)].Add(took, r.Code != 0)
-	if r.Code == 0 && c.ctl == nil {
-		x.queue.learn(c.req.Kind, &r.Timings)
+	if c.ctl == nil {
+		if r.Code == 0 {
+			x.queue.learn(c.req.Kind, &r.Timings)
+		}
+		x.paces[c.lane].completed(now, x.queue.costOf(c.req.Kind), len(x.queue.active[c.lane]) > 0)
 	}
 	switch r.Code {
 	case driver.Device, driver.PINIncorrect, driver.PINLocked:

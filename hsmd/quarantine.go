@@ -2,6 +2,7 @@ package hsmd
 
 import (
 	"slices"
+	"time"
 
 	"github.com/keyside/keyside/plugins/driver"
 )
@@ -38,6 +39,9 @@ func (x *Mux) eject(l *instance) {
 	x.ready = slices.DeleteFunc(slices.Clone(x.ready), func(other *instance) bool { return other == l })
 	if x.replay == l {
 		x.replay = nil
+	}
+	for i := range x.paces {
+		x.paces[i].began = time.Time{} // what it takes to start another one is no pace
 	}
 	l.member.state = stateStarting
 	close(l.gone)

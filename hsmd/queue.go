@@ -25,6 +25,7 @@ type call struct {
 	control    string // the control call's name, empty for an operation
 	tenant     *tenant
 	lane       lane
+	cost       float64   // as learned when it entered, µs
 	start      time.Time // Submit
 	deadline   time.Time // the caller's
 	queued     time.Duration
@@ -42,6 +43,7 @@ type tenant struct {
 	name      string
 	waiting   [lanes][]*call
 	used      [lanes]float64 // HSM time that its calls were given, in learned µs
+	cost      [lanes]float64 // of its waiting calls
 	count     int
 	bytes     int
 	presences presences
@@ -52,7 +54,8 @@ type tenant struct {
 type queue struct {
 	active [lanes][]*tenant
 	level  [lanes]float64 // used of the tenant served last
-	cost   [driver.LastOp + 1]float64
+	cost   [lanes]float64 // of the waiting calls
+	costs  [driver.LastOp + 1]float64
 	count  int
 	// quarantine holds calls that were in flight when their driver ended. They are replayed first, one at a time: see Mux.take.
 	quarantine []*call
@@ -60,18 +63,18 @@ type queue struct {
 
 // learn updates the cost of a kind of operation with the time that one took.
 func (q *queue) learn(kind driver.OpKind, t *driver.Timings) {
-	if kind < 0 || int(kind) >= len(q.cost) {
+	if kind < 0 || int(kind) >= len(q.costs) {
 		return
 	}
 	us := float64(t.Session+t.HSM) / float64(time.Microsecond)
-	q.cost[kind] += (us - q.cost[kind]) / 16
+	q.costs[kind] += (us - q.costs[kind]) / 16
 }
 
 func (q *queue) costOf(kind driver.OpKind) float64 {
-	if kind < 0 || int(kind) >= len(q.cost) {
+	if kind < 0 || int(kind) >= len(q.costs) {
 		return 1
 	}
-	return max(q.cost[kind], 1)
+	return max(q.costs[kind], 1)
 }
 
 // push appends a call to its tenant's queue.
@@ -84,6 +87,8 @@ func (q *queue) push(c *call) {
 	t.waiting[l] = append(t.waiting[l], c)
 	t.count++
 	t.bytes += len(c.req.Body)
+	t.cost[l] += c.cost
+	q.cost[l] += c.cost
 	q.count++
 }
 
@@ -111,6 +116,8 @@ func (q *queue) pop(l lane, serves func(*tenant) bool) *call {
 func (q *queue) gone(c *call) {
 	c.tenant.count--
 	c.tenant.bytes -= len(c.req.Body)
+	c.tenant.cost[c.lane] -= c.cost
+	q.cost[c.lane] -= c.cost
 	q.count--
 }
 
@@ -119,7 +126,10 @@ func (q *queue) retire(t *tenant, l lane) {
 	if len(t.waiting[l]) > 0 {
 		return
 	}
-	t.waiting[l] = nil
+	t.waiting[l], t.cost[l] = nil, 0 // without the rounding errors of the sums
+	if len(q.active[l]) == 1 {
+		q.cost[l] = 0
+	}
 	for i, other := range q.active[l] {
 		if other == t {
 			q.active[l] = append(q.active[l][:i], q.active[l][i+1:]...)

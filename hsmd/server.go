@@ -3,6 +3,7 @@ package hsmd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"maps"
@@ -28,14 +29,29 @@ import (
 const (
 	// sniffTimeout limits the wait for a connection's first bytes.
 	sniffTimeout = 5 * time.Second
-	// maxConns limits the connections of one tenant. A sidecar needs two.
-	maxConns = 256
+	// A tenant may have up to maxConns connections, or fewer if the process may have too few descriptors, but minConns at
+	// least. A sidecar needs two.
+	maxConns, minConns = 256, 8
+	// reserveFDs and driverFDs are the descriptors that hsmd needs besides, in all and for each driver process.
+	reserveFDs, driverFDs = 64, 16
 )
+
+// connections returns how many connections each tenant may have in a process that may have so many descriptors.
+func (c *Config) connections(descriptors int) (int, error) {
+	taken := reserveFDs + driverFDs*len(c.Drivers)
+	each := min((descriptors-taken)/max(len(c.Tenants), 1), maxConns)
+	if each < minConns {
+		return 0, fmt.Errorf("the process may have %d file descriptors and needs %d: %d for drivers and reserve, %d for each of %d tenants; "+
+			"raise the limit (LimitNOFILE= of the unit, ulimit -Hn)", descriptors, taken+minConns*len(c.Tenants), taken, minConns, len(c.Tenants))
+	}
+	return each, nil
+}
 
 // server serves Muxes to peers. gRPC and execute streams share one socket; their first bytes tell them apart.
 type server struct {
 	muxes   map[string]*Mux
 	tenants *tenantMap
+	most    int // connections of a tenant
 	log     *slog.Logger
 	rpc     *grpc.Server
 	rpcs    *handover
@@ -46,12 +62,12 @@ type server struct {
 	wg    sync.WaitGroup
 }
 
-func newServer(cfg Config, muxes map[string]*Mux, log *slog.Logger) (*server, error) {
+func newServer(cfg Config, muxes map[string]*Mux, most int, log *slog.Logger) (*server, error) {
 	tenants, err := newTenantMap(cfg.Tenants)
 	if err != nil {
 		return nil, err
 	}
-	s := &server{muxes: muxes, tenants: tenants, log: log, conns: map[*peerConn]struct{}{}, count: map[string]int{}}
+	s := &server{muxes: muxes, tenants: tenants, most: most, log: log, conns: map[*peerConn]struct{}{}, count: map[string]int{}}
 	s.rpcs = &handover{conns: make(chan net.Conn), closed: make(chan struct{})}
 	opts := append(driver.ServerOptions(), grpc.Creds(kernelCreds{}), grpc.MaxConcurrentStreams(256),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
@@ -153,7 +169,7 @@ func (s *server) mux(name string) (*Mux, error) {
 func (s *server) enter(c *peerConn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.conns == nil || s.count[c.tenant] >= maxConns {
+	if s.conns == nil || s.count[c.tenant] >= s.most {
 		return false
 	}
 	s.conns[c] = struct{}{}
