@@ -39,6 +39,7 @@ type Config struct {
 	Listen         string                 `yaml:"listen"` // loopback address and port, or empty
 	TLS            edge.TLSConfig         `yaml:"tls"`    // of listen
 	Connections    edge.ConnectionsConfig `yaml:"connections"`
+	InFlight       kms.InFlight           `yaml:"in_flight"` // operations at once
 	Data           string                 `yaml:"data"`
 	Audit          AuditConfig            `yaml:"audit"`
 	Tenant         string                 `yaml:"tenant"`
@@ -87,6 +88,7 @@ type AuditConfig struct {
 	Dir      string    `yaml:"dir"`
 	Sync     bool      `yaml:"sync"`
 	FileSize int       `yaml:"file_size"` // MiB at which a new file begins
+	Refusals int       `yaml:"refusals"`  // of a source and second that are recorded one by one
 	Keep     AuditKeep `yaml:"keep"`
 }
 
@@ -100,6 +102,7 @@ type AuditKeep struct {
 func (c *AuditConfig) validate(check func(ok bool, key, format string, args ...any)) {
 	check(filepath.IsAbs(c.Dir), "audit.dir", "an absolute path is required")
 	check(c.FileSize >= 1 && c.FileSize <= 4096, "audit.file_size", "must be 1 to 4096 MiB")
+	check(c.Refusals >= 1 && c.Refusals <= 1_000_000, "audit.refusals", "must be 1 to 1000000")
 	check(c.Keep.For >= 0, "audit.keep.for", "must not be negative")
 	check(c.Keep.Files >= 0, "audit.keep.files", "must not be negative")
 	check(c.Keep.Size == 0 || c.Keep.Size >= c.FileSize, "audit.keep.size", "must be 0, for no limit, or no less than audit.file_size")
@@ -170,8 +173,8 @@ const unset = -1
 // defaults returns the configuration of an empty file.
 func defaults() Config {
 	return Config{
-		SocketMode: 0o660, Audit: AuditConfig{Sync: true, FileSize: audit.DefaultMaxFileSize >> 20}, Owner: unset, SignedOnSocket: true, RequestTimeout: 10 * time.Second,
-		Connections:  edge.DefaultConnections,
+		SocketMode: 0o660, Audit: AuditConfig{Sync: true, FileSize: audit.DefaultMaxFileSize >> 20, Refusals: kms.DefaultRefusals}, Owner: unset, SignedOnSocket: true, RequestTimeout: 10 * time.Second,
+		Connections: edge.DefaultConnections, InFlight: kms.DefaultInFlight,
 		DrainTimeout: 15 * time.Second, HSM: HSMConfig{Canary: 5 * time.Second},
 		sections:    map[string]dialect.Section{dialects[0].Key: dialects[0].Section()},
 		MemoryLimit: 64,
@@ -270,8 +273,11 @@ func (c *Config) Validate() error {
 	check(c.Policy.Dir == "" || filepath.IsAbs(c.Policy.Dir), "policy.dir", "an absolute path is required")
 	check(c.RequestTimeout > 0, "request_timeout", "must be positive")
 	check(c.DrainTimeout > 0, "drain_timeout", "must be positive")
-	for key, n := range map[string]int{"connections.socket": c.Connections.Socket, "connections.listen": c.Connections.Listen} {
-		check(n >= 1 && n <= edge.MaxConnections, key, "must be 1 to %d", edge.MaxConnections)
+	check(c.Connections.Socket >= 0 && c.Connections.Socket <= edge.MaxConnections, "connections.socket", "must be 1 to %d, or 0 for the default", edge.MaxConnections)
+	check(c.Connections.Listen >= 1 && c.Connections.Listen <= edge.MaxConnections, "connections.listen", "must be 1 to %d", edge.MaxConnections)
+	check(c.Connections.Share >= 1 && c.Connections.Share <= 100, "connections.share", "must be 1 to 100 percent")
+	for key, n := range map[string]int{"in_flight.total": c.InFlight.Total, "in_flight.principal": c.InFlight.Principal} {
+		check(n >= 0 && n <= edge.MaxConnections, key, "must be 1 to %d, or 0 for the default", edge.MaxConnections)
 	}
 	check(c.Procs >= 0, "procs", "must not be negative")
 	check(c.MemoryLimit >= 16, "memory_limit", "must be 16 MiB or more")

@@ -68,6 +68,7 @@ func newRightsWorld(t *testing.T) *rightsWorld {
 		}
 	}
 	n.cfg.Owner, n.cfg.Principals, n.cfg.Clock = 1, rightsPrincipals, w.clock
+	n.cfg.Audit.Refusals = 1_000_000 // every refusal is looked for on record
 	n.cfg.Limits.Keys, n.cfg.Limits.Grants, n.cfg.Limits.Aliases = 1000, 1000, 1000
 	n.cfg.Import.Pool = map[kms.KeySpec]int{}
 	w.process = &process{cfg: n.cfg, log: n.logger()}

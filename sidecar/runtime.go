@@ -1,6 +1,8 @@
 package sidecar
 
 import (
+	"errors"
+	"fmt"
 	"log/slog"
 	"runtime"
 	"runtime/debug"
@@ -25,4 +27,20 @@ func tune(cfg *Config, log *slog.Logger) {
 	if err := procattr.ForbidDumps(); err != nil { // plaintext, and a PIN on its way to the driver, pass through this process
 		log.Warn("cannot forbid core dumps", slog.Any("error", err))
 	}
+}
+
+// secure keeps other users out of the process's files, and connections from taking the descriptors that its database needs.
+func secure(cfg *Config) error {
+	procattr.PrivateFiles()
+	var errs []error
+	for key, dir := range map[string]string{"data": cfg.Data, "audit.dir": cfg.Audit.Dir} {
+		if err := procattr.CheckDirectory(dir); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", key, err))
+		}
+	}
+	descriptors, err := procattr.Descriptors()
+	if err == nil {
+		cfg.Connections, err = cfg.Connections.Fit(descriptors, cfg.Listen != "")
+	}
+	return errors.Join(append(errs, err)...)
 }

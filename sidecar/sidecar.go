@@ -39,6 +39,9 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 		return err
 	}
 	tune(&cfg, log)
+	if err := secure(&cfg); err != nil {
+		return err
+	}
 	p := &process{cfg: cfg, log: log, failed: make(chan error, 1)}
 	defer p.catchHangups()()
 	err := p.open(ctx)
@@ -234,7 +237,7 @@ func (p *process) openCore(ctx context.Context) (err error) {
 	p.core, err = kms.New(kms.Config{
 		Store: p.store, HSM: p.hsm, Auditor: auditor, Tenant: p.cfg.Tenant, Credentials: p.store, Limits: p.cfg.Limits,
 		Account: p.cfg.huawei().DomainID, Policies: p.policies, Principals: p.cfg.principalNamed, Accounts: p.cfg.accounts(),
-		Clock: p.cfg.Clock, Logger: p.log, Tracer: tracer, Pool: p.cfg.Import.Pool,
+		Clock: p.cfg.Clock, Logger: p.log, Tracer: tracer, Pool: p.cfg.Import.Pool, InFlight: p.cfg.InFlight, Refusals: p.cfg.Audit.Refusals,
 	})
 	if err == nil {
 		p.closer(p.core.Close)
@@ -248,6 +251,7 @@ func (p *process) openHealth(ctx context.Context) error {
 	p.health, stop = edge.StartHealth(ctx, edge.HealthOptions{
 		Interval: p.cfg.HSM.Canary, Logger: p.log,
 		Checks: map[string]func(context.Context) error{"store": p.store.Ready, "audit": p.audit.Ready, "hsm": p.backend.Health},
+		Use:    []string{"audit", "hsm"}, Change: []string{"store"},
 		Answer: client.Health{Tenant: p.cfg.Tenant, Huawei: client.Huawei{
 			Region: p.cfg.huawei().Region, ProjectID: p.cfg.huawei().ProjectID, DomainID: p.cfg.huawei().DomainID,
 		}},
@@ -296,6 +300,8 @@ func (p *process) handler() (http.Handler, error) {
 	}
 	router := openDialects(&p.cfg, p.core, host)
 	router.Handle(http.MethodGet, client.HealthPath, p.health)
+	router.Handle(http.MethodGet, client.LivePath, p.health.Live())
+	router.Handle(http.MethodGet, client.ReadyPath, p.health.Ready())
 	p.draining, p.drain = context.WithCancel(context.Background())
 	router.Add(keyside.New(keyside.Config{
 		Host: host, Proofs: huawei.Proofs(), Core: p.core, Users: users, Audit: p.audit, HSMStatus: p.backend.Status, Logger: p.log, Draining: p.draining,

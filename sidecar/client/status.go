@@ -8,8 +8,12 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// HealthPath answers how the sidecar is, to every caller.
-const HealthPath = "/healthz"
+// Paths that answer how the sidecar is, to every caller.
+const (
+	HealthPath = "/healthz" // whether everything works, changes included
+	LivePath   = "/livez"   // whether the process works
+	ReadyPath  = "/readyz"  // whether keys can be used; with ?need=change, whether keys can be created and changed, too
+)
 
 // Health is the response to GET /healthz. Every caller on the node may ask.
 type Health struct {

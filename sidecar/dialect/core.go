@@ -10,10 +10,9 @@ import (
 // Gate is what the kernel itself needs of the core. *kms.Service implements it and every interface below; the core
 // authorizes and audits each operation. A dialect declares the interface of its core from those that it uses.
 type Gate interface {
-	// Refuse records an operation that the dialect refuses, and RefuseUnserved a request for no operation. Both return err,
+	// Refuse records an operation that the dialect refuses, or a request for no operation (kms.OpUnserved). It returns err,
 	// or the error of the record.
 	Refuse(ctx context.Context, op policy.Operation, err error) error
-	RefuseUnserved(ctx context.Context, err error) error
 	// Authenticate and AuthenticateToken return the principal of an access key and of a token. They record nothing: the
 	// kernel records a refusal with the operation that the request asks for.
 	Authenticate(ctx context.Context, accessKey string, verify func(secret []byte) bool) (policy.Principal, error)

@@ -31,8 +31,17 @@ type Recorder interface {
 
 // Fallback answers the requests that no dialect may serve. *Server implements it.
 type Fallback interface {
-	// AnswerUnserved refuses a request that no dialect claims (NoRoute), or that may come from a web page (WebPage).
+	// AnswerUnserved refuses a request that no dialect claims (NoRoute), or that none may serve (WebPage,
+	// TooManyConnections).
 	AnswerUnserved(w http.ResponseWriter, r *http.Request, c Condition)
+}
+
+type refusalKey struct{}
+
+// WithRefusal returns the context of a connection whose first request is refused with c, unless it asks for the state of
+// health, and which is then closed.
+func WithRefusal(ctx context.Context, c Condition) context.Context {
+	return context.WithValue(ctx, refusalKey{}, c)
 }
 
 // Router sends each request to the dialect that claims it, in the order of registration.
@@ -59,15 +68,22 @@ func (r *Router) Handle(method, path string, h http.Handler) {
 // answer with an error.
 func (r *Router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	caller := kms.CallerFrom(req.Context())
-	if caller.Ended {
-		w.Header().Set("Connection", "close") // another process that holds it must connect by itself
+	refusal, refused := req.Context().Value(refusalKey{}).(Condition)
+	if caller.Ended || refused { // another process that holds the connection of an ended one must connect by itself
+		w.Header().Set("Connection", "close")
 	}
 	var match mux.RouteMatch
 	switch {
 	case !caller.Known && !caller.Socket && FromBrowser(req):
 		r.fallback.AnswerUnserved(w, req, WebPage)
 	case r.mux.Match(req, &match) && match.Handler != nil:
+		if d, ok := match.Handler.(Fallback); ok && refused {
+			d.AnswerUnserved(w, req, refusal)
+			return
+		}
 		match.Handler.ServeHTTP(w, req)
+	case refused:
+		r.fallback.AnswerUnserved(w, req, refusal)
 	default:
 		r.fallback.AnswerUnserved(w, req, NoRoute)
 	}

@@ -38,23 +38,24 @@ type Condition uint8
 
 // The conditions.
 const (
-	NoRoute        Condition = iota // no operation has the request's path or mark
-	NoMethod                        // the path has operations, but not with this method
-	WebPage                         // the request may come from a web page
-	CallerEnded                     // the process that opened the connection has exited
-	ProofOnSocket                   // a signature or token on the Unix socket, where the configuration refuses them
-	OnlyOnSocket                    // the operation is served to callers on the Unix socket only
-	SeveralProofs                   // more than one signature or token
-	NoProof                         // neither a signature nor a token, on the port
-	WrongSignature                  // access key unknown, or its secret did not sign the request
-	WrongToken                      // token unknown
-	NoPrincipal                     // the caller matches no principal
-	BodyTooLong                     // more bytes than the route allows
-	BodyNotObject                   // the body is not a JSON object
-	BodyCut                         // the body ended early
-	BadQuery                        // the query is malformed, or has a field twice
-	FieldMissing                    // a required field is absent
-	ProgramFault                    // a panic, or a field that the handler reads and the route does not list
+	NoRoute            Condition = iota // no operation has the request's path or mark
+	NoMethod                            // the path has operations, but not with this method
+	WebPage                             // the request may come from a web page
+	CallerEnded                         // the process that opened the connection has exited
+	ProofOnSocket                       // a signature or token on the Unix socket, where the configuration refuses them
+	OnlyOnSocket                        // the operation is served to callers on the Unix socket only
+	SeveralProofs                       // more than one signature or token
+	NoProof                             // neither a signature nor a token, on the port
+	WrongSignature                      // access key unknown, or its secret did not sign the request
+	WrongToken                          // token unknown
+	NoPrincipal                         // the caller matches no principal
+	BodyTooLong                         // more bytes than the route allows
+	BodyNotObject                       // the body is not a JSON object
+	BodyCut                             // the body ended early
+	BadQuery                            // the query is malformed, or has a field twice
+	FieldMissing                        // a required field is absent
+	TooManyConnections                  // the sender's user or address holds as many connections as it may
+	ProgramFault                        // a panic, or a field that the handler reads and the route does not list
 	conditions
 )
 
@@ -69,23 +70,24 @@ func Conditions() []Condition {
 
 // refused are the core's words for the conditions.
 var refused = [conditions]*kms.Error{
-	NoRoute:        kms.Errorf(kms.CodeInvalidRequest, "no such api"),
-	NoMethod:       kms.Errorf(kms.CodeInvalidRequest, "method not supported"),
-	WebPage:        kms.Errorf(kms.CodeDenied, "requests of web pages are refused"),
-	CallerEnded:    kms.Errorf(kms.CodeDenied, "the process that opened this connection has ended: connect again"),
-	ProofOnSocket:  kms.Errorf(kms.CodeUnauthenticated, "signatures and tokens are not accepted on the Unix socket"),
-	OnlyOnSocket:   kms.Errorf(kms.CodeDenied, "only on the Unix socket"),
-	SeveralProofs:  kms.Errorf(kms.CodeUnauthenticated, "request has more than one signature or token"),
-	NoProof:        kms.Errorf(kms.CodeUnauthenticated, "request has no signature and no token"),
-	WrongSignature: kms.Errorf(kms.CodeUnauthenticated, "signature is not valid"),
-	WrongToken:     kms.Errorf(kms.CodeUnauthenticated, "token is not valid"),
-	NoPrincipal:    kms.Errorf(kms.CodeDenied, "caller has no permission"),
-	BodyTooLong:    kms.Errorf(kms.CodeInvalidRequest, "body too long"),
-	BodyNotObject:  kms.Errorf(kms.CodeInvalidRequest, "body is not a json object"),
-	BodyCut:        kms.Errorf(kms.CodeInvalidRequest, "body ended early"),
-	BadQuery:       kms.Errorf(kms.CodeInvalidRequest, "query is malformed"),
-	FieldMissing:   kms.Errorf(kms.CodeInvalidRequest, "is required"),
-	ProgramFault:   kms.Errorf(kms.CodeInternal, "internal error"),
+	NoRoute:            kms.Errorf(kms.CodeInvalidRequest, "no such api"),
+	NoMethod:           kms.Errorf(kms.CodeInvalidRequest, "method not supported"),
+	WebPage:            kms.Errorf(kms.CodeDenied, "requests of web pages are refused"),
+	CallerEnded:        kms.Errorf(kms.CodeDenied, "the process that opened this connection has ended: connect again"),
+	ProofOnSocket:      kms.Errorf(kms.CodeUnauthenticated, "signatures and tokens are not accepted on the Unix socket"),
+	OnlyOnSocket:       kms.Errorf(kms.CodeDenied, "only on the Unix socket"),
+	SeveralProofs:      kms.Errorf(kms.CodeUnauthenticated, "request has more than one signature or token"),
+	NoProof:            kms.Errorf(kms.CodeUnauthenticated, "request has no signature and no token"),
+	WrongSignature:     kms.Errorf(kms.CodeUnauthenticated, "signature is not valid"),
+	WrongToken:         kms.Errorf(kms.CodeUnauthenticated, "token is not valid"),
+	NoPrincipal:        kms.Errorf(kms.CodeDenied, "caller has no permission"),
+	BodyTooLong:        kms.Errorf(kms.CodeInvalidRequest, "body too long"),
+	BodyNotObject:      kms.Errorf(kms.CodeInvalidRequest, "body is not a json object"),
+	BodyCut:            kms.Errorf(kms.CodeInvalidRequest, "body ended early"),
+	BadQuery:           kms.Errorf(kms.CodeInvalidRequest, "query is malformed"),
+	FieldMissing:       kms.Errorf(kms.CodeInvalidRequest, "is required"),
+	TooManyConnections: {Code: kms.CodeBusy, Message: "too many connections: close some, or retry later", RetryAfter: time.Second},
+	ProgramFault:       kms.Errorf(kms.CodeInternal, "internal error"),
 }
 
 // Errors are a dialect's words for errors.
@@ -220,10 +222,10 @@ func (s *Server) refuseUnserved(r *http.Request, x *Exchange, c Condition) error
 		call.Dialect = s.cfg.Name
 	}
 	refusal := s.refuse(c)
-	return recorded(refusal, s.cfg.Core.RefuseUnserved(kms.WithCall(r.Context(), call), refusal.Core))
+	return recorded(refusal, s.cfg.Core.Refuse(kms.WithCall(r.Context(), call), kms.OpUnserved, refusal.Core))
 }
 
-// AnswerUnserved refuses a request that no dialect claims (NoRoute), or that none may serve (WebPage).
+// AnswerUnserved refuses a request that no dialect claims (NoRoute), or that none may serve (WebPage, TooManyConnections).
 func (s *Server) AnswerUnserved(w http.ResponseWriter, r *http.Request, c Condition) {
 	x := Begin()
 	defer x.End()

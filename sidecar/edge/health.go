@@ -3,11 +3,11 @@ package edge
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
-
-	"github.com/go-json-experiment/json"
 
 	"github.com/keyside/keyside/sidecar/client"
 	"github.com/keyside/keyside/sidecar/dialect"
@@ -16,8 +16,9 @@ import (
 // checkTimeout bounds one round of checks.
 const checkTimeout = 3 * time.Second
 
-// Health runs checks of the parts that every operation needs and answers GET /healthz from the last results. Anyone who can
-// connect may ask: the answer has no secret, and the causes of failures go to the log only.
+// Health runs checks of the parts that operations need and answers from the last results: as a handler GET /healthz, for which
+// all checks count; Live and Ready are the others. Anyone who can connect may ask, also over a limit of connections: the
+// answers have no secret, and the causes of failures go to the log only.
 type Health struct {
 	opts HealthOptions
 	last atomic.Pointer[report]
@@ -27,15 +28,21 @@ type Health struct {
 type HealthOptions struct {
 	Interval time.Duration
 	Checks   map[string]func(context.Context) error
+	Use      []string      // checks of what every use of a key needs
+	Change   []string      // checks of what a change needs besides
 	Answer   client.Health // what every answer says besides its status and its checks
 	Logger   *slog.Logger
 }
 
 // report is the result of one round: "ok" or "unavailable" for each check.
 type report struct {
-	ok      bool
 	checks  map[string]string
-	expires time.Time // after it the report counts as a failure, because checks no longer run
+	expires time.Time // after it all checks count as failed, because they no longer run
+}
+
+// passes reports whether all of the named checks passed.
+func (r *report) passes(names []string) bool {
+	return !time.Now().After(r.expires) && !slices.ContainsFunc(names, func(name string) bool { return r.checks[name] != "ok" })
 }
 
 // StartHealth runs the checks once, and then every interval until stop is called.
@@ -49,12 +56,12 @@ func StartHealth(ctx context.Context, opts HealthOptions) (h *Health, stop func(
 func (h *Health) check(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	r := &report{ok: true, checks: make(map[string]string, len(h.opts.Checks)), expires: time.Now().Add(2*h.opts.Interval + checkTimeout)}
+	r := &report{checks: make(map[string]string, len(h.opts.Checks)), expires: time.Now().Add(2*h.opts.Interval + checkTimeout)}
 	before := h.last.Load()
 	for name, check := range h.opts.Checks {
 		r.checks[name] = "ok"
 		if err := check(ctx); err != nil {
-			r.ok, r.checks[name] = false, "unavailable"
+			r.checks[name] = "unavailable"
 			h.opts.Logger.Warn("health check failed", slog.String("check", name), slog.Any("error", err))
 		} else if before != nil && before.checks[name] != "ok" {
 			h.opts.Logger.Info("health check passes again", slog.String("check", name))
@@ -88,18 +95,50 @@ func (h *Health) start() (stop func(context.Context) error) {
 
 // ServeHTTP implements http.Handler.
 func (h *Health) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	h.answer(w, slices.Collect(maps.Keys(h.opts.Checks)))
+}
+
+// Ready answers 200 while keys can be used, and with ?need=change only while changes are possible, too.
+func (h *Health) Ready() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch need := r.URL.RawQuery; need {
+		case "":
+			h.answer(w, h.opts.Use)
+		case "need=change":
+			h.answer(w, slices.Concat(h.opts.Use, h.opts.Change))
+		default:
+			send(w, http.StatusBadRequest, struct {
+				Status string `json:"status"`
+			}{"the only query is need=change"})
+		}
+	})
+}
+
+// Live answers 200: a process that answers lives. A restart would not help against what the checks find.
+func (h *Health) Live() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		send(w, http.StatusOK, struct {
+			Status string `json:"status"`
+		}{"ok"})
+	})
+}
+
+// answer sends the last results, with 200 if the named checks passed.
+func (h *Health) answer(w http.ResponseWriter, names []string) {
 	r := h.last.Load()
 	answer, status := h.opts.Answer, http.StatusOK
 	answer.Status, answer.Checks = "ok", r.checks
-	if !r.ok || time.Now().After(r.expires) {
+	if !r.passes(names) {
 		answer.Status, status = "unavailable", http.StatusServiceUnavailable
 	}
+	send(w, status, answer)
+}
+
+func send(w http.ResponseWriter, status int, answer any) {
 	x := dialect.Begin()
 	defer x.End()
-	b, err := json.Marshal(answer)
-	if err != nil {
+	if err := x.JSON(answer); err != nil {
 		status = http.StatusInternalServerError
 	}
-	x.Out = append(x.Out, b...)
 	x.Send(w, status)
 }

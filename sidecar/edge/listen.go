@@ -10,20 +10,20 @@ import (
 )
 
 // listen opens the Unix socket and, if configured, the loopback port.
-func listen(opts *Options) ([]*limited, error) {
+func listen(opts *Options) ([]net.Listener, error) {
 	ln, err := peer.Listen(opts.Socket, opts.SocketMode, opts.SocketGroup)
 	if err != nil {
 		return nil, err
 	}
-	socket := limit(peer.Watch(ln), opts.Connections.Socket, opts.Logger)
+	socket := limit(peer.Watch(ln), opts.Connections.Socket, opts.Connections.Share, opts.Logger)
 	if opts.Listen == "" {
-		return []*limited{socket}, nil
+		return []net.Listener{socket}, nil
 	}
 	port, err := listenPort(opts)
 	if err != nil {
 		return nil, errors.Join(err, ln.Close())
 	}
-	return []*limited{socket, limit(port, opts.Connections.Listen, opts.Logger)}, nil
+	return []net.Listener{socket, port}, nil
 }
 
 // listenPort opens the loopback port, with TLS if a certificate is configured.
@@ -36,10 +36,11 @@ func listenPort(opts *Options) (net.Listener, error) {
 		}
 		secure = c.config()
 	}
-	port, err := net.Listen("tcp", opts.Listen)
+	ln, err := net.Listen("tcp", opts.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
+	port := net.Listener(limit(ln, opts.Connections.Listen, opts.Connections.Share, opts.Logger))
 	if secure != nil {
 		port = tls.NewListener(port, secure)
 	}

@@ -8,12 +8,8 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net"
 	"net/http"
 	"time"
-
-	"github.com/keyside/keyside/hsmd/peer"
-	"github.com/keyside/keyside/sidecar/kms"
 )
 
 // Options says what to serve, where and within which limits.
@@ -52,10 +48,9 @@ func Serve(ctx context.Context, opts Options) error {
 		return err
 	}
 	srv := &http.Server{
-		Handler: opts.Handler, ConnContext: withCaller, MaxHeaderBytes: maxHeader,
+		Handler: opts.Handler, ConnContext: connContext, MaxHeaderBytes: maxHeader,
 		ReadHeaderTimeout: headerTimeout, ReadTimeout: bodyTimeout, IdleTimeout: idleTimeout,
 		WriteTimeout: bodyTimeout + opts.OperationTimeout + answerTimeout,
-		ConnState:    releaseClosed(listeners),
 		ErrorLog:     slog.NewLogLogger(opts.Logger.Handler(), slog.LevelWarn),
 	}
 	failed := make(chan error, len(listeners))
@@ -76,13 +71,4 @@ func Serve(ctx context.Context, opts Options) error {
 		err = errors.Join(err, fmt.Errorf("requests were still in flight after %s: %w", opts.DrainTimeout, errors.Join(shutErr, srv.Close())))
 	}
 	return err
-}
-
-// withCaller adds the connecting process, as the kernel reports it, to the context of a connection on the socket. For a
-// connection on the port the kernel reports none.
-func withCaller(ctx context.Context, conn net.Conn) context.Context {
-	if c, ok := conn.(*peer.Conn); ok {
-		return kms.WithCallerNow(ctx, c.Caller)
-	}
-	return ctx
 }

@@ -41,10 +41,12 @@ func serve(t *testing.T, opts Options) (completed *Options, stop func() error) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	opts.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("{}")) })
+	if opts.Handler == nil {
+		opts.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("{}")) })
+	}
 	opts.Socket, opts.SocketMode, opts.DrainTimeout = filepath.Join(dir, "socket"), 0o600, 5*time.Second
 	if opts.Connections == (ConnectionsConfig{}) {
-		opts.Connections = DefaultConnections
+		opts.Connections = ConnectionsConfig{Socket: 100, Listen: 100, Share: 50}
 	}
 	ready := make(chan struct{})
 	opts.OnReady, opts.OnDrain = func() { close(ready) }, func() {}

@@ -23,6 +23,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -580,6 +581,17 @@ func named(name string) (policy.Principal, bool) {
 		"else": {Name: "else", Account: "elsewhere"},
 	}[name]
 	return p, ok
+}
+
+// strangers numbers the users of stranger.
+var strangers atomic.Uint32
+
+// stranger is a call of a user without a principal, another one each time, since of one user's only the first refusals are
+// on record each.
+func stranger() context.Context {
+	call := *kms.CallFrom(nobody)
+	call.Caller.UID = 10_000 + strangers.Add(1)
+	return kms.WithCall(context.Background(), &call)
 }
 
 func callAs(p policy.Principal) context.Context {

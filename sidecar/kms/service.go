@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -36,6 +37,8 @@ type Config struct {
 	Logger     *slog.Logger    // nil means none
 	Tracer     trace.Tracer    // nil means no spans
 	Pool       map[KeySpec]int // wrapping keys that FillPool generates in advance; nil means DefaultPool
+	InFlight   InFlight        // a zero field means that of DefaultInFlight
+	Refusals   int             // of a source and second that are recorded one by one; 0 means DefaultRefusals
 }
 
 // Service performs the operations of the KMS for one tenant. [run] is the path of every operation: caller, decision, checks,
@@ -61,7 +64,8 @@ type Service struct {
 	tries      tries
 	scheduler  scheduler
 	identities *identities
-	unserved   unserved
+	refusals   refusals
+	admission  admission
 
 	makingDefault gate // held while a default key is created
 }
@@ -81,8 +85,9 @@ func New(cfg Config) (*Service, error) {
 		store: cfg.Store, account: cmp.Or(cfg.Account, cfg.Tenant), accounts: cfg.Accounts, principals: cfg.Principals, hsm: cfg.HSM, auditor: cfg.Auditor, tenant: cfg.Tenant, limits: cfg.Limits.Over(DefaultLimits),
 		clock: cmp.Or[Clock](cfg.Clock, SystemClock{}), log: cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)),
 		tracer: cfg.Tracer, messages: messages{store: cfg.Store},
-		pairs: make(gate, pairsAtOnce),
-		pool:  newPool(cfg.Pool), tries: tries{full: make(map[KeyID]time.Time)},
+		pairs:     make(gate, pairsAtOnce),
+		admission: newAdmission(cfg.InFlight), refusals: refusals{atOnce: cmp.Or(cfg.Refusals, DefaultRefusals)},
+		pool: newPool(cfg.Pool), tries: tries{full: make(map[KeyID]time.Time)},
 		identities: newIdentities(cfg.Credentials),
 		scheduler:  scheduler{retries: make(map[KeyID]*retry)}, makingDefault: make(gate, 1),
 	}
@@ -93,7 +98,7 @@ func New(cfg Config) (*Service, error) {
 // Close returns message numbers that were reserved and not used to the store. Call it before closing the store; without it,
 // only numbers are lost.
 func (s *Service) Close(ctx context.Context) error {
-	s.flushUnserved()
+	s.flushRefusals()
 	return s.messages.release(ctx)
 }
 
@@ -110,6 +115,8 @@ type request struct {
 	decided  bool     // decision is final; for an operation about a key, it is about that key
 	by       []string // roles, grants and policies that allowed it
 	inFlight bool     // counted in Service.inFlight
+	admitted bool     // counted in Service.admission
+	begun    bool     // the record "begun" is written
 	start    time.Time
 	span     trace.Span // nil without a tracer
 	keyID    *KeyID     // that the caller named; the key may not exist
@@ -135,6 +142,7 @@ func run[T any](ctx context.Context, s *Service, op policy.Operation, do func(co
 	r := s.newRequest(ctx, op)
 	s.enter(&r)
 	defer s.leave(&r)
+	defer s.release(&r)
 	ctx, end := s.trace(ctx, &r)
 	defer end()
 	var out T
@@ -176,6 +184,9 @@ func (s *Service) trace(ctx context.Context, r *request) (_ context.Context, end
 // ready returns an error if the operation could not be recorded now.
 func (s *Service) ready(ctx context.Context) error {
 	if err := s.auditor.Ready(ctx); err != nil {
+		if errors.Is(err, syscall.ENOSPC) {
+			return NoRoom(err)
+		}
 		return Errorf(CodeInternal, "internal error").Because(fmt.Errorf("audit is not ready: %w", err))
 	}
 	return nil
@@ -190,6 +201,11 @@ func (s *Service) admit(ctx context.Context, r *request) error {
 		r.decision = policy.Decision{Reason: "no caller"}
 		return denied()
 	}
+	if err := s.admission.enter(r.call.Principal.Name); err != nil {
+		r.decision = policy.Decision{Reason: "not decided: too many operations"}
+		return err
+	}
+	r.admitted = true
 	if r.op.AboutKey() && r.call.Principal.Name != "" {
 		r.decision = policy.Decision{Reason: "not decided: no key was looked at"}
 		return ctx.Err()
@@ -286,6 +302,13 @@ func (s *Service) leave(r *request) {
 	}
 }
 
+// release ends the count of an admitted operation.
+func (s *Service) release(r *request) {
+	if r.admitted {
+		s.admission.leave(r.call.Principal.Name)
+	}
+}
+
 // recordBegun makes the audit record "begun" of the operation durable.
 func (s *Service) recordBegun(ctx context.Context, r *request) error {
 	if err := s.ready(ctx); err != nil {
@@ -294,15 +317,23 @@ func (s *Service) recordBegun(ctx context.Context, r *request) error {
 	if err := s.auditor.Record(context.WithoutCancel(ctx), s.record(r, outcomeBegun, "")); err != nil {
 		return Errorf(CodeInternal, "internal error").Because(fmt.Errorf("audit: %w", err))
 	}
+	r.begun = true
 	return nil
 }
 
-// finish makes the operation's final audit record durable and returns the error to answer, nil for success.
+// finish makes the operation's final audit record durable and returns the error to answer, nil for success. A refusal of
+// which there are many is only counted.
 func (s *Service) finish(ctx context.Context, r *request, err error) error {
 	outcome, reason := "ok", Reason("")
 	var e *Error
 	if err != nil {
-		e = AsError(s.authorizeFailed(ctx, r, err))
+		if !errors.Is(err, busy) {
+			err = s.authorizeFailed(ctx, r, err)
+		}
+		e = AsError(err)
+		if r.countable(e) && !s.refusals.one(sourceOf(r.call), e.Code, s.flushRefusals) {
+			return e
+		}
 		outcome, reason = string(e.Code), e.Reason
 	}
 	s.leave(r)
@@ -387,14 +418,6 @@ func (s *Service) report(ctx context.Context, r *request, e *Error) {
 		attrs = append(attrs, slog.String("error", cause.Error()))
 	}
 	s.log.LogAttrs(ctx, level, "operation failed", attrs...)
-}
-
-// Refuse audits a request that a dialect refused before the core saw it. It returns err as the answer, or CodeInternal if
-// the refusal could not be recorded.
-func (s *Service) Refuse(ctx context.Context, op policy.Operation, err error) error {
-	r := s.newRequest(ctx, op)
-	r.decided, r.decision = true, policy.Decision{Reason: "refused by dialect"}
-	return s.finish(ctx, &r, AsError(err))
 }
 
 // doWithout is run for an operation without a result.

@@ -265,7 +265,7 @@ func (o Options) checkRoom() error {
 		return fmt.Errorf("free space: %w", err)
 	}
 	if free < minFree {
-		return fmt.Errorf("disk of %s is full: %d bytes are free and %d are needed; make room", o.Dir, free, minFree)
+		return fmt.Errorf("disk of %s is full: %d bytes are free and %d are needed; make room (%w)", o.Dir, free, minFree, unix.ENOSPC)
 	}
 	return nil
 }

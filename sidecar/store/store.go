@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
+	"golang.org/x/sys/unix"
 
 	"github.com/keyside/keyside/sidecar/kms"
 )
@@ -323,6 +324,9 @@ func (s *Store) change(ctx context.Context, stage func(*transaction) error, appl
 		return restartNeeded(s.broken)
 	}
 	if err := s.checkDisk(); err != nil {
+		if errors.Is(err, unix.ENOSPC) {
+			return kms.NoRoom(err)
+		}
 		return err
 	}
 	txn := newTransaction(s.db)

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/keyside/keyside/plugins/driver"
+	"github.com/keyside/keyside/plugins/procattr"
 	"github.com/keyside/keyside/sidecar/cli/verb"
 	"github.com/keyside/keyside/sidecar/client"
 )
@@ -83,6 +84,7 @@ func up(ctx context.Context, o upOptions, stdout, stderr io.Writer) error {
 	if err := o.check(); err != nil {
 		return err
 	}
+	procattr.PrivateFiles() // those of SoftHSM's token
 	dir, err := openUpDir(o.dir)
 	if err != nil {
 		return err

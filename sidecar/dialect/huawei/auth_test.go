@@ -61,7 +61,8 @@ func newGate(t testing.TB) *gate {
 	store := newStore(t)
 	var err error
 	g.core, err = kms.New(kms.Config{
-		Store: store, HSM: g.hsm, Auditor: g.audit, Tenant: "test", Clock: g.clock, Credentials: store,
+		Refusals: 1_000_000,
+		Store:    store, HSM: g.hsm, Auditor: g.audit, Tenant: "test", Clock: g.clock, Credentials: store,
 	})
 	if err != nil {
 		t.Fatal(err)

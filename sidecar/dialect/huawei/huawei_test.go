@@ -48,7 +48,8 @@ func newServer(t testing.TB, owner int) *server {
 	s.owner = policy.Principal{Name: "owner", Role: policy.Administrator}
 	var err error
 	s.core, err = kms.New(kms.Config{
-		Store: newStore(t), HSM: s.hsm, Auditor: s.audit, Tenant: "test", Clock: s.clock, Limits: kms.Limits{Keys: testKeys}, Account: "dom",
+		Refusals: 1_000_000, // tests look for each on record
+		Store:    newStore(t), HSM: s.hsm, Auditor: s.audit, Tenant: "test", Clock: s.clock, Limits: kms.Limits{Keys: testKeys}, Account: "dom",
 		Principals: func(name string) (policy.Principal, bool) {
 			p, ok := map[string]policy.Principal{"owner": s.owner, "app": {Name: "app"}, "other": {Name: "other"}}[name]
 			return p, ok
