@@ -26,7 +26,7 @@ var conditions = map[dialect.Condition]dialect.Answer{
 	dialect.SeveralProofs: unauthenticated, dialect.NoProof: unauthenticated, dialect.WrongSignature: unauthenticated,
 	dialect.WrongToken: unauthenticated, dialect.NoPrincipal: denied, dialect.BodyTooLong: invalid("TooLong"),
 	dialect.BodyNotObject: invalid("Malformed"), dialect.BodyCut: invalid("Malformed"), dialect.BadQuery: invalid("Malformed"),
-	dialect.FieldMissing: invalid("MissingParameter"), dialect.ProgramFault: internal,
+	dialect.FieldMissing: invalid("MissingParameter"), dialect.TooManyConnections: unavailable, dialect.ProgramFault: internal,
 }
 
 // answers gives every code of the core that is about a key the answer InvalidKey.
