@@ -3,6 +3,7 @@ package hsmd
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -311,7 +312,7 @@ func TestPeersAreToldApartByUID(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(binary, self, 0o755); err != nil {
+	if err := errors.Join(os.WriteFile(binary, self, 0o700), os.Chmod(binary, 0o755)); err != nil { // the daemon's umask applies here
 		t.Fatal(err)
 	}
 	as := func(uid, gid uint32) string {
