@@ -48,7 +48,7 @@ func connectionOf(t *testing.T, uid uint32, path string) (net.Conn, func()) {
 	// Only this test's user may be able to read where go test built it.
 	program := filepath.Join(filepath.Dir(path), "passer")
 	self, err := os.ReadFile("/proc/self/exe")
-	if err := errors.Join(err, os.WriteFile(program, self, 0o755), os.Chmod(filepath.Dir(path), 0o755), os.Chmod(path, 0o777)); err != nil {
+	if err := errors.Join(err, os.WriteFile(program, self, 0o700), os.Chmod(program, 0o755), os.Chmod(filepath.Dir(path), 0o755), os.Chmod(path, 0o777)); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(program)

@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 
 	"github.com/keyside/keyside/plugins/procattr"
+	"github.com/keyside/keyside/sidecar/edge"
 )
 
 // tune fits the process to what a sidecar does: many short requests, whose main cost is waking threads up. More than two threads
@@ -23,7 +24,6 @@ func tune(cfg *Config, log *slog.Logger) {
 	}
 	// Long-lived data is small and every request leaves garbage: collecting less often, up to the limit, saves a tenth of the time.
 	debug.SetGCPercent(300)
-	debug.SetMemoryLimit(int64(cfg.MemoryLimit) << 20)
 	if err := procattr.ForbidDumps(); err != nil { // plaintext, and a PIN on its way to the driver, pass through this process
 		log.Warn("cannot forbid core dumps", slog.Any("error", err))
 	}
@@ -42,5 +42,7 @@ func secure(cfg *Config) error {
 	if err == nil {
 		cfg.Connections, err = cfg.Connections.Fit(descriptors, cfg.Listen != "")
 	}
+	// Connections are as long-lived as data: without room for them the collector would take half of the time.
+	debug.SetMemoryLimit(int64(cfg.MemoryLimit)<<20 + int64(cfg.Connections.Socket+cfg.Connections.Listen)*edge.ConnectionBytes)
 	return errors.Join(append(errs, err)...)
 }

@@ -28,9 +28,11 @@ var DefaultConnections = ConnectionsConfig{Listen: 400, Share: 50}
 
 const (
 	// DefaultSocket is the limit of an empty configuration for the socket.
-	DefaultSocket = 4096
+	DefaultSocket = 8192
 	// MaxConnections is the highest limit that can be configured.
 	MaxConnections = 100_000
+	// ConnectionBytes is the memory of an open connection: stacks and buffers.
+	ConnectionBytes = 24 << 10
 	// spares is how many connections over the limits a listener holds at once, until they are answered.
 	spares = 64
 	// socketFDs is the descriptors of a connection to the socket: its own and that of the process that connected.
