@@ -166,7 +166,7 @@ func present(dir, scratch, name string) error {
 		if at := damageIn(b); at >= 0 {
 			return fmt.Errorf("byte %d: %w", at, errLog)
 		}
-		if end := logEnd(b); end > logHeader {
+		if end, _ := logEnd(b); end > logHeader {
 			return os.WriteFile(filepath.Join(scratch, name), b[:end], 0o600)
 		}
 		return nil
@@ -219,18 +219,6 @@ func checkLogHeader(b []byte) error {
 		return errors.New("its header is corrupt")
 	}
 	return nil
-}
-
-// logEnd returns where the intact entries of a log end.
-func logEnd(b []byte) int {
-	at := min(logHeader, len(b))
-	for {
-		length, intact := logEntry(b[at:])
-		if !intact {
-			return at
-		}
-		at += length
-	}
 }
 
 // readWhole reads everything in a database and holds it against the state record.

@@ -4,11 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"hash/crc32"
-	"io/fs"
-	"os"
-	"path/filepath"
 )
 
 // badger stores entries that are not yet in its tables in logs, NUMBER.mem, and reads each up to the first corrupt entry. It
@@ -31,38 +27,26 @@ const endHeader = 5
 
 var endKey = []byte("!badger!txn")
 
-var errLog = errors.New("is damaged behind what it was last synced to: restore the database from a backup")
-
-// checkLogs refuses logs that contain more than can be read.
-func checkLogs(dir string) error {
-	logs, err := fs.Glob(os.DirFS(dir), "*.mem")
-	if err != nil {
-		return err
-	}
-	for _, name := range logs {
-		b, err := os.ReadFile(filepath.Join(dir, name))
-		if err != nil {
-			return err
-		}
-		if at := damageIn(b); at >= 0 {
-			return fmt.Errorf("%s, byte %d: the log %w", name, at, errLog)
-		}
-	}
-	return nil
-}
+var errLog = errors.New("is corrupt, not just cut off by a crash")
 
 // damageIn returns the offset at which a log is corrupt, -1 if it ends as a crash may leave it.
 func damageIn(b []byte) int {
-	at := min(logHeader, len(b))
+	end, next := logEnd(b)
+	if unfinished(b, end, next) {
+		return -1
+	}
+	return end
+}
+
+// logEnd returns the offset at which the intact entries of a log end, and the length of the entry that follows, 0 if there is none.
+func logEnd(b []byte) (end, next int) {
+	end = min(logHeader, len(b))
 	for {
-		length, intact := logEntry(b[at:])
+		length, intact := logEntry(b[end:])
 		if !intact {
-			if unfinished(b, at, length) {
-				return -1
-			}
-			return at
+			return end, length
 		}
-		at += length
+		end += length
 	}
 }
 
