@@ -17,8 +17,8 @@ import (
 const (
 	// peakClients find the highest rate of a node in a closed loop.
 	peakClients = 128
-	// patience is how long a client of an overloaded node waits for an answer.
-	patience = 5 * time.Second
+	// clientTimeout is how long a client of an overloaded node waits for an answer.
+	clientTimeout = 5 * time.Second
 )
 
 // Overload is what a node does under more requests than it can serve. Rates are per second.
@@ -182,7 +182,7 @@ func (l *openLoop) once(at **conn) (a answer, err error) {
 			return answer{}, err
 		}
 	}
-	_ = (*at).SetDeadline(time.Now().Add(patience))
+	_ = (*at).SetDeadline(time.Now().Add(clientTimeout))
 	a, err = (*at).exchange(l.request)
 	if err != nil || a.closes {
 		_ = (*at).Close()

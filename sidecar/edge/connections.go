@@ -62,7 +62,7 @@ func (c ConnectionsConfig) Fit(descriptors int, port bool) (ConnectionsConfig, e
 
 // limited is a listener that limits open connections, in all and of each holder: a user of the socket, an address at the
 // port. It accepts further ones as spares. A spare is answered once, with the state of health that it asks for, or else
-// that there are too many connections. So a holder of all connections cannot keep probes and other users out. If there are
+// an error about too many connections. So a holder of all connections cannot keep probes and other users out. If there are
 // too many spares, the oldest is closed: it has had time to send its request.
 type limited struct {
 	net.Listener

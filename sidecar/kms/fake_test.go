@@ -583,14 +583,14 @@ func named(name string) (policy.Principal, bool) {
 	return p, ok
 }
 
-// strangers numbers the users of stranger.
-var strangers atomic.Uint32
+// anonymousUsers numbers the users of anonymous.
+var anonymousUsers atomic.Uint32
 
-// stranger is a call of a user without a principal, another one each time, since of one user's only the first refusals are
+// anonymous is a call of a user without a principal, another one each time, since of one user's only the first refusals are
 // on record each.
-func stranger() context.Context {
+func anonymous() context.Context {
 	call := *kms.CallFrom(nobody)
-	call.Caller.UID = 10_000 + strangers.Add(1)
+	call.Caller.UID = 10_000 + anonymousUsers.Add(1)
 	return kms.WithCall(context.Background(), &call)
 }
 

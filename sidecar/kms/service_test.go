@@ -369,7 +369,7 @@ func TestRefusals(t *testing.T) {
 		}
 	}
 	for op, do := range calls {
-		for name, ctx := range map[string]context.Context{"no call": context.Background(), "anonymous": stranger(), "user": user} {
+		for name, ctx := range map[string]context.Context{"no call": context.Background(), "anonymous": anonymous(), "user": user} {
 			if name == "user" && slices.Contains(ofAnybody, op) {
 				continue
 			}
@@ -396,7 +396,7 @@ func TestNoAuditNoAnswer(t *testing.T) {
 	for op, do := range w.everyCall(key, data, dataKey) {
 		w.audit.down = errors.New("disk full")
 		wantCode(t, do(admin), kms.CodeInternal)
-		wantCode(t, do(stranger()), kms.CodeInternal)
+		wantCode(t, do(anonymous()), kms.CodeInternal)
 		w.audit.down = nil
 		w.audit.notReady = errors.New("disk full")
 		before := w.state(t, key.ID)

@@ -52,7 +52,7 @@ func TestOpenRefusals(t *testing.T) {
 	refuse("no schema", Options{Dir: dir, Tenant: "default"}, "no database of Keyside")
 }
 
-// tamper changes a database behind the store's back, as somebody who also knows the state record.
+// tamper changes a database behind the store's back, as a writer who also knows the state record.
 func tamper(t *testing.T, dir string, change func(*transaction) error) {
 	t.Helper()
 	db, err := badger.Open(badgerOptions(Options{Dir: dir, Logger: slog.New(slog.DiscardHandler)}))

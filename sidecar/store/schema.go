@@ -7,7 +7,6 @@ import (
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/go-json-experiment/json"
-	"github.com/google/uuid"
 )
 
 // schema says what a database is.
@@ -86,7 +85,7 @@ func (s *Store) found(first schema) error {
 	if !empty {
 		return errors.New("it is no database of keyside's, or is damaged")
 	}
-	s.fresh, s.state, s.stateful = true, state{node: uuid.New()}, true
+	s.fresh, s.state, s.stateful = true, state{node: newNode()}, true
 	return s.writeSchema(first, true)
 }
 

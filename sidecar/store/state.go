@@ -1,6 +1,7 @@
 package store
 
 import (
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -208,9 +209,12 @@ func (s *Store) stateAfter(t *transaction) (state, error) {
 	return t.seal(s.state)
 }
 
+// newNode returns the id of a new database.
+func newNode() uuid.UUID { return uuid.Must(uuid.NewRandomFromReader(rand.Reader)) }
+
 // addState gives a database of format 2 its state record: what it holds now is what it should hold.
 func addState(s *Store) error {
-	started := state{node: uuid.New()}
+	started := state{node: newNode()}
 	if err := s.db.View(func(txn *badger.Txn) error { return started.count(txn, nil) }); err != nil {
 		return err
 	}
