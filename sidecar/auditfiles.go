@@ -27,6 +27,8 @@ type AuditFiles struct {
 // ErrAuditRuns says that a process writes the log.
 var ErrAuditRuns = errors.New("a process writes this audit log: ask it through its socket, or stop it")
 
+func (f AuditFiles) anchor() string { return filepath.Join(f.Audit, anchorName) }
+
 // FindAuditFiles returns what is in a folder: one of `keyside up`, with audit and db in it, or one that is the log.
 func FindAuditFiles(dir string) AuditFiles {
 	f := AuditFiles{Audit: filepath.Join(dir, "audit"), Data: filepath.Join(dir, "db")}
@@ -57,6 +59,10 @@ func (f AuditFiles) Verify(ctx context.Context, keys []audit.VerifierKey) (repor
 			return nil, "", fmt.Errorf("the database in %s knows of no audit log", f.Data)
 		}
 		src.Anchor, src.Head = []byte(found.AuditAnchor), []byte(found.AuditHead)
+		src.Recorded, src.Outbox, src.Change = found.Recorded, found.Outbox, found.Change
+		if src.Had, err = store.AnchoredChange(f.anchor()); err != nil {
+			return nil, "", err
+		}
 		from = "the database"
 	}
 	if keys != nil {
@@ -69,6 +75,36 @@ func (f AuditFiles) Verify(ctx context.Context, keys []audit.VerifierKey) (repor
 	}
 	report, err = audit.Verify(ctx, src)
 	return report, from, err
+}
+
+// shownChanges is the number of lost changes that a refusal names.
+const shownChanges = 5
+
+// checkChanges refuses a database that lacks changes whose records the log has.
+func (f AuditFiles) checkChanges(found *store.State) error {
+	var anchor []byte
+	if found.AuditAnchor != "" {
+		anchor = []byte(found.AuditAnchor)
+	}
+	lost, err := audit.ChangesAfter(f.Audit, anchor, found.Recorded)
+	if err != nil {
+		return fmt.Errorf("audit log in %s: %w", f.Audit, err)
+	}
+	if len(lost) == 0 {
+		return nil
+	}
+	var named strings.Builder
+	for i, c := range lost[:min(len(lost), shownChanges)] {
+		if i > 0 {
+			named.WriteString("; ")
+		}
+		named.WriteString(c.String())
+	}
+	if more := len(lost) - shownChanges; more > 0 {
+		fmt.Fprintf(&named, "; and %d more", more)
+	}
+	return fmt.Errorf("database %s ends at change %d and lacks changes that the audit log in %s has: %s. Nothing was changed. Restore a newer copy of "+
+		"the database, or, if there is none, run `keyside audit accept-loss`, which leaves a record of it in the log for good", f.Data, found.Recorded, f.Audit, named.String())
 }
 
 // claim makes sure that no process writes the log, and that none begins to.
@@ -137,6 +173,10 @@ func (f AuditFiles) AcceptLoss(ctx context.Context, by policy.Caller, log *slog.
 	if err != nil {
 		return nil, err
 	}
-	report, err := audit.AcceptLoss(ctx, audit.Options{Dir: f.Audit, Sync: true, Tenant: found.Tenant, Logger: log, Heads: s}, by)
+	had, err := store.AnchoredChange(f.anchor())
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	report, err := audit.AcceptLoss(ctx, audit.Options{Dir: f.Audit, Sync: true, Tenant: found.Tenant, Logger: log, Heads: s}, found.Change, had, by)
 	return report, errors.Join(err, s.Close())
 }

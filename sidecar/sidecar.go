@@ -138,10 +138,10 @@ func (p *process) openStore(context.Context) error {
 // anchorName is the name of the database's anchor in the directory of the audit log, which may be another volume than the database.
 const anchorName = "database.anchor"
 
-// checkLog refuses to create a database beside the audit log of one that is lost.
+// checkLog refuses to create a database beside the audit log of one that is lost, and to use one that is older than its log.
 func (p *process) checkLog(found *store.State) error {
 	if found != nil {
-		return nil
+		return AuditFiles{Audit: p.cfg.Audit.Dir, Data: p.cfg.Data}.checkChanges(found)
 	}
 	if has, err := audit.HasRecords(p.cfg.Audit.Dir); err != nil || !has {
 		return err

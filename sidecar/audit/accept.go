@@ -22,18 +22,20 @@ type acceptance struct {
 // AcceptLoss continues a log that Open refuses, or that does not verify, with its present records. A record in the log
 // states what is missing or changed, and who accepted that; Verify reports both from then on. Checkpoints of lost records
 // are renamed. AcceptLoss returns what it accepted. It does not change an intact log.
-func AcceptLoss(ctx context.Context, opts Options, by policy.Caller) (*Report, error) {
-	a, h, err := opts.Heads.AuditHead()
+// change and had are as in Source.
+func AcceptLoss(ctx context.Context, opts Options, change, had uint64, by policy.Caller) (*Report, error) {
+	src, err := databaseSource(opts.Dir, opts.Heads)
+	src.Change, src.Had = change, had
 	if err != nil {
 		return nil, err
 	}
-	if a == nil {
+	if src.Anchor == nil {
 		return nil, errors.New("the database has no head of an audit log, so no loss can be accepted")
 	}
-	if _, _, err := decodeHeads(a, h); err != nil {
+	if _, _, err := decodeHeads(src.Anchor, src.Head); err != nil {
 		return nil, err
 	}
-	report, err := Verify(ctx, Source{Dir: opts.Dir, Anchor: a, Head: h})
+	report, err := Verify(ctx, src)
 	if err != nil || report.OK() {
 		return report, err
 	}
@@ -42,7 +44,21 @@ func AcceptLoss(ctx context.Context, opts Options, by policy.Caller) (*Report, e
 	if err != nil {
 		return nil, err
 	}
-	return report, l.Close()
+	return report, errors.Join(l.skipLostChanges(ctx, src.Had), l.Close())
+}
+
+// skipLostChanges has the database give no number again that a change has which it lost. had is the last that it is known to have
+// had.
+func (l *Log) skipLostChanges(ctx context.Context, had uint64) error {
+	last := l.opts.Heads.LastRecorded()
+	lost, err := ChangesAfter(l.opts.Dir, nil, last)
+	if err != nil {
+		return err
+	}
+	for _, c := range lost {
+		last = max(last, c.Number)
+	}
+	return l.opts.Heads.SkipChanges(ctx, last, had)
 }
 
 // recordAcceptance records the acceptance. It also renames the newest checkpoint, which may cover lost records.
@@ -74,6 +90,9 @@ func (l *Log) recordAcceptance() error {
 // lasts reports whether a file stays in the state that the finding describes. A file that the log rewrites when it continues
 // is accepted only once: the same loss must not be accepted again.
 func (l *Log) lasts(f Finding) (bool, error) {
+	if f.isAboutChange() {
+		return f.Kind == Gap, nil // a database that lost changes continues with other numbers
+	}
 	rewritten := []string{"", checkpointName, nameOf(l.number), fmt.Sprintf(leavesOfFile, l.number)}
 	for _, end := range l.rotated { // their checkpoints are signed soon
 		rewritten = append(rewritten, fmt.Sprintf(checkpointOfFile, end.number))

@@ -75,20 +75,24 @@ type Log struct {
 	journal   *journal // nil without Options.Sync
 	syncer    *syncer
 	path      string
-	number    int    // of the file
-	size      int64  // of the file as far as it is acknowledged
-	start     tree   // as the file began
-	tree      tree   // of the acknowledged records
-	hashed    []byte // the leaf hashes of the group being written
-	before    int    // records of the last group
-	skipWaits int    // number of groups not to wait for
-	skipped   int    // skipWaits after the last wait, 0 if that wait filled the group
-	lost      int    // records refused since the first error
-	cause     error  // the first error
+	number    int            // of the file
+	size      int64          // of the file as far as it is acknowledged
+	start     tree           // as the file began
+	tree      tree           // of the acknowledged records
+	hashed    []byte         // the leaf hashes of the group being written
+	before    int            // records of the last group
+	skipWaits int            // number of groups not to wait for
+	skipped   int            // skipWaits after the last wait, 0 if that wait filled the group
+	lost      int            // records refused since the first error, without those in owed
+	owed      []loggedChange // changes in the database whose records could not be written
+	cause     error          // the first error
 	closed    bool
 
 	failed atomic.Bool              // cause is set
 	now    atomic.Pointer[snapshot] // the acknowledged end, for readers
+
+	outbox sync.Mutex     // guards logged
+	logged []loggedChange // in the log, but not yet out of the database's outbox; those of the first records first
 
 	watching  atomic.Pointer[chan struct{}] // closed when the log has grown; nil if no reader waits
 	retaining sync.RWMutex                  // held for writing while files are removed, for reading by whoever reads several
@@ -127,9 +131,10 @@ func (s *snapshot) sync(dir string) error {
 type group struct {
 	lines    []byte
 	records  int
-	inFlight int  // operations that will be recorded soon, as of the last record
-	least    int  // records to wait for; set when it is awaited
-	awaited  bool // await waits until it is large
+	inFlight int            // operations that will be recorded soon, as of the last record
+	least    int            // records to wait for; set when it is awaited
+	awaited  bool           // await waits until it is large
+	changes  []loggedChange // whose records are among the lines
 	written  sync.WaitGroup
 	err      error // once written
 }
@@ -163,15 +168,16 @@ func newGroup(buffer []byte) *group {
 	return g
 }
 
+// Line implements kms.Auditor.
+func (l *Log) Line(r *kms.AuditRecord) []byte { return appendRecord(nil, r) }
+
 // Record appends r and, with Options.Sync, returns once r is on disk. It ignores the context: a canceled operation is still
 // recorded.
 func (l *Log) Record(_ context.Context, r *kms.AuditRecord) error {
 	l.mu.Lock()
 	g := l.group
 	first := g.records == 0
-	g.records++
-	g.lines = appendRecord(g.lines, r)
-	g.inFlight = r.InFlight
+	g.add(r)
 	if g.awaited && g.large() {
 		g.awaited = false
 		l.enough <- struct{}{}
@@ -207,6 +213,19 @@ func (l *Log) gatherGroup(g *group) {
 		l.mu.Lock()
 	}
 	l.group, l.spare = newGroup(l.spare), nil
+}
+
+// add adds a record, and those that belong to the same change.
+func (g *group) add(r *kms.AuditRecord) {
+	g.inFlight = r.InFlight
+	from, records := len(g.lines), g.records
+	for one := r; one != nil; one = one.Next {
+		g.lines = appendRecord(g.lines, one)
+		g.records++
+	}
+	if r.Change != 0 {
+		g.changes = append(g.changes, loggedChange{change: r.Change, from: from, to: len(g.lines), records: g.records - records})
+	}
 }
 
 // large reports whether a group has a record of each operation in flight, and at least as many as await wants.
@@ -267,21 +286,21 @@ func (l *Log) Ready(context.Context) error {
 // write writes a group; l.writing is held.
 func (l *Log) write(g *group) error {
 	if err := l.resume(); err != nil {
-		l.lost += g.records
+		l.owe(g)
 		return err
 	}
-	err := l.append(g.lines, g.records == 1 && l.before <= 1)
+	err := l.append(g.lines, g.changes, g.records == 1 && l.before <= 1)
 	l.before = g.records
 	if err != nil {
-		l.lost += g.records
+		l.owe(g)
 		l.fail(err)
 	}
 	return err
 }
 
-// append writes whole lines to the file, or to a new one if this one is full, and syncs them if so configured. alone says
-// that no other operation is recording.
-func (l *Log) append(lines []byte, alone bool) error {
+// append writes whole lines to the file, or to a new one if this one is full, and syncs them if so configured. changes are those
+// with records among them. alone says that no other operation is recording.
+func (l *Log) append(lines []byte, changes []loggedChange, alone bool) error {
 	if l.size > 0 && l.size+int64(len(lines)) > l.opts.MaxFileSize {
 		if err := l.rotate(); err != nil {
 			return err
@@ -305,6 +324,7 @@ func (l *Log) append(lines []byte, alone bool) error {
 	l.opts.failpoint("leaf hashes are written")
 	l.size += int64(len(lines))
 	l.tree = grown
+	l.noteLogged(changes)
 	l.publish()
 	return nil
 }
@@ -358,7 +378,7 @@ func (l *Log) fail(err error) {
 }
 
 // resume does nothing without an earlier error. After one, it opens the file again, removes what was not acknowledged, and
-// writes a marker; if that works, records are acknowledged again.
+// writes the records of changes that could not be written, and a marker; if that works, records are acknowledged again.
 func (l *Log) resume() error {
 	if l.closed {
 		return ErrClosed
@@ -368,6 +388,9 @@ func (l *Log) resume() error {
 	}
 	if err := l.restore(); err != nil {
 		return fmt.Errorf("audit log failed (%w) and cannot be opened again: %w", l.cause, err)
+	}
+	if err := l.writeOwed(); err != nil {
+		return fmt.Errorf("audit log failed (%w) and still does: %w", l.cause, err)
 	}
 	if err := l.recordEvent(OpResumed, fmt.Sprintf("%d records could not be written: %v", l.lost, l.cause), ""); err != nil {
 		return fmt.Errorf("audit log failed (%w) and still does: %w", l.cause, err)

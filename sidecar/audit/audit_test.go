@@ -39,6 +39,7 @@ func TestRecordIsTheStructsJSON(t *testing.T) {
 		"full":    sample("req-1"),
 		"empty":   {},
 		"warning": {Warning: "half of it", Version: 1 << 31},
+		"change":  {Change: 1<<63 - 1, PreviousChange: 7},
 		"hostile": {RequestID: "\"},{\n\r\t\x00\x7f\\ü😀<&>", Tenant: "\xff\xfe", Outcome: "\u007f"},
 		"signed":  negative,
 	} {

@@ -34,6 +34,16 @@ func TestMain(m *testing.M) {
 			fmt.Println("error", err)
 			os.Exit(1)
 		}
+	case "change":
+		var last int64
+		_, err := fmt.Sscan(os.Args[2], &last)
+		if err == nil {
+			err = dieChanging(os.Args[1], last)
+		}
+		if err != nil {
+			fmt.Println("error", err)
+			os.Exit(1)
+		}
 	case "full":
 		if err := fillDisk(os.Args[1]); err != nil {
 			fmt.Println(err)

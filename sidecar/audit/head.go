@@ -15,8 +15,15 @@ import (
 type HeadStore interface {
 	// AuditHead returns the values stored last; nil means that a value was never stored.
 	AuditHead() (anchor, head []byte, err error)
-	// SetAuditHead stores both values durably and atomically, or only head if anchor is nil.
-	SetAuditHead(ctx context.Context, anchor, head []byte) error
+	// SetAuditHead stores both values, only head if anchor is nil, or neither, and removes the records of the logged changes from
+	// the outbox, all durably and atomically.
+	SetAuditHead(ctx context.Context, anchor, head []byte, logged []uint64) error
+	// AuditOutbox returns the lines of the records that were stored with changes, by change number.
+	AuditOutbox() (map[uint64][]byte, error)
+	// LastRecorded returns the number of the last change with a record, 0 for none.
+	LastRecorded() uint64
+	// SkipChanges makes recorded the number of the last change with a record, and numbers later changes above it and above after.
+	SkipChanges(ctx context.Context, recorded, after uint64) error
 }
 
 // headFormat is the format of both values. An unknown member in them is an error.
@@ -163,7 +170,7 @@ func (l *Log) storeHead(closed bool) error {
 	}
 	l.heads.Lock()
 	defer l.heads.Unlock()
-	now := l.now.Load()
+	now := l.now.Load() // before the logged changes, so that what it includes is among them
 	if !l.opts.Sync {
 		if err := now.sync(l.opts.Dir); err != nil { // the database must not be ahead of the disk
 			return err
@@ -185,10 +192,18 @@ func (l *Log) storeHead(closed bool) error {
 			return err
 		}
 	}
+	logged := l.loggedUpTo(now.tree.size())
 	l.opts.failpoint("before the head is stored")
-	if err := l.opts.Heads.SetAuditHead(context.Background(), rawAnchor, rawHead); err != nil {
+	for ; len(logged) > maxForgotten; logged = logged[maxForgotten:] {
+		if err := l.opts.Heads.SetAuditHead(context.Background(), nil, nil, logged[:maxForgotten]); err != nil {
+			return err
+		}
+		l.forget(maxForgotten)
+	}
+	if err := l.opts.Heads.SetAuditHead(context.Background(), rawAnchor, rawHead, logged); err != nil {
 		return err
 	}
+	l.forget(len(logged))
 	l.opts.failpoint("the head is stored")
 	l.anchor, l.anchored = a, true
 	return nil

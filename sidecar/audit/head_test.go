@@ -20,6 +20,8 @@ import (
 
 	"github.com/transparency-dev/merkle/rfc6962"
 	"golang.org/x/mod/sumdb/note"
+
+	"github.com/keyside/keyside/sidecar/kms"
 )
 
 // fileHeads is a database of nothing but heads, in a file. It survives kills, like the real one.
@@ -29,31 +31,86 @@ type fileHeads struct {
 	fail error // of the next writes
 }
 
-type storedHeads struct{ Anchor, Head []byte }
+type storedHeads struct {
+	Anchor, Head []byte
+	Outbox       map[uint64][]byte
+	Recorded     uint64
+}
 
-func (f *fileHeads) AuditHead() (anchor, head []byte, err error) {
+func (f *fileHeads) load() (s storedHeads, err error) {
 	b, err := os.ReadFile(f.path)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil, nil
+		return s, nil
 	}
-	var s storedHeads
 	if err == nil {
 		err = json.Unmarshal(b, &s)
 	}
-	return s.Anchor, s.Head, err
+	return s, err
 }
 
-func (f *fileHeads) SetAuditHead(_ context.Context, anchor, head []byte) error {
+// change stores what one transaction changes.
+func (f *fileHeads) change(do func(*storedHeads)) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.fail != nil {
 		return f.fail
 	}
-	if anchor == nil {
-		anchor, _, _ = f.AuditHead()
+	s, err := f.load()
+	if err != nil {
+		return err
 	}
-	b, _ := json.Marshal(storedHeads{anchor, head})
+	if s.Outbox == nil {
+		s.Outbox = map[uint64][]byte{}
+	}
+	do(&s)
+	b, _ := json.Marshal(s)
 	return errors.Join(os.WriteFile(f.path+".new", b, 0o600), os.Rename(f.path+".new", f.path))
+}
+
+func (f *fileHeads) AuditHead() (anchor, head []byte, err error) {
+	s, err := f.load()
+	return s.Anchor, s.Head, err
+}
+
+func (f *fileHeads) SetAuditHead(_ context.Context, anchor, head []byte, logged []uint64) error {
+	return f.change(func(s *storedHeads) {
+		if anchor != nil {
+			s.Anchor = anchor
+		}
+		if head != nil {
+			s.Head = head
+		}
+		for _, change := range logged {
+			delete(s.Outbox, change)
+		}
+	})
+}
+
+func (f *fileHeads) AuditOutbox() (map[uint64][]byte, error) {
+	s, err := f.load()
+	return s.Outbox, err
+}
+
+func (f *fileHeads) LastRecorded() uint64 {
+	s, _ := f.load()
+	return s.Recorded
+}
+
+func (f *fileHeads) SkipChanges(_ context.Context, recorded, after uint64) error {
+	return f.change(func(s *storedHeads) { s.Recorded = max(recorded, after) })
+}
+
+// commit makes a change that a record is of, and returns the record.
+func (f *fileHeads) commit(t testing.TB, id string) *kms.AuditRecord {
+	t.Helper()
+	r := sample(id)
+	if err := f.change(func(s *storedHeads) {
+		r.Change, r.PreviousChange = s.Recorded+2, s.Recorded
+		s.Outbox[r.Change], s.Recorded = appendRecord(nil, r), r.Change
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return r
 }
 
 // head returns what is stored.

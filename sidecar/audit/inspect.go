@@ -44,6 +44,7 @@ func (f *inspected) read() error {
 			default:
 				f.have = append(f.have, leaf(leafHash(line)))
 				f.look(line)
+				f.lookForChange(line)
 				if f.start.size()+uint64(len(f.have)) == f.q.report.Signed+1 {
 					f.q.unsigned = timeOf(line)
 				}

@@ -24,6 +24,8 @@ type marker struct {
 	Time      time.Time        `json:"time"`
 	Operation policy.Operation `json:"operation"`
 	Target    string           `json:"target"`
+	Warning   string           `json:"warning"`
+	Caller    policy.Caller    `json:"caller"`
 
 	file   string
 	record uint64 // its number
@@ -62,9 +64,12 @@ func (m *markers) apply(r *Report, upTo uint64) {
 			r.add(Finding{Kind: Added, File: each.file, Record: each.record, Line: each.line, Detail: "this record of an accepted loss is not attested"})
 		case each.record > upTo:
 		case each.Operation == OpLossAccepted:
+			at := each.Time.UTC().Format(time.RFC3339)
 			for content := range strings.FieldsSeq(each.Target) {
-				m.accepted[content] = each.Time.UTC().Format(time.RFC3339)
+				m.accepted[content] = at
 			}
+			r.add(Finding{Kind: Accepted, File: each.file, Record: each.record, Line: each.line, Accepted: at,
+				Detail: fmt.Sprintf("uid %d accepted this loss: %s", each.Caller.UID, each.Warning)})
 		default:
 			if n, err := strconv.Atoi(each.Target); err == nil {
 				m.removed = max(m.removed, n)
@@ -84,16 +89,22 @@ func (m *markers) settle(dir string, r *Report, first int, upTo uint64) error {
 		r.Removed = r.First - 1
 		r.note("%s removed by retention", count(int(r.Removed), "record was", "records were"))
 	}
+	states := make(map[string]string)
 	for i := range r.Findings {
 		f := &r.Findings[i]
-		if f.File == "" {
+		if f.Kind == Accepted || f.File == "" && f.content == "" {
 			continue
 		}
-		var err error
-		if i > 0 && r.Findings[i-1].File == f.File {
-			f.content = r.Findings[i-1].content
-		} else if f.content, err = stateOf(dir, f.File); err != nil {
-			return err
+		if f.content == "" {
+			state, known := states[f.File]
+			if !known {
+				var err error
+				if state, err = stateOf(dir, f.File); err != nil {
+					return err
+				}
+				states[f.File] = state
+			}
+			f.content = state
 		}
 		f.Accepted = m.accepted[f.content]
 	}

@@ -50,6 +50,14 @@ func (l *Log) open() error {
 // carryOn opens a log that has files or a head in the database.
 func (l *Log) carryOn(numbers []int, a *anchor, h *head) error {
 	s := scan{dir: l.opts.Dir, numbers: numbers, flush: a == nil, accept: l.opts.accepted != nil}
+	var outbox map[uint64][]byte
+	if l.opts.Heads != nil {
+		var err error
+		if outbox, err = l.opts.Heads.AuditOutbox(); err != nil {
+			return err
+		}
+	}
+	s.missing = linesOf(outbox)
 	end, err := l.findEnd(numbers)
 	if err == nil {
 		if a == nil {
@@ -87,6 +95,9 @@ func (l *Log) carryOn(numbers []int, a *anchor, h *head) error {
 			return err
 		}
 	}
+	if err := l.writeMissing(outbox, s.missing); err != nil {
+		return err
+	}
 	if err := l.goOnFrom(a, h); err != nil || kept == "" {
 		return err
 	}
@@ -120,11 +131,11 @@ func (l *Log) checkExcuse() error {
 
 // verifyStopped verifies the log before it is opened.
 func (l *Log) verifyStopped() (*Report, error) {
-	a, h, err := l.opts.Heads.AuditHead()
+	src, err := databaseSource(l.opts.Dir, l.opts.Heads)
 	if err != nil {
 		return nil, err
 	}
-	return Verify(context.Background(), Source{Dir: l.opts.Dir, Anchor: a, Head: h})
+	return Verify(context.Background(), src)
 }
 
 // explain adds the findings of Verify to a LossError.
@@ -190,5 +201,5 @@ func (l *Log) recordEventBy(by policy.Caller, op policy.Operation, warning, targ
 	return l.append(appendRecord(nil, &kms.AuditRecord{
 		Time: l.opts.Clock.Now(), Operation: op, Trace: op.Trace(), Tenant: l.opts.Tenant, Caller: by, Decision: "allow", By: "audit", Outcome: "ok",
 		Warning: warning, Target: target,
-	}), true)
+	}), nil, true)
 }

@@ -42,6 +42,12 @@ func appendRecord(b []byte, r *kms.AuditRecord) []byte {
 		b = appendNumber(b, `,"source_version":`, int64(r.SourceVersion))
 	}
 	b = appendOptional(b, `,"target":`, r.Target)
+	if r.Change != 0 {
+		b = appendNumber(b, `,"change":`, int64(r.Change))
+	}
+	if r.PreviousChange != 0 {
+		b = appendNumber(b, `,"previous_change":`, int64(r.PreviousChange))
+	}
 	return append(b, '}', '\n')
 }
 

@@ -18,6 +18,9 @@ const (
 	Checkpoint  Kind = "checkpoint"   // a checkpoint is missing, too old, or about other records
 	Leaves      Kind = "leaves"       // the leaf hashes of a file do not match its records, which are intact
 	Uncovered   Kind = "uncovered"    // records that are not attested
+	Gap         Kind = "gap"          // a change of the database has no record
+	LostChange  Kind = "lost-change"  // the database lacks a change that has a record, or that it had
+	Accepted    Kind = "accepted"     // an administrator accepted a loss
 	Database    Kind = "database"     // the head in the database is corrupt, or that of another log
 )
 

@@ -32,8 +32,15 @@ func (l *Log) retain() error {
 	if err != nil || last == 0 {
 		return err
 	}
+	accepted, err := l.acceptances(last)
+	if err != nil {
+		return err
+	}
 	l.writing.Lock()
 	if err = l.resume(); err == nil {
+		err = l.repeat(accepted)
+	}
+	if err == nil {
 		err = l.recordEvent(OpRemoved, fmt.Sprintf("retention removes the files up to %s", nameOf(last)), strconv.Itoa(last))
 		if err != nil {
 			l.fail(err)
@@ -49,6 +56,47 @@ func (l *Log) retain() error {
 	}
 	l.opts.failpoint("the database has the record of a removal")
 	return l.remove(last)
+}
+
+// acceptances returns the records of accepted losses in the files up to one.
+func (l *Log) acceptances(last int) (found []*marker, err error) {
+	numbers, err := filesUpTo(l.opts.Dir, last)
+	if err != nil {
+		return nil, err
+	}
+	for _, number := range numbers {
+		in, err := content(l.opts.Dir, number)
+		if err != nil {
+			return nil, err
+		}
+		err = eachLine(in, func(line []byte, _ bool) error {
+			if m := markerIn(line); m != nil && m.Operation == OpLossAccepted {
+				found = append(found, m)
+			}
+			return nil
+		})
+		if err = errors.Join(err, in.Close()); err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+// repeated begins the warning of an acceptance that was recorded again.
+const repeated = "accepted at "
+
+// repeat records accepted losses again whose records are about to be removed: an accepted loss is reported as long as the log exists.
+func (l *Log) repeat(accepted []*marker) error {
+	for _, m := range accepted {
+		warning := m.Warning
+		if !strings.HasPrefix(warning, repeated) {
+			warning = repeated + m.Time.UTC().Format(time.RFC3339) + ": " + warning
+		}
+		if err := l.recordEventBy(m.Caller, OpLossAccepted, warning, m.Target); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // removable returns the number of the last file that need not be kept, 0 if there is none.

@@ -137,7 +137,7 @@ func TestRetentionIsNoExcuse(t *testing.T) {
 		r.Findings[1].Kind != Uncovered || r.Findings[1].File != nameOf(numbers[0]) {
 		t.Errorf("without %s: %v", begun, r.Findings)
 	}
-	if _, err := AcceptLoss(t.Context(), c.Options, policy.Caller{}); err != nil {
+	if _, err := AcceptLoss(t.Context(), c.Options, 0, 0, policy.Caller{}); err != nil {
 		t.Error(err)
 	}
 	if r := verify(t, c.source(t)); !r.OK() {

@@ -14,8 +14,9 @@ import (
 // scan is the result of a scan of the files of a log.
 type scan struct {
 	dir     string
-	numbers []int // of the files
-	accept  bool  // accept any loss
+	numbers []int           // of the files
+	accept  bool            // accept any loss
+	missing map[string]bool // lines of the outbox that are not among the records
 
 	start, tree     tree           // as the last file began, and of all lines
 	rotated         []*snapshot    // ends of files that have no checkpoint
@@ -144,6 +145,9 @@ func (s *scan) read(number int, last bool, h *head) error {
 		}
 		leaf := leafHash(line)
 		s.tree.add(leaf)
+		if len(s.missing) > 0 {
+			delete(s.missing, string(line)+"\n")
+		}
 		leaves, size = append(leaves, leaf...), size+int64(len(line))+1
 		if h != nil && s.tree.size() > h.Size && markerIn(line) != nil {
 			s.excusedByRecord = true

@@ -19,6 +19,11 @@ type Source struct {
 	Dir string
 	// Anchor and Head are the values of the log in the database, nil without a database.
 	Anchor, Head []byte
+	// Recorded is the number of the database's last change with a record, and Outbox the changes whose records it still has.
+	Recorded uint64
+	Outbox   []uint64
+	// Change is the number of the database's last change, and Had that of the last change that it is known to have had.
+	Change, Had uint64
 	// Keys are the trusted verifier keys; nil means those of the anchor.
 	Keys []note.Verifier
 
@@ -43,6 +48,7 @@ func Verify(ctx context.Context, src Source) (*Report, error) {
 		}
 	}
 	q.conclude()
+	q.findGaps()
 	return q.report, q.markers.settle(q.Dir, q.report, q.first, q.attested)
 }
 
@@ -57,11 +63,12 @@ func (l *Log) Verify(ctx context.Context, keys []note.Verifier) (*Report, error)
 	}
 	l.retaining.RLock()
 	defer l.retaining.RUnlock()
-	a, h, err := l.opts.Heads.AuditHead() // before until, so that the head is not ahead of it
+	src, err := databaseSource(l.opts.Dir, l.opts.Heads) // before until, so that the head is not ahead of it
 	if err != nil {
 		return nil, err
 	}
-	return Verify(ctx, Source{Dir: l.opts.Dir, Anchor: a, Head: h, Keys: keys, until: l.now.Load()})
+	src.Keys, src.until = keys, l.now.Load()
+	return Verify(ctx, src)
 }
 
 // verification is one verification in progress.
@@ -83,6 +90,7 @@ type verification struct {
 	given        bool          // the caller gave the keys
 	unsigned     time.Time     // of the first record that no signature covers
 	markers      markers
+	changes      changes
 }
 
 // expectation is a root that the log must have had at a size.

@@ -271,14 +271,14 @@ func TestDamage(t *testing.T) {
 // that what is done to it later is found again.
 func TestAcceptLoss(t *testing.T) {
 	good, all := damages(t)
-	if r, err := AcceptLoss(t.Context(), good.Options, policy.Caller{}); err != nil || len(r.Findings) > 0 {
+	if r, err := AcceptLoss(t.Context(), good.Options, 0, 0, policy.Caller{}); err != nil || len(r.Findings) > 0 {
 		t.Fatalf("%v, %v", r, err)
 	}
 	for _, c := range all {
 		t.Run(c.name, func(t *testing.T) {
 			w := good.copy(t)
 			c.do(t, w.Dir)
-			r, err := AcceptLoss(t.Context(), w.Options, policy.Caller{UID: 7, Known: true})
+			r, err := AcceptLoss(t.Context(), w.Options, 0, 0, policy.Caller{UID: 7, Known: true})
 			if err != nil || r.OK() {
 				t.Fatalf("%v, %v", r, err)
 			}
@@ -298,7 +298,7 @@ func TestAcceptLoss(t *testing.T) {
 			if attested != 1 {
 				t.Errorf("%d records of it", attested)
 			}
-			if again, err := AcceptLoss(t.Context(), w.Options, policy.Caller{}); err != nil || !again.OK() {
+			if again, err := AcceptLoss(t.Context(), w.Options, 0, 0, policy.Caller{}); err != nil || !again.OK() {
 				t.Errorf("a second time: %v, %v", again, err)
 			}
 			again := w.copy(t)
@@ -486,7 +486,7 @@ func TestForgedExcuses(t *testing.T) {
 			if _, err := Open(w.Options); !errors.As(err, &loss) || len(loss.Findings) == 0 {
 				t.Errorf("it opens: %v", err)
 			}
-			if r, err := AcceptLoss(t.Context(), w.Options, policy.Caller{UID: 7, Known: true}); err != nil || r.OK() {
+			if r, err := AcceptLoss(t.Context(), w.Options, 0, 0, policy.Caller{UID: 7, Known: true}); err != nil || r.OK() {
 				t.Fatalf("%v, %v", r, err)
 			}
 			w.write(t, 2)

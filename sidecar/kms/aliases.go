@@ -23,7 +23,7 @@ func (s *Service) CreateAlias(ctx context.Context, id KeyID, name string) (*Alia
 		}
 		now := s.now()
 		alias := &Alias{Name: name, KeyID: id, CreatedAt: now, UpdatedAt: now}
-		if err := s.store.CreateAlias(ctx, *alias, r.limits.Aliases); err != nil {
+		if err := s.store.CreateAlias(s.recorded(ctx, r), *alias, r.limits.Aliases); err != nil {
 			return nil, err
 		}
 		return alias, nil
@@ -44,7 +44,7 @@ func (s *Service) AssociateAlias(ctx context.Context, name string, target KeyID)
 		if err := s.aliasSource(ctx, r, name); err != nil {
 			return nil, err
 		}
-		return s.store.MoveAlias(ctx, name, target, s.now(), r.limits.Aliases)
+		return s.store.MoveAlias(s.recorded(ctx, r), name, target, s.now(), r.limits.Aliases)
 	})
 }
 
@@ -65,7 +65,7 @@ func (s *Service) DeleteAliases(ctx context.Context, id KeyID, names []string) e
 		if _, err := s.inState(ctx, r, id); err != nil {
 			return err
 		}
-		return s.store.DeleteAliases(ctx, id, names)
+		return s.store.DeleteAliases(s.recorded(ctx, r), id, names)
 	})
 }
 

@@ -63,3 +63,4 @@ type noAudit struct{}
 
 func (noAudit) Record(context.Context, *kms.AuditRecord) error { return nil }
 func (noAudit) Ready(context.Context) error                    { return nil }
+func (noAudit) Line(*kms.AuditRecord) []byte                   { return nil }

@@ -107,7 +107,7 @@ func (s *Service) CreateCredential(ctx context.Context, in CreateCredentialInput
 		r.target = n.AccessKey
 		var err error
 		if n.Sealed, err = s.seal(ctx, n.Secret, n.bound()); err == nil {
-			err = s.identities.store.CreateCredential(ctx, &n.Credential, s.limits.Credentials)
+			err = s.identities.store.CreateCredential(s.recorded(ctx, r), &n.Credential, s.limits.Credentials)
 		}
 		return n, err
 	})
@@ -164,7 +164,7 @@ func (s *Service) DeleteCredential(ctx context.Context, accessKey string) error 
 		if err := s.identities.ready(); err != nil {
 			return err
 		}
-		return s.identities.remove(ctx, accessKey, s.forged(ctx, accessKey))
+		return s.identities.remove(s.recorded(ctx, r), accessKey, s.forged(ctx, accessKey))
 	})
 }
 
@@ -230,7 +230,7 @@ func (s *Service) CreateToken(ctx context.Context, in CreateTokenInput) (*NewTok
 			ExpiresAt: s.now().Add(ttl),
 		}
 		if n.Sealed, err = s.seal(ctx, n.Hash[:], n.bound()); err == nil {
-			err = s.identities.add(ctx, &n.Token, s.now(), generation)
+			err = s.identities.add(s.recorded(ctx, r), &n.Token, s.now(), generation)
 		}
 		return n, err
 	})

@@ -82,10 +82,8 @@ func (s *Service) makeDefaultKey(ctx context.Context, service string) (KeyID, er
 	}
 	err := s.makeMaterial(ctx, key)
 	if err == nil {
-		err = s.store.CreateKey(ctx, key, r.limits.Keys)
-	}
-	if err == nil {
-		r.keyID, r.version = &key.ID, key.Current()
+		r.version = key.Current()
+		err = s.createKey(ctx, &r, key)
 	}
 	return key.ID, s.finish(ctx, &r, err)
 }

@@ -19,6 +19,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -436,9 +437,13 @@ type fakeAudit struct {
 func (a *fakeAudit) Record(ctx context.Context, r *kms.AuditRecord) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.records = append(a.records, *r)
+	for ; r != nil; r = r.Next {
+		a.records = append(a.records, *r)
+	}
 	return errors.Join(a.down, ctx.Err())
 }
+
+func (a *fakeAudit) Line(r *kms.AuditRecord) []byte { return fmt.Appendln(nil, r.Operation, r.KeyID) }
 
 func (a *fakeAudit) Ready(context.Context) error { return a.notReady }
 

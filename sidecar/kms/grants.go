@@ -156,7 +156,7 @@ func (s *Service) addGrant(ctx context.Context, r *request, g *policy.Grant) (*p
 
 // storeGrant stores a sealed grant and returns it, or the existing one that it repeats.
 func (s *Service) storeGrant(ctx context.Context, r *request, g *policy.Grant) (made *policy.Grant, err error) {
-	err = s.store.ChangeGrants(ctx, g.Key, func(key *Key, grants []*policy.Grant) ([]*policy.Grant, error) {
+	err = s.store.ChangeGrants(s.recorded(ctx, r), g.Key, func(key *Key, grants []*policy.Grant) ([]*policy.Grant, error) {
 		now := *g
 		if made, err = s.placeGrant(r, key, grants, &now); err != nil || made != nil {
 			return grants, err
@@ -165,7 +165,6 @@ func (s *Service) storeGrant(ctx context.Context, r *request, g *policy.Grant) (
 			return nil, errParent
 		}
 		made = &now
-		r.undo = func(ctx context.Context) error { return s.ungrant(ctx, made) }
 		return append(slices.Clip(r.makeRoom(grants)), made), nil
 	})
 	if err != nil {
@@ -203,17 +202,6 @@ func (r *request) makeRoom(grants []*policy.Grant) []*policy.Grant {
 		return grants
 	}
 	return slices.DeleteFunc(slices.Clone(grants), func(g *policy.Grant) bool { return g.Expired(r.start) })
-}
-
-// ungrant removes a grant whose audit record failed, so that no grant exists without a record.
-func (s *Service) ungrant(ctx context.Context, g *policy.Grant) error {
-	err := s.store.ChangeGrants(ctx, g.Key, func(_ *Key, grants []*policy.Grant) ([]*policy.Grant, error) {
-		return slices.DeleteFunc(slices.Clone(grants), func(other *policy.Grant) bool { return other.ID == g.ID }), nil
-	})
-	if err != nil {
-		return fmt.Errorf("grant %s stays, though it could not be recorded: revoke it: %w", g.ID, err)
-	}
-	return nil
 }
 
 // expiry returns a time in the precision of grants, rounded down.
@@ -272,7 +260,7 @@ func (s *Service) removeGrant(ctx context.Context, op policy.Operation, id KeyID
 		if grantID.MatchString(grant) {
 			r.target = grant
 		}
-		return s.store.ChangeGrants(ctx, id, func(key *Key, grants []*policy.Grant) ([]*policy.Grant, error) {
+		return s.store.ChangeGrants(s.recorded(ctx, r), id, func(key *Key, grants []*policy.Grant) ([]*policy.Grant, error) {
 			at := slices.IndexFunc(grants, func(g *policy.Grant) bool { return g.ID == grant })
 			var this []*policy.Grant
 			if at >= 0 {

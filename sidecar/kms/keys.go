@@ -36,8 +36,7 @@ type KeyPage struct {
 }
 
 // CreateKey creates a key. The HSM generates its material as a session object, so a crash before the store's transaction
-// leaves nothing behind. The audit record follows the change: if recording fails, the key exists although the caller gets an
-// error.
+// leaves nothing behind.
 func (s *Service) CreateKey(ctx context.Context, in CreateKeyInput) (*Key, error) {
 	return run(ctx, s, policy.OpCreateKey, func(ctx context.Context, r *request) (*Key, error) {
 		key, err := s.draft(r, in)
@@ -53,15 +52,24 @@ func (s *Service) CreateKey(ctx context.Context, in CreateKeyInput) (*Key, error
 			}
 			r.version = key.Current()
 		}
-		if err := s.store.CreateKey(ctx, key, r.limits.Keys); err != nil {
+		if err := s.createKey(ctx, r, key); err != nil {
 			return nil, err
 		}
-		r.keyID = &key.ID
 		if key.State == PendingImport {
 			s.pool.wake()
 		}
 		return key, nil
 	})
+}
+
+// createKey stores a new key. The record of a failure does not name it.
+func (s *Service) createKey(ctx context.Context, r *request, key *Key) error {
+	r.keyID = &key.ID
+	err := s.store.CreateKey(s.recorded(ctx, r), key, r.limits.Keys)
+	if err != nil {
+		r.keyID = nil
+	}
+	return err
 }
 
 // draft checks the input and returns the key without material.

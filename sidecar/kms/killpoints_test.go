@@ -2,6 +2,7 @@ package kms_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"sync/atomic"
 	"time"
@@ -109,9 +110,13 @@ func (m mortalHSM) DestroyKey(ctx context.Context, ref kms.KeyRef) error {
 
 func (m mortalAudit) Record(_ context.Context, r *kms.AuditRecord) error {
 	m.point()
-	say("audit %s %s %s", r.Operation, r.Outcome, r.KeyID)
+	for ; r != nil; r = r.Next {
+		say("audit %s %s %s", r.Operation, r.Outcome, r.KeyID)
+	}
 	m.point()
 	return nil
 }
 
 func (m mortalAudit) Ready(context.Context) error { return nil }
+
+func (m mortalAudit) Line(r *kms.AuditRecord) []byte { return fmt.Appendln(nil, r.Operation, r.KeyID) }

@@ -28,7 +28,7 @@ func (s *Service) change(
 				return nil, err
 			}
 		}
-		return s.store.UpdateKey(ctx, id, func(key *Key) error {
+		return s.store.UpdateKey(s.recorded(ctx, r), id, func(key *Key) error {
 			if err := s.authorize(r, key, s.store.Grants(id)); err != nil {
 				return err
 			}

@@ -92,7 +92,7 @@ func (s *Service) GetImportParameters(ctx context.Context, in ImportParametersIn
 		if in.OnlyLast {
 			limit = 1
 		}
-		if err := s.store.CreatePair(ctx, pair, limit); err != nil {
+		if err := s.store.CreatePair(s.recorded(ctx, r), pair, limit); err != nil {
 			return nil, err
 		}
 		return &ImportParameters{
@@ -208,11 +208,17 @@ func (s *Service) importMaterial(ctx context.Context, r *request, key *Key, toke
 	if err := s.checkSaid(ctx, ref, made, in.CheckValue); err != nil {
 		return nil, err
 	}
-	changed, err := s.store.UpdateKey(ctx, key.ID, func(k *Key) error { return s.bind(k, made, in) })
+	changed, err := s.store.UpdateKey(s.recorded(ctx, r), key.ID, func(k *Key) error {
+		err := s.bind(k, made, in)
+		if err == nil {
+			r.version = k.Current()
+		}
+		return err
+	})
 	if err != nil {
+		r.version = nil
 		return nil, err
 	}
-	r.version = changed.Current()
 	return changed, nil
 }
 
@@ -300,12 +306,12 @@ func (s *Service) DeleteImportedKeyMaterial(ctx context.Context, id KeyID) (*Key
 		if err := s.recordBegun(ctx, r); err != nil {
 			return nil, err
 		}
-		return s.dropMaterial(ctx, id, func(key *Key) error { return checkExternal(r.op, key, false) })
+		return s.dropMaterial(s.recorded(ctx, r), id, func(key *Key) error { return checkExternal(r.op, key, false) })
 	})
 }
 
 // dropMaterial destroys a key's material, if the key still is as check wants it. What the material was stays known by its
-// check value.
+// check value. The context is that of the transaction, see recorded.
 func (s *Service) dropMaterial(ctx context.Context, id KeyID, check func(*Key) error) (*Key, error) {
 	var before *Key
 	after, err := s.store.UpdateKey(ctx, id, func(key *Key) error {
@@ -335,7 +341,7 @@ func (s *Service) expireMaterial(ctx context.Context, r *request, key *Key) erro
 		return err
 	}
 	r.version = key.Current()
-	_, err := s.dropMaterial(ctx, key.ID, func(k *Key) error {
+	_, err := s.dropMaterial(s.recorded(ctx, r), key.ID, func(k *Key) error {
 		if !k.MaterialExpiresAt.Equal(key.MaterialExpiresAt) {
 			return errNotDue
 		}

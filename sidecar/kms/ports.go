@@ -78,7 +78,8 @@ type SealedKey struct {
 }
 
 // Store persists what belongs to the keys of one tenant. For all of its parts: a write that returned nil is durable, every
-// failure is an error, and CodeNotFound means only that the entry does not exist.
+// failure is an error, and CodeNotFound means only that the entry does not exist. A write whose context has a [Pending] stores its
+// audit record in the same transaction.
 type Store interface {
 	KeyStore
 	KeyIndex
@@ -241,10 +242,12 @@ type TagValues struct {
 	Values []string
 }
 
-// Auditor records every operation. Record returns when the record is durable. If it fails, so does the operation, whatever
-// it changed.
+// Auditor records every operation. Record returns when the record is durable. If it fails, an operation without a change fails as
+// well. The record of a change is already durable in the store, and must be in the log before Ready returns nil again.
 type Auditor interface {
 	Record(ctx context.Context, r *AuditRecord) error
+	// Line returns the line of the log as which Record writes a record.
+	Line(r *AuditRecord) []byte
 	// Ready returns an error if a record could not be made durable now. No operation starts then. It is cheap without an
 	// error.
 	Ready(ctx context.Context) error
@@ -255,6 +258,8 @@ type AuditRecord struct {
 	// InFlight is the number of other operations whose records are still to be written: a log that syncs several at a time
 	// may wait for some. It is no part of the record.
 	InFlight int `json:"-"`
+	// Next is another record of the same change, written together with this one; nil for the last. It is no part of the record.
+	Next *AuditRecord `json:"-"`
 
 	Time      time.Time        `json:"time"`
 	RequestID string           `json:"request_id"`
@@ -280,4 +285,8 @@ type AuditRecord struct {
 	SourceKeyID   string `json:"source_key_id,omitempty"`
 	SourceVersion uint32 `json:"source_version,omitempty"`
 	Target        string `json:"target,omitempty"` // what the operation is about besides a key: an access key, a user, an alias; for imports, the wrapping key
+	// Change is the number of the transaction that made the operation's change; 0: it changed nothing. PreviousChange is that of the
+	// record before: numbers between them belong to transactions without a record.
+	Change         uint64 `json:"change,omitempty"`
+	PreviousChange uint64 `json:"previous_change,omitempty"`
 }

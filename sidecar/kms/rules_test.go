@@ -126,6 +126,7 @@ type noAudit struct{}
 
 func (noAudit) Record(context.Context, *AuditRecord) error { return nil }
 func (noAudit) Ready(context.Context) error                { return nil }
+func (noAudit) Line(*AuditRecord) []byte                   { return nil }
 
 // TestChangeIsDecidedForTheKey holds that who is allowed an operation for some keys changes none of the others: that is
 // found out inside the transaction, and not when the change is made.

@@ -247,18 +247,19 @@ func (s *Service) rotate(ctx context.Context, r *request, key *Key) (common bool
 		code := AsError(err).Code
 		return code == CodeKeyUnavailable || code == CodeBusy || code == CodeDeadlineExceeded, err
 	}
-	_, err = s.store.UpdateKey(ctx, key.ID, func(k *Key) error {
+	_, err = s.store.UpdateKey(s.recorded(ctx, r), key.ID, func(k *Key) error {
 		if k.State != Enabled || !k.Rotation.Enabled || !k.Rotation.Next.Equal(key.Rotation.Next) {
 			return errNotDue
 		}
 		k.Versions = append(slices.Clip(k.Versions), *version)
 		k.Rotation = k.Rotation.done(version.CreatedAt)
+		r.version = version
 		return nil
 	})
 	if err != nil {
+		r.version = nil
 		return !errors.Is(err, errNotDue), err
 	}
-	r.version = version
 	return false, nil
 }
 
@@ -293,23 +294,20 @@ func (s *Service) destroyDue(ctx context.Context, keys []*Key) {
 		}
 	})
 	var ids []KeyID
-	planned := make(map[KeyID]time.Time, len(keys))
+	d := destruction{s: s, planned: make(map[KeyID]*request, len(keys)), at: make(map[KeyID]time.Time, len(keys))}
 	for i, key := range keys {
 		if results[i] == nil {
 			ids = append(ids, key.ID)
-			planned[key.ID] = key.DeletionAt
+			d.planned[key.ID], d.at[key.ID] = &requests[i], key.DeletionAt
 		}
 	}
 	var destroyed []*Key
 	var err error
 	if len(ids) > 0 {
-		destroyed, err = s.store.DestroyKeys(ctx, ids, func(key *Key) bool {
-			return key.State == PendingDeletion && key.DeletionAt.Equal(planned[key.ID]) && !key.IsDefault()
-		})
+		destroyed, err = s.store.DestroyKeys(WithPending(ctx, &Pending{Lines: d.lines, Committed: d.committed}), ids, d.doomed)
 	}
-	gone := make(map[KeyID]bool, len(destroyed))
-	for _, key := range destroyed {
-		gone[key.ID] = true
+	for _, records := range d.changes {
+		s.logChange(ctx, records)
 	}
 	together(len(keys), func(i int) {
 		switch {
@@ -317,7 +315,7 @@ func (s *Service) destroyDue(ctx context.Context, keys []*Key) {
 			return // nothing was started
 		case err != nil:
 			results[i] = err // even if the key was removed, its material is not purged
-		case !gone[keys[i].ID]:
+		case !requests[i].changed:
 			results[i] = errNotPendingDeletion // its deletion was canceled meanwhile
 		}
 		_ = s.finish(ctx, &requests[i], results[i])
@@ -327,6 +325,43 @@ func (s *Service) destroyDue(ctx context.Context, keys []*Key) {
 	}
 	s.forget(ctx, destroyed)
 	s.scheduler.settle(keys, results, s.now())
+}
+
+// destruction is the destruction of keys that are due, many in a transaction.
+type destruction struct {
+	s        *Service
+	planned  map[KeyID]*request
+	at       map[KeyID]time.Time // when the deletion of each was due
+	accepted []*request          // of the keys that the present transaction removes
+	staged   *AuditRecord        // the first of their records
+	changes  []*AuditRecord      // the first record of each durable transaction
+}
+
+// doomed reports whether a key is still to be destroyed, inside the transaction that does it.
+func (d *destruction) doomed(key *Key) bool {
+	r := d.planned[key.ID]
+	if key.State != PendingDeletion || !key.DeletionAt.Equal(d.at[key.ID]) || key.IsDefault() {
+		return false
+	}
+	d.accepted = append(d.accepted, r)
+	return true
+}
+
+// lines returns the records of the keys that a transaction removes.
+func (d *destruction) lines(c Change) (lines []byte) {
+	next := &d.staged
+	for _, r := range d.accepted {
+		*next = d.s.recordOf(r, outcomeOK, c)
+		lines, next = append(lines, d.s.auditor.Line(*next)...), &(*next).Next
+	}
+	return lines
+}
+
+func (d *destruction) committed() {
+	for _, r := range d.accepted {
+		r.changed = true
+	}
+	d.accepted, d.changes = nil, append(d.changes, d.staged)
 }
 
 // expireDue destroys the expired material of keys, or delays them. All keys go together, so that one purge of the database

@@ -123,7 +123,8 @@ type request struct {
 	target   string     // what the operation is about, if that is no key
 	version  *KeyVersion
 	warning  string
-	undo     func(context.Context) error // reverts a change that must not last if it cannot be recorded; nil means none
+	changes  []*AuditRecord // of the operation's durable changes
+	changed  bool           // the last of them is the whole operation
 
 	sourceID      *KeyID // of the key that a re-encryption decrypts with
 	sourceVersion *KeyVersion
@@ -286,8 +287,12 @@ func (s *Service) authorizeFailed(ctx context.Context, r *request, err error) er
 
 func denied() *Error { return Errorf(CodeDenied, "not allowed") }
 
-// outcomeBegun is the outcome in the audit record that precedes an irreversible act.
-const outcomeBegun = "begun"
+const (
+	outcomeOK = "ok"
+	// outcomeBegun is the outcome in the audit record that precedes an irreversible act, and of a change that is only a part of its
+	// operation.
+	outcomeBegun = "begun"
+)
 
 // enter counts an operation as in flight, leave undoes that. A second leave does nothing.
 func (s *Service) enter(r *request) {
@@ -321,28 +326,31 @@ func (s *Service) recordBegun(ctx context.Context, r *request) error {
 	return nil
 }
 
-// finish makes the operation's final audit record durable and returns the error to answer, nil for success. A refusal of
-// which there are many is only counted.
+// finish makes the operation's final audit record durable and returns the error to answer, nil for success. An operation that
+// failed after its change, such as one whose material is not yet purged, has two: that of the change and that of the failure. A
+// refusal of which there are many is only counted.
 func (s *Service) finish(ctx context.Context, r *request, err error) error {
-	outcome, reason := "ok", Reason("")
+	outcome, reason := outcomeOK, Reason("")
 	var e *Error
 	if err != nil {
 		if !errors.Is(err, busy) {
 			err = s.authorizeFailed(ctx, r, err)
 		}
 		e = AsError(err)
-		if r.countable(e) && !s.refusals.one(sourceOf(r.call), e.Code, s.flushRefusals) {
+		if len(r.changes) == 0 && r.countable(e) && !s.refusals.one(sourceOf(r.call), e.Code, s.flushRefusals) {
 			return e
 		}
 		outcome, reason = string(e.Code), e.Reason
 	}
 	s.leave(r)
-	// The record is written even if the request's deadline has passed.
-	if aerr := s.auditor.Record(context.WithoutCancel(ctx), s.record(r, outcome, reason)); aerr != nil {
-		if err == nil && r.undo != nil {
-			err = r.undo(context.WithoutCancel(ctx))
+	for _, change := range r.changes {
+		s.logChange(ctx, change)
+	}
+	if err != nil || !r.changed {
+		// The record is written even if the request's deadline has passed.
+		if aerr := s.auditor.Record(context.WithoutCancel(ctx), s.record(r, outcome, reason)); aerr != nil {
+			e = Errorf(CodeInternal, "internal error").Because(fmt.Errorf("audit: %w", errors.Join(aerr, err)))
 		}
-		e = Errorf(CodeInternal, "internal error").Because(fmt.Errorf("audit: %w", errors.Join(aerr, err)))
 	}
 	if r.span != nil {
 		r.span.SetAttributes(attribute.String("keyside.outcome", outcome))

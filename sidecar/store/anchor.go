@@ -39,7 +39,22 @@ type anchoredFile struct {
 // missing ends the description of a file that does not exist.
 const missing = " is missing"
 
-var errAnchor = errors.New("the anchor is corrupt")
+var (
+	errAnchor = errors.New("the anchor is corrupt")
+	errBehind = errors.New("acknowledged changes are lost")
+)
+
+// AnchoredChange returns the number of the last change that the database is known to have had, 0 without an intact anchor.
+func AnchoredChange(path string) (uint64, error) {
+	a, err := readAnchor(path)
+	if errors.Is(err, errAnchor) {
+		return 0, nil
+	}
+	if a == nil {
+		return 0, err
+	}
+	return a.Change, nil
+}
 
 // readAnchor returns nil if there is no anchor.
 func readAnchor(path string) (*storedAnchor, error) {
@@ -182,7 +197,7 @@ func (o Options) checkAnchor(found *State, cause error) error {
 	case errors.Is(cause, ErrAbsent):
 		cause = fmt.Errorf("%w, but %s says that there was one", cause, o.Anchor)
 	case cause == nil:
-		cause = fmt.Errorf("database %s ends at change %d, but had change %d: acknowledged changes are lost", o.Dir, found.Change, a.Change)
+		cause = fmt.Errorf("database %s ends at change %d, but had change %d: %w", o.Dir, found.Change, a.Change, errBehind)
 	}
 	for _, difference := range a.differences(o.Dir) {
 		if errors.Is(cause, ErrAbsent) && strings.HasSuffix(difference, missing) {

@@ -25,13 +25,22 @@ var (
 	errAuditHead = errors.New("what the database knows of the audit log is damaged: restore the database from a backup")
 )
 
-// SetAuditHead stores both values, or where anchor is nil head alone, in one transaction.
-func (s *Store) SetAuditHead(ctx context.Context, anchor, head []byte) error {
+// SetAuditHead stores both values, or where anchor is nil head alone, or neither, and removes the records of changes from the outbox
+// that the log has, in one transaction.
+func (s *Store) SetAuditHead(ctx context.Context, anchor, head []byte, logged []uint64) error {
 	return s.change(ctx, func(txn *transaction) error {
+		for _, change := range logged {
+			if err := txn.Delete(outboxKey(change)); err != nil {
+				return err
+			}
+		}
 		if anchor != nil {
 			if err := txn.Set(auditAnchorKey, sealAudit(auditAnchorKey, anchor)); err != nil {
 				return err
 			}
+		}
+		if head == nil {
+			return nil
 		}
 		return txn.Set(auditHeadKey, sealAudit(auditHeadKey, head))
 	}, func() {})

@@ -21,7 +21,7 @@ func TestAuditHead(t *testing.T) {
 		if put[0] != "" {
 			anchor = []byte(put[0])
 		}
-		if err := s.SetAuditHead(ctx, anchor, []byte(put[1])); err != nil {
+		if err := s.SetAuditHead(ctx, anchor, []byte(put[1]), nil); err != nil {
 			t.Fatal(err)
 		}
 	}

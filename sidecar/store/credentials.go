@@ -181,7 +181,7 @@ func (s *Store) ListCredentials(ctx context.Context) (list []*kms.Credential, er
 }
 
 // DeleteCredential implements kms.CredentialStore. The tokens go first, in as many transactions as they need: the access key
-// is there until all of them are gone, and a deletion that was cut short can be asked for again.
+// is there until all of them are gone, and a deletion that was cut short can be asked for again. Each transaction has a record.
 func (s *Store) DeleteCredential(ctx context.Context, accessKey string, allTokens bool) error {
 	for more := true; more; {
 		err := s.change(ctx, func(txn *transaction) error {
@@ -190,7 +190,7 @@ func (s *Store) DeleteCredential(ctx context.Context, accessKey string, allToken
 				return err
 			}
 			more, err = removeTokens(txn, func(t *kms.Token) bool { return allTokens || t.User == c.User })
-			if err == nil && !more {
+			if txn.part = more; err == nil && !more {
 				err = txn.Delete(credentialName(accessKey))
 			}
 			return err

@@ -25,12 +25,13 @@ import (
 //	w id               a wrapping pair (16-byte id), see pairs.go
 //	x prefix           nothing: what was under the prefix must leave the files, see purge.go
 //	f                  filler, see purge.go
+//	q change           audit records of a change (8 bytes): see outbox.go
 //	y                  what all other entries amount to: see state.go
 //
 // Integers are big-endian. The letters c, t and u are those of access keys, tokens and their key: see credentials.go; g is
 // that of grants: see grants.go; h that of the audit log: see audithead.go.
 //
-// Format 2 had no y. Format 1 had a key's record, with its sealed bytes in it, under k, and under o an index of what lists are filtered by.
+// Format 2 had neither q nor y. Format 1 had a key's record, with its sealed bytes in it, under k, and under o an index of what lists are filtered by.
 func recordPrefix() []byte                   { return []byte{'r'} }
 func recordKey(id kms.KeyID) []byte          { return append(recordPrefix(), id[:]...) }
 func aliasKey(alias string) []byte           { return append([]byte{'a'}, alias...) }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -30,6 +31,9 @@ type State struct {
 	Node    uuid.UUID // of the node that created the database
 	Change  uint64    // number of the last change; 0 in formats without numbers
 	Entries uint64
+
+	Recorded uint64   // number of the last change with an audit record, 0 for none
+	Outbox   []uint64 // numbers of the changes whose records the audit log may not have yet, in ascending order
 
 	AuditAnchor, AuditHead string // the audit log's own values; empty where it stored none
 }
@@ -166,7 +170,7 @@ func present(dir, scratch, name string) error {
 		if at := damageIn(b); at >= 0 {
 			return fmt.Errorf("byte %d: %w", at, errLog)
 		}
-		if end, _ := logEnd(b); end > logHeader {
+		if _, end, _ := logEnd(b); end > logHeader {
 			return os.WriteFile(filepath.Join(scratch, name), b[:end], 0o600)
 		}
 		return nil
@@ -250,7 +254,12 @@ func readWhole(dir string, db *badger.DB) (*State, error) {
 		if err := actual.count(txn, nil); err != nil {
 			return err
 		}
-		found.Node, found.Change, found.Entries = recorded.node, recorded.change, recorded.entries
+		found.Node, found.Change, found.Entries, found.Recorded = recorded.node, recorded.change, recorded.entries, recorded.recorded
+		outbox, err := readOutbox(txn)
+		if err != nil {
+			return err
+		}
+		found.Outbox = slices.Sorted(maps.Keys(outbox))
 		if actual != recorded {
 			return fmt.Errorf("it has %d entries and should have %d, or their content differs: acknowledged changes are lost", actual.entries, recorded.entries)
 		}

@@ -31,37 +31,46 @@ var errLog = errors.New("is corrupt, not just cut off by a crash")
 
 // damageIn returns the offset at which a log is corrupt, -1 if it ends as a crash may leave it.
 func damageIn(b []byte) int {
-	end, next := logEnd(b)
-	if unfinished(b, end, next) {
+	begun, end, next := logEnd(b)
+	if unfinished(b, begun, end, next) {
 		return -1
 	}
 	return end
 }
 
-// logEnd returns the offset at which the intact entries of a log end, and the length of the entry that follows, 0 if there is none.
-func logEnd(b []byte) (end, next int) {
+// logEnd returns the offset at which the intact entries of a log end, that at which the transaction begins that the following entry
+// belongs to, and the length of that entry, 0 if there is none.
+func logEnd(b []byte) (begun, end, next int) {
 	end = min(logHeader, len(b))
-	for {
+	for begun = end; ; {
 		length, intact := logEntry(b[end:])
 		if !intact {
-			return end, length
+			return begun, end, length
 		}
-		end += length
+		ends := bytes.HasPrefix(b[end+min(endHeader, length):], endKey)
+		if end += length; ends {
+			begun = end
+		}
 	}
 }
 
 // unfinished reports whether the bytes after the intact entries of a log, from an offset, can be the transaction that a
-// crash interrupted. length is that of the entry there, 0 if there is none.
-func unfinished(b []byte, at, length int) bool {
+// crash interrupted. length is that of the entry there, 0 if there is none. The transaction begins at another offset, perhaps
+// before: the sector in which its intact entries end was written.
+func unfinished(b []byte, begun, at, length int) bool {
+	from := at
+	if begun < at {
+		from = (at + sectorSize - 1) / sectorSize * sectorSize
+	}
 	first, n := transactionEnds(b[at:])
 	switch {
 	case n > 1:
 		return false
 	case n == 1:
-		return lostSector(b, at, at+first)
+		return lostSector(b, from, at+first)
 	default:
 		written := length > 0 && b[at+length-1] != 0 // to the last byte of its checksum
-		return !written || lostSector(b, at, at+length)
+		return !written || lostSector(b, from, at+length)
 	}
 }
 

@@ -135,7 +135,12 @@ func (o Options) prepare() error {
 			return err
 		}
 		found = nil
-	} else if err := o.checkAnchor(found, err); err != nil {
+	} else if err := o.checkAnchor(found, err); errors.Is(err, errBehind) {
+		if named := o.Check(found); named != nil { // which says what is lost
+			return fmt.Errorf("%w; %w", err, named)
+		}
+		return fmt.Errorf("%w; nothing was changed: restore a newer copy of the database, or, if there is none, run `keyside audit accept-loss`", err)
+	} else if err != nil {
 		return fmt.Errorf("%w; nothing was changed: restore the database from a backup", err)
 	}
 	if err := o.Check(found); err != nil {

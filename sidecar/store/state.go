@@ -10,6 +10,8 @@ import (
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/google/uuid"
+
+	"github.com/keyside/keyside/sidecar/kms"
 )
 
 // The state record says what the database contains, so that a lost, cut or old file is found whatever entries it held. Every
@@ -21,7 +23,7 @@ import (
 // seals and MACs.
 const (
 	stateFormat = 1
-	stateSize   = 1 + 16 + 8 + 8 + sha256.Size + crc32.Size
+	stateSize   = 1 + 16 + 8 + 8 + 8 + sha256.Size + crc32.Size
 )
 
 var (
@@ -32,10 +34,11 @@ var (
 
 // state is the content of a database as of its last transaction.
 type state struct {
-	node    uuid.UUID // random; a new database gets a new one
-	change  uint64    // number of the last transaction; the first has 1
-	entries uint64    // how many there are, without the state record
-	digest  digest
+	node     uuid.UUID // random; a new database gets a new one
+	change   uint64    // number of the last transaction; the first has 1
+	recorded uint64    // number of the last transaction with an audit record, 0 for none
+	entries  uint64    // how many there are, without the state record
+	digest   digest
 }
 
 type digest [sha256.Size]byte
@@ -56,6 +59,7 @@ func (s *state) encode() []byte {
 	b := append(make([]byte, 0, stateSize), stateFormat)
 	b = append(b, s.node[:]...)
 	b = binary.BigEndian.AppendUint64(b, s.change)
+	b = binary.BigEndian.AppendUint64(b, s.recorded)
 	b = binary.BigEndian.AppendUint64(b, s.entries)
 	b = append(b, s.digest[:]...)
 	return binary.BigEndian.AppendUint32(b, checksum(stateKey, b))
@@ -71,8 +75,9 @@ func decodeState(b []byte) (s state, err error) {
 	}
 	copy(s.node[:], b[1:])
 	s.change = binary.BigEndian.Uint64(b[17:])
-	s.entries = binary.BigEndian.Uint64(b[25:])
-	copy(s.digest[:], b[33:])
+	s.recorded = binary.BigEndian.Uint64(b[25:])
+	s.entries = binary.BigEndian.Uint64(b[33:])
+	copy(s.digest[:], b[41:])
 	return s, nil
 }
 
@@ -123,6 +128,9 @@ type reader interface {
 type transaction struct {
 	txn     *badger.Txn
 	written map[string]written
+	part    bool // the operation needs further transactions
+
+	recorded, after uint64 // see SkipChanges
 }
 
 // written is what one entry adds to the state before and after a transaction.
@@ -185,9 +193,8 @@ func (t *transaction) before(key []byte) (written, error) {
 	})
 }
 
-// seal writes the state record that follows s, and returns it.
+// seal writes the state record s, whose number of entries and digest are still those before the transaction, and returns it.
 func (t *transaction) seal(s state) (state, error) {
-	s.change++
 	for _, w := range t.written {
 		s.digest.toggle(w.before)
 		s.digest.toggle(w.after)
@@ -201,12 +208,24 @@ func (t *transaction) seal(s state) (state, error) {
 	return s, t.txn.Set(stateKey, s.encode())
 }
 
-// stateAfter puts the state after a transaction into it, and returns it. s.writing is held.
-func (s *Store) stateAfter(t *transaction) (state, error) {
+// stateAfter puts the state after a transaction into it, with the audit record of the change, and returns it. pending is nil for a
+// change without a record. s.writing is held.
+func (s *Store) stateAfter(t *transaction, pending *kms.Pending) (after state, recorded bool, err error) {
 	if !s.stateful {
-		return s.state, nil
+		return s.state, false, nil
 	}
-	return t.seal(s.state)
+	after = s.state
+	after.change, after.recorded = max(after.change, t.after)+1, max(after.recorded, t.recorded)
+	if pending != nil {
+		if recorded, err = t.keepRecord(pending, kms.Change{Number: after.change, Previous: after.recorded, Part: t.part}); err != nil {
+			return s.state, false, err
+		}
+	}
+	if recorded {
+		after.recorded = after.change
+	}
+	after, err = t.seal(after)
+	return after, recorded, err
 }
 
 // newNode returns the id of a new database.

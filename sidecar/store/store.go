@@ -334,7 +334,8 @@ func (s *Store) change(ctx context.Context, stage func(*transaction) error, appl
 	if err := stage(txn); err != nil {
 		return err
 	}
-	next, err := s.stateAfter(txn)
+	pending := kms.PendingFrom(ctx)
+	next, recorded, err := s.stateAfter(txn, pending)
 	if err != nil {
 		return err
 	}
@@ -344,6 +345,9 @@ func (s *Store) change(ctx context.Context, stage func(*transaction) error, appl
 		return s.broken
 	}
 	s.state = next
+	if recorded {
+		pending.Committed()
+	}
 	s.opts.failpoint("after a commit")
 	return nil
 }

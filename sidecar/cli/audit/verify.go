@@ -61,10 +61,10 @@ func auditVerify() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "verify", Short: "Find records that were changed, deleted, added or moved",
 		Long: `Find records that were changed, deleted, added or moved: in the log of a running sidecar up to now, or with --dir or --config in
-the files of a stopped sidecar or an export. It changes no file. The exit code is 6 if the log does not verify. Signatures are
-verified with the verifier key that you give, or else with the key that the database names; anyone who can write the database
-can name another key there. A node that was rolled back to an older state together with its database still verifies: keep
-exports, or their checkpoints, elsewhere.`,
+the files of a stopped sidecar or an export. It also finds changes without a record, and changes that the database has lost. It changes
+no file. The exit code is 6 if the log does not verify. Accepted losses are listed, too. Signatures are verified with the verifier key
+that you give, or else with the key that the database names; anyone who can write the database can name another key there. A node that
+was rolled back to an older state together with its database still verifies: keep exports, or their checkpoints, elsewhere.`,
 		Example: `  keyside audit verify
   keyside audit verify --dir stopped`,
 	}
@@ -230,10 +230,10 @@ func auditAcceptLoss() *cobra.Command {
 	var dirs auditDirs
 	var yes verb.YesFlag
 	cmd := &cobra.Command{
-		Use: "accept-loss", Short: "Accept lost or changed records; the log records who did so",
-		Long: `Accept lost or changed records in the log of a stopped sidecar, so that it starts again. Run it as the sidecar's user. First restore
-the log from a copy, if you have one: accepted losses are final. A record in the log names what was accepted, when and by which
-uid, and audit verify reports it from then on. A log that verifies stays unchanged.`,
+		Use: "accept-loss", Short: "Accept lost or changed records, or a database that lost changes",
+		Long: `Accept lost or changed records in the log of a stopped sidecar, or changes that its database has lost, so that it starts again. Run it as
+the sidecar's user. First restore the log or the database from a newer copy, if you have one: accepted losses are final. A record in the
+log names what was accepted, when and by which uid, and audit verify reports it from then on. A log that verifies stays unchanged.`,
 		Example: `  keyside audit accept-loss --dir stopped`,
 	}
 	dirs.add(cmd)

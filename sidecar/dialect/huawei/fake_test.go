@@ -305,6 +305,8 @@ func (a *memoryAudit) Record(_ context.Context, r *kms.AuditRecord) error {
 
 func (a *memoryAudit) Ready(context.Context) error { return nil }
 
+func (a *memoryAudit) Line(r *kms.AuditRecord) []byte { return []byte(r.RequestID) }
+
 // last returns the newest record and how many there are.
 func (a *memoryAudit) last() (kms.AuditRecord, int) {
 	a.mu.Lock()

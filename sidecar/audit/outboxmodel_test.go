@@ -1,0 +1,325 @@
+package audit
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/keyside/keyside/policy"
+	"github.com/keyside/keyside/sidecar/kms"
+)
+
+// operationsVariable is the number of operations of TestEffectAndRecordAgree, for long runs.
+const operationsVariable = "KEYSIDE_AUDIT_TEST_OPERATIONS"
+
+// movingClock advances by a second with every look, so that what is scheduled becomes due.
+type movingClock struct{ now time.Time }
+
+func (c *movingClock) Now() time.Time {
+	c.now = c.now.Add(time.Second)
+	return c.now
+}
+
+// outboxModel is what the answers of a node say that its database and its log must have.
+type outboxModel struct {
+	t       *testing.T
+	n       *node
+	random  *rand.Rand
+	changes []string // ids of the requests that changed something, in order
+	states  map[kms.KeyID]kms.KeyState
+	texts   map[kms.KeyID]string // description, then the tags
+	grants  map[string]kms.KeyID
+	aliases map[string]kms.KeyID
+	access  map[string]bool
+	refused int // requests that were refused because the log could not be written
+}
+
+func (m *outboxModel) someKey() kms.KeyID {
+	if len(m.states) == 0 || m.random.IntN(20) == 0 {
+		return uuid.New()
+	}
+	ids := slices.SortedFunc(maps.Keys(m.states), func(a, b kms.KeyID) int { return strings.Compare(string(a[:]), string(b[:])) })
+	return ids[m.random.IntN(len(ids))]
+}
+
+func some[V any](m *outboxModel, in map[string]V) string {
+	names := slices.Sorted(maps.Keys(in))
+	if len(names) == 0 || m.random.IntN(20) == 0 {
+		return "absent"
+	}
+	return names[m.random.IntN(len(names))]
+}
+
+// operation is one request and what the model does if its answer is success.
+type operation struct {
+	do    func(context.Context) error
+	apply func()
+}
+
+func (m *outboxModel) changeKey(do func(context.Context, kms.KeyID) (*kms.Key, error)) operation {
+	id := m.someKey()
+	var key *kms.Key
+	return operation{func(ctx context.Context) (err error) { key, err = do(ctx, id); return err }, func() { m.learn(key) }}
+}
+
+func (m *outboxModel) learn(key *kms.Key) {
+	m.states[key.ID] = key.State
+	m.texts[key.ID] = key.Description + fmt.Sprint(key.Tags) + key.Alias
+}
+
+// next returns a random operation.
+func (m *outboxModel) next(i int) operation {
+	name := fmt.Sprint("name-", i)
+	switch m.random.IntN(16) {
+	case 0, 1:
+		var key *kms.Key
+		return operation{func(ctx context.Context) (err error) {
+			key, err = m.n.CreateKey(ctx, kms.CreateKeyInput{Alias: name})
+			return err
+		}, func() { m.learn(key) }}
+	case 2:
+		return m.changeKey(m.n.EnableKey)
+	case 3:
+		return m.changeKey(m.n.DisableKey)
+	case 4:
+		return m.changeKey(func(ctx context.Context, id kms.KeyID) (*kms.Key, error) { return m.n.ScheduleKeyDeletion(ctx, id, 7) })
+	case 5:
+		return m.changeKey(m.n.CancelKeyDeletion)
+	case 6:
+		return m.changeKey(func(ctx context.Context, id kms.KeyID) (*kms.Key, error) {
+			return m.n.SetTags(ctx, id, []kms.Tag{{Key: "t", Value: name}})
+		})
+	case 7:
+		return m.changeKey(func(ctx context.Context, id kms.KeyID) (*kms.Key, error) { return m.n.UpdateDescription(ctx, id, name) })
+	case 8:
+		return m.changeKey(func(ctx context.Context, id kms.KeyID) (*kms.Key, error) { return m.n.UpdateAlias(ctx, id, name) })
+	case 9:
+		id := m.someKey()
+		return operation{func(ctx context.Context) error { _, err := m.n.CreateAlias(ctx, id, name); return err }, func() { m.aliases[name] = id }}
+	case 10:
+		id, alias := m.someKey(), some(m, m.aliases)
+		return operation{func(ctx context.Context) error { _, err := m.n.AssociateAlias(ctx, alias, id); return err }, func() { m.aliases[alias] = id }}
+	case 11:
+		alias := some(m, m.aliases)
+		id := m.aliases[alias]
+		return operation{func(ctx context.Context) error { return m.n.DeleteAliases(ctx, id, []string{alias}) }, func() { delete(m.aliases, alias) }}
+	case 12:
+		var g *policy.Grant
+		id := m.someKey()
+		return operation{func(ctx context.Context) (err error) {
+			g, err = m.n.CreateGrant(ctx, kms.CreateGrantInput{KeyID: id, Grantee: "grantee", Operations: []policy.Operation{policy.OpEncryptData}})
+			return err
+		}, func() { m.grants[g.ID] = id }}
+	case 13:
+		g := some(m, m.grants)
+		return operation{func(ctx context.Context) error { return m.n.RevokeGrant(ctx, m.grants[g], g) }, func() { delete(m.grants, g) }}
+	case 14:
+		var c *kms.NewCredential
+		return operation{func(ctx context.Context) (err error) {
+			c, err = m.n.CreateCredential(ctx, kms.CreateCredentialInput{User: "user", Role: policy.Administrator})
+			return err
+		}, func() { m.access[c.AccessKey] = true }}
+	default:
+		access := some(m, m.access)
+		return operation{func(ctx context.Context) error { return m.n.DeleteCredential(ctx, access) }, func() { delete(m.access, access) }}
+	}
+}
+
+// breakLog has the next record fail, in one of the ways in which a write can.
+func (m *outboxModel) breakLog() {
+	l := m.n.log
+	switch m.random.IntN(4) {
+	case 0:
+		full(m.t, l)
+		return
+	case 1:
+		l.writing.Lock()
+		_ = l.file.Close()
+	case 2: // the record is written but not synced
+		l.writing.Lock()
+		_ = l.journal.file.Close()
+	default: // the record is synced
+		l.writing.Lock()
+		_ = l.leaves.Close()
+	}
+	l.writing.Unlock()
+}
+
+// away moves the log's file away, so that the log cannot be opened again, and returns what moves it back.
+func (m *outboxModel) away() (back func()) {
+	path := m.n.log.path
+	if err := os.Rename(path, path+".away"); err != nil {
+		m.t.Fatal(err)
+	}
+	return func() {
+		if err := os.Rename(path+".away", path); err != nil {
+			m.t.Fatal(err)
+		}
+	}
+}
+
+// step performs an operation while the log fails, perhaps for longer or beyond a restart, and holds its answer against the database.
+func (m *outboxModel) step(i int) {
+	id := fmt.Sprint("request-", i)
+	o := m.next(i)
+	back := func() {}
+	if m.random.IntN(2) == 0 {
+		if err := m.n.log.Ready(m.t.Context()); err != nil {
+			m.t.Fatal(err)
+		}
+		m.breakLog()
+		if m.random.IntN(4) == 0 {
+			back = m.away()
+		}
+	}
+	before := m.n.store.LastRecorded()
+	err := o.do(call(id))
+	if changed := m.n.store.LastRecorded() > before; changed != (err == nil) {
+		m.t.Fatalf("%s: answered %v, and the database changed: %v", id, err, changed)
+	}
+	if err == nil {
+		o.apply()
+		m.changes = append(m.changes, id)
+	}
+	if m.n.log.failed.Load() && m.n.log.Ready(m.t.Context()) != nil {
+		before := m.n.store.LastRecorded()
+		o := m.next(-i)
+		if err := o.do(call("refused-" + id)); err == nil || m.n.store.LastRecorded() != before {
+			m.t.Fatalf("%s: an operation was admitted while the log could not be written: %v", id, err)
+		}
+		m.refused++
+	}
+	if m.random.IntN(40) == 0 {
+		m.restart(back)
+	} else {
+		back()
+	}
+}
+
+// restart ends the process as it is and starts another.
+func (m *outboxModel) restart(back func()) {
+	_ = m.n.close() // a log that fails says so
+	back()
+	n, err := openNode(m.n.dir, m.n.clock, nil, nil)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.n = n
+}
+
+// TestEffectAndRecordAgree runs a random workload on a log that keeps failing. What was answered is what the database has, and each
+// change has its record in the log once, in the order of the changes.
+func TestEffectAndRecordAgree(t *testing.T) {
+	operations := 500
+	if text := os.Getenv(operationsVariable); text != "" {
+		var err error
+		if operations, err = strconv.Atoi(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	m := &outboxModel{
+		t: t, random: rand.New(rand.NewPCG(seed, 0)), states: map[kms.KeyID]kms.KeyState{}, texts: map[kms.KeyID]string{},
+		grants: map[string]kms.KeyID{}, aliases: map[string]kms.KeyID{}, access: map[string]bool{},
+	}
+	n, err := openNode(t.TempDir(), &movingClock{now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.n = n
+	for i := range operations {
+		m.step(i)
+	}
+	if err := m.n.log.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	m.wantDatabase()
+	if r, err := m.n.log.Verify(t.Context(), nil); err != nil || len(r.Findings) > 0 {
+		t.Errorf("the running log does not verify: %v, %v", err, r)
+	}
+	if err := m.n.close(); err != nil {
+		t.Fatal(err)
+	}
+	m.wantLog()
+	src, found, err := stoppedSource(m.n.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantClean(t, src)
+	if len(found.Outbox) > 0 {
+		t.Errorf("the outbox still has %d changes", len(found.Outbox))
+	}
+	if m.refused == 0 || len(m.changes) < operations/4 {
+		t.Errorf("%d changes and %d refusals: the workload does not test this", len(m.changes), m.refused)
+	}
+}
+
+// wantDatabase compares the database with the answers.
+func (m *outboxModel) wantDatabase() {
+	m.t.Helper()
+	states, texts := map[kms.KeyID]kms.KeyState{}, map[kms.KeyID]string{}
+	keys, _, err := m.n.store.ListKeys(m.t.Context(), kms.KeyFilter{}, 0, 1<<20)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	for _, k := range keys {
+		states[k.ID], texts[k.ID] = k.State, k.Description+fmt.Sprint(k.Tags)+k.Alias
+	}
+	aliases := map[string]kms.KeyID{}
+	list, _, err := m.n.store.ListAliases(m.t.Context(), nil, "", 1<<20)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	for _, a := range list {
+		aliases[a.Name] = a.KeyID
+	}
+	grants := map[string]kms.KeyID{}
+	all, _ := m.n.store.FindGrants(func(*policy.Grant) bool { return true }, 0, 1<<20)
+	for _, g := range all {
+		grants[g.ID] = g.Key
+	}
+	access := map[string]bool{}
+	credentials, err := m.n.store.ListCredentials(m.t.Context())
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	for _, c := range credentials {
+		access[c.AccessKey] = true
+	}
+	if !maps.Equal(states, m.states) || !maps.Equal(texts, m.texts) || !maps.Equal(aliases, m.aliases) || !maps.Equal(grants, m.grants) || !maps.Equal(access, m.access) {
+		m.t.Error("the database is not what the answers say")
+	}
+}
+
+// wantLog compares the log with the answers.
+func (m *outboxModel) wantLog() {
+	m.t.Helper()
+	var recorded []string
+	var last uint64
+	for _, r := range lines(m.t, filepath.Join(m.n.dir, "audit")) {
+		if r.Change == 0 {
+			if r.Outcome == "ok" && r.RequestID != "" {
+				m.t.Errorf("%s has a record of success without a change", r.RequestID)
+			}
+			continue
+		}
+		if r.PreviousChange != last || r.Outcome != "ok" {
+			m.t.Errorf("%s: change %d after %d is recorded after %d, %s", r.RequestID, r.Change, r.PreviousChange, last, r.Outcome)
+		}
+		recorded, last = append(recorded, r.RequestID), r.Change
+	}
+	if !slices.Equal(recorded, m.changes) {
+		m.t.Errorf("the log has records of %d changes, and %d were answered", len(recorded), len(m.changes))
+	}
+}
