@@ -22,7 +22,7 @@ import (
 // badger changes a database when it opens it: it writes the logs of a crash into tables, cuts MANIFEST behind the last record
 // that it can read, and deletes every table that MANIFEST does not name. So a database with a lost or cut file is destroyed
 // by looking at it. Inspect therefore reads it where badger can change nothing: in a temporary directory with symbolic links
-// to the files, and copies of the logs, which badger refuses to open read-only unless they end behind their last entry.
+// to the files, and copies of the logs, which badger refuses to open read-only unless they end behind their last transaction.
 
 // State is what Inspect finds in a database.
 type State struct {
@@ -170,7 +170,7 @@ func present(dir, scratch, name string) error {
 		if at := damageIn(b); at >= 0 {
 			return fmt.Errorf("byte %d: %w", at, errLog)
 		}
-		if _, end, _ := logEnd(b); end > logHeader {
+		if end, _, _ := logEnd(b); end > logHeader {
 			return os.WriteFile(filepath.Join(scratch, name), b[:end], 0o600)
 		}
 		return nil

@@ -78,6 +78,35 @@ func TestInspectFindsEveryLoss(t *testing.T) {
 	}
 }
 
+// TestInspectUnfinishedTransaction holds that a database is whole of which a crash left a transaction without its end.
+func TestInspectUnfinishedTransaction(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, Options{Dir: dir})
+	create(t, s, newKey("a"), newKey("b"))
+	crashed := t.TempDir()
+	copyFiles(t, dir, crashed)
+	whole, err := Inspect(crashed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	logs, err := filepath.Glob(filepath.Join(crashed, "*"+logExt))
+	if err != nil || len(logs) != 1 {
+		t.Fatal(logs, err)
+	}
+	b, err := os.ReadFile(logs[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	end, _, _ := logEnd(b)
+	clear(b[bytes.LastIndex(b[:end], endKey)-endHeader:])
+	if err := os.WriteFile(logs[0], b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if found, err := Inspect(crashed); err != nil || found.Change != whole.Change-1 {
+		t.Errorf("found %+v, %v; want change %d", found, err, whole.Change-1)
+	}
+}
+
 // damages returns ways to damage a file within its used bytes.
 func damages(t *testing.T, path, old string) map[string]func(string) {
 	b, err := os.ReadFile(path)

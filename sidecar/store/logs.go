@@ -38,8 +38,8 @@ func damageIn(b []byte) int {
 	return end
 }
 
-// logEnd returns the offset at which the intact entries of a log end, that at which the transaction begins that the following entry
-// belongs to, and the length of that entry, 0 if there is none.
+// logEnd returns the offset behind the last complete transaction of a log, that behind its last intact entry, and the length
+// of the entry that follows, 0 if there is none.
 func logEnd(b []byte) (begun, end, next int) {
 	end = min(logHeader, len(b))
 	for begun = end; ; {
