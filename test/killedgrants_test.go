@@ -17,7 +17,7 @@ import (
 // The grants that are made: to these users, each with one of these operations.
 var (
 	grantees       = []string{"anna", "bert", "cleo"}
-	grantedActions = []string{"describe-key", "encrypt-data", "decrypt-data", "create-datakey", "decrypt-datakey", "generate-mac"}
+	grantedActions = []string{"describe-key", "encrypt", "decrypt", "generate-data-key", "decrypt-data-key", "generate-mac"}
 )
 
 // granter is a client that makes and takes away grants, and what it was told of them.

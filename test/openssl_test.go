@@ -19,6 +19,8 @@ import (
 // offered is what a node on SoftHSM makes keys of, each with the check of what it does against openssl. The specs and
 // usages that are not here must be refused.
 var offered = map[[2]string]func(*openssl, string){
+	{"AES_128", "ENCRYPT_DECRYPT"}:      (*openssl).dataKeyPairs,
+	{"AES_192", "ENCRYPT_DECRYPT"}:      (*openssl).dataKeyPairs,
 	{"AES_256", "ENCRYPT_DECRYPT"}:      (*openssl).dataKeyPairs,
 	{"RSA_2048", "SIGN_VERIFY"}:         (*openssl).signs,
 	{"RSA_3072", "SIGN_VERIFY"}:         (*openssl).signs,

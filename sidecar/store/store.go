@@ -50,13 +50,17 @@ var _ kms.Store = (*Store)(nil)
 // Fresh reports whether Open created the database.
 func (s *Store) Fresh() bool { return s.fresh }
 
-// Close flushes and closes the database.
+// Close flushes and closes the database. One that failed stays open until the process ends.
 func (s *Store) Close() error {
 	s.watcher.stop()
 	s.purging.Lock()
 	defer s.purging.Unlock()
 	s.writing.Lock()
 	defer s.writing.Unlock()
+	if s.broken != nil {
+		s.closed = true
+		return nil // badger may retry a write for ever; the process ends, and the next start reads what was committed
+	}
 	s.closed, s.broken = true, errors.New("database is closed")
 	if err := s.db.Close(); err != nil {
 		return err
