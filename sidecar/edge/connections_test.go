@@ -131,7 +131,7 @@ func TestSilentSpares(t *testing.T) {
 // TestShares has another user connect while this one holds all that it may have: until all connections are taken, it is served.
 func TestShares(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("needs root to become other users")
+		t.Fatal("needs root to become other users")
 	}
 	opts, _ := serve(t, Options{
 		Handler: routed(), Connections: ConnectionsConfig{Socket: 4, Listen: 1, Share: 50}, Logger: slog.New(slog.DiscardHandler),
