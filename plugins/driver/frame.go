@@ -93,9 +93,8 @@ func nextFrame(b []byte) (payload []byte, size int, err error) {
 
 // parseRequest reads a request frame. Trace and Body alias p.
 func parseRequest(p []byte, now time.Time) (id uint64, req Request, err error) {
-	bad := Errorf(InvalidArgument, "malformed request frame")
 	if len(p) < requestHeader+2 || p[0] != frameRequest {
-		return 0, req, bad
+		return 0, req, errMalformedRequest
 	}
 	req.Kind = OpKind(p[1])
 	id = binary.BigEndian.Uint64(p[2:])
@@ -103,16 +102,18 @@ func parseRequest(p []byte, now time.Time) (id uint64, req Request, err error) {
 	rest := p[requestHeader:]
 	n := int(rest[0])
 	if len(rest) < 1+n+1 {
-		return 0, req, bad
+		return 0, req, errMalformedRequest
 	}
 	req.Trace, rest = rest[1:1+n], rest[1+n:]
 	n = int(rest[0])
 	if len(rest) < 1+n || n > maxTenant {
-		return 0, req, bad
+		return 0, req, errMalformedRequest
 	}
 	req.Tenant, req.Body = string(rest[1:1+n]), rest[1+n:]
 	return id, req, nil
 }
+
+var errMalformedRequest = Errorf(InvalidArgument, "malformed request frame")
 
 // parseResponse reads a response frame. Body aliases p.
 func parseResponse(p []byte) (id uint64, r Response, err error) {

@@ -298,4 +298,19 @@ func shaped(s []byte, digit func(byte) bool) bool {
 }
 
 // isKeyName reports whether s has the characters of ids, aliases and their URNs alone.
-func isKeyName(s []byte) bool { return len(bytes.Trim(s, upperLetters+lowerAndDigits+"_-:/")) == 0 }
+func isKeyName(s []byte) bool {
+	for _, c := range s {
+		if !inKeyName[c] {
+			return false
+		}
+	}
+	return true
+}
+
+// inKeyName is a table because every use of a key asks it for each byte of the key's id.
+var inKeyName = func() (t [256]bool) {
+	for _, c := range []byte(upperLetters + lowerAndDigits + "_-:/") {
+		t[c] = true
+	}
+	return t
+}()
