@@ -48,6 +48,7 @@ type Config struct {
 	SignedOnSocket bool                   `yaml:"signed_on_socket"` // whether access keys and tokens are good on the socket, too
 	Policy         PolicyConfig           `yaml:"policy"`
 	HSM            HSMConfig              `yaml:"hsm"`
+	Dialects       ServedConfig           `yaml:"dialects"`
 	Limits         kms.Limits             `yaml:"limits"`
 	Import         ImportConfig           `yaml:"import"`
 	RequestTimeout time.Duration          `yaml:"request_timeout"`
@@ -176,7 +177,7 @@ func defaults() Config {
 		SocketMode: 0o660, Audit: AuditConfig{Sync: true, FileSize: audit.DefaultMaxFileSize >> 20, Refusals: kms.DefaultRefusals}, Owner: unset, SignedOnSocket: true, RequestTimeout: 10 * time.Second,
 		Connections: edge.DefaultConnections, InFlight: kms.DefaultInFlight,
 		DrainTimeout: 15 * time.Second, HSM: HSMConfig{Canary: 5 * time.Second},
-		sections:    map[string]dialect.Section{dialects[0].Key: dialects[0].Section()},
+		sections:    newSections(),
 		MemoryLimit: 64,
 	}
 }
@@ -282,6 +283,7 @@ func (c *Config) Validate() error {
 	check(c.Procs >= 0, "procs", "must not be negative")
 	check(c.MemoryLimit >= 16, "memory_limit", "must be 16 MiB or more")
 	checkLimits("limits.", c.Limits, check)
+	c.Dialects.validate(check)
 	c.checkSections(check)
 	c.Import.validate(check)
 	c.HSM.validate(check)

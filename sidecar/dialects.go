@@ -7,6 +7,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -15,10 +16,48 @@ import (
 	"github.com/keyside/keyside/sidecar/kms"
 )
 
-// dialects is every dialect, in the order in which requests are offered to them. The first is always served, and answers
-// what none of them claims; the others are served if the configuration has their section.
+// dialects is every dialect. The first that is served on a listener answers the requests there that no dialect may serve.
 var dialects = []dialect.Registration{
-	{Key: "huawei", Section: huawei.Section},
+	{Key: "huawei", Section: huawei.Section, Marks: huawei.Marks},
+}
+
+// ServedConfig says which dialects are served on each listener, by the keys of their sections. nil: all. The native API, which is
+// no cloud's, always is.
+type ServedConfig struct {
+	Socket []string `yaml:"socket"`
+	Listen []string `yaml:"listen"`
+}
+
+func (c *ServedConfig) validate(check func(ok bool, key, format string, args ...any)) {
+	known := dialectNames()
+	for key, names := range map[string][]string{"dialects.socket": c.Socket, "dialects.listen": c.Listen} {
+		for i, name := range names {
+			check(slices.Contains(known, name) && !slices.Contains(names[:i], name), key, "must list some of %s, each once", strings.Join(known, ", "))
+		}
+	}
+}
+
+// dialectNames returns the keys of all dialects.
+func dialectNames() []string {
+	names := make([]string, len(dialects))
+	for i := range dialects {
+		names[i] = dialects[i].Key
+	}
+	return names
+}
+
+// where says on which listeners a dialect is served.
+func (c *ServedConfig) where(key string) dialect.Where {
+	return dialect.Where{Socket: c.Socket == nil || slices.Contains(c.Socket, key), Port: c.Listen == nil || slices.Contains(c.Listen, key)}
+}
+
+// newSections returns a new section of every dialect.
+func newSections() map[string]dialect.Section {
+	sections := map[string]dialect.Section{}
+	for _, d := range dialects {
+		sections[d.Key] = d.Section()
+	}
+	return sections
 }
 
 // readSections decodes the sections of dialects from the text of the file. nodes are those of its keys that no field of the
@@ -71,21 +110,14 @@ func (c *Config) checkSections(check func(ok bool, key, format string, args ...a
 // huawei returns the section of the Huawei dialect.
 func (c *Config) huawei() *huawei.Settings { return c.sections[dialects[0].Key].(*huawei.Settings) }
 
-// openDialects returns the router of the dialects that are served.
+// openDialects returns the router of the dialects. It also has those that are not served, whose marks count all the same.
 func openDialects(cfg *Config, core *kms.Service, host dialect.Host) *dialect.Router {
-	var router *dialect.Router
+	router := dialect.NewRouter()
 	for _, d := range dialects {
 		section := cfg.sections[d.Key]
-		if section == nil {
-			continue
-		}
 		limits := section.OwnLimits().Over(core.Limits())
 		host.Limits = &limits
-		served := section.New(host, core)
-		if router == nil {
-			router = dialect.NewRouter(served)
-		}
-		router.Add(served)
+		router.Add(section.New(host, core), d.Marks, cfg.Dialects.where(d.Key))
 	}
 	return router
 }

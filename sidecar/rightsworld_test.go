@@ -62,11 +62,6 @@ func newRightsWorld(t *testing.T) *rightsWorld {
 		T: t, node: n, clock: &rightsClock{now: time.Now()}, credentials: map[string]*client.NewCredential{}, tokens: map[string]string{},
 		expected: map[string]expectedRecord{},
 	}
-	for _, d := range dialects {
-		if n.cfg.sections[d.Key] == nil {
-			n.cfg.sections[d.Key] = d.Section()
-		}
-	}
 	n.cfg.Owner, n.cfg.Principals, n.cfg.Clock = 1, rightsPrincipals, w.clock
 	n.cfg.Audit.Refusals = 1_000_000 // every refusal is looked for on record
 	n.cfg.Limits.Keys, n.cfg.Limits.Grants, n.cfg.Limits.Aliases = 1000, 1000, 1000

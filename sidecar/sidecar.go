@@ -305,6 +305,6 @@ func (p *process) handler() (http.Handler, error) {
 	p.draining, p.drain = context.WithCancel(context.Background())
 	router.Add(keyside.New(keyside.Config{
 		Host: host, Proofs: huawei.Proofs(), Core: p.core, Users: users, Audit: p.audit, HSMStatus: p.backend.Status, Logger: p.log, Draining: p.draining,
-	}))
+	}), dialect.Marks{Paths: []string{client.BasePath}, Proofs: huawei.Marks.Proofs}, dialect.Everywhere)
 	return router, nil
 }

@@ -8,16 +8,17 @@ import (
 	"github.com/keyside/keyside/sidecar/kms"
 )
 
-// Proof is a header in which a request shows who sends it: a signature or a token.
+// Proof is where a request shows who sends it, by a signature or a token: a header or a parameter.
 type Proof struct {
-	Header string // in canonical form
-	// Check authenticates the sender by the header's value, with Claim.Signed or Claim.Token.
+	Header    string // in canonical form
+	Parameter string // of the query or a form, instead of Header
+	// Check authenticates the sender by the value, with Claim.Signed or Claim.Token.
 	Check func(ctx context.Context, c *Claim) error
 }
 
 // Claim is a proof as one request shows it.
 type Claim struct {
-	Value   string // of the header
+	Value   string // of the header or the parameter
 	Request *http.Request
 	Call    *kms.Call
 
@@ -30,6 +31,12 @@ type Claim struct {
 func (c *Claim) Body() ([]byte, error) {
 	body, err := c.exchange.Body(c.Request, c.limit)
 	return body, c.server.decodeError(err)
+}
+
+// Parameters returns the parameters of the request's query and form.
+func (c *Claim) Parameters() ([]Pair, error) {
+	pairs, err := c.exchange.Parameters(c.Request, c.limit)
+	return pairs, c.server.decodeError(err)
 }
 
 // Now returns the server's time.
@@ -75,24 +82,21 @@ func (s *Server) notAuthenticated(err error, unknown Condition) error {
 // sender: also on the Unix socket, so that a program that runs as one user can call with the rights of another, and so
 // that a client with wrong credentials learns it there as well. Proofs are counted before any is checked. Without a proof
 // the sender is the kernel's caller on the socket, and anonymous on the port.
-func (s *Server) authenticate(ctx context.Context, call *kms.Call, limit int64, r *http.Request, x *Exchange) (err error) {
-	shown, proof := 0, (*Proof)(nil)
-	for i := range s.cfg.Proofs {
-		if n := len(r.Header[s.cfg.Proofs[i].Header]); n > 0 {
-			shown, proof = shown+n, &s.cfg.Proofs[i]
-		}
-	}
-	switch {
-	case call.Caller.Ended:
+func (s *Server) authenticate(ctx context.Context, call *kms.Call, limit int64, r *http.Request, x *Exchange) error {
+	if call.Caller.Ended {
 		return s.refuse(CallerEnded)
+	}
+	c := Claim{Request: r, Call: call, server: s, exchange: x, limit: limit}
+	shown, proof, err := s.shown(&c)
+	switch {
+	case err != nil:
+		return err
 	case call.Caller.Socket && s.cfg.Unsigned && shown > 0:
 		return s.refuse(ProofOnSocket)
 	case shown > 1:
 		return s.refuse(SeveralProofs)
 	case shown == 1:
-		err = proof.Check(ctx, &Claim{
-			Value: r.Header[proof.Header][0], Request: r, Call: call, server: s, exchange: x, limit: limit,
-		})
+		err = proof.Check(ctx, &c)
 	case call.Caller.Known, call.Caller.Socket:
 		call.Principal = s.cfg.Principal(call.Caller)
 	default:
@@ -102,4 +106,25 @@ func (s *Server) authenticate(ctx context.Context, call *kms.Call, limit int64, 
 		err = s.refuse(NoPrincipal)
 	}
 	return err
+}
+
+// shown counts the proofs that a request shows, and returns one of them. It sets the claim's value.
+func (s *Server) shown(c *Claim) (shown int, proof *Proof, err error) {
+	for i := range s.cfg.Proofs {
+		p := &s.cfg.Proofs[i]
+		if p.Parameter == "" {
+			if values := c.Request.Header[p.Header]; len(values) > 0 {
+				shown, proof, c.Value = shown+len(values), p, values[0]
+			}
+			continue
+		}
+		pairs, err := c.Parameters()
+		if err != nil {
+			return 0, nil, err
+		}
+		if value, ok := Parameter(pairs, p.Parameter); ok {
+			shown, proof, c.Value = shown+1, p, value
+		}
+	}
+	return shown, proof, nil
 }

@@ -17,9 +17,6 @@ import (
 type Dialect interface {
 	http.Handler
 	Fallback
-	// Matches reports whether a request is this dialect's to answer, be it with an error. It looks at the request line
-	// and the headers only.
-	Matches(r *http.Request) bool
 }
 
 // Recorder is told of every operation that a request asks for: metrics and traces. nil records nothing.
@@ -31,7 +28,7 @@ type Recorder interface {
 
 // Fallback answers the requests that no dialect may serve. *Server implements it.
 type Fallback interface {
-	// AnswerUnserved refuses a request that no dialect claims (NoRoute), or that none may serve (WebPage,
+	// AnswerUnserved refuses a request that is no dialect's (NoRoute, SeveralMarks), or that none may serve (WebPage,
 	// TooManyConnections).
 	AnswerUnserved(w http.ResponseWriter, r *http.Request, c Condition)
 }
@@ -44,23 +41,24 @@ func WithRefusal(ctx context.Context, c Condition) context.Context {
 	return context.WithValue(ctx, refusalKey{}, c)
 }
 
-// Router sends each request to the dialect that claims it, in the order of registration.
+// Router sends each request to the dialect that its mark names.
 type Router struct {
-	mux      *mux.Router
-	fallback Fallback
+	probes  *mux.Router
+	entries []entry
 }
 
-// NewRouter returns a Router that gives requests that no dialect may serve to fallback.
-func NewRouter(fallback Fallback) *Router { return &Router{mux.NewRouter(), fallback} }
+// NewRouter returns a Router without dialects.
+func NewRouter() *Router { return &Router{probes: mux.NewRouter()} }
 
-// Add registers a dialect.
-func (r *Router) Add(d Dialect) {
-	r.mux.MatcherFunc(func(req *http.Request, _ *mux.RouteMatch) bool { return d.Matches(req) }).Handler(d)
+// Add registers a dialect and where it is served. The first that is served on a listener also answers the requests there that no
+// dialect may serve.
+func (r *Router) Add(d Dialect, m Marks, where Where) {
+	r.entries = append(r.entries, entry{d, m, where})
 }
 
 // Handle registers a handler for one method and exact path. It must not contain mux variables.
 func (r *Router) Handle(method, path string, h http.Handler) {
-	r.mux.Methods(method).MatcherFunc(func(req *http.Request, _ *mux.RouteMatch) bool { return req.URL.Path == path }).Handler(h)
+	r.probes.Methods(method).MatcherFunc(func(req *http.Request, _ *mux.RouteMatch) bool { return req.URL.Path == path }).Handler(h)
 }
 
 // ServeHTTP implements http.Handler. It refuses what a web page may have sent to the port. It takes the mux's match and not
@@ -72,19 +70,30 @@ func (r *Router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if caller.Ended || refused { // another process that holds the connection of an ended one must connect by itself
 		w.Header().Set("Connection", "close")
 	}
+	if !caller.Known && !caller.Socket && FromBrowser(req) {
+		r.fallback(caller.Socket, nil).AnswerUnserved(w, req, WebPage)
+		return
+	}
 	var match mux.RouteMatch
-	switch {
-	case !caller.Known && !caller.Socket && FromBrowser(req):
-		r.fallback.AnswerUnserved(w, req, WebPage)
-	case r.mux.Match(req, &match) && match.Handler != nil:
-		if d, ok := match.Handler.(Fallback); ok && refused {
-			d.AnswerUnserved(w, req, refusal)
-			return
-		}
+	if r.probes.Match(req, &match) && match.Handler != nil {
 		match.Handler.ServeHTTP(w, req)
+		return
+	}
+	form, err := readForm(req)
+	if err != nil {
+		r.fallback(caller.Socket, nil).AnswerUnserved(w, req, conditionOf(err))
+		return
+	}
+	if form != nil {
+		defer form.End()
+	}
+	d, wrong, condition := r.find(req, caller.Socket, form)
+	switch {
 	case refused:
-		r.fallback.AnswerUnserved(w, req, refusal)
+		d.AnswerUnserved(w, req, refusal)
+	case wrong:
+		d.AnswerUnserved(w, req, condition)
 	default:
-		r.fallback.AnswerUnserved(w, req, NoRoute)
+		d.ServeHTTP(w, req)
 	}
 }

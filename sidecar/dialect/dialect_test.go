@@ -306,10 +306,17 @@ func TestEndClears(t *testing.T) {
 	}
 }
 
-// fallback is called for requests that no dialect may serve.
-type fallback func()
+// named is a dialect that tells its name and what it does with a request.
+type named struct {
+	name string
+	tell func(what string)
+}
 
-func (f fallback) AnswerUnserved(http.ResponseWriter, *http.Request, Condition) { f() }
+func (d named) ServeHTTP(http.ResponseWriter, *http.Request) { d.tell(d.name) }
+
+func (d named) AnswerUnserved(_ http.ResponseWriter, _ *http.Request, c Condition) {
+	d.tell(fmt.Sprintf("%s refuses %d", d.name, c))
+}
 
 // TestRouter keeps paths as they are: no redirect, no cleaning.
 func TestRouter(t *testing.T) {
@@ -317,7 +324,8 @@ func TestRouter(t *testing.T) {
 	handler := func(name string) http.Handler {
 		return http.HandlerFunc(func(http.ResponseWriter, *http.Request) { got = name })
 	}
-	r := NewRouter(fallback(func() { got = "other" }))
+	r := NewRouter()
+	r.Add(named{"first", func(string) { got = "other" }}, Marks{}, Everywhere)
 	r.Handle(http.MethodGet, "/healthz", handler("health"))
 	for path, want := range map[string]string{
 		"GET /healthz": "health", "GET /healthz/": "other", "GET //healthz": "other", "POST /healthz": "other", "GET /a/../healthz": "other",

@@ -38,10 +38,14 @@ type Exchange struct {
 
 	body     []byte
 	complete bool   // body is all of the request's
+	flat     []byte // the object that DecodeParameters made
+	parsed   bool   // parameters are the request's
 	strict   bool   // members that the route does not list are refused
 	path     []Var  // the variables of the path, which Table.Find sets
-	unlisted string // the first field that was read and that the route does not list
-	cancel   context.CancelFunc
+	// parameters are those of the query and of a form.
+	parameters []Pair
+	unlisted   string // the first field that was read and that the route does not list
+	cancel     context.CancelFunc
 }
 
 var exchanges = sync.Pool{New: func() any { return new(Exchange) }}
@@ -61,6 +65,7 @@ func (x *Exchange) End() {
 	x.Values.wipe()
 	x.Object.wipe()
 	x.body, x.complete, x.strict, x.unlisted, x.cancel = wiped(x.body), false, false, "", nil
+	x.flat, x.parsed, x.parameters = wiped(x.flat), false, nil
 	clear(x.path)
 	x.path = x.path[:0]
 	x.Out, x.Stream, x.Media = wiped(x.Out), nil, ""

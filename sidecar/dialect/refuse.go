@@ -40,6 +40,7 @@ type Condition uint8
 const (
 	NoRoute            Condition = iota // no operation has the request's path or mark
 	NoMethod                            // the path has operations, but not with this method
+	SeveralMarks                        // the request has marks of several dialects, or one mark twice
 	WebPage                             // the request may come from a web page
 	CallerEnded                         // the process that opened the connection has exited
 	ProofOnSocket                       // a signature or token on the Unix socket, where the configuration refuses them
@@ -52,7 +53,7 @@ const (
 	BodyTooLong                         // more bytes than the route allows
 	BodyNotObject                       // the body is not a JSON object
 	BodyCut                             // the body ended early
-	BadQuery                            // the query is malformed, or has a field twice
+	BadQuery                            // the query or the form is malformed, or has a name twice
 	FieldMissing                        // a required field is absent
 	TooManyConnections                  // the sender's user or address holds as many connections as it may
 	ProgramFault                        // a panic, or a field that the handler reads and the route does not list
@@ -72,6 +73,7 @@ func Conditions() []Condition {
 var refused = [conditions]*kms.Error{
 	NoRoute:            kms.Errorf(kms.CodeInvalidRequest, "no such api"),
 	NoMethod:           kms.Errorf(kms.CodeInvalidRequest, "method not supported"),
+	SeveralMarks:       kms.Errorf(kms.CodeInvalidRequest, "request has the marks of several apis, or one twice"),
 	WebPage:            kms.Errorf(kms.CodeDenied, "requests of web pages are refused"),
 	CallerEnded:        kms.Errorf(kms.CodeDenied, "the process that opened this connection has ended: connect again"),
 	ProofOnSocket:      kms.Errorf(kms.CodeUnauthenticated, "signatures and tokens are not accepted on the Unix socket"),
@@ -140,17 +142,24 @@ func (s *Server) refuse(c Condition) *Refusal {
 	return &Refusal{s.cfg.Errors.Conditions[c], refused[c]}
 }
 
-// decodeError returns the refusal of a body that cannot be read or decoded.
+// decodeError returns the refusal of a body or of parameters that cannot be read or decoded.
 func (s *Server) decodeError(err error) error {
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
+	}
+	return s.refuse(conditionOf(err))
+}
+
+func conditionOf(err error) Condition {
+	switch {
 	case errors.Is(err, ErrTooLong):
-		return s.refuse(BodyTooLong)
+		return BodyTooLong
 	case errors.Is(err, ErrNotObject):
-		return s.refuse(BodyNotObject)
+		return BodyNotObject
+	case errors.Is(err, ErrParameters):
+		return BadQuery
 	default:
-		return s.refuse(BodyCut)
+		return BodyCut
 	}
 }
 

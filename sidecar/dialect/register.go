@@ -9,6 +9,7 @@ import (
 // Registration is a dialect in the list of those that the sidecar can serve.
 type Registration struct {
 	Key     string         // of the dialect's section in the configuration
+	Marks   Marks          // of its requests
 	Section func() Section // returns a new section with its defaults
 }
 

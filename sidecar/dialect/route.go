@@ -5,6 +5,7 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/keyside/keyside/policy"
@@ -216,6 +217,46 @@ func (t *HeaderTable) Find(r *http.Request, _ *Exchange) (*Route, Condition) {
 	case !ok || rt == nil:
 		return nil, NoRoute
 	case rt.Method != r.Method:
+		return nil, NoMethod
+	}
+	return rt, 0
+}
+
+// ActionTable finds routes by the operation's name in a header, or else in a parameter. The path of a route is that name. Routes
+// have all of the methods.
+type ActionTable struct {
+	header, parameter string
+	methods           []string
+	routes            map[string]*Route
+}
+
+// NewActionTable returns the table of routes that a header, given in canonical form, or a parameter chooses.
+func NewActionTable(header, parameter string, methods []string, routes []Route) *ActionTable {
+	t := &ActionTable{header, parameter, methods, map[string]*Route{}}
+	for i := range routes {
+		t.routes[routes[i].Path] = &routes[i]
+	}
+	return t
+}
+
+// Find implements Table.
+func (t *ActionTable) Find(r *http.Request, x *Exchange) (*Route, Condition) {
+	var name string
+	switch names := r.Header[t.header]; len(names) {
+	case 0:
+		pairs, err := x.Parameters(r, maxForm)
+		if err != nil {
+			return nil, conditionOf(err)
+		}
+		name, _ = Parameter(pairs, t.parameter)
+	case 1:
+		name = names[0]
+	}
+	rt := t.routes[name]
+	switch {
+	case rt == nil:
+		return nil, NoRoute
+	case !slices.Contains(t.methods, r.Method):
 		return nil, NoMethod
 	}
 	return rt, 0

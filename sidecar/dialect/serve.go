@@ -35,6 +35,9 @@ type Config struct {
 	Errors Errors
 	// Place refuses requests for another place than the one that is served, such as another project; nil: there is one.
 	Place func(r *http.Request, x *Exchange) error
+	// Flat reports whether the fields of a request are its parameters, and from which index on those count the elements of lists
+	// (see DecodeParameters); else, or if it is nil, they are members of the body's JSON.
+	Flat func(r *http.Request) (first int, ok bool)
 	// Strict refuses members of the body that the route does not list; else they are ignored.
 	Strict bool
 	// Open and Close append the beginning and the end of an answer around what the handler appends; nil: nothing.
@@ -118,7 +121,7 @@ func (s *Server) serve(
 		err = s.cfg.Place(r, x)
 	}
 	if err == nil {
-		err = s.decodeError(x.Decode(r, rt.Body))
+		err = s.decodeError(s.decode(r, x, rt.Body))
 	}
 	if err == nil {
 		x.strict = s.cfg.Strict
@@ -135,6 +138,16 @@ func (s *Server) serve(
 		err = s.fault(fmt.Errorf("the operation reads a field that its route does not list: %s", x.unlisted))
 	}
 	return err
+}
+
+// decode finds the members of a request's fields.
+func (s *Server) decode(r *http.Request, x *Exchange, limit int64) error {
+	if s.cfg.Flat != nil {
+		if first, ok := s.cfg.Flat(r); ok {
+			return x.DecodeParameters(r, limit, first)
+		}
+	}
+	return x.Decode(r, limit)
 }
 
 // outcome is the core's code for how an operation ended, "" for success.

@@ -27,8 +27,6 @@ func (answers) AnswerUnserved(w http.ResponseWriter, _ *http.Request, c dialect.
 	w.WriteHeader(http.StatusServiceUnavailable)
 }
 
-func (answers) Matches(r *http.Request) bool { return r.Method == http.MethodPost }
-
 // routed is a router with such a dialect, and GET /healthz.
 func routed() http.Handler {
 	ok := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -36,9 +34,9 @@ func routed() http.Handler {
 			w.Header().Set("Caller", "socket")
 		}
 	})
-	r := dialect.NewRouter(answers{ok})
+	r := dialect.NewRouter()
 	r.Handle(http.MethodGet, "/healthz", ok)
-	r.Add(answers{ok})
+	r.Add(answers{ok}, dialect.Marks{Paths: []string{"POST /"}}, dialect.Everywhere)
 	return r
 }
 

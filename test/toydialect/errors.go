@@ -22,7 +22,7 @@ var (
 
 var conditions = map[dialect.Condition]dialect.Answer{
 	dialect.NoRoute: {Status: http.StatusNotFound, Code: "NoSuchAction"}, dialect.NoMethod: {Status: http.StatusMethodNotAllowed, Code: "UsePost"},
-	dialect.WebPage: denied, dialect.CallerEnded: denied, dialect.ProofOnSocket: unauthenticated, dialect.OnlyOnSocket: denied,
+	dialect.SeveralMarks: invalid("Malformed"), dialect.WebPage: denied, dialect.CallerEnded: denied, dialect.ProofOnSocket: unauthenticated, dialect.OnlyOnSocket: denied,
 	dialect.SeveralProofs: unauthenticated, dialect.NoProof: unauthenticated, dialect.WrongSignature: unauthenticated,
 	dialect.WrongToken: unauthenticated, dialect.NoPrincipal: denied, dialect.BodyTooLong: invalid("TooLong"),
 	dialect.BodyNotObject: invalid("Malformed"), dialect.BodyCut: invalid("Malformed"), dialect.BadQuery: invalid("Malformed"),

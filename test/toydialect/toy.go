@@ -16,7 +16,10 @@ import (
 )
 
 // Registration puts the dialect into the list of those that the sidecar can serve.
-var Registration = dialect.Registration{Key: "toy", Section: func() dialect.Section { return &Settings{Realm: "toyland"} }}
+var Registration = dialect.Registration{
+	Key: "toy", Section: func() dialect.Section { return &Settings{Realm: "toyland"} },
+	Marks: dialect.Marks{Headers: []string{headerAction}, Proofs: []string{"Authorization"}},
+}
 
 // Settings is the dialect's section of the configuration.
 type Settings struct {
@@ -71,11 +74,6 @@ const (
 	headerDate   = "X-Toy-Date"
 	actionPrefix = "Toy."
 )
-
-// Matches implements dialect.Dialect.
-func (d *toy) Matches(r *http.Request) bool {
-	return r.URL.Path == "/" && r.Header[headerAction] != nil
-}
 
 var idForm = dialect.Form{OK: func(t []byte) bool { _, err := kms.ParseKeyID(string(t)); return err == nil }, Reason: "is not a key id"}
 

@@ -73,8 +73,8 @@ func newGate(t testing.TB) *gate {
 			Principal: owners(int(owner.UID), policy.Principal{Name: "owner", Role: policy.Administrator}).Principal,
 		},
 	})
-	g.router = dialect.NewRouter(g.dialect)
-	g.router.Add(g.dialect)
+	g.router = dialect.NewRouter()
+	g.router.Add(g.dialect, Marks, dialect.Everywhere)
 	return g
 }
 

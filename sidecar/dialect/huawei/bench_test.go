@@ -40,8 +40,8 @@ func BenchmarkHandler(b *testing.B) {
 			Principal: owners(0, policy.Principal{Name: "owner", Role: policy.Administrator}).Principal,
 		},
 	})
-	router := dialect.NewRouter(d)
-	router.Add(d)
+	router := dialect.NewRouter()
+	router.Add(d, Marks, dialect.Everywhere)
 	const id = "41cb5a1d-7089-41eb-9977-201dea396261"
 	for _, c := range []struct{ name, operation, body string }{
 		{"encrypt-32", "encrypt-data", `{"key_id":"` + id + `","plain_text":"` + strings.Repeat("a", 32) + `"}`},

@@ -180,6 +180,7 @@ const (
 var conditions = map[dialect.Condition]dialect.Answer{
 	dialect.NoRoute:            {Status: http.StatusNotFound, Code: "APIGW.0101"},
 	dialect.NoMethod:           {Status: http.StatusMethodNotAllowed, Code: "KMS.0215"},
+	dialect.SeveralMarks:       {Status: http.StatusBadRequest, Code: codeURL},
 	dialect.WebPage:            {Status: http.StatusForbidden, Code: "APIGW.0304"},
 	dialect.CallerEnded:        {Status: http.StatusForbidden, Code: codeDenied},
 	dialect.ProofOnSocket:      unauthenticated,

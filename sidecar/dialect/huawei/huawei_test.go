@@ -63,8 +63,8 @@ func newServer(t testing.TB, owner int) *server {
 			Principal: func(c policy.Caller) policy.Principal { return owners(owner, s.owner).Principal(c) }, Timeout: 10 * time.Second,
 		},
 	})
-	s.router = dialect.NewRouter(d)
-	s.router.Add(d)
+	s.router = dialect.NewRouter()
+	s.router.Add(d, Marks, dialect.Everywhere)
 	ln, err := net.Listen("unix", s.socket)
 	if err != nil {
 		t.Fatal(err)

@@ -7,7 +7,6 @@ package huawei
 
 import (
 	"net/http"
-	"strings"
 
 	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/dialect"
@@ -153,9 +152,11 @@ func New(cfg Config) *Dialect {
 	return d
 }
 
-// Matches implements dialect.Dialect. Of the paths without a version it claims GET / without a query, and the look-ups.
-func (d *Dialect) Matches(r *http.Request) bool {
-	return strings.HasPrefix(r.URL.Path, pathRoot) || asksVersions(r) || r.Method == get && (r.URL.Path == projectsPath || r.URL.Path == domainsPath)
+// Marks are those of the dialect's requests. Of the paths without a version they are GET / without a query, and the look-ups.
+var Marks = dialect.Marks{
+	Paths:  []string{pathRoot, get + " " + pathVersion, get + " " + projectsPath, get + " " + domainsPath},
+	Root:   true,
+	Proofs: []string{headerAuthorization, headerToken},
 }
 
 // ServeHTTP implements http.Handler.

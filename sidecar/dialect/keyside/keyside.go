@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
-	"strings"
 
 	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/audit"
@@ -66,11 +65,6 @@ func New(cfg Config) *Dialect {
 
 // documentPath is the path of the API's description.
 const documentPath = client.BasePath + "openapi.json"
-
-// Matches implements dialect.Dialect.
-func (d *Dialect) Matches(r *http.Request) bool {
-	return strings.HasPrefix(r.URL.Path, client.BasePath)
-}
 
 // ServeHTTP implements http.Handler.
 func (d *Dialect) ServeHTTP(w http.ResponseWriter, r *http.Request) {
