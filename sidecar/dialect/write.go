@@ -14,9 +14,17 @@ import (
 // in the order of their names. Answers that hold secrets are appended by the functions below instead, so that no copy of
 // the secret is left elsewhere.
 func (x *Exchange) JSON(v any) error {
-	b, err := json.Marshal(v, json.Deterministic(true), jsontext.AllowInvalidUTF8(true))
-	x.Out = append(x.Out, b...)
-	return err
+	return json.MarshalWrite((*appender)(&x.Out), v, answerOptions)
+}
+
+var answerOptions = json.JoinOptions(json.Deterministic(true), jsontext.AllowInvalidUTF8(true))
+
+// appender is a buffer that is written to at its end.
+type appender []byte
+
+func (a *appender) Write(p []byte) (int, error) {
+	*a = append(*a, p...)
+	return len(p), nil
 }
 
 // Each returns what show makes of each element of a list, for answers with lists.

@@ -32,7 +32,8 @@ func answer[T, A any](x *dialect.Exchange, show func(T) A) func(T, error) error 
 		if err != nil {
 			return err
 		}
-		return x.JSON(show(result))
+		shown := show(result)
+		return x.JSON(&shown) // the encoder copies a struct that it is not given by pointer
 	}
 }
 

@@ -43,7 +43,8 @@ func answerWith[Result, Answer any](x *dialect.Exchange, err error, result Resul
 	if err != nil {
 		return err
 	}
-	return x.JSON(show(result))
+	shown := show(result)
+	return x.JSON(&shown) // the encoder copies a struct that it is not given by pointer
 }
 
 // nothing is the answer of operations that return nothing.
