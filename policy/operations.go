@@ -41,6 +41,9 @@ const (
 	OpVerifyMAC          Operation = "verify-mac"
 	OpDeriveSharedSecret Operation = "derive-shared-secret"
 
+	OpSetDeletionProtection Operation = "set-deletion-protection"
+	OpCreateKeyVersion      Operation = "create-key-version"
+
 	OpEnableRotation  Operation = "enable-key-rotation"
 	OpUpdateRotation  Operation = "update-key-rotation-interval"
 	OpDisableRotation Operation = "disable-key-rotation"
@@ -145,6 +148,8 @@ var table = []row{
 	{operation: OpCancelDeletion, group: manage, traits: aboutKey},
 	{operation: OpUpdateAlias, group: manage, traits: aboutKey, name: "rename-key"},
 	{operation: OpUpdateDescription, group: manage, traits: aboutKey, name: "set-key-description"},
+	{operation: OpSetDeletionProtection, group: manage, traits: aboutKey},
+	{operation: OpCreateKeyVersion, group: manage, traits: aboutKey | slow},
 
 	{operation: OpReEncrypt, group: use, traits: aboutKey | grantable | hasContext},
 	{operation: OpCreateRSAKeyPair, group: use, traits: aboutKey | grantable | hasContext | slow, name: "generate-rsa-data-key-pair"},

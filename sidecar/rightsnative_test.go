@@ -20,6 +20,8 @@ var nativeRequests = func() map[policy.Operation][]rightsRequest {
 		{policy.OpScheduleDeletion, "schedule-key-deletion", `{"key_id":"$aes","pending_days":7}`, `cancel-key-deletion {"key_id":"$aes"}`},
 		{policy.OpCancelDeletion, "cancel-key-deletion", `{"key_id":"$aes"}`, `schedule-key-deletion {"key_id":"$aes","pending_days":7}`},
 		{policy.OpUpdateAlias, "rename-key", `{"key_id":"$aes","alias":"$fresh"}`, ""},
+		{policy.OpSetDeletionProtection, "set-deletion-protection", `{"key_id":"$aes","protected":false}`, ""},
+		{policy.OpCreateKeyVersion, "create-key-version", `{"key_id":"$ec"}`, ""},
 		{policy.OpUpdateDescription, "set-key-description", `{"key_id":"$aes","description":"x"}`, ""},
 
 		{policy.OpEncryptData, "encrypt", `{"key_id":"$aes","plaintext":"eA=="}`, ""},

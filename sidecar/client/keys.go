@@ -40,6 +40,9 @@ type Key struct {
 	OpenedIn        string    `json:"opened_in,omitzero"`           // where imported material was unwrapped: hsm or driver
 	CheckValue      []byte    `json:"check_value,omitempty"`        // 8 bytes that identify imported material, also after it is deleted
 	Service         string    `json:"service,omitzero"`             // the cloud service whose default key this is; empty: a customer's key
+	Instance        string    `json:"instance,omitzero"`            // the KMS instance that the key belongs to; empty: none
+	Protected       bool      `json:"protected,omitzero"`           // against being scheduled for deletion
+	ProtectedFor    string    `json:"protected_for,omitzero"`       // why it is protected
 	Tags            []Tag     `json:"tags,omitempty"`               // set by FindKeys only
 }
 
@@ -126,6 +129,23 @@ func (c *Client) ScheduleKeyDeletion(ctx context.Context, keyID string, days int
 // CancelKeyDeletion cancels the deletion of a key, which is Disabled then, or PendingImport without material.
 func (c *Client) CancelKeyDeletion(ctx context.Context, keyID string) (*KeyStatus, error) {
 	return call[KeyStatus](ctx, c, "cancel-key-deletion", keyRequest{keyID})
+}
+
+// SetDeletionProtectionRequest protects a key against deletion, or ends that.
+type SetDeletionProtectionRequest struct {
+	KeyID        string `json:"key_id"`
+	Protected    bool   `json:"protected"`
+	ProtectedFor string `json:"protected_for,omitempty"` // at most 255 characters
+}
+
+// SetDeletionProtection protects a key against deletion, or ends that. A key that is protected cannot be scheduled for deletion.
+func (c *Client) SetDeletionProtection(ctx context.Context, in SetDeletionProtectionRequest) error {
+	return c.do(ctx, "set-deletion-protection", in)
+}
+
+// CreateKeyVersion gives an asymmetric key a new version, which signs from then on.
+func (c *Client) CreateKeyVersion(ctx context.Context, keyID string) (*Key, error) {
+	return call[Key](ctx, c, "create-key-version", keyRequest{keyID})
 }
 
 // RenameKeyRequest gives a key another alias of its own.

@@ -29,6 +29,7 @@ type Keys interface {
 	FindKeys(ctx context.Context, in kms.FindKeysInput) (*kms.KeyPage, error)
 	UpdateAlias(ctx context.Context, id kms.KeyID, alias string) (*kms.Key, error)
 	UpdateDescription(ctx context.Context, id kms.KeyID, description string) (*kms.Key, error)
+	SetDeletionProtection(ctx context.Context, id kms.KeyID, p kms.DeletionProtection) (*kms.Key, error)
 	Quotas(ctx context.Context) (*kms.Usage, error)
 	CountKeys(ctx context.Context) (int, error)
 }
@@ -45,6 +46,8 @@ type LifeCycle interface {
 type Rotation interface {
 	EnableRotation(ctx context.Context, id kms.KeyID, interval int) (*kms.Key, error)
 	UpdateRotation(ctx context.Context, id kms.KeyID, interval int) (*kms.Key, error)
+	SetRotation(ctx context.Context, id kms.KeyID, enabled bool, interval int) (*kms.Key, error)
+	CreateKeyVersion(ctx context.Context, id kms.KeyID) (*kms.Key, error)
 	DisableRotation(ctx context.Context, id kms.KeyID) (*kms.Key, error)
 	RotationStatus(ctx context.Context, id kms.KeyID) (*kms.Key, error)
 }
@@ -70,6 +73,7 @@ type Signatures interface {
 	Sign(ctx context.Context, in kms.SignInput) (*kms.SignOutput, error)
 	Verify(ctx context.Context, in kms.VerifyInput) (bool, error)
 	PublicKey(ctx context.Context, id kms.KeyID) (*kms.PublicKeyOutput, error)
+	PublicKeyOf(ctx context.Context, id kms.KeyID, version uint32) (*kms.PublicKeyOutput, error)
 	GenerateMAC(ctx context.Context, in kms.MACInput) ([]byte, error)
 	VerifyMAC(ctx context.Context, in kms.MACInput, mac []byte) (bool, error)
 	DeriveSharedSecret(ctx context.Context, in kms.DeriveInput) ([]byte, error)

@@ -16,11 +16,36 @@ type Call struct {
 	Caller    policy.Caller
 	Principal policy.Principal
 	Limits    *Limits // of the dialect, with every field set; nil means the service's
+	Rules     *Rules  // of the dialect's cloud; nil means the core's
+	DryRun    bool    // check everything and then refuse with CodeDryRun, without using the key
 	Trace     string  // trace name for the record, set by the dialect; empty: that of the operation
 	AccessKey string  // that signed the request or was claimed to; empty: none
 	Token     bool    // the token of the request is the only proof of its sender
 	// Valid returns an error if the access key or token is no longer valid. nil means that the kernel identified the caller.
 	Valid func(context.Context) error
+}
+
+// Rules are where a dialect's cloud differs from the core's tables. A zero field means the core's rule.
+type Rules struct {
+	// States replaces entries of the tables of states: nil where a key in that state takes part, else the refusal.
+	States map[policy.Operation]map[KeyState]*Error
+	// Restored is the state of a key with material whose deletion is canceled: Disabled (the default) or Enabled.
+	Restored KeyState
+	// MinRotation and MaxRotation limit rotation intervals, in days; 7 is the shortest.
+	MinRotation, MaxRotation int
+	// VersionDays is the age in days that the newest version of an asymmetric key has before a caller can make the next.
+	VersionDays int
+}
+
+// coreRules are the rules of calls that have none of their own.
+var coreRules = new(Rules)
+
+// rules returns the rules of a request's call.
+func (r *request) rules() *Rules {
+	if r.call == nil || r.call.Rules == nil {
+		return coreRules
+	}
+	return r.call.Rules
 }
 
 type callKey struct{}

@@ -58,7 +58,7 @@ func (s *Service) CanI(ctx context.Context, in CanIInput) (*CanIOutput, error) {
 		case key == nil:
 			out.Hints = append(out.Hints, "the key does not exist")
 		default:
-			if err := checkKey(in.Operation, key); err != nil {
+			if err := coreRules.checkKey(in.Operation, key); err != nil {
 				out.Hints = append(out.Hints, AsError(err).Message)
 			}
 		}

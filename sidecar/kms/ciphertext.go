@@ -14,7 +14,7 @@ import (
 //	     4      1  format version, 1
 //	     5      1  suite, 1: AES-GCM with a random 96-bit IV and a 128-bit tag
 //	     6      1  purpose, 1: data, 2: data key
-//	     7      1  flags, 0
+//	     7      1  flags, 0, or 1: the plaintext is a text (see EncryptInput.Text)
 //	     8     16  key id
 //	    24      4  key version, from 1
 //	    28      8  message number within the key version
@@ -39,6 +39,7 @@ const (
 
 	formatVersion = 1
 	suiteAESGCM   = 1
+	flagText      = 1
 	usedHeader    = 36 // the rest is reserved
 
 	aadDomain = "keyside ciphertext v1\x00"
@@ -52,12 +53,17 @@ type header struct {
 	KeyID   KeyID
 	Version uint32
 	Message uint64
+	Text    bool // flagText
 }
 
 // appendTo appends the header's 112 bytes.
 func (h header) appendTo(b []byte) []byte {
 	b = append(b, magic[:]...)
-	b = append(b, formatVersion, suiteAESGCM, byte(h.Purpose), 0)
+	flags := byte(0)
+	if h.Text {
+		flags = flagText
+	}
+	b = append(b, formatVersion, suiteAESGCM, byte(h.Purpose), flags)
 	b = append(b, h.KeyID[:]...)
 	b = binary.BigEndian.AppendUint32(b, h.Version)
 	b = binary.BigEndian.AppendUint64(b, h.Message)
@@ -75,18 +81,29 @@ func parseCiphertext(c []byte) (h header, iv, body []byte, err error) {
 	switch {
 	case len(c) <= CiphertextOverhead,
 		!bytes.Equal(c[:4], magic[:]),
-		c[4] != formatVersion, c[5] != suiteAESGCM, c[7] != 0,
+		c[4] != formatVersion, c[5] != suiteAESGCM, c[7]&^flagText != 0,
 		!bytes.Equal(c[usedHeader:headerSize], reserved[:]):
 		return header{}, nil, nil, invalidCiphertext()
 	}
 	h = header{
 		Purpose: Purpose(c[6]), KeyID: KeyID(c[8:24]),
 		Version: binary.BigEndian.Uint32(c[24:28]), Message: binary.BigEndian.Uint64(c[28:36]),
+		Text: c[7] == flagText,
 	}
 	if (h.Purpose != PurposeData && h.Purpose != PurposeDataKey) || h.Version == 0 {
 		return header{}, nil, nil, invalidCiphertext()
 	}
 	return h, c[headerSize : headerSize+ivSize], c[headerSize+ivSize:], nil
+}
+
+// PurposeOf returns the purpose that a symmetric ciphertext claims in its header, 0 if it has none. Only decryption tells
+// whether the header is authentic.
+func PurposeOf(ciphertext []byte) Purpose {
+	h, _, _, err := parseCiphertext(ciphertext)
+	if err != nil {
+		return 0
+	}
+	return h.Purpose
 }
 
 // boundTo returns the additional authenticated data that binds a ciphertext to its header, an encryption context and the

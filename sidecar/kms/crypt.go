@@ -13,11 +13,17 @@ type EncryptInput struct {
 	Plaintext []byte
 	Context   map[string]string
 	AAD       []byte
+	// Text marks the plaintext in the ciphertext's header as what a client sent in place of base64. Decryption returns the
+	// mark, and is the same otherwise.
+	Text bool
+	// Version is the version of an RSA key whose public half encrypts; zero: the current one. Symmetric keys take no other.
+	Version uint32
 }
 
-// EncryptOutput is a ciphertext and the key that made it.
+// EncryptOutput is a ciphertext and the key version that made it.
 type EncryptOutput struct {
 	KeyID      KeyID
+	Version    uint32
 	Ciphertext []byte
 }
 
@@ -29,12 +35,15 @@ type DecryptInput struct {
 	KeyID      *KeyID
 	Context    map[string]string
 	AAD        []byte
+	Version    uint32 // of the RSA key that opens a block; zero: the current one
 }
 
-// DecryptOutput is a plaintext and the key that decrypted it. The caller clears the plaintext.
+// DecryptOutput is a plaintext and the key version that decrypted it. The caller clears the plaintext.
 type DecryptOutput struct {
 	KeyID     KeyID
+	Version   uint32
 	Plaintext []byte
+	Text      bool // see EncryptInput.Text
 }
 
 func (o *DecryptOutput) wipe() {
@@ -55,6 +64,7 @@ type DataKeyInput struct {
 // DataKeyOutput is a data key. Plaintext is nil if the caller wanted none; the caller clears it.
 type DataKeyOutput struct {
 	KeyID      KeyID
+	Version    uint32
 	Plaintext  []byte
 	Ciphertext []byte
 }
@@ -96,7 +106,7 @@ func (s *Service) encrypt(ctx context.Context, r *request, in EncryptInput, purp
 	if err != nil {
 		return nil, err
 	}
-	return &EncryptOutput{KeyID: in.KeyID, Ciphertext: ciphertext}, nil
+	return &EncryptOutput{KeyID: in.KeyID, Version: r.version.Number, Ciphertext: ciphertext}, nil
 }
 
 // encrypter returns the key for an encryption, after checking that it can encrypt as the input asks.
@@ -105,7 +115,7 @@ func (s *Service) encrypter(ctx context.Context, r *request, in EncryptInput) (*
 	if err := r.limits.checkBound(in.Context, in.AAD); err != nil {
 		return nil, err
 	}
-	key, err := s.use(ctx, r, in.KeyID)
+	key, err := s.useVersion(ctx, r, in.KeyID, in.Version)
 	if err != nil {
 		return nil, err
 	}
@@ -115,9 +125,9 @@ func (s *Service) encrypter(ctx context.Context, r *request, in EncryptInput) (*
 // encryptUnder encrypts the input's plaintext under the key that encrypter returned.
 func (s *Service) encryptUnder(ctx context.Context, r *request, key *Key, in EncryptInput, purpose Purpose) ([]byte, error) {
 	if in.Algorithm.rsa() {
-		return s.encryptRSA(ctx, key, r.version, in.Algorithm, in.Plaintext)
+		return s.encryptRSA(ctx, r, key, r.version, in.Algorithm, in.Plaintext)
 	}
-	m, err := s.begin(ctx, r, key, purpose, in.Context, in.AAD)
+	m, err := s.begin(ctx, r, key, header{Purpose: purpose, Text: in.Text}, in.Context, in.AAD)
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +158,7 @@ func (s *Service) dataKey(ctx context.Context, r *request, in DataKeyInput) (*Da
 	if err != nil {
 		return nil, err
 	}
-	m, err := s.begin(ctx, r, key, PurposeDataKey, in.Context, in.AAD)
+	m, err := s.begin(ctx, r, key, header{Purpose: PurposeDataKey}, in.Context, in.AAD)
 	if err != nil {
 		return nil, err
 	}
@@ -156,7 +166,7 @@ func (s *Service) dataKey(ctx context.Context, r *request, in DataKeyInput) (*Da
 	if err != nil {
 		return nil, err
 	}
-	out := &DataKeyOutput{KeyID: in.KeyID, Plaintext: plaintext}
+	out := &DataKeyOutput{KeyID: in.KeyID, Version: r.version.Number, Plaintext: plaintext}
 	if err := checkRandom(plaintext, in.Bytes); err != nil {
 		return out, err
 	}
@@ -179,8 +189,11 @@ type message struct {
 // begin prepares an encryption under a symmetric key: it takes a message number and computes what the ciphertext is bound
 // to.
 func (s *Service) begin(
-	ctx context.Context, r *request, key *Key, purpose Purpose, context map[string]string, aad []byte,
+	ctx context.Context, r *request, key *Key, h header, context map[string]string, aad []byte,
 ) (*message, error) {
+	if err := r.dry(); err != nil {
+		return nil, err
+	}
 	n, counter, err := s.messages.take(ctx, key.ID, r.version.Number)
 	if err != nil {
 		return nil, err
@@ -188,7 +201,7 @@ func (s *Service) begin(
 	if n >= warnMessages {
 		r.warning = "half of this key version's messages are used: rotate the key"
 	}
-	h := header{Purpose: purpose, KeyID: key.ID, Version: r.version.Number, Message: n}
+	h.KeyID, h.Version, h.Message = key.ID, r.version.Number, n
 	return &message{header: h, ref: key.Ref(r.version), aad: h.boundTo(context, aad), counter: counter}, nil
 }
 
@@ -225,11 +238,11 @@ func (s *Service) decrypt(ctx context.Context, r *request, in DecryptInput, purp
 	if err != nil {
 		return nil, err
 	}
-	plaintext, err := s.open(ctx, l)
+	plaintext, err := s.open(ctx, r, l)
 	if err != nil {
 		return nil, err
 	}
-	return &DecryptOutput{KeyID: l.key.ID, Plaintext: plaintext}, nil
+	return &DecryptOutput{KeyID: l.key.ID, Version: l.version.Number, Plaintext: plaintext, Text: l.text}, nil
 }
 
 // locked is a ciphertext with what is needed to decrypt it.
@@ -238,6 +251,7 @@ type locked struct {
 	version       *KeyVersion
 	algorithm     EncryptionAlgorithm
 	purpose       Purpose // 0 for an RSA block, which does not say
+	text          bool
 	iv, body, aad []byte
 }
 
@@ -269,13 +283,16 @@ func (s *Service) locate(ctx context.Context, r *request, in DecryptInput, purpo
 		return nil, err
 	}
 	return &locked{
-		key: key, version: version, algorithm: SymmetricDefault, purpose: h.Purpose, iv: iv, body: body,
+		key: key, version: version, algorithm: SymmetricDefault, purpose: h.Purpose, text: h.Text, iv: iv, body: body,
 		aad: h.boundTo(in.Context, in.AAD),
 	}, nil
 }
 
 // open decrypts a located ciphertext.
-func (s *Service) open(ctx context.Context, l *locked) (plaintext []byte, err error) {
+func (s *Service) open(ctx context.Context, r *request, l *locked) (plaintext []byte, err error) {
+	if err := r.dry(); err != nil {
+		return nil, err
+	}
 	if l.algorithm.rsa() {
 		plaintext, err = s.hsm.DecryptRSA(ctx, l.key.Ref(l.version), l.algorithm, l.body)
 	} else {
@@ -319,7 +336,7 @@ func (s *Service) opener(ctx context.Context, r *request, h header) (*Key, *KeyV
 	if (version == nil && (len(key.Versions) > 0 || key.CheckValue == nil)) || checkKind(r.op, key.Spec, key.Usage) != nil {
 		return nil, nil, invalidCiphertext()
 	}
-	if err := checkKey(r.op, key); err != nil {
+	if err := r.rules().checkKey(r.op, key); err != nil {
 		return nil, nil, err
 	}
 	if version == nil || key.expired(s.clock) {
@@ -333,6 +350,9 @@ func (s *Service) opener(ctx context.Context, r *request, h header) (*Key, *KeyV
 func (s *Service) Random(ctx context.Context, bytes int) ([]byte, error) {
 	return run(ctx, s, policy.OpGenRandom, func(ctx context.Context, r *request) (secret, error) {
 		if err := checkLength(bytes, r.limits.Random, "length"); err != nil {
+			return nil, err
+		}
+		if err := r.dry(); err != nil {
 			return nil, err
 		}
 		random, err := s.hsm.Random(ctx, bytes)

@@ -32,6 +32,8 @@ const (
 	CodeKeyNotPendingImport   Code = "KeyNotPendingImport"   // import: key is not PendingImport
 	CodeInvalidKeyUsage       Code = "InvalidKeyUsage"       // operation does not take such a key; Reason says what the key is
 	CodeInvalidAlgorithm      Code = "InvalidAlgorithm"      // algorithm does not match the key spec
+	CodeKeyProtected          Code = "KeyProtected"          // schedule deletion: key is protected against deletion
+	CodeDryRun                Code = "DryRun"                // the request is a dry run, and passed every check
 	CodeServiceKey            Code = "ServiceKey"            // a service's default key cannot be changed
 	CodeInvalidOrigin         Code = "InvalidOrigin"         // operation does not take keys of this origin; Reason says which
 	CodeRotationEnabled       Code = "RotationEnabled"       // rotation is already enabled
@@ -54,7 +56,7 @@ var Codes = []Code{
 	CodeInvalidRequest, CodeUnsupported, CodeAlreadyExists, CodeQuotaExceeded, CodeNotFound, CodeDenied, CodeUnauthenticated,
 	CodeTokenExpired, CodeKeyDisabled, CodeKeyPendingDeletion, CodeKeyPendingImport, CodeKeyUnavailable, CodeKeyExhausted,
 	CodeKeyNotDisabled, CodeKeyNotEnabled, CodeKeyNotPendingDeletion, CodeKeyNotPendingImport, CodeInvalidKeyUsage,
-	CodeInvalidAlgorithm, CodeServiceKey, CodeInvalidOrigin, CodeRotationEnabled, CodeRotationDisabled, CodeInvalidCiphertext,
+	CodeInvalidAlgorithm, CodeKeyProtected, CodeDryRun, CodeServiceKey, CodeInvalidOrigin, CodeRotationEnabled, CodeRotationDisabled, CodeInvalidCiphertext,
 	CodeInvalidKeyMaterial, CodeKeyMaterialMismatch, CodeKeyMaterialMissing, CodeKeyMaterialPermanent, CodeInvalidImportToken,
 	CodeImportTokenExpired, CodeInvalidGrant, CodeBusy, CodeDeadlineExceeded, CodeInternal,
 }

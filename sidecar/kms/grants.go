@@ -180,7 +180,7 @@ func (s *Service) placeGrant(r *request, key *Key, grants []*policy.Grant, g *po
 	if err := s.mayGrant(r, key, grants, g); err != nil {
 		return nil, err
 	}
-	if err := checkKey(r.op, key); err != nil {
+	if err := r.rules().checkKey(r.op, key); err != nil {
 		return nil, err
 	}
 	if i := slices.IndexFunc(grants, g.Repeats); i >= 0 {
@@ -270,7 +270,7 @@ func (s *Service) removeGrant(ctx context.Context, op policy.Operation, id KeyID
 			if err := s.authorize(r, key, this); err != nil {
 				return nil, err
 			}
-			if err := checkKey(op, key); err != nil {
+			if err := r.rules().checkKey(op, key); err != nil {
 				return nil, err
 			}
 			if at < 0 {

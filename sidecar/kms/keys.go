@@ -10,13 +10,18 @@ import (
 	"github.com/keyside/keyside/policy"
 )
 
-// CreateKeyInput describes a new key. Zero fields mean no description, AES256, the default usage of the spec, and OriginKMS.
+// CreateKeyInput describes a new key. Zero fields mean no description, AES256, the default usage of the spec, OriginKMS, no
+// tags, no rotation and no instance.
 type CreateKeyInput struct {
 	Alias       string
+	Unnamed     bool // the key's id is its name; Alias must be empty
 	Description string
 	Spec        KeySpec
 	Usage       KeyUsage
 	Origin      Origin
+	Tags        []Tag
+	Rotation    int    // days from one rotation to the next
+	Instance    string // see Key.Instance
 }
 
 // ListKeysInput selects a page of keys of a spec and a state (zero: all), from an offset on, at most Limit keys (zero: as
@@ -74,7 +79,11 @@ func (s *Service) createKey(ctx context.Context, r *request, key *Key) error {
 
 // draft checks the input and returns the key without material.
 func (s *Service) draft(r *request, in CreateKeyInput) (*Key, error) {
+	id := uuid.New()
 	in.Spec, in.Origin = cmp.Or(in.Spec, AES256), cmp.Or(in.Origin, OriginKMS)
+	if in.Unnamed {
+		in.Alias = id.String()
+	}
 	if err := cmp.Or(r.limits.checkAlias(in.Alias), r.limits.checkDescription(in.Description)); err != nil {
 		return nil, err
 	}
@@ -85,10 +94,31 @@ func (s *Service) draft(r *request, in CreateKeyInput) (*Key, error) {
 	if in.Origin != OriginKMS && in.Origin != OriginExternal {
 		return nil, Invalid("origin", ReasonUnknown, "origin must be %s or %s", OriginKMS, OriginExternal)
 	}
-	return &Key{
-		ID: uuid.New(), Alias: in.Alias, Description: in.Description, Spec: in.Spec, Usage: usage, Origin: in.Origin,
-		State: PendingImport, CreatedAt: s.now(),
-	}, nil
+	key := &Key{
+		ID: id, Alias: in.Alias, Description: in.Description, Spec: in.Spec, Usage: usage, Origin: in.Origin,
+		State: PendingImport, CreatedAt: s.now(), Instance: in.Instance,
+	}
+	return key, s.furnish(r, key, in)
+}
+
+// furnish gives a new key its tags and its rotation schedule.
+func (s *Service) furnish(r *request, key *Key, in CreateKeyInput) error {
+	if in.Tags != nil {
+		if err := r.limits.checkTags(in.Tags); err != nil {
+			return err
+		}
+		if key.Tags = merge(nil, in.Tags); len(key.Tags) > r.limits.Tags {
+			return Errorf(CodeQuotaExceeded, "key would have more than %d tags", r.limits.Tags).In("tags")
+		}
+	}
+	if in.Rotation == 0 {
+		return nil
+	}
+	key.Rotation = key.Rotation.every(in.Rotation, key.CreatedAt)
+	if key.Origin != OriginKMS {
+		return errImported
+	}
+	return cmp.Or(r.rules().checkInterval(in.Rotation), checkKind(policy.OpEnableRotation, key.Spec, key.Usage))
 }
 
 // makeMaterial has the HSM generate the first version of a key, which is then Enabled.

@@ -1,6 +1,7 @@
 package kms
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -32,7 +33,7 @@ func (s *Service) change(
 			if err := s.authorize(r, key, s.store.Grants(id)); err != nil {
 				return err
 			}
-			if err := checkKey(op, key); err != nil {
+			if err := r.rules().checkKey(op, key); err != nil {
 				return err
 			}
 			return set(r, key)
@@ -66,18 +67,33 @@ func (s *Service) ScheduleKeyDeletion(ctx context.Context, id KeyID, wait int) (
 		}
 		return nil
 	}, func(_ *request, key *Key) error {
+		if key.Protected.Enabled {
+			return errProtected
+		}
 		key.State, key.DeletionAt = PendingDeletion, s.now().Add(days(wait))
 		return nil
 	})
 }
 
-// CancelKeyDeletion cancels the scheduled deletion of a key. The key is then Disabled, or PendingImport if it is external
-// without material. A key whose deletion is due can be restored until it is destroyed.
+// CancelKeyDeletion cancels the scheduled deletion of a key. The key is then Disabled, in a dialect with other Rules Enabled, or
+// PendingImport if it is external without material. A key whose deletion is due can be restored until it is destroyed.
 func (s *Service) CancelKeyDeletion(ctx context.Context, id KeyID) (*Key, error) {
-	return s.change(ctx, policy.OpCancelDeletion, id, nil, func(_ *request, key *Key) error {
-		key.State, key.DeletionAt = Disabled, time.Time{}
+	return s.change(ctx, policy.OpCancelDeletion, id, nil, func(r *request, key *Key) error {
+		key.State, key.DeletionAt = cmp.Or(r.rules().Restored, Disabled), time.Time{}
 		if key.Current() == nil {
 			key.State = PendingImport
+		}
+		return nil
+	})
+}
+
+// SetDeletionProtection protects a key against being scheduled for deletion, or ends that.
+func (s *Service) SetDeletionProtection(ctx context.Context, id KeyID, p DeletionProtection) (*Key, error) {
+	return s.change(ctx, policy.OpSetDeletionProtection, id, func(r *request) error {
+		return r.limits.checkDescription(p.Description)
+	}, func(_ *request, key *Key) error {
+		if key.Protected = p; !p.Enabled {
+			key.Protected.Description = ""
 		}
 		return nil
 	})

@@ -48,6 +48,9 @@ func (s *Service) mac(ctx context.Context, r *request, in MACInput) ([]byte, err
 	if key.Spec.row().mac != in.Algorithm {
 		return nil, errAlgorithm.In("mac_algorithm")
 	}
+	if err := r.dry(); err != nil {
+		return nil, err
+	}
 	mac, err := s.hsm.MAC(ctx, key.Ref(r.version), in.Algorithm, in.Message)
 	if err != nil {
 		return nil, err

@@ -70,10 +70,11 @@ const (
 func (s *Service) GetImportParameters(ctx context.Context, in ImportParametersInput) (*ImportParameters, error) {
 	in.WrappingSpec = cmp.Or(in.WrappingSpec, RSA2048)
 	return run(ctx, s, policy.OpGetImportParameters, func(ctx context.Context, r *request) (*ImportParameters, error) {
-		if _, err := s.external(ctx, r, in.KeyID, in.Repeat); err != nil {
+		key, err := s.external(ctx, r, in.KeyID, in.Repeat)
+		if err != nil {
 			return nil, err
 		}
-		if err := s.checkWrap(in.Algorithm, in.WrappingSpec); err != nil {
+		if err := s.checkWrap(key, in.Algorithm, in.WrappingSpec); err != nil {
 			return nil, err
 		}
 		r.warning = wraps[in.Algorithm].warning
@@ -108,15 +109,17 @@ func (s *Service) external(ctx context.Context, r *request, id KeyID, repeat boo
 	if err != nil {
 		return nil, err
 	}
-	return key, checkExternal(r.op, key, repeat)
+	return key, r.rules().checkExternal(r.op, key, repeat)
 }
 
 // checkWrap checks that this HSM can unwrap with an algorithm and a wrapping key spec.
-func (s *Service) checkWrap(alg WrappingAlgorithm, spec KeySpec) error {
+func (s *Service) checkWrap(key *Key, alg WrappingAlgorithm, spec KeySpec) error {
 	can := s.hsm.Imports()
 	switch {
 	case wraps[alg].number == 0:
 		return Invalid("wrapping_algorithm", ReasonUnknown, "unknown wrapping algorithm")
+	case key.Instance != "" && alg != WrapPKCS1 && alg != WrapOAEPSHA256:
+		return Invalid("wrapping_algorithm", ReasonConflict, "keys of an instance are imported with %s or %s", WrapPKCS1, WrapOAEPSHA256)
 	case !slices.Contains(can.Algorithms, alg):
 		return Errorf(CodeUnsupported, "this HSM cannot import with %s", alg).In("wrapping_algorithm")
 	case spec.row().family != RSA:
@@ -209,7 +212,7 @@ func (s *Service) importMaterial(ctx context.Context, r *request, key *Key, toke
 		return nil, err
 	}
 	changed, err := s.store.UpdateKey(s.recorded(ctx, r), key.ID, func(k *Key) error {
-		err := s.bind(k, made, in)
+		err := s.bind(r, k, made, in)
 		if err == nil {
 			r.version = k.Current()
 		}
@@ -273,9 +276,9 @@ func checkImported(spec KeySpec, made *SealedKey) error {
 }
 
 // bind makes material that of the key, inside the transaction.
-func (s *Service) bind(key *Key, made *SealedKey, in ImportInput) error {
+func (s *Service) bind(r *request, key *Key, made *SealedKey, in ImportInput) error {
 	now := s.now()
-	if err := checkExternal(policy.OpImportMaterial, key, in.Repeat); err != nil {
+	if err := r.rules().checkExternal(r.op, key, in.Repeat); err != nil {
 		return err
 	}
 	if !in.ExpiresAt.IsZero() && !in.ExpiresAt.After(now) {
@@ -306,7 +309,7 @@ func (s *Service) DeleteImportedKeyMaterial(ctx context.Context, id KeyID) (*Key
 		if err := s.recordBegun(ctx, r); err != nil {
 			return nil, err
 		}
-		return s.dropMaterial(s.recorded(ctx, r), id, func(key *Key) error { return checkExternal(r.op, key, false) })
+		return s.dropMaterial(s.recorded(ctx, r), id, func(key *Key) error { return r.rules().checkExternal(r.op, key, false) })
 	})
 }
 

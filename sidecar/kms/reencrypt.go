@@ -23,6 +23,7 @@ type ReEncryptOutput struct {
 	SourceAlgorithm EncryptionAlgorithm
 	KeyID           KeyID
 	Algorithm       EncryptionAlgorithm
+	Version         uint32 // of the key KeyID
 	Ciphertext      []byte
 	Purpose         Purpose
 }
@@ -71,7 +72,7 @@ func (s *Service) ReEncrypt(ctx context.Context, in ReEncryptInput) (*ReEncryptO
 		}
 		return &ReEncryptOutput{
 			SourceKeyID: source.key.ID, SourceAlgorithm: source.algorithm,
-			KeyID: key.ID, Algorithm: cmp.Or(in.Destination.Algorithm, SymmetricDefault),
+			KeyID: key.ID, Version: r.version.Number, Algorithm: cmp.Or(in.Destination.Algorithm, SymmetricDefault),
 			Ciphertext: ciphertext, Purpose: purpose,
 		}, nil
 	})
@@ -92,7 +93,7 @@ func (in *ReEncryptInput) purpose(limits *Limits, source *locked) (Purpose, erro
 func (s *Service) move(
 	ctx context.Context, r *request, source *locked, key *Key, in ReEncryptInput, purpose Purpose,
 ) ([]byte, error) {
-	plaintext, err := s.open(ctx, source)
+	plaintext, err := s.open(ctx, r, source)
 	if err != nil {
 		return nil, err
 	}
@@ -101,6 +102,6 @@ func (s *Service) move(
 		return nil, invalidCiphertext()
 	}
 	destination := in.Destination
-	destination.Plaintext = plaintext
+	destination.Plaintext, destination.Text = plaintext, source.text
 	return s.encryptUnder(ctx, r, key, destination, purpose)
 }

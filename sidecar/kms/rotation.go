@@ -4,16 +4,19 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/keyside/keyside/policy"
 )
 
-// Days from one rotation of a key to the next (Huawei KMS user guide, section 2.7.2).
+// Days from one rotation of a key to the next (Huawei KMS user guide, section 2.7.2). leastInterval is the shortest that the
+// Rules of a dialect allow.
 const (
 	minInterval     = 30
 	maxInterval     = 365
 	defaultInterval = 365
+	leastInterval   = 7
 )
 
 // EnableRotation enables the rotation of a key every interval days; 0 means the default, 365. The first period starts now.
@@ -23,7 +26,7 @@ func (s *Service) EnableRotation(ctx context.Context, id KeyID, interval int) (*
 		if p.Enabled {
 			return errRotationEnabled
 		}
-		p.Enabled, p.Interval, p.Next = true, interval, s.now().Add(days(interval))
+		*p = p.every(interval, s.now())
 		return nil
 	})
 }
@@ -41,7 +44,7 @@ func (s *Service) UpdateRotation(ctx context.Context, id KeyID, interval int) (*
 
 // DisableRotation disables the rotation of a key. Its versions and the history in its Rotation stay.
 func (s *Service) DisableRotation(ctx context.Context, id KeyID) (*Key, error) {
-	return s.schedule(ctx, policy.OpDisableRotation, id, minInterval, func(p *Rotation) error {
+	return s.schedule(ctx, policy.OpDisableRotation, id, 0, func(p *Rotation) error {
 		if !p.Enabled {
 			return errRotationDisabled
 		}
@@ -50,10 +53,31 @@ func (s *Service) DisableRotation(ctx context.Context, id KeyID) (*Key, error) {
 	})
 }
 
+// SetRotation enables the rotation of a key every interval days, changes its interval, or disables it. It requires the
+// permission to enable or to disable rotation, and succeeds where the key is rotated so already.
+func (s *Service) SetRotation(ctx context.Context, id KeyID, enabled bool, interval int) (*Key, error) {
+	if !enabled {
+		return s.schedule(ctx, policy.OpDisableRotation, id, 0, func(p *Rotation) error {
+			p.Enabled, p.Next = false, time.Time{}
+			return nil
+		})
+	}
+	return s.schedule(ctx, policy.OpEnableRotation, id, interval, func(p *Rotation) error {
+		*p = p.every(interval, s.now())
+		return nil
+	})
+}
+
+// every returns the schedule with another interval, in days. The first period starts now.
+func (p Rotation) every(interval int, now time.Time) Rotation {
+	p.Enabled, p.Interval, p.Next = true, interval, now.Add(days(interval))
+	return p
+}
+
 // done returns the rotation schedule after a rotation. Due times keep their distance; one rotation makes up for several that
 // were due during a long absence.
 func (p Rotation) done(now time.Time) Rotation {
-	interval := days(max(p.Interval, minInterval))
+	interval := days(max(p.Interval, leastInterval))
 	p.Last, p.Count, p.Next = now, p.Count+1, p.Next.Add(interval)
 	if !p.Next.After(now) {
 		p.Next = now.Add(interval)
@@ -67,7 +91,7 @@ const clockStep = time.Minute
 // ahead reports whether a rotation schedule was made while the clock was ahead by more than an interval: the next rotation
 // is then further away than any schedule puts it. If the clock was ahead by less, the key is rotated late once.
 func (p Rotation) ahead(now time.Time) bool {
-	return p.Enabled && p.Next.After(now.Add(2*days(max(p.Interval, minInterval))))
+	return p.Enabled && p.Next.After(now.Add(2*days(max(p.Interval, leastInterval))))
 }
 
 // fixSchedules finds, at start and after the clock was set back, rotation schedules that were made while the clock was
@@ -80,7 +104,7 @@ func (s *Service) fixSchedules(ctx context.Context, now time.Time) {
 	if m.looked = now; m.right || m.plans.waits(now) {
 		return
 	}
-	ids, err := s.store.DueAfter(ctx, now.Add(2*days(minInterval)))
+	ids, err := s.store.DueAfter(ctx, now.Add(2*days(leastInterval)))
 	for _, id := range ids {
 		if err == nil {
 			err = s.setPlanRight(ctx, id, now)
@@ -102,7 +126,7 @@ func (s *Service) setPlanRight(ctx context.Context, id KeyID, now time.Time) err
 	was := key.Rotation.Next
 	_, err = s.store.UpdateKey(ctx, id, func(k *Key) error {
 		if k.Rotation.ahead(now) {
-			k.Rotation.Next = now.Add(days(max(k.Rotation.Interval, minInterval)))
+			k.Rotation.Next = now.Add(days(max(k.Rotation.Interval, leastInterval)))
 		}
 		return nil
 	})
@@ -126,11 +150,11 @@ func ignoreNotFound(err error) error {
 func (s *Service) schedule(
 	ctx context.Context, op policy.Operation, id KeyID, interval int, set func(*Rotation) error,
 ) (*Key, error) {
-	return s.change(ctx, op, id, func(*request) error {
-		if interval < minInterval || interval > maxInterval {
-			return Invalid("rotation_interval", ReasonOutOfRange, "rotation interval must be %d to %d days", minInterval, maxInterval)
+	return s.change(ctx, op, id, func(r *request) error {
+		if op == policy.OpDisableRotation {
+			return nil
 		}
-		return nil
+		return r.rules().checkInterval(interval)
 	}, func(_ *request, key *Key) error {
 		if key.Origin != OriginKMS {
 			return errImported
@@ -140,6 +164,63 @@ func (s *Service) schedule(
 		}
 		return set(&key.Rotation)
 	})
+}
+
+func (u *Rules) checkInterval(interval int) error {
+	least, most := cmp.Or(u.MinRotation, minInterval), cmp.Or(u.MaxRotation, maxInterval)
+	if interval < least || interval > most {
+		return Invalid("rotation_interval", ReasonOutOfRange, "rotation interval must be %d to %d days", least, most)
+	}
+	return nil
+}
+
+// maxVersions is the number of versions up to which callers can make new ones (Alibaba Cloud KMS API, CreateKeyVersion).
+const maxVersions = 50
+
+// CreateKeyVersion gives an asymmetric key of origin OriginKMS a new version, which signs from then on and whose public half
+// encrypts. The earlier ones stay, for calls that name them.
+func (s *Service) CreateKeyVersion(ctx context.Context, id KeyID) (*Key, error) {
+	return run(ctx, s, policy.OpCreateKeyVersion, func(ctx context.Context, r *request) (*Key, error) {
+		key, err := s.use(ctx, r, id)
+		if err != nil {
+			return nil, err
+		}
+		number := r.version.Number + 1
+		if err := s.checkNext(r, key, number); err != nil {
+			return nil, err
+		}
+		version, err := s.makeVersion(ctx, key, number)
+		if err != nil {
+			return nil, err
+		}
+		return s.store.UpdateKey(s.recorded(ctx, r), id, func(k *Key) error {
+			if err := r.rules().checkKey(r.op, k); err != nil {
+				return err
+			}
+			if err := s.checkNext(r, k, number); err != nil {
+				return err
+			}
+			k.Versions = append(slices.Clip(k.Versions), *version)
+			r.version = version
+			return nil
+		})
+	})
+}
+
+// checkNext checks that a key may get the version with a number now.
+func (s *Service) checkNext(r *request, key *Key, number uint32) error {
+	current := key.Current()
+	switch {
+	case key.Origin != OriginKMS:
+		return errImported
+	case current == nil || current.Number+1 != number:
+		return Errorf(CodeBusy, "another version was made meanwhile")
+	case len(key.Versions) >= maxVersions:
+		return Errorf(CodeQuotaExceeded, "key has %d versions already", maxVersions).In("versions")
+	case s.now().Before(current.CreatedAt.Add(days(r.rules().VersionDays))):
+		return Errorf(CodeQuotaExceeded, "the newest version is less than %d days old", r.rules().VersionDays).In("versions")
+	}
+	return nil
 }
 
 // RotationStatus returns a key for its Rotation. A key that cannot be rotated is shown as not rotated.

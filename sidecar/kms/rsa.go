@@ -26,7 +26,7 @@ func mostRSA(spec KeySpec, alg EncryptionAlgorithm) int {
 }
 
 // encryptRSA encrypts with the public half of a key.
-func (s *Service) encryptRSA(ctx context.Context, key *Key, version *KeyVersion, alg EncryptionAlgorithm, plaintext []byte) ([]byte, error) {
+func (s *Service) encryptRSA(ctx context.Context, r *request, key *Key, version *KeyVersion, alg EncryptionAlgorithm, plaintext []byte) ([]byte, error) {
 	if most := mostRSA(key.Spec, alg); len(plaintext) > most {
 		return nil, Invalid("plaintext", ReasonLength, "plaintext has more than the %d bytes that a key of this spec encrypts", most)
 	}
@@ -37,6 +37,9 @@ func (s *Service) encryptRSA(ctx context.Context, key *Key, version *KeyVersion,
 	public, ok := parsed.(*rsa.PublicKey)
 	if !ok {
 		return nil, fmt.Errorf("stored public key is a %T", parsed)
+	}
+	if err := r.dry(); err != nil {
+		return nil, err
 	}
 	if err := s.prove(ctx, key, version, alg, public); err != nil {
 		return nil, err
@@ -93,7 +96,7 @@ func (s *Service) locateBlock(ctx context.Context, r *request, in DecryptInput) 
 	if in.KeyID == nil {
 		return nil, Invalid("key_id", ReasonMissing, "an RSA ciphertext does not say which key opens it")
 	}
-	key, err := s.use(ctx, r, *in.KeyID)
+	key, err := s.useVersion(ctx, r, *in.KeyID, in.Version)
 	if err != nil {
 		return nil, err
 	}

@@ -47,13 +47,16 @@ var operations = map[policy.Operation]rule{
 	policy.OpRevokeGrant: {inAnyState, ofAnyKind},
 	policy.OpRetireGrant: {inAnyState, ofAnyKind},
 
-	policy.OpUpdateAlias:       {toDescribe, ofAnyKind},
-	policy.OpUpdateDescription: {toDescribe, ofAnyKind},
-	policy.OpTagKey:            {toDescribe, ofAnyKind},
-	policy.OpUntagKey:          {toDescribe, ofAnyKind},
-	policy.OpCreateAlias:       {toDescribe, ofAnyKind},
-	policy.OpDeleteAlias:       {toDescribe, ofAnyKind},
-	policy.OpAssociateAlias:    {toDescribe, ofAnyKind},
+	policy.OpUpdateAlias:           {toDescribe, ofAnyKind},
+	policy.OpUpdateDescription:     {toDescribe, ofAnyKind},
+	policy.OpTagKey:                {toDescribe, ofAnyKind},
+	policy.OpSetDeletionProtection: {toDescribe, ofAnyKind},
+	policy.OpUntagKey:              {toDescribe, ofAnyKind},
+	policy.OpCreateAlias:           {toDescribe, ofAnyKind},
+	policy.OpDeleteAlias:           {toDescribe, ofAnyKind},
+	policy.OpAssociateAlias:        {toDescribe, ofAnyKind},
+
+	policy.OpCreateKeyVersion: {toUse, ofAsymmetric},
 
 	policy.OpEnableRotation:  {toSchedule, ofSymmetric},
 	policy.OpUpdateRotation:  {toSchedule, ofSymmetric},
@@ -120,6 +123,10 @@ var (
 		symmetricKey: nil, decryptingKey: errIsAsymmetric, signingKey: errIsAsymmetric, ellipticKey: errIsAsymmetric,
 		agreementKey: errIsAsymmetric, macKey: errIsMAC,
 	}
+	// ofAsymmetric is for new versions at a caller's request. Symmetric keys get theirs by their rotation schedule.
+	ofAsymmetric = kindRule{
+		symmetricKey: errIsSymmetric, decryptingKey: nil, signingKey: nil, ellipticKey: nil, agreementKey: nil, macKey: errIsMAC,
+	}
 	ofSigning = kindRule{
 		symmetricKey: errIsSymmetric, decryptingKey: errIsDecrypting, signingKey: nil, ellipticKey: nil, agreementKey: errIsAgreement,
 		macKey: errIsMAC,
@@ -152,6 +159,9 @@ var (
 	errGenerated          = Errorf(CodeInvalidOrigin, "only a key of origin external takes imported material").with(ReasonGenerated)
 	errRotationEnabled    = Errorf(CodeRotationEnabled, "rotation is already enabled")
 	errRotationDisabled   = Errorf(CodeRotationDisabled, "rotation is not enabled")
+	errProtected          = Errorf(CodeKeyProtected, "key is protected against deletion: switch the protection off first")
+	errInstanceMaterial   = Errorf(CodeKeyMaterialPermanent, "material of an instance's key cannot be deleted: delete the key")
+	errDryRun             = Errorf(CodeDryRun, "the operation would be done, but the request is a dry run")
 	errAlgorithm          = Errorf(CodeInvalidAlgorithm, "algorithm does not match the key spec")
 
 	errIsSymmetric  = Errorf(CodeInvalidKeyUsage, "operation needs an asymmetric key").with(ReasonSymmetric)
@@ -178,22 +188,31 @@ const (
 )
 
 // checkKey checks that the key's state lets it take part in an operation, and that a default key is not changed.
-func checkKey(op policy.Operation, key *Key) error {
+func (u *Rules) checkKey(op policy.Operation, key *Key) error {
 	if key.IsDefault() && op.Changes() {
 		return errServiceKey
+	}
+	if refusal, ok := u.States[op][key.State]; ok {
+		if refusal != nil {
+			return refusal
+		}
+		return nil
 	}
 	return checkState(op, key.State)
 }
 
 // checkExternal checks that a key takes part in an operation on imported material. repeat allows an import where the key
 // has its material.
-func checkExternal(op policy.Operation, key *Key, repeat bool) error {
+func (u *Rules) checkExternal(op policy.Operation, key *Key, repeat bool) error {
 	if !key.IsDefault() && key.Origin != OriginExternal {
 		return errGenerated
 	}
 	again := repeat && (key.State == Enabled || key.State == Disabled)
-	if err := checkKey(op, key); err != nil && !(again && AsError(err).Code == CodeKeyNotPendingImport) {
+	if err := u.checkKey(op, key); err != nil && !(again && AsError(err).Code == CodeKeyNotPendingImport) {
 		return err
+	}
+	if op == policy.OpDeleteMaterial && key.Instance != "" {
+		return errInstanceMaterial
 	}
 	return checkKind(op, key.Spec, key.Usage)
 }

@@ -87,7 +87,7 @@ func TestTablesHaveCodes(t *testing.T) {
 func TestNoRuleRefuses(t *testing.T) {
 	for name, err := range map[string]error{
 		"operation":     checkState("delete-everything", Enabled),
-		"default key":   checkKey("delete-everything", &Key{Service: "obs", State: Enabled}),
+		"default key":   coreRules.checkKey("delete-everything", &Key{Service: "obs", State: Enabled}),
 		"state":         checkState(policy.OpEncryptData, "Frozen"),
 		"usage":         checkKind(policy.OpEncryptData, AES256, SignVerify),
 		"spec":          checkKind(policy.OpEncryptData, SM4, EncryptDecrypt),

@@ -452,13 +452,33 @@ func (s *Service) use(ctx context.Context, r *request, id KeyID) (*Key, error) {
 	return key, nil
 }
 
+// useVersion is use for an operation with one of the key's versions; zero: the current one.
+func (s *Service) useVersion(ctx context.Context, r *request, id KeyID, version uint32) (*Key, error) {
+	key, err := s.use(ctx, r, id)
+	if err != nil || version == 0 {
+		return key, err
+	}
+	if r.version = key.Version(version); r.version == nil {
+		return nil, Errorf(CodeNotFound, "key has no such version").In("version")
+	}
+	return key, nil
+}
+
+// dry refuses an operation that is only tried. What uses a key calls it after every check and before the use.
+func (r *request) dry() error {
+	if r.call != nil && r.call.DryRun {
+		return errDryRun
+	}
+	return nil
+}
+
 // inState loads the key of an operation and checks that its state allows the operation.
 func (s *Service) inState(ctx context.Context, r *request, id KeyID) (*Key, error) {
 	key, err := s.load(ctx, r, id)
 	if err != nil {
 		return nil, err
 	}
-	return key, checkKey(r.op, key)
+	return key, r.rules().checkKey(r.op, key)
 }
 
 // load loads the key of an operation, if the principal is authorized for the operation with it.

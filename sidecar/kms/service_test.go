@@ -95,10 +95,15 @@ func (w *world) changes(id kms.KeyID) map[policy.Operation]func(context.Context)
 		policy.OpCancelDeletion:    func(ctx context.Context) error { _, err := w.CancelKeyDeletion(ctx, id); return err },
 		policy.OpUpdateAlias:       func(ctx context.Context) error { _, err := w.UpdateAlias(ctx, id, "renamed"); return err },
 		policy.OpUpdateDescription: func(ctx context.Context) error { _, err := w.UpdateDescription(ctx, id, "text"); return err },
-		policy.OpEnableRotation:    func(ctx context.Context) error { _, err := w.EnableRotation(ctx, id, 0); return err },
-		policy.OpUpdateRotation:    func(ctx context.Context) error { _, err := w.UpdateRotation(ctx, id, 30); return err },
-		policy.OpDisableRotation:   func(ctx context.Context) error { _, err := w.DisableRotation(ctx, id); return err },
-		policy.OpGetRotation:       func(ctx context.Context) error { _, err := w.RotationStatus(ctx, id); return err },
+		policy.OpSetDeletionProtection: func(ctx context.Context) error {
+			_, err := w.SetDeletionProtection(ctx, id, kms.DeletionProtection{Description: "text"})
+			return err
+		},
+		policy.OpCreateKeyVersion: func(ctx context.Context) error { _, err := w.CreateKeyVersion(ctx, id); return err },
+		policy.OpEnableRotation:   func(ctx context.Context) error { _, err := w.EnableRotation(ctx, id, 0); return err },
+		policy.OpUpdateRotation:   func(ctx context.Context) error { _, err := w.UpdateRotation(ctx, id, 30); return err },
+		policy.OpDisableRotation:  func(ctx context.Context) error { _, err := w.DisableRotation(ctx, id); return err },
+		policy.OpGetRotation:      func(ctx context.Context) error { _, err := w.RotationStatus(ctx, id); return err },
 		policy.OpTagKey: func(ctx context.Context) error {
 			_, err := w.SetTags(ctx, id, []kms.Tag{{Key: "a", Value: "b"}})
 			return err
@@ -181,6 +186,7 @@ var byKind = map[policy.Operation]string{
 	policy.OpDecryptDataKey:      "ok InvalidCiphertext InvalidCiphertext InvalidCiphertext InvalidCiphertext InvalidCiphertext",
 	policy.OpSign:                "InvalidKeyUsage/symmetric InvalidKeyUsage/encrypt_decrypt ok ok InvalidKeyUsage/key_agreement InvalidKeyUsage/mac",
 	policy.OpVerify:              "InvalidKeyUsage/symmetric InvalidKeyUsage/encrypt_decrypt ok ok InvalidKeyUsage/key_agreement InvalidKeyUsage/mac",
+	policy.OpCreateKeyVersion:    "InvalidKeyUsage/symmetric ok ok ok ok InvalidKeyUsage/mac",
 	policy.OpGetPublicKey:        "InvalidKeyUsage/symmetric ok ok ok ok InvalidKeyUsage/mac",
 	policy.OpGenerateMAC:         "InvalidKeyUsage/symmetric InvalidKeyUsage/encrypt_decrypt InvalidKeyUsage/sign_verify InvalidKeyUsage/sign_verify InvalidKeyUsage/key_agreement ok",
 	policy.OpVerifyMAC:           "InvalidKeyUsage/symmetric InvalidKeyUsage/encrypt_decrypt InvalidKeyUsage/sign_verify InvalidKeyUsage/sign_verify InvalidKeyUsage/key_agreement ok",
@@ -218,7 +224,7 @@ func TestOperationsByStateAndKind(t *testing.T) {
 			policy.OpDeleteMaterial: all("InvalidOrigin/generated"),
 		}
 		for _, op := range []policy.Operation{
-			policy.OpUpdateAlias, policy.OpUpdateDescription, policy.OpTagKey, policy.OpUntagKey, policy.OpCreateAlias,
+			policy.OpUpdateAlias, policy.OpUpdateDescription, policy.OpSetDeletionProtection, policy.OpTagKey, policy.OpUntagKey, policy.OpCreateAlias,
 			policy.OpAssociateAlias, policy.OpDeleteAlias,
 		} {
 			rows[op] = "ok ok ok KeyPendingDeletion"

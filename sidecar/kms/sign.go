@@ -22,17 +22,20 @@ type SignInput struct {
 	Algorithm SigningAlgorithm
 	Message   []byte
 	Digest    bool
+	Version   uint32 // of the key; zero: the current one
 }
 
 // SignOutput is a verified signature.
 type SignOutput struct {
 	KeyID     KeyID
+	Version   uint32
 	Signature []byte
 }
 
 // VerifyInput describes a signature to verify. Message is as in SignInput.
 type VerifyInput struct {
 	KeyID     KeyID
+	Version   uint32 // of the key; zero: the current one
 	Algorithm SigningAlgorithm
 	Message   []byte
 	Digest    bool
@@ -41,10 +44,11 @@ type VerifyInput struct {
 
 // PublicKeyOutput is the public half of a key.
 type PublicKeyOutput struct {
-	KeyID KeyID
-	Spec  KeySpec
-	Usage KeyUsage
-	DER   []byte // SubjectPublicKeyInfo
+	KeyID   KeyID
+	Version uint32
+	Spec    KeySpec
+	Usage   KeyUsage
+	DER     []byte // SubjectPublicKeyInfo
 }
 
 // scheme describes a signing algorithm.
@@ -67,6 +71,9 @@ func (s *Service) Sign(ctx context.Context, in SignInput) (*SignOutput, error) {
 		if err != nil {
 			return nil, err
 		}
+		if err := r.dry(); err != nil {
+			return nil, err
+		}
 		signature, err := s.hsm.Sign(ctx, key.Ref(r.version), in.Algorithm, digest)
 		if err != nil {
 			return nil, err
@@ -80,7 +87,7 @@ func (s *Service) Sign(ctx context.Context, in SignInput) (*SignOutput, error) {
 		if !valid {
 			return nil, hostile("the signature does not verify")
 		}
-		return &SignOutput{KeyID: in.KeyID, Signature: signature}, nil
+		return &SignOutput{KeyID: in.KeyID, Version: r.version.Number, Signature: signature}, nil
 	})
 }
 
@@ -88,8 +95,11 @@ func (s *Service) Sign(ctx context.Context, in SignInput) (*SignOutput, error) {
 func (s *Service) Verify(ctx context.Context, in VerifyInput) (bool, error) {
 	return run(ctx, s, policy.OpVerify, func(ctx context.Context, r *request) (bool, error) {
 		key, digest, err := s.signer(ctx, r, SignInput{
-			KeyID: in.KeyID, Algorithm: in.Algorithm, Message: in.Message, Digest: in.Digest,
+			KeyID: in.KeyID, Version: in.Version, Algorithm: in.Algorithm, Message: in.Message, Digest: in.Digest,
 		})
+		if err == nil {
+			err = r.dry()
+		}
 		if err != nil {
 			return false, err
 		}
@@ -103,7 +113,7 @@ func (s *Service) signer(ctx context.Context, r *request, in SignInput) (*Key, [
 	if err := checkBytes(in.Message, r.limits.Message, "message"); err != nil {
 		return nil, nil, err
 	}
-	key, err := s.use(ctx, r, in.KeyID)
+	key, err := s.useVersion(ctx, r, in.KeyID, in.Version)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -124,12 +134,20 @@ func (s *Service) signer(ctx context.Context, r *request, in SignInput) (*Key, [
 
 // PublicKey returns the public half of an asymmetric key.
 func (s *Service) PublicKey(ctx context.Context, id KeyID) (*PublicKeyOutput, error) {
+	return s.PublicKeyOf(ctx, id, 0)
+}
+
+// PublicKeyOf returns the public half of a version of an asymmetric key; zero: of the current one.
+func (s *Service) PublicKeyOf(ctx context.Context, id KeyID, version uint32) (*PublicKeyOutput, error) {
 	return run(ctx, s, policy.OpGetPublicKey, func(ctx context.Context, r *request) (*PublicKeyOutput, error) {
-		key, err := s.use(ctx, r, id)
+		key, err := s.useVersion(ctx, r, id, version)
+		if err == nil {
+			err = r.dry()
+		}
 		if err != nil {
 			return nil, err
 		}
-		return &PublicKeyOutput{KeyID: id, Spec: key.Spec, Usage: key.Usage, DER: r.version.PublicKey}, nil
+		return &PublicKeyOutput{KeyID: id, Version: r.version.Number, Spec: key.Spec, Usage: key.Usage, DER: r.version.PublicKey}, nil
 	})
 }
 

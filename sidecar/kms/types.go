@@ -134,6 +134,16 @@ type Key struct {
 	// No other material can be imported into the key.
 	CheckValue        []byte
 	MaterialExpiresAt time.Time // when imported material is destroyed; zero means never
+	// Instance is the name of the KMS instance that the key belongs to, or empty. The material of an instance's key cannot be
+	// deleted, and its imports take RSAES_PKCS1_V1_5 and RSAES_OAEP_SHA_256 alone.
+	Instance  string
+	Protected DeletionProtection
+}
+
+// DeletionProtection keeps a key from being scheduled for deletion.
+type DeletionProtection struct {
+	Enabled     bool
+	Description string // why, in the words of who enabled it; empty where Enabled is false
 }
 
 // shownCheckValue is the length of the public form of a check value, in bytes.

@@ -15,22 +15,25 @@ const recordFormat = 2
 
 // storedKey is a key as it is stored. Its names are the format: a changed meaning takes a new format and a migration.
 type storedKey struct {
-	Sequence    uint32          `json:"seq"`
-	ID          kms.KeyID       `json:"id"`
-	Alias       string          `json:"alias"`
-	Description string          `json:"desc,omitempty"`
-	Spec        kms.KeySpec     `json:"spec"`
-	Usage       kms.KeyUsage    `json:"usage"`
-	Origin      kms.Origin      `json:"origin"`
-	State       kms.KeyState    `json:"state"`
-	CreatedMS   int64           `json:"created"`
-	Versions    []storedVersion `json:"versions,omitempty"`
-	Service     string          `json:"service,omitempty"`
-	DeletionMS  int64           `json:"deletion,omitzero"`
-	Rotation    *storedRotation `json:"rotation,omitempty"`
-	Tags        []storedTag     `json:"tags,omitempty"`
-	CheckValue  []byte          `json:"check,omitempty"` // of imported material
-	ExpiryMS    int64           `json:"expiry,omitzero"` // of imported material
+	Sequence     uint32          `json:"seq"`
+	ID           kms.KeyID       `json:"id"`
+	Alias        string          `json:"alias"`
+	Description  string          `json:"desc,omitempty"`
+	Spec         kms.KeySpec     `json:"spec"`
+	Usage        kms.KeyUsage    `json:"usage"`
+	Origin       kms.Origin      `json:"origin"`
+	State        kms.KeyState    `json:"state"`
+	CreatedMS    int64           `json:"created"`
+	Versions     []storedVersion `json:"versions,omitempty"`
+	Service      string          `json:"service,omitempty"`
+	DeletionMS   int64           `json:"deletion,omitzero"`
+	Rotation     *storedRotation `json:"rotation,omitempty"`
+	Tags         []storedTag     `json:"tags,omitempty"`
+	CheckValue   []byte          `json:"check,omitempty"` // of imported material
+	ExpiryMS     int64           `json:"expiry,omitzero"` // of imported material
+	Instance     string          `json:"instance,omitempty"`
+	Protected    bool            `json:"protected,omitzero"` // against deletion
+	ProtectedFor string          `json:"why,omitempty"`      // why
 }
 
 // storedRotation has its times in milliseconds since 1970; zero stands for no time.
@@ -94,6 +97,7 @@ func encodeRecord(r record) ([]byte, error) {
 		Sequence: r.sequence, ID: k.ID, Alias: k.Alias, Description: k.Description, Spec: k.Spec, Usage: k.Usage,
 		Origin: k.Origin, State: k.State, CreatedMS: k.CreatedAt.UnixMilli(), Service: k.Service,
 		DeletionMS: milliseconds(k.DeletionAt), CheckValue: k.CheckValue, ExpiryMS: milliseconds(k.MaterialExpiresAt),
+		Instance: k.Instance, Protected: k.Protected.Enabled, ProtectedFor: k.Protected.Description,
 	}
 	if r := k.Rotation; r != (kms.Rotation{}) {
 		stored.Rotation = &storedRotation{r.Enabled, r.Interval, milliseconds(r.Next), milliseconds(r.Last), r.Count}
@@ -157,7 +161,8 @@ func (stored *storedKey) decode() record {
 		ID: stored.ID, Alias: stored.Alias, Description: stored.Description, Spec: stored.Spec, Usage: stored.Usage,
 		Origin: stored.Origin, State: stored.State, CreatedAt: time.UnixMilli(stored.CreatedMS).UTC(),
 		Service: stored.Service, DeletionAt: timeOf(stored.DeletionMS), CheckValue: stored.CheckValue,
-		MaterialExpiresAt: timeOf(stored.ExpiryMS),
+		MaterialExpiresAt: timeOf(stored.ExpiryMS), Instance: stored.Instance,
+		Protected: kms.DeletionProtection{Enabled: stored.Protected, Description: stored.ProtectedFor},
 	}
 	if r := stored.Rotation; r != nil {
 		k.Rotation = kms.Rotation{

@@ -32,6 +32,8 @@ var coreCodes = map[kms.Code]dialect.Answer{
 	kms.CodeKeyNotPendingImport:   {Status: http.StatusBadRequest, Code: "KMS.0310"},
 	kms.CodeInvalidKeyUsage:       {Status: http.StatusBadRequest, Code: codeParameter},
 	kms.CodeInvalidAlgorithm:      {Status: http.StatusBadRequest, Code: codeAlgorithm},
+	kms.CodeKeyProtected:          {Status: http.StatusBadRequest, Code: codeParameter},
+	kms.CodeDryRun:                {Status: http.StatusBadRequest, Code: codeParameter},
 	kms.CodeServiceKey:            {Status: http.StatusBadRequest, Code: "KMS.0211"},
 	kms.CodeInvalidOrigin:         {Status: http.StatusBadRequest, Code: "KMS.0309"},
 	kms.CodeRotationEnabled:       {Status: http.StatusBadRequest, Code: "KMS.2901"},

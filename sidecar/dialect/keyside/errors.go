@@ -24,6 +24,7 @@ var statuses = map[kms.Code]int{
 	kms.CodeInvalidImportToken:   http.StatusBadRequest,
 	kms.CodeImportTokenExpired:   http.StatusBadRequest,
 	kms.CodeInvalidGrant:         http.StatusBadRequest,
+	kms.CodeDryRun:               http.StatusBadRequest,
 
 	kms.CodeUnauthenticated: http.StatusUnauthorized,
 	kms.CodeTokenExpired:    http.StatusUnauthorized,
@@ -31,6 +32,7 @@ var statuses = map[kms.Code]int{
 	kms.CodeNotFound:        http.StatusNotFound,
 
 	kms.CodeAlreadyExists:         http.StatusConflict,
+	kms.CodeKeyProtected:          http.StatusConflict,
 	kms.CodeQuotaExceeded:         http.StatusConflict,
 	kms.CodeKeyDisabled:           http.StatusConflict,
 	kms.CodeKeyPendingDeletion:    http.StatusConflict,

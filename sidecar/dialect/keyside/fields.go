@@ -75,6 +75,8 @@ var (
 	optionalKeyID  = optional(keyID)
 	alias          = &dialect.TextField{Name: "alias", Required: true}
 	description    = &dialect.TextField{Name: "description"}
+	protected      = &dialect.FlagField{Name: "protected", Required: true}
+	protectedFor   = &dialect.TextField{Name: "protected_for"}
 	newDescription = varied(description, func(f *dialect.TextField) { f.Required, f.Empty = true, true })
 	keySpec        = &dialect.TextField{Name: "key_spec", Values: keySpecs}
 	keyUsage       = &dialect.TextField{Name: "key_usage", Values: keyUsages}

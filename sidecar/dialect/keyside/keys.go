@@ -94,6 +94,17 @@ func (d *Dialect) setDescription(ctx context.Context, op policy.Operation, x *di
 	}, nothing)
 }
 
+func (d *Dialect) setDeletionProtection(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
+	p := kms.DeletionProtection{Enabled: x.Flag(protected, false), Description: string(x.Text(protectedFor))}
+	return onKey(d, ctx, op, x, func(ctx context.Context, id kms.KeyID) (*kms.Key, error) {
+		return d.cfg.Core.SetDeletionProtection(ctx, id, p)
+	}, nothing)
+}
+
+func (d *Dialect) createKeyVersion(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
+	return onKey(d, ctx, op, x, d.cfg.Core.CreateKeyVersion, keyOf)
+}
+
 func (d *Dialect) enableRotation(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
 	days := int(x.Number(interval))
 	return onKey(d, ctx, op, x, func(ctx context.Context, id kms.KeyID) (*kms.Key, error) {

@@ -80,7 +80,8 @@ func TestOpenAPIDescriptions(t *testing.T) {
 func TestRequestTypes(t *testing.T) {
 	types := map[string]any{
 		"create-key": client.CreateKeyRequest{}, "list-keys": client.ListKeysRequest{}, "schedule-key-deletion": client.ScheduleDeletionRequest{},
-		"rename-key": client.RenameKeyRequest{}, "set-key-description": client.SetKeyDescriptionRequest{},
+		"set-deletion-protection": client.SetDeletionProtectionRequest{},
+		"rename-key":              client.RenameKeyRequest{}, "set-key-description": client.SetKeyDescriptionRequest{},
 		"encrypt": client.EncryptRequest{}, "decrypt": client.DecryptRequest{}, "re-encrypt": client.ReEncryptRequest{},
 		"generate-data-key": client.DataKeyRequest{}, "generate-data-key-without-plaintext": client.DataKeyRequest{},
 		"encrypt-data-key": client.EncryptDataKeyRequest{}, "decrypt-data-key": client.DecryptDataKeyRequest{},

@@ -62,6 +62,10 @@ var table = []row{
 		"Give a key another alias of its own"},
 	{"", policy.OpUpdateDescription, (*Dialect).setDescription, control, fields(keyID, newDescription), nil,
 		"Replace the description of a key"},
+	{"", policy.OpSetDeletionProtection, (*Dialect).setDeletionProtection, control, fields(keyID, protected, protectedFor), nil,
+		"Protect a key against deletion, or end that"},
+	{"", policy.OpCreateKeyVersion, (*Dialect).createKeyVersion, control, fields(keyID), client.Key{},
+		"Give an asymmetric key a new version"},
 
 	{"", policy.OpEncryptData, (*Dialect).encrypt, data, fields(keyID, encryptionAlgorithm, plaintext, encryptionContext, aad), client.Encrypted{},
 		"Encrypt data"},

@@ -55,6 +55,7 @@ func keyOf(k *kms.Key) client.Key {
 		ID: k.ID.String(), Alias: k.Alias, Description: k.Description, Spec: string(k.Spec), Usage: string(k.Usage),
 		Origin: string(k.Origin), State: client.KeyState(k.State), Created: k.CreatedAt, Deletion: k.DeletionAt,
 		MaterialExpires: k.MaterialExpiresAt, RotationEnabled: k.Rotation.Enabled, CheckValue: k.ShownCheckValue(), Service: k.Service,
+		Instance: k.Instance, Protected: k.Protected.Enabled, ProtectedFor: k.Protected.Description,
 	}
 	if v := k.Current(); v != nil {
 		key.Protection, key.OpenedIn = string(v.Protection), string(v.OpenedIn)
