@@ -32,6 +32,7 @@ type Keys interface {
 	SetDeletionProtection(ctx context.Context, id kms.KeyID, p kms.DeletionProtection) (*kms.Key, error)
 	Quotas(ctx context.Context) (*kms.Usage, error)
 	CountKeys(ctx context.Context) (int, error)
+	Instances(ctx context.Context) ([]kms.Instance, error)
 }
 
 // LifeCycle changes the states of keys.

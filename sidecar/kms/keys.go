@@ -22,6 +22,8 @@ type CreateKeyInput struct {
 	Tags        []Tag
 	Rotation    int    // days from one rotation to the next
 	Instance    string // see Key.Instance
+	// Protection is what must protect the key's material; empty: anything. It cannot be known of material that is yet to be imported.
+	Protection Protection
 }
 
 // ListKeysInput selects a page of keys of a spec and a state (zero: all), from an offset on, at most Limit keys (zero: as
@@ -56,6 +58,9 @@ func (s *Service) CreateKey(ctx context.Context, in CreateKeyInput) (*Key, error
 				return nil, err
 			}
 			r.version = key.Current()
+			if in.Protection != "" && in.Protection != r.version.Protection {
+				return nil, errProtection
+			}
 		}
 		if err := s.createKey(ctx, r, key); err != nil {
 			return nil, err
@@ -97,6 +102,9 @@ func (s *Service) draft(r *request, in CreateKeyInput) (*Key, error) {
 	key := &Key{
 		ID: id, Alias: in.Alias, Description: in.Description, Spec: in.Spec, Usage: usage, Origin: in.Origin,
 		State: PendingImport, CreatedAt: s.now(), Instance: in.Instance,
+	}
+	if in.Protection != "" && in.Origin == OriginExternal {
+		return nil, errProtection
 	}
 	return key, s.furnish(r, key, in)
 }

@@ -3,6 +3,8 @@ package kms
 import (
 	"cmp"
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/keyside/keyside/policy"
@@ -143,5 +145,37 @@ func (s *Service) CountKeys(ctx context.Context) (int, error) {
 	return run(ctx, s, policy.OpGetInstances, func(ctx context.Context, _ *request) (int, error) {
 		n, _, err := s.store.CountKeys(ctx)
 		return n, err
+	})
+}
+
+// Instance is a KMS instance with the number of its keys.
+type Instance struct {
+	Name string
+	Keys int
+}
+
+// Instances returns the instances that keys belong to, in the byte order of their names.
+func (s *Service) Instances(ctx context.Context) ([]Instance, error) {
+	return run(ctx, s, policy.OpGetInstances, func(ctx context.Context, r *request) ([]Instance, error) {
+		counts := map[string]int{}
+		for offset := 0; ; {
+			page, err := s.keyPage(ctx, KeyFilter{}, offset, r.limits.Page)
+			if err != nil {
+				return nil, err
+			}
+			for _, key := range page.Keys {
+				if key.Instance != "" {
+					counts[key.Instance]++
+				}
+			}
+			if offset = page.Next; offset == 0 {
+				break
+			}
+		}
+		var instances []Instance
+		for _, name := range slices.Sorted(maps.Keys(counts)) {
+			instances = append(instances, Instance{name, counts[name]})
+		}
+		return instances, nil
 	})
 }

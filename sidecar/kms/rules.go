@@ -161,6 +161,7 @@ var (
 	errRotationDisabled   = Errorf(CodeRotationDisabled, "rotation is not enabled")
 	errProtected          = Errorf(CodeKeyProtected, "key is protected against deletion: switch the protection off first")
 	errInstanceMaterial   = Errorf(CodeKeyMaterialPermanent, "material of an instance's key cannot be deleted: delete the key")
+	errProtection         = Errorf(CodeUnsupported, "this HSM does not protect the key so").In("protection")
 	errDryRun             = Errorf(CodeDryRun, "the operation would be done, but the request is a dry run")
 	errAlgorithm          = Errorf(CodeInvalidAlgorithm, "algorithm does not match the key spec")
 

@@ -1,0 +1,81 @@
+package alibaba
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/keyside/keyside/policy"
+	"github.com/keyside/keyside/sidecar/dialect"
+	"github.com/keyside/keyside/sidecar/kms"
+)
+
+// Core is what the dialect needs of the core.
+type Core interface {
+	dialect.Gate
+	dialect.Keys
+	dialect.LifeCycle
+	dialect.Rotation
+	dialect.Crypto
+	dialect.DataKeys
+	dialect.Signatures
+	dialect.Tags
+	dialect.Aliases
+	dialect.Imports
+}
+
+// Dialect serves the API.
+type Dialect struct {
+	*dialect.Server
+	core       Core
+	region     string
+	account    string
+	signatures []string
+	chain      string // of the instances' certificates, PEM
+}
+
+// Registration puts the dialect into the list of those that the sidecar can serve.
+var Registration = dialect.Registration{Key: Name, Marks: Marks, Section: Section}
+
+// Marks are those of the dialect's requests.
+var Marks = dialect.Marks{
+	Headers: []string{headerAction}, Action: paramAction, Parameters: []dialect.Pair{{Name: paramVersion, Value: Version}},
+	Proofs: []string{headerAuthorization},
+}
+
+func newDialect(s *Settings, host dialect.Host, core Core) *Dialect {
+	chain, _ := s.chain() // Validate has read it
+	d := &Dialect{core: core, region: s.Region, account: s.AccountID, signatures: s.Signatures, chain: chain}
+	d.Server = dialect.NewServer(dialect.Config{
+		Host: host, Core: core, Name: Name, Rules: s.rules(), Strict: true,
+		Table: dialect.NewActionTable(headerAction, paramAction, []string{http.MethodGet, http.MethodPost}, d.routes(), unsupported...),
+		Proofs: []dialect.Proof{
+			{Header: headerAuthorization, Check: d.checkHeader}, {Parameter: paramSignature, Check: d.checkParameters},
+		},
+		Errors: dialect.Errors{Conditions: conditions, Of: answers.To, Write: d.appendError},
+		Place:  inVersion,
+		Flat:   func(*http.Request) (int, bool) { return 1, true },
+		Common: common,
+		Close:  d.close,
+	})
+	return d
+}
+
+// arn returns the name of a thing of this place in all of the cloud.
+func (d *Dialect) arn(what string) string { return "acs:kms:" + d.region + ":" + d.account + ":" + what }
+
+// close ends an answer with the request's id.
+func (d *Dialect) close(x *dialect.Exchange) {
+	if len(x.Out) <= len("{}") {
+		x.Out = append(x.Out[:0], '{')
+	} else {
+		x.Out[len(x.Out)-1] = ','
+	}
+	x.Out = append(dialect.AppendMember(x.Out, `"RequestId":`, x.RequestID), '}')
+}
+
+// Served lists what the dialect serves, for documentation.
+func Served() []dialect.Served { return dialect.ServedBy(new(Dialect).routes()) }
+
+var _ = context.Background
+var _ policy.Operation
+var _ kms.Code
