@@ -192,7 +192,7 @@ var table = []row{
 	{operation: OpListCredentials, group: read},
 	{operation: OpDeleteCredential, group: manage},
 	{operation: OpCreateToken, group: manage},
-	{name: discover, group: read, traits: forAnyone, lookUps: []Operation{"list-projects", "list-domains"}},
+	{name: discover, group: read, traits: forAnyone, lookUps: []Operation{"list-projects", "list-domains", "list-regions", "get-account-status"}},
 
 	{operation: OpRotateKey, group: manage, traits: scheduled},
 	{operation: OpDestroyKey, group: manage, traits: scheduled},

@@ -12,6 +12,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/keyside/keyside/sidecar/dialect"
+	"github.com/keyside/keyside/sidecar/dialect/alibaba"
 	"github.com/keyside/keyside/sidecar/dialect/huawei"
 	"github.com/keyside/keyside/sidecar/kms"
 )
@@ -19,6 +20,7 @@ import (
 // dialects is every dialect. The first that is served on a listener answers the requests there that no dialect may serve.
 var dialects = []dialect.Registration{
 	{Key: "huawei", Section: huawei.Section, Marks: huawei.Marks},
+	alibaba.Registration,
 }
 
 // ServedConfig says which dialects are served on each listener, by the keys of their sections. nil: all. The native API, which is

@@ -26,6 +26,8 @@ type Exchange struct {
 	Values
 	// Object holds the members of the request's body after Decode.
 	Object Object
+	// Route is that of the request; nil if it asks for no operation.
+	Route *Route
 	// RequestID names the exchange in the answer, the audit record and the log: 32 hexadecimal digits.
 	RequestID string
 	// Out is the answer's body, which handlers append to.
@@ -33,7 +35,7 @@ type Exchange struct {
 	// Stream writes a response that is too large to buffer or has no fixed end. It runs after the operation is audited. If it
 	// fails, the connection is aborted, so that the client detects the truncation.
 	Stream func(ctx context.Context, w io.Writer) error
-	// Media is the content type of Stream; empty: application/octet-stream.
+	// Media is the content type of the answer; empty: application/json, and of Stream application/octet-stream.
 	Media string
 
 	body     []byte
@@ -68,7 +70,7 @@ func (x *Exchange) End() {
 	x.flat, x.parsed, x.parameters = wiped(x.flat), false, nil
 	clear(x.path)
 	x.path = x.path[:0]
-	x.Out, x.Stream, x.Media = wiped(x.Out), nil, ""
+	x.Out, x.Stream, x.Media, x.Route = wiped(x.Out), nil, "", nil
 	exchanges.Put(x)
 }
 
@@ -147,6 +149,9 @@ func moved(b []byte, size int) []byte {
 	return append(make([]byte, 0, size), b...)
 }
 
+// FieldsRead reports whether the request's fields were read, be it up to a wrong one.
+func (x *Exchange) FieldsRead() bool { return x.fields != nil }
+
 // Grow makes room for n more bytes of answer, so that appending moves no plaintext to another buffer.
 func (x *Exchange) Grow(n int) { x.Out = moved(x.Out, len(x.Out)+n) }
 
@@ -161,6 +166,9 @@ func (x *Exchange) Send(w http.ResponseWriter, status int) {
 		return
 	}
 	h["Content-Type"] = jsonType
+	if x.Media != "" {
+		h["Content-Type"] = []string{x.Media}
+	}
 	h["Content-Length"] = []string{strconv.Itoa(len(x.Out))}
 	w.WriteHeader(status)
 	_, _ = w.Write(x.Out) // a client that has gone away needs no answer

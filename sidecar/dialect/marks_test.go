@@ -128,16 +128,19 @@ func (h handled) AnswerUnserved(http.ResponseWriter, *http.Request, Condition) {
 
 // TestDecodeParameters makes an object of parameters whose names are paths, and refuses those that contradict each other.
 func TestDecodeParameters(t *testing.T) {
+	rt := &Route{Body: 200, Fields: Fields(&PairsField{Name: "P"}, &ItemsField{Name: "L", Kind: Items})}
 	for query, want := range map[string]string{
 		"": `{}`, "A=1": `{"A":"1"}`, "A=a+b%2F%22": `{"A":"a b/\""}`, "A=": `{"A":""}`,
 		"T.1.K=k&T.1.V=v&T.2.K=l": `{"T":[{"K":"k","V":"v"},{"K":"l"}]}`, "T.2=b&T.1=a": `{"T":["a","b"]}`,
 		"C.k=v&C.l=w": `{"C":{"k":"v","l":"w"}}`, "C.k=v&C.1=w": `{"C":{"k":"v","1":"w"}}`, "1=a": `{"1":"a"}`,
 		"T.0=a": "", "T.2=a": "", "T.1=a&T.3=b": "", "T.01=a": "", "A=1&A.B=2": "", "A.B=2&A=1": "", "A=1&A=2": "", "a.b.c.d.e=1": "", "A=%ff": "",
-		"A.99999999999999999999=1": "",
+		"A.99999999999999999999=1": "", "P.a.b=c&P.1=d&Common=x": `{"P":{"a.b":"c","1":"d"}}`, "P=%7B%22a%22:1%7D": `{"P":"{\"a\":1}"}`,
+		"P=x&P.a=b": "", "P.a=b&P=x": "", `L=[{"K":"v"}]`: `{"L":[{"K":"v"}]}`, `L=[{"K":"v"}]&L.1.K=v`: "", "L=[": `{"L":"["}`,
+		`L={"a":1,"a":2}`: `{"L":"{\"a\":1,\"a\":2}"}`, "L.1.K=v": `{"L":[{"K":"v"}]}`,
 	} {
 		r := httptest.NewRequest(http.MethodGet, "http://localhost/?"+query, http.NoBody)
 		x := Begin()
-		err := x.DecodeParameters(r, 100, 1)
+		err := x.DecodeParameters(r, rt, 1, []string{"Common"})
 		if got := string(x.flat); (err == nil) != (want != "") || err == nil && got != want {
 			t.Errorf("%s: %s, %v; want %s", query, got, err, want)
 		}

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // ErrParameters says that a query or a form is malformed, or has a name twice.
@@ -67,16 +69,23 @@ func Parameter(pairs []Pair, name string) (string, bool) {
 	return pairs[i].Value, true
 }
 
-// DecodeParameters makes the members of Object from a request's parameters. Names are paths: a part that is a number is the
-// index in a list, counted from first, and every other part is the name of a member, as in Tags.0.TagKey.
-func (x *Exchange) DecodeParameters(r *http.Request, limit int64, first int) error {
-	pairs, err := x.Parameters(r, limit)
+// Parameter returns the value of a parameter after Parameters, empty where it is absent.
+func (x *Exchange) Parameter(name string) string {
+	value, _ := Parameter(x.parameters, name)
+	return value
+}
+
+// DecodeParameters makes the members of Object from a request's parameters, all but the common ones. Names are paths: a part that
+// is a number is the index in a list, counted from first, and every other part is the name of a member, as in Tags.0.TagKey. Of a
+// field with pairs, the rest of the name is that of a pair, whatever it holds. A list or an object may also be JSON.
+func (x *Exchange) DecodeParameters(r *http.Request, rt *Route, first int, common []string) error {
+	pairs, err := x.Parameters(r, rt.Body)
 	if err != nil {
 		return err
 	}
 	root := newBranch()
 	for _, p := range pairs {
-		if !root.add(strings.Split(p.Name, "."), p.Value) {
+		if !slices.Contains(common, p.Name) && !root.addTo(rt.Fields, p) {
 			return ErrParameters
 		}
 	}
@@ -93,13 +102,32 @@ const maxDepth = 4
 
 // branch is what names of parameters that begin alike have in common: the value of the one that ends there, or those below.
 type branch struct {
-	value string
-	leaf  bool
-	names []string // in order of appearance
-	below map[string]*branch
+	value  string
+	leaf   bool
+	json   bool     // value is JSON
+	object bool     // names that are numbers are no indexes
+	names  []string // in order of appearance
+	below  map[string]*branch
 }
 
 func newBranch() *branch { return &branch{below: map[string]*branch{}} }
+
+// addTo puts a parameter where its field has it.
+func (b *branch) addTo(fields []Field, p Pair) bool {
+	name, rest, below := strings.Cut(p.Name, ".")
+	i := slices.IndexFunc(fields, func(f Field) bool { return f.Name == name })
+	switch {
+	case i >= 0 && fields[i].Kind == Pairs && below:
+		ok := b.add([]string{name, rest}, p.Value)
+		b.below[name].object = true
+		return ok
+	case i >= 0 && fields[i].Kind >= Texts && !below:
+		ok := b.add([]string{name}, p.Value)
+		b.below[name].json = jsontext.Value(p.Value).IsValid()
+		return ok
+	}
+	return b.add(strings.Split(p.Name, "."), p.Value)
+}
 
 // add puts a value at a path. It reports whether that is neither below nor above another value.
 func (b *branch) add(path []string, value string) bool {
@@ -121,10 +149,13 @@ func (b *branch) add(path []string, value string) bool {
 }
 
 func (b *branch) append(dst []byte, first int) ([]byte, bool) {
-	if b.leaf {
+	switch {
+	case b.json:
+		return append(dst, b.value...), true
+	case b.leaf:
 		return AppendString(dst, b.value), true
 	}
-	if slices.ContainsFunc(b.names, func(name string) bool { return strings.Trim(name, "0123456789") != "" }) {
+	if b.object || slices.ContainsFunc(b.names, func(name string) bool { return strings.Trim(name, "0123456789") != "" }) {
 		return b.appendObject(dst, first)
 	}
 	dst = append(dst, '[')

@@ -39,6 +39,7 @@ type Condition uint8
 // The conditions.
 const (
 	NoRoute            Condition = iota // no operation has the request's path or mark
+	NotOffered                          // the cloud has the operation, and Keyside does not serve it
 	NoMethod                            // the path has operations, but not with this method
 	SeveralMarks                        // the request has marks of several dialects, or one mark twice
 	WebPage                             // the request may come from a web page
@@ -72,6 +73,7 @@ func Conditions() []Condition {
 // refused are the core's words for the conditions.
 var refused = [conditions]*kms.Error{
 	NoRoute:            kms.Errorf(kms.CodeInvalidRequest, "no such api"),
+	NotOffered:         kms.Errorf(kms.CodeUnsupported, "this operation is not supported"),
 	NoMethod:           kms.Errorf(kms.CodeInvalidRequest, "method not supported"),
 	SeveralMarks:       kms.Errorf(kms.CodeInvalidRequest, "request has the marks of several apis, or one twice"),
 	WebPage:            kms.Errorf(kms.CodeDenied, "requests of web pages are refused"),

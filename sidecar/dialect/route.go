@@ -227,12 +227,16 @@ func (t *HeaderTable) Find(r *http.Request, _ *Exchange) (*Route, Condition) {
 type ActionTable struct {
 	header, parameter string
 	methods           []string
-	routes            map[string]*Route
+	routes            map[string]*Route // nil for what is not offered
 }
 
-// NewActionTable returns the table of routes that a header, given in canonical form, or a parameter chooses.
-func NewActionTable(header, parameter string, methods []string, routes []Route) *ActionTable {
+// NewActionTable returns the table of routes that a header, given in canonical form, or a parameter chooses. notOffered are
+// operations that the cloud has and the dialect does not serve.
+func NewActionTable(header, parameter string, methods []string, routes []Route, notOffered ...string) *ActionTable {
 	t := &ActionTable{header, parameter, methods, map[string]*Route{}}
+	for _, name := range notOffered {
+		t.routes[name] = nil
+	}
 	for i := range routes {
 		t.routes[routes[i].Path] = &routes[i]
 	}
@@ -252,10 +256,12 @@ func (t *ActionTable) Find(r *http.Request, x *Exchange) (*Route, Condition) {
 	case 1:
 		name = names[0]
 	}
-	rt := t.routes[name]
+	rt, known := t.routes[name]
 	switch {
-	case rt == nil:
+	case !known:
 		return nil, NoRoute
+	case rt == nil:
+		return nil, NotOffered
 	case !slices.Contains(t.methods, r.Method):
 		return nil, NoMethod
 	}

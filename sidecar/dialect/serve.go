@@ -38,6 +38,10 @@ type Config struct {
 	// Flat reports whether the fields of a request are its parameters, and from which index on those count the elements of lists
 	// (see DecodeParameters); else, or if it is nil, they are members of the body's JSON.
 	Flat func(r *http.Request) (first int, ok bool)
+	// Common are the parameters of such requests that belong to no operation.
+	Common []string
+	// Rules are where the cloud differs from the core; nil: nowhere.
+	Rules *kms.Rules
 	// Strict refuses members of the body that the route does not list; else they are ignored.
 	Strict bool
 	// Open and Close append the beginning and the end of an answer around what the handler appends; nil: nothing.
@@ -67,6 +71,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, x, nil, s.refuseUnserved(r, x, condition))
 		return
 	}
+	x.Route = rt
 	if err := s.operate(rt, r, x); err != nil {
 		s.fail(w, x, rt, err)
 		return
@@ -98,7 +103,7 @@ func (s *Server) operate(rt *Route, r *http.Request, x *Exchange) (err error) {
 		ctx, end = s.cfg.Recorder.Begin(ctx, r.Header.Get("Traceparent"), s.cfg.Name, x.RequestID, op)
 		defer func() { end(outcome(err)) }()
 	}
-	call := &kms.Call{RequestID: x.RequestID, Dialect: s.cfg.Name, Caller: kms.CallerFrom(ctx), Limits: s.cfg.Limits}
+	call := &kms.Call{RequestID: x.RequestID, Dialect: s.cfg.Name, Caller: kms.CallerFrom(ctx), Limits: s.cfg.Limits, Rules: s.cfg.Rules}
 	ctx = kms.WithCall(ctx, call)
 	defer func() {
 		if p := recover(); p != nil {
@@ -121,7 +126,7 @@ func (s *Server) serve(
 		err = s.cfg.Place(r, x)
 	}
 	if err == nil {
-		err = s.decodeError(s.decode(r, x, rt.Body))
+		err = s.decodeError(s.decode(r, x, rt))
 	}
 	if err == nil {
 		x.strict = s.cfg.Strict
@@ -141,13 +146,13 @@ func (s *Server) serve(
 }
 
 // decode finds the members of a request's fields.
-func (s *Server) decode(r *http.Request, x *Exchange, limit int64) error {
+func (s *Server) decode(r *http.Request, x *Exchange, rt *Route) error {
 	if s.cfg.Flat != nil {
 		if first, ok := s.cfg.Flat(r); ok {
-			return x.DecodeParameters(r, limit, first)
+			return x.DecodeParameters(r, rt, first, s.cfg.Common)
 		}
 	}
-	return x.Decode(r, limit)
+	return x.Decode(r, rt.Body)
 }
 
 // outcome is the core's code for how an operation ended, "" for success.

@@ -32,6 +32,14 @@ func appendEscaped(dst []byte, c byte) []byte {
 	return append(dst, '%', upperHex[c>>4], upperHex[c&15])
 }
 
+// AppendEscaped appends a text with every character but the unreserved ones percent-encoded.
+func AppendEscaped[Text ~[]byte | ~string](dst []byte, text Text) []byte {
+	for i := range len(text) {
+		dst = appendEscaped(dst, text[i])
+	}
+	return dst
+}
+
 // AppendPath appends a path as it was sent (url.URL.EscapedPath) with every character but the unreserved ones and the
 // slashes between segments percent-encoded. An encoded slash stays one.
 func AppendPath(dst []byte, sent string) ([]byte, bool) {
@@ -87,13 +95,7 @@ func AppendQuery(dst []byte, pairs []Pair) []byte {
 		if i > 0 {
 			dst = append(dst, '&')
 		}
-		for _, c := range []byte(p.Name) {
-			dst = appendEscaped(dst, c)
-		}
-		dst = append(dst, '=')
-		for _, c := range []byte(p.Value) {
-			dst = appendEscaped(dst, c)
-		}
+		dst = AppendEscaped(append(AppendEscaped(dst, p.Name), '='), p.Value)
 	}
 	return dst
 }

@@ -21,7 +21,7 @@ var (
 )
 
 var conditions = map[dialect.Condition]dialect.Answer{
-	dialect.NoRoute: {Status: http.StatusNotFound, Code: "NoSuchAction"}, dialect.NoMethod: {Status: http.StatusMethodNotAllowed, Code: "UsePost"},
+	dialect.NoRoute: {Status: http.StatusNotFound, Code: "NoSuchAction"}, dialect.NotOffered: {Status: http.StatusNotFound, Code: "NoSuchAction"}, dialect.NoMethod: {Status: http.StatusMethodNotAllowed, Code: "UsePost"},
 	dialect.SeveralMarks: invalid("Malformed"), dialect.WebPage: denied, dialect.CallerEnded: denied, dialect.ProofOnSocket: unauthenticated, dialect.OnlyOnSocket: denied,
 	dialect.SeveralProofs: unauthenticated, dialect.NoProof: unauthenticated, dialect.WrongSignature: unauthenticated,
 	dialect.WrongToken: unauthenticated, dialect.NoPrincipal: denied, dialect.BodyTooLong: invalid("TooLong"),

@@ -60,4 +60,6 @@ func (s *Settings) chain() (string, error) {
 func (s *Settings) OwnLimits() kms.Limits { return s.Limits }
 
 // New implements dialect.Section.
-func (s *Settings) New(host dialect.Host, core *kms.Service) dialect.Dialect { return newDialect(s, host, core) }
+func (s *Settings) New(host dialect.Host, core *kms.Service) dialect.Dialect {
+	return newDialect(s, host, core)
+}

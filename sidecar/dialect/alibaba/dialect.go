@@ -1,12 +1,9 @@
 package alibaba
 
 import (
-	"context"
 	"net/http"
 
-	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/dialect"
-	"github.com/keyside/keyside/sidecar/kms"
 )
 
 // Core is what the dialect needs of the core.
@@ -51,31 +48,30 @@ func newDialect(s *Settings, host dialect.Host, core Core) *Dialect {
 		Proofs: []dialect.Proof{
 			{Header: headerAuthorization, Check: d.checkHeader}, {Parameter: paramSignature, Check: d.checkParameters},
 		},
-		Errors: dialect.Errors{Conditions: conditions, Of: answers.To, Write: d.appendError},
+		Errors: dialect.Errors{Conditions: conditions, Of: answers.To, Write: appendError},
 		Place:  inVersion,
 		Flat:   func(*http.Request) (int, bool) { return 1, true },
 		Common: common,
-		Close:  d.close,
+		Close:  end,
 	})
 	return d
 }
 
 // arn returns the name of a thing of this place in all of the cloud.
-func (d *Dialect) arn(what string) string { return "acs:kms:" + d.region + ":" + d.account + ":" + what }
+func (d *Dialect) arn(what string) string {
+	return "acs:kms:" + d.region + ":" + d.account + ":" + what
+}
 
-// close ends an answer with the request's id.
-func (d *Dialect) close(x *dialect.Exchange) {
+// end ends an answer with the request's id.
+func end(x *dialect.Exchange) {
 	if len(x.Out) <= len("{}") {
 		x.Out = append(x.Out[:0], '{')
 	} else {
 		x.Out[len(x.Out)-1] = ','
 	}
 	x.Out = append(dialect.AppendMember(x.Out, `"RequestId":`, x.RequestID), '}')
+	format(x, x.Route.Path+"Response")
 }
 
 // Served lists what the dialect serves, for documentation.
 func Served() []dialect.Served { return dialect.ServedBy(new(Dialect).routes()) }
-
-var _ = context.Background
-var _ policy.Operation
-var _ kms.Code

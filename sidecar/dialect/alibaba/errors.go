@@ -113,17 +113,13 @@ var answers = dialect.Answers{Codes: map[kms.Code]dialect.Answer{
 
 const codeDryRun = "DryRunOperationError"
 
-// answerTo returns the answer to an error of the core. A dry run is never done, and has two codes of its own for what would be
-// refused.
-func answerTo(rt *dialect.Route, x *dialect.Exchange, e *kms.Error) dialect.Answer { return answers.To(rt, x, e) }
-
 // refuse makes a refusal of a request's content.
 func refuse(a dialect.Answer, code kms.Code, field, text string) error {
 	return &dialect.Refusal{Answer: a, Core: &kms.Error{Code: code, Field: field, Message: text}}
 }
 
 // appendError appends an error. Of a dry run, what the key or its caller may not do are two codes of their own.
-func (d *Dialect) appendError(x *dialect.Exchange, rt *dialect.Route, a dialect.Answer, e *kms.Error) {
+func appendError(x *dialect.Exchange, rt *dialect.Route, a dialect.Answer, e *kms.Error) {
 	code := a.Code
 	if rt != nil && isDry(rt, x) {
 		switch {
@@ -137,12 +133,12 @@ func (d *Dialect) appendError(x *dialect.Exchange, rt *dialect.Route, a dialect.
 	x.Out = strconv.AppendInt(append(x.Out, `,"HttpStatus":`...), int64(a.Status), 10)
 	x.Out = dialect.AppendMember(x.Out, `,"Code":`, code)
 	x.Out = append(dialect.AppendMember(x.Out, `,"Message":`, text(rt, e)), '}')
-	d.format(x, "Error")
+	format(x, "KMS")
 }
 
 // isDry reports whether a request is a dry run, as far as its fields were read.
 func isDry(rt *dialect.Route, x *dialect.Exchange) bool {
-	return len(rt.Fields) > 0 && rt.Fields[0].Name == dryRun.Name && x.Read() && x.Flag(dryRun, false)
+	return len(rt.Fields) > 0 && rt.Fields[0].Name == dryRun.Name && x.FieldsRead() && x.Flag(dryRun, false)
 }
 
 // text is what a client reads: the field at fault by the name that the action has for it, and what is wrong. All bad ciphertexts

@@ -181,6 +181,7 @@ const (
 // conditions are the answers to what the kernel refuses.
 var conditions = map[dialect.Condition]dialect.Answer{
 	dialect.NoRoute:            {Status: http.StatusNotFound, Code: "APIGW.0101"},
+	dialect.NotOffered:         {Status: http.StatusNotFound, Code: "APIGW.0101"},
 	dialect.NoMethod:           {Status: http.StatusMethodNotAllowed, Code: "KMS.0215"},
 	dialect.SeveralMarks:       {Status: http.StatusBadRequest, Code: codeURL},
 	dialect.WebPage:            {Status: http.StatusForbidden, Code: "APIGW.0304"},
