@@ -299,9 +299,9 @@ func checkLimits(section string, l kms.Limits, check func(ok bool, key, format s
 		key        string
 		value, max int
 	}{
-		{"keys", l.Keys, 1 << 30}, {"data", l.Data, 4096}, {"message", l.Message, 4096}, {"aad", l.AAD, 1024},
+		{"keys", l.Keys, 1 << 30}, {"data", l.Data, 6144}, {"message", l.Message, 6144}, {"aad", l.AAD, 8192},
 		{"context", l.Context, 8192}, {"data_key", l.DataKey, 1024}, {"random", l.Random, 1024}, {"alias", l.Alias, 255},
-		{"description", l.Description, 255}, {"page", l.Page, 10000}, {"tags", l.Tags, 50}, {"tag_key", l.TagKey, 128},
+		{"description", l.Description, 8192}, {"page", l.Page, 10000}, {"tags", l.Tags, 50}, {"tag_key", l.TagKey, 128},
 		{"tag_value", l.TagValue, 255}, {"aliases", l.Aliases, 1000}, {"grants", l.Grants, 1000},
 		{"credentials", l.Credentials, 100_000},
 	} {

@@ -158,7 +158,7 @@ func TestConfigFaults(t *testing.T) {
 		{"owner: 7", "owner: 7\nsocket_mode: 660x", "mode"},
 		{"owner: 7", "owner: 7\nsocket_mode: \"0066\"", "socket_mode:"},
 		{"owner: 7", "owner: 7\nrequest_timeout: 0s", "request_timeout:"},
-		{"owner: 7", "owner: 7\nlimits: {data: 5000}", "limits.data:"},
+		{"owner: 7", "owner: 7\nlimits: {data: 7000}", "limits.data:"},
 		{"owner: 7", "owner: 7\nlimits: {dta: 5000}", "dta"},
 		{"owner: 7", "owner: 7\nimport: {pool: {RSA_1024: 1}}", "import.pool.RSA_1024:"},
 		{"owner: 7", "owner: 7\nimport: {pool: {RSA_2048: 101}}", "import.pool.RSA_2048:"},

@@ -1,13 +1,13 @@
 package sidecar
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 
-	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/client"
 	"github.com/keyside/keyside/sidecar/dialect"
 	"github.com/keyside/keyside/sidecar/dialect/dialecttest"
@@ -19,7 +19,7 @@ import (
 func TestNativeInvalidInput(t *testing.T) {
 	w := newRightsWorld(t)
 	s := &dialecttest.Suite{
-		Routes: keyside.Routes(), Requests: map[policy.Operation]dialecttest.Request{}, Sign: sign,
+		Routes: keyside.Routes(), Requests: map[string]dialecttest.Request{}, Sign: sign,
 		New: func(rt *dialect.Route, body string) *http.Request {
 			return httptest.NewRequestWithContext(t.Context(), rt.Method, "http://127.0.0.1"+client.BasePath+rt.Path, strings.NewReader(body))
 		},
@@ -32,20 +32,15 @@ func TestNativeInvalidInput(t *testing.T) {
 		},
 		Malformed: "InvalidRequest", Missing: "InvalidRequest",
 	}
-	for op, requests := range nativeRequests {
-		body := requests[0].body
-		if body == "" {
-			body = "{}"
-		}
-		s.Requests[op] = dialecttest.Request{Body: body}
-	}
 	for i := range s.Routes {
 		rt := &s.Routes[i]
 		w.begin(rt.Operation)
 		w.words["grant"] = strings.Repeat("0", 64)
+		body := cmp.Or(nativeRequests[rt.Operation][0].body, "{}")
 		if rt.Path == "verify-audit-log" || rt.Path == "export-audit-log" {
-			s.Requests[rt.Operation] = dialecttest.Request{Body: "{}"}
+			body = "{}"
 		}
+		s.Requests[rt.Path] = dialecttest.Request{Body: body}
 		w.refusesInvalid(s, rt)
 	}
 	if len(w.expected) < 1000 {

@@ -24,6 +24,7 @@ import (
 
 	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/client"
+	"github.com/keyside/keyside/sidecar/dialect/alibaba"
 	"github.com/keyside/keyside/sidecar/kms"
 )
 
@@ -67,6 +68,8 @@ func newRightsWorld(t *testing.T) *rightsWorld {
 	n.cfg.Limits.Keys, n.cfg.Limits.Grants, n.cfg.Limits.Aliases = 1000, 1000, 1000
 	n.cfg.Import.Pool = map[kms.KeySpec]int{}
 	w.process = &process{cfg: n.cfg, log: n.logger()}
+	cloud := n.cfg.sections[alibaba.Name].(*alibaba.Settings)
+	cloud.VersionDays, cloud.Limits.Keys, cloud.Limits.Aliases = 0, 1000, 1000
 	if err := n.cfg.Validate(); err != nil {
 		t.Fatal(err)
 	}
@@ -184,6 +187,7 @@ func (w *rightsWorld) word(name string) string {
 // specs are the specs and the usages of the keys that are words.
 var specs = map[string]string{
 	"aes": `"key_spec":"AES_256"`, "aes2": `"key_spec":"AES_256"`, "ec": `"key_spec":"EC_P256"`, "hmac": `"key_spec":"HMAC_256"`,
+	"rsa":       `"key_spec":"RSA_2048","key_usage":"ENCRYPT_DECRYPT"`,
 	"agreement": `"key_spec":"EC_P256","key_usage":"KEY_AGREEMENT"`, "external": `"key_spec":"AES_256","origin":"external"`,
 }
 
@@ -197,6 +201,8 @@ func (w *rightsWorld) make(name string) string {
 		return fmt.Sprintf("00%x", sha256.Sum256([]byte{0}))
 	case name == "cipher":
 		return w.field(owner, "encrypt-data", `{"key_id":"$aes","plain_text":"x"}`, "cipher_text")
+	case name == "block":
+		return w.field(owner, "encrypt-data", `{"key_id":"$rsa","plain_text":"x","encryption_algorithm":"RSAES_OAEP_SHA_256"}`, "cipher_text")
 	case name == "blob":
 		return w.field(owner, "create-datakey", `{"key_id":"$aes","datakey_length":"512"}`, "cipher_text")
 	case name == "signature":
@@ -211,6 +217,20 @@ func (w *rightsWorld) make(name string) string {
 		return w.field(owner, "generate-mac", `{"key_id":"$hmac","message":"QUJD","mac_algorithm":"HMAC_SHA_256"}`, "mac")
 	case name == "peer":
 		return string(pemBody(w.field(owner, "get-publickey", `{"key_id":"$agreement"}`, "public_key")))
+	case name == "token64", name == "material64":
+		var pair struct {
+			Token    string `json:"import_token"`
+			Material string `json:"encrypted_key_material"`
+		}
+		if err := json.Unmarshal([]byte("{"+w.material()+"}"), &pair); err != nil {
+			w.Fatal(err)
+		}
+		w.words["token64"], w.words["material64"] = pair.Token, pair.Material
+		return w.words[name]
+	case name == "public64":
+		return base64.StdEncoding.EncodeToString(must(x509.MarshalPKIXPublicKey(&must(rsa.GenerateKey(rand.Reader, 2048)).PublicKey)))
+	case name == "digest64":
+		return base64.StdEncoding.EncodeToString(make([]byte, sha256.Size))
 	case name == "material":
 		return w.material()
 	case name == "accesskey":

@@ -8,6 +8,7 @@ import (
 
 	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/dialect"
+	"github.com/keyside/keyside/sidecar/dialect/alibaba"
 	"github.com/keyside/keyside/sidecar/dialect/huawei"
 	"github.com/keyside/keyside/sidecar/dialect/keyside"
 )
@@ -21,6 +22,7 @@ var dialects = []struct {
 }{
 	{"Native API", keyside.Served()},
 	{"Huawei Cloud", huawei.Served()},
+	{"Alibaba Cloud", alibaba.Served()},
 }
 
 // TestCoverage checks that docs/operations.md lists the routes of the dialects.

@@ -57,6 +57,8 @@ var (
 	ErrKeyNotPendingImport   = &Error{Code: "KeyNotPendingImport"}
 	ErrInvalidKeyUsage       = &Error{Code: "InvalidKeyUsage"}      // the key is not for this; Reason says what it is
 	ErrInvalidAlgorithm      = &Error{Code: "InvalidAlgorithm"}     // the algorithm is not for this key
+	ErrKeyProtected          = &Error{Code: "KeyProtected"}         // the key is protected against deletion
+	ErrDryRun                = &Error{Code: "DryRun"}               // of a cloud's dry run; the native API has none
 	ErrServiceKey            = &Error{Code: "ServiceKey"}           // not allowed on a service's default key
 	ErrInvalidOrigin         = &Error{Code: "InvalidOrigin"}        // imported where made here is needed, or the reverse
 	ErrRotationEnabled       = &Error{Code: "RotationEnabled"}      // already

@@ -139,8 +139,8 @@ type SetDeletionProtectionRequest struct {
 }
 
 // SetDeletionProtection protects a key against deletion, or ends that. A key that is protected cannot be scheduled for deletion.
-func (c *Client) SetDeletionProtection(ctx context.Context, in SetDeletionProtectionRequest) error {
-	return c.do(ctx, "set-deletion-protection", in)
+func (c *Client) SetDeletionProtection(ctx context.Context, in SetDeletionProtectionRequest) (*KeyStatus, error) {
+	return call[KeyStatus](ctx, c, "set-deletion-protection", in)
 }
 
 // CreateKeyVersion gives an asymmetric key a new version, which signs from then on.

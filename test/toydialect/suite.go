@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/dialect"
 	"github.com/keyside/keyside/sidecar/dialect/dialecttest"
 )
@@ -15,9 +14,9 @@ import (
 // Suite is the dialect for the tests that run over every dialect.
 var Suite = dialecttest.Suite{
 	Registration: Registration, Routes: new(toy).routes(), Malformed: "Malformed", Missing: "MissingParameter",
-	Requests: map[policy.Operation]dialecttest.Request{
-		policy.OpCreateKey: {Body: `{"Alias":"$fresh"}`}, policy.OpListKeys: {Body: `{"Offset":0}`},
-		policy.OpEncryptData: {Body: `{"KeyId":"$aes","Plaintext":"eA=="}`}, policy.OpDecryptData: {Body: `{"Ciphertext":"$cipher"}`},
+	Requests: map[string]dialecttest.Request{
+		"CreateKey": {Body: `{"Alias":"$fresh"}`}, "ListKeys": {Body: `{"Offset":0}`},
+		"Encrypt": {Body: `{"KeyId":"$aes","Plaintext":"eA=="}`}, "Decrypt": {Body: `{"Ciphertext":"$cipher"}`},
 	},
 	New: func(rt *dialect.Route, body string) *http.Request {
 		r := httptest.NewRequest(rt.Method, "http://127.0.0.1/", strings.NewReader(body))

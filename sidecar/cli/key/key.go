@@ -26,7 +26,7 @@ func keyCommand() *cobra.Command {
 		Short: "Create, list, change, rotate and delete keys",
 		Long: `Create, list, change, rotate and delete keys. KEY is a key's id, its alias, or one of its further aliases (key alias). If an
 alias fits two keys, KEY is the one whose own alias it is.`,
-	}, create(), list(), describe(), rename(), setDescription(), enable(), disable(), deleteKeys(), cancelDeletion(),
+	}, create(), list(), describe(), rename(), setDescription(), enable(), disable(), deleteKeys(), cancelDeletion(), protect(), unprotect(),
 		rotation(), tag(), alias())
 }
 

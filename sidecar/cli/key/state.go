@@ -69,6 +69,30 @@ users. The command asks for confirmation; scripts pass --yes.`,
 	})
 }
 
+func protect() *cobra.Command {
+	var why string
+	cmd := &cobra.Command{
+		Use:     "protect KEY...",
+		Short:   "Protect keys against deletion",
+		Long:    "Protect keys against deletion: key delete refuses them until key unprotect ends the protection.",
+		Example: `  keyside key protect app --for "production database"`,
+	}
+	cmd.Flags().StringVar(&why, "for", "", "why they are protected, at most 255 characters; key describe shows it")
+	return verb.Many(cmd, verb.Bulk{Do: func(c *client.Client, ctx context.Context, id string) (*client.KeyStatus, error) {
+		return c.SetDeletionProtection(ctx, client.SetDeletionProtectionRequest{KeyID: id, Protected: true, ProtectedFor: why})
+	}})
+}
+
+func unprotect() *cobra.Command {
+	return verb.Many(&cobra.Command{
+		Use:     "unprotect KEY...",
+		Short:   "End the protection of keys against deletion",
+		Example: `  keyside key unprotect app`,
+	}, verb.Bulk{Do: func(c *client.Client, ctx context.Context, id string) (*client.KeyStatus, error) {
+		return c.SetDeletionProtection(ctx, client.SetDeletionProtectionRequest{KeyID: id})
+	}})
+}
+
 func cancelDeletion() *cobra.Command {
 	return verb.Many(&cobra.Command{
 		Use:   "cancel-deletion KEY...",

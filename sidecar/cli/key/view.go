@@ -27,6 +27,9 @@ type View struct {
 	Expires     time.Time       `json:"expires,omitzero"`  // when imported material is destroyed
 	CheckValue  string          `json:"check_value,omitempty"`
 	OpenedIn    string          `json:"opened_in,omitempty"` // where imported material was unwrapped
+	Instance    string          `json:"instance,omitempty"`  // the KMS instance that the key belongs to
+	Protected   bool            `json:"protected,omitempty"` // against deletion
+	Reason      string          `json:"protected_for,omitempty"`
 
 	Rotation *rotationView `json:"rotation,omitempty"`
 	Tags     []client.Tag  `json:"tags,omitzero"`
@@ -39,6 +42,7 @@ func ViewOf(k *client.Key) *View {
 		ID: k.ID, Alias: k.Alias, Spec: k.Spec, Usage: k.Usage, State: k.State, Origin: k.Origin, Default: k.Service != "",
 		Protection: k.Protection, Created: k.Created.UTC(), Description: k.Description, Deletion: k.Deletion.UTC(),
 		Expires: k.MaterialExpires.UTC(), CheckValue: fmt.Sprintf("%X", k.CheckValue), OpenedIn: k.OpenedIn,
+		Instance: k.Instance, Protected: k.Protected, Reason: k.ProtectedFor,
 	}
 }
 
@@ -84,6 +88,12 @@ func (v *View) rows() [][]string {
 		{"description", verb.Dash(verb.Harmless(v.Description))}, {"spec", v.Spec}, {"usage", v.Usage}, {"state", string(v.State)},
 		{"origin", v.Origin}, {"type", v.kind()}, {"protection", v.Protection},
 		{"created", verb.When(v.Created)}, {"deletion", verb.When(v.Deletion)},
+	}
+	if v.Instance != "" {
+		rows = append(rows, []string{"instance", v.Instance})
+	}
+	if v.Protected {
+		rows = append(rows, []string{"deletion protection", strings.TrimSuffix("on: "+verb.Harmless(v.Reason), ": ")})
 	}
 	if v.Origin == client.OriginExternal {
 		rows = append(rows, v.ImportRows()...)

@@ -201,7 +201,9 @@ func TestSignatures(t *testing.T) {
 			return post(v.Encode(), "")
 		}
 	}
-	set := func(name, value string) func(*http.Request) { return func(r *http.Request) { r.Header.Set(name, value) } }
+	set := func(name, value string) func(*http.Request) {
+		return func(r *http.Request) { r.Header.Set(name, value) }
+	}
 	put := func(name, value string) func(url.Values) { return func(v url.Values) { v.Set(name, value) } }
 	replace := func(from, to string) func(*http.Request) {
 		return func(r *http.Request) {

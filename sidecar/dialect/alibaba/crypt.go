@@ -31,7 +31,7 @@ func textOf(sent []byte) (plaintext []byte, marked bool) {
 // appendKey begins an answer with a key and its version.
 func appendKey(x *dialect.Exchange, id kms.KeyID, version uint32) {
 	x.Out = dialect.AppendID(append(x.Out, `{"KeyId":"`...), id)
-	x.Out = append(append(append(x.Out, `","KeyVersionId":"`...), versionID(id, version)...), '"')
+	x.Out = append(append(append(x.Out, `","KeyVersionId":"`...), VersionID(id, version)...), '"')
 }
 
 // appendBytes appends a member with bytes in base64.
@@ -298,7 +298,7 @@ func (d *Dialect) asymmetricVerify(ctx context.Context, id kms.KeyID, x *dialect
 		return struct {
 			KeyId, KeyVersionId string
 			Value               bool
-		}{id.String(), versionID(id, number), valid}
+		}{id.String(), VersionID(id, number), valid}
 	})(d.core.Verify(ctx, kms.VerifyInput{
 		KeyID: id, Version: number, Algorithm: signings[string(x.Text(signingAlgorithm))], Message: x.Bytes(digest), Digest: true,
 		Signature: x.Bytes(signatureValue),
@@ -312,7 +312,7 @@ func (d *Dialect) getPublicKey(ctx context.Context, id kms.KeyID, x *dialect.Exc
 	}
 	return answer(x, func(out *kms.PublicKeyOutput) any {
 		return struct{ KeyId, KeyVersionId, PublicKey string }{
-			id.String(), versionID(id, number), string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: out.DER})),
+			id.String(), VersionID(id, number), string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: out.DER})),
 		}
 	})(d.core.PublicKeyOf(ctx, id, number))
 }

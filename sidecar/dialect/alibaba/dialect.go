@@ -73,5 +73,10 @@ func end(x *dialect.Exchange) {
 	format(x, x.Route.Path+"Response")
 }
 
-// Served lists what the dialect serves, for documentation.
-func Served() []dialect.Served { return dialect.ServedBy(new(Dialect).routes()) }
+// Routes lists what the dialect serves, for tests.
+func Routes() []dialect.Route { return new(Dialect).routes() }
+
+// Served lists what the dialect serves, for documentation. A call is an action.
+func Served() []dialect.Served {
+	return dialect.Each(Routes(), func(rt dialect.Route) dialect.Served { return dialect.Served{Call: rt.Path, Operation: rt.Operation} })
+}

@@ -111,7 +111,7 @@ func (d *Dialect) metadataOf(k *kms.Key) keyMetadata {
 	if v := k.Current(); v != nil {
 		m.LastRotationDate = date(v.CreatedAt)
 		if k.Usage == kms.EncryptDecrypt && v.PublicKey == nil {
-			m.PrimaryKeyVersion = versionID(k.ID, v.Number)
+			m.PrimaryKeyVersion = VersionID(k.ID, v.Number)
 		}
 	}
 	if r := &k.Rotation; r.Enabled {
@@ -142,9 +142,9 @@ func levelOf(k *kms.Key) string {
 	return levelSoftware
 }
 
-// versionID returns the id of a key's version: a UUID of version 8 made of the key's id, which is one of version 4, and the
+// VersionID returns the id of a key's version: a UUID of version 8 made of the key's id, which is one of version 4, and the
 // version's number. Clients and their ciphertexts count on 36 characters.
-func versionID(id kms.KeyID, number uint32) string {
+func VersionID(id kms.KeyID, number uint32) string {
 	id[6] ^= versionMark
 	binary.BigEndian.PutUint32(id[12:], binary.BigEndian.Uint32(id[12:])^number)
 	return id.String()
@@ -160,7 +160,7 @@ func versionNumber(id kms.KeyID, text string) uint32 {
 		return 0
 	}
 	number := binary.BigEndian.Uint32(version[12:]) ^ binary.BigEndian.Uint32(id[12:])
-	if versionID(id, number) != text {
+	if VersionID(id, number) != text {
 		return 0
 	}
 	return number
@@ -170,7 +170,7 @@ func versionNumber(id kms.KeyID, text string) uint32 {
 type keyVersion struct{ KeyId, KeyVersionId, CreationDate string }
 
 func versionOf(k *kms.Key, v *kms.KeyVersion) keyVersion {
-	return keyVersion{k.ID.String(), versionID(k.ID, v.Number), date(v.CreatedAt)}
+	return keyVersion{k.ID.String(), VersionID(k.ID, v.Number), date(v.CreatedAt)}
 }
 
 // page ends a list.

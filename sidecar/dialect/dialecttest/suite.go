@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/dialect"
 )
 
@@ -14,8 +13,8 @@ import (
 type Suite struct {
 	Registration dialect.Registration
 	Routes       []dialect.Route
-	// Requests has a request of each operation that succeeds for every caller with the right to it.
-	Requests map[policy.Operation]Request
+	// Requests has a request of each route, by its path, that succeeds for every caller with the right to it.
+	Requests map[string]Request
 	// New returns the request of a route, unsigned.
 	New func(rt *dialect.Route, body string) *http.Request
 	// Sign signs a request with an access key.
@@ -24,10 +23,22 @@ type Suite struct {
 	Code func(body []byte) string
 	// Malformed and Missing are the codes for a body that is no JSON object and for an absent field.
 	Malformed, Missing string
+	// Refused reports whether a code is for a sender who may not do what it asks; nil: the statuses 401 and 403 are.
+	Refused func(code string) bool
+	// Wrong returns JSON values of a field that are refused, and with which code; nil: those of Wrong, with the field's code or
+	// Malformed.
+	Wrong func(f *dialect.Field) (values []string, code string)
+	// Flat is true if the fields of requests are parameters: there is no body to be malformed.
+	Flat bool
 }
 
-// Request is a body: a JSON object. In it, $aes is a key's id, $cipher a ciphertext under it in base64, and $fresh a new name.
-type Request struct{ Body string }
+// Request is what a suite sends: a JSON object. In it, $aes is a key's id, $cipher a ciphertext under it in base64, and $fresh a new
+// name. Before is a route and an object for the owner to send first, where the request succeeds once. NoService is true if no default
+// key of a service can be used so.
+type Request struct {
+	Body, Before string
+	NoService    bool
+}
 
 // WrongTypes are JSON values that are wrong for every field of a kind.
 var WrongTypes = map[dialect.Kind][]string{

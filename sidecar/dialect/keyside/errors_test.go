@@ -26,7 +26,7 @@ func TestClientErrors(t *testing.T) {
 		client.ErrDenied, client.ErrUnauthenticated, client.ErrTokenExpired, client.ErrKeyDisabled,
 		client.ErrKeyPendingDeletion, client.ErrKeyPendingImport, client.ErrKeyUnavailable, client.ErrKeyExhausted,
 		client.ErrKeyNotDisabled, client.ErrKeyNotEnabled, client.ErrKeyNotPendingDeletion, client.ErrKeyNotPendingImport,
-		client.ErrInvalidKeyUsage, client.ErrInvalidAlgorithm, client.ErrServiceKey, client.ErrInvalidOrigin,
+		client.ErrInvalidKeyUsage, client.ErrInvalidAlgorithm, client.ErrKeyProtected, client.ErrDryRun, client.ErrServiceKey, client.ErrInvalidOrigin,
 		client.ErrRotationEnabled, client.ErrRotationDisabled, client.ErrInvalidCiphertext, client.ErrInvalidKeyMaterial,
 		client.ErrKeyMaterialMismatch, client.ErrKeyMaterialMissing, client.ErrKeyMaterialPermanent,
 		client.ErrInvalidImportToken, client.ErrImportTokenExpired, client.ErrInvalidGrant, client.ErrBusy,

@@ -98,7 +98,7 @@ func (d *Dialect) setDeletionProtection(ctx context.Context, op policy.Operation
 	p := kms.DeletionProtection{Enabled: x.Flag(protected, false), Description: string(x.Text(protectedFor))}
 	return onKey(d, ctx, op, x, func(ctx context.Context, id kms.KeyID) (*kms.Key, error) {
 		return d.cfg.Core.SetDeletionProtection(ctx, id, p)
-	}, nothing)
+	}, statusOf)
 }
 
 func (d *Dialect) createKeyVersion(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {

@@ -62,7 +62,7 @@ var table = []row{
 		"Give a key another alias of its own"},
 	{"", policy.OpUpdateDescription, (*Dialect).setDescription, control, fields(keyID, newDescription), nil,
 		"Replace the description of a key"},
-	{"", policy.OpSetDeletionProtection, (*Dialect).setDeletionProtection, control, fields(keyID, protected, protectedFor), nil,
+	{"", policy.OpSetDeletionProtection, (*Dialect).setDeletionProtection, control, fields(keyID, protected, protectedFor), client.KeyStatus{},
 		"Protect a key against deletion, or end that"},
 	{"", policy.OpCreateKeyVersion, (*Dialect).createKeyVersion, control, fields(keyID), client.Key{},
 		"Give an asymmetric key a new version"},
