@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"syscall"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"github.com/keyside/keyside/plugins"
 	"github.com/keyside/keyside/plugins/driver"
 	"github.com/keyside/keyside/policy"
+	"github.com/keyside/keyside/policy/spelling"
 )
 
 // Config is hsmd.yaml.
@@ -130,7 +132,7 @@ func ParseConfig(b []byte) (Config, error) {
 		if errors.Is(err, io.EOF) {
 			return cfg, errors.New("is empty")
 		}
-		return cfg, err
+		return cfg, spelling.YAML(err, b, reflect.TypeFor[Config]())
 	}
 	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		return cfg, errors.New("holds more than one document")

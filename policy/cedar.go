@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -14,6 +17,8 @@ import (
 	"github.com/cedar-policy/cedar-go/x/exp/ast"
 	"github.com/cedar-policy/cedar-go/x/exp/schema"
 	"github.com/cedar-policy/cedar-go/x/exp/schema/validate"
+
+	"github.com/keyside/keyside/policy/spelling"
 )
 
 // Policies are the Cedar policies of an operator. They must not be changed.
@@ -85,15 +90,26 @@ func parse(texts []Text) (*Policies, error) {
 		}
 		list, err := cedar.NewPolicyListFromBytes(text.Name, text.Body)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %s", text.Name, strings.ReplaceAll(err.Error(), "<input>", text.Name)))
+			message := strings.ReplaceAll(err.Error(), "<input>", text.Name)
+			line := 0
+			if at := inText.FindStringSubmatch(message); at != nil {
+				line, _ = strconv.Atoi(at[1])
+			}
+			errs = append(errs, fmt.Errorf("%s: %s%s", text.Name, message, spelling.Line(text.Body, line)))
 			continue
 		}
-		for _, each := range list {
-			at := position(each)
+		stored, err := cedar.NewPolicyListFromBytes(text.Name, withStoredNames(text.Body))
+		if err != nil || len(stored) != len(list) {
+			return nil, fmt.Errorf("%s: the names of its operations: %w", text.Name, err) // cannot happen: only names in quotes change
+		}
+		for i, each := range list {
+			at := position(each) // in the text as it is written
+			each = stored[i]
 			if err := checker.Policy(at, (*ast.Policy)(each.AST())); err != nil {
-				errs = append(errs, fmt.Errorf("%s: %s", at, strings.ReplaceAll(err.Error(), "for policy `"+at+"`, ", "")))
+				message := strings.ReplaceAll(err.Error(), "for policy `"+at+"`, ", "")
+				errs = append(errs, fmt.Errorf("%s: %s%s%s", at, message, meant(message), spelling.Line(text.Body, list[i].Position().Line)))
 			}
-			id := fmt.Sprintf("policy %s:%d", text.Name, each.Position().Line)
+			id := fmt.Sprintf("policy %s:%d", text.Name, list[i].Position().Line)
 			if named := each.Annotations()["id"]; named != "" {
 				id = "policy " + string(named)
 			}
@@ -101,6 +117,43 @@ func parse(texts []Text) (*Policies, error) {
 		}
 	}
 	return p, errors.Join(errs...)
+}
+
+// inText matches the place of a fault in the parser's errors.
+var inText = regexp.MustCompile(`:(\d+):\d+`)
+
+// unknownWord matches an action in the validator's errors.
+var unknownWord = regexp.MustCompile(`Action::"([^"]+)"`)
+
+// meant returns the actions that are most like the one in an error of the validator.
+func meant(message string) string {
+	m := unknownWord.FindStringSubmatch(message)
+	if m == nil {
+		return ""
+	}
+	if _, known := ParseOperation(m[1]); known {
+		return "" // it is not the name that is wrong
+	}
+	names := []string{string(use), string(read), string(manage)}
+	for _, op := range Operations {
+		names = append(names, op.Name())
+	}
+	return spelling.DidYouMean(m[1], names)
+}
+
+// action matches the name of an action in a policy. A string in a policy cannot contain it: its quotes would be escaped.
+var action = regexp.MustCompile(`(Action\s*::\s*")([^"\\\n]+)"`)
+
+// withStoredNames replaces every name of an operation by its stored one.
+func withStoredNames(policies []byte) []byte {
+	return action.ReplaceAllFunc(policies, func(match []byte) []byte {
+		parts := action.FindSubmatch(match)
+		op, known := ParseOperation(string(parts[2]))
+		if !known {
+			return match
+		}
+		return slices.Concat(parts[1], []byte(op), []byte(`"`))
+	})
 }
 
 func position(p *cedar.Policy) string {

@@ -3,6 +3,8 @@ package policy
 import (
 	"cmp"
 	"strings"
+
+	"github.com/keyside/keyside/policy/spelling"
 )
 
 // Operation is one thing that a principal can do. Its value is the stored name: it stands in grants, Cedar policies and
@@ -116,6 +118,7 @@ type row struct {
 	traits    trait
 	name      string // the neutral name; empty: the stored one
 	trace     string // the trace name; empty: the stored name in camel case
+	other     string // a cloud's name that is none of these in another spelling
 	lookUps   []Operation
 }
 
@@ -163,9 +166,9 @@ var table = []row{
 	{operation: OpDisableRotation, group: manage, traits: aboutKey},
 	{operation: OpGetRotation, group: read, traits: aboutKey, name: "get-key-rotation"},
 
-	{operation: OpTagKey, group: manage, traits: aboutKey, name: "tag-key"},
-	{operation: OpUntagKey, group: manage, traits: aboutKey, name: "untag-key"},
-	{operation: OpListKeyTags, group: read, traits: aboutKey | forUser},
+	{operation: OpTagKey, group: manage, traits: aboutKey, name: "tag-key", other: "TagResource"},
+	{operation: OpUntagKey, group: manage, traits: aboutKey, name: "untag-key", other: "UntagResource"},
+	{operation: OpListKeyTags, group: read, traits: aboutKey | forUser, other: "ListResourceTags"},
 	{operation: OpListTags, group: read, traits: forUser},
 	{operation: OpFindKeys, group: read, traits: forUser, name: "find-keys"},
 
@@ -194,15 +197,15 @@ var table = []row{
 	{operation: OpCreateToken, group: manage},
 	{name: discover, group: read, traits: forAnyone, lookUps: []Operation{"list-projects", "list-domains", "list-regions", "get-account-status"}},
 
-	{operation: OpRotateKey, group: manage, traits: scheduled},
+	{operation: OpRotateKey, group: manage, traits: scheduled, other: "RotateKeyOnDemand"},
 	{operation: OpDestroyKey, group: manage, traits: scheduled},
 	{operation: OpExpireMaterial, group: manage, traits: scheduled},
 }
 
 // index is the table by the names of operations.
 type index struct {
-	rows                  map[Operation]row // by stored name, every column filled in
-	names                 map[string]Operation
+	rows                  map[Operation]row    // by stored name, every column filled in
+	names                 map[string]Operation // by every name, as plain returns it
 	operations, scheduled []Operation
 }
 
@@ -225,10 +228,13 @@ func newIndex() index {
 func (x *index) add(r row) {
 	op := r.operation
 	r.trace = cmp.Or(r.trace, camelCase(string(op)))
-	x.names[string(op)], x.names[r.trace] = op, op
+	x.names[plain(string(op))], x.names[plain(r.trace)] = op, op
+	if r.other != "" {
+		x.names[plain(r.other)] = op
+	}
 	if r.lookUps == nil { // the neutral name of look-ups stands for none of them
 		r.name = cmp.Or(r.name, string(op))
-		x.names[r.name] = op
+		x.names[plain(r.name)] = op
 	}
 	x.rows[op] = r
 	if r.traits&scheduled != 0 {
@@ -252,11 +258,15 @@ var Operations = all.operations
 // Scheduled lists the operations of the scheduler. They are recorded like all others; callers are refused.
 var Scheduled = all.scheduled
 
-// ParseOperation returns the operation with a neutral, stored or trace name.
+// ParseOperation returns the operation with a neutral, stored or trace name, or a name that a cloud gives it. Upper case, hyphens and
+// underscores do not matter, nor does AWS's prefix kms: decrypt, decrypt-data, decryptData, Decrypt and kms:Decrypt are one operation.
 func ParseOperation(name string) (op Operation, ok bool) {
-	op, ok = all.names[name]
+	op, ok = all.names[plain(name)]
 	return op, ok
 }
+
+// plain returns a name in the form in which its spellings are the same.
+func plain(name string) string { return strings.TrimPrefix(spelling.Plain(name), "kms:") }
 
 func (op Operation) has(t trait) bool { return all.rows[op].traits&t != 0 }
 

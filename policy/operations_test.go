@@ -65,6 +65,7 @@ func TestNames(t *testing.T) {
 			if name == "discover" {
 				continue
 			}
+			name = strings.ToLower(strings.ReplaceAll(name, "-", ""))
 			if other, taken := of[name]; taken && other != op {
 				t.Errorf("%s is a name of %s and of %s", name, op, other)
 			}
@@ -74,7 +75,17 @@ func TestNames(t *testing.T) {
 			}
 		}
 	}
-	for _, name := range []string{"", "discover", "Encrypt", "unserved"} {
+	for name, want := range map[string]policy.Operation{
+		"Encrypt": policy.OpEncryptData, "kms:Decrypt": policy.OpDecryptData, "decrypt-data": policy.OpDecryptData, "decryptDatakey": policy.OpDecryptDataKey,
+		"GenerateDataKeyWithoutPlaintext": policy.OpCreateDataKeyNoText, "ReEncrypt": policy.OpReEncrypt, "schedule_key_deletion": policy.OpScheduleDeletion,
+		"TagResource": policy.OpTagKey, "ListResourceTags": policy.OpListKeyTags, "GetKeyRotationStatus": policy.OpGetRotation, "GetParametersForImport": policy.OpGetImportParameters,
+	} {
+		if op, ok := policy.ParseOperation(name); !ok || op != want {
+			t.Errorf("%q is parsed as %s", name, op)
+		}
+	}
+	// UpdateAlias renames at one cloud and moves at another; GenerateDataKeyPair stands for two operations.
+	for _, name := range []string{"", "discover", "unserved", "UpdateAlias", "GenerateDataKeyPair", "s3:Decrypt"} {
 		if op, ok := policy.ParseOperation(name); ok {
 			t.Errorf("%q is parsed as %s", name, op)
 		}

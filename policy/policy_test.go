@@ -117,3 +117,29 @@ func TestUsers(t *testing.T) {
 		}
 	}
 }
+
+// TestPolicyNames holds that every name of an operation is understood in policies, and that a misspelt one is an error with the nearest.
+func TestPolicyNames(t *testing.T) {
+	for _, name := range []string{"decrypt-data", "decrypt", "decryptData", "Decrypt", "kms:Decrypt"} {
+		p, err := policy.ParsePolicies(policy.Text{Name: "a.cedar", Body: []byte(`// Action::"decrypt"
+forbid (principal, action == Action::"` + name + `", resource);`)})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		d := policy.Decide(&policy.Request{Operation: policy.OpDecryptData, Principal: policy.Principal{Name: "a", Role: policy.Administrator}},
+			&policy.Facts{Policies: p, Key: policy.Key{Exists: true}})
+		if d.Allow || !strings.Contains(d.Reason, "a.cedar:2") {
+			t.Errorf("%s: %+v", name, d)
+		}
+	}
+	_, err := policy.ParsePolicies(policy.Text{Name: "a.cedar", Body: []byte("\npermit (principal, action == Action::\"decrpyt\", resource);")})
+	if err == nil || !strings.HasPrefix(err.Error(), "a.cedar:2:1: ") || !strings.Contains(err.Error(), "did you mean decrypt") ||
+		!strings.HasSuffix(err.Error(), "\n    2 | permit (principal, action == Action::\"decrpyt\", resource);") {
+		t.Errorf("a misspelt name: %v", err)
+	}
+	_, err = policy.ParsePolicies(policy.Text{Name: "a.cedar", Body: []byte("permit (\n  principal,\n  acton,\n  resource);")})
+	if err == nil || !strings.Contains(err.Error(), "a.cedar:3:") || !strings.HasSuffix(err.Error(), "\n    3 |   acton,") {
+		t.Errorf("a fault of syntax: %v", err)
+	}
+}

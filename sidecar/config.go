@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"syscall"
 	"time"
@@ -25,6 +26,7 @@ import (
 	"github.com/keyside/keyside/hsmd/telemetry"
 	"github.com/keyside/keyside/plugins"
 	"github.com/keyside/keyside/plugins/driver"
+	"github.com/keyside/keyside/policy/spelling"
 	"github.com/keyside/keyside/sidecar/audit"
 	"github.com/keyside/keyside/sidecar/dialect"
 	"github.com/keyside/keyside/sidecar/edge"
@@ -229,12 +231,12 @@ func decodeConfig(text []byte) (Config, error) {
 	d := yaml.NewDecoder(bytes.NewReader(text))
 	d.KnownFields(true)
 	if err := d.Decode(&file); err != nil && !errors.Is(err, io.EOF) {
-		return Config{}, err
+		return Config{}, spelling.YAML(err, text, reflect.TypeFor[Config]())
 	}
 	if err := d.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		return Config{}, errors.New("more than one document")
 	}
-	return file.Config, file.readSections(text, file.Sections)
+	return file.Config, spelling.YAML(file.readSections(text, file.Sections), text, sectionTypes()...)
 }
 
 // decodeStrict decodes a node that a type's own UnmarshalYAML got, which the decoder's strictness does not reach.

@@ -69,7 +69,7 @@ func (c *Config) readSections(text []byte, nodes map[string]yaml.Node) error {
 	for _, key := range slices.Sorted(maps.Keys(nodes)) {
 		section := sectionOf(key)
 		if section == nil {
-			errs = append(errs, fmt.Errorf("line %d: field %s not found in type sidecar.Config", nodes[key].Line, key))
+			errs = append(errs, fmt.Errorf("line %d: field %s not found in type Config", nodes[key].Line, key)) // in the words of the decoder
 			continue
 		}
 		errs = append(errs, decodeSection(text, key, section))
@@ -89,6 +89,17 @@ func decodeSection(text []byte, key string, section dialect.Section) error {
 	d := yaml.NewDecoder(bytes.NewReader(text))
 	d.KnownFields(true)
 	return d.Decode(file.Interface())
+}
+
+// sectionTypes returns the types with all keys of a configuration.
+func sectionTypes() []reflect.Type {
+	types := []reflect.Type{reflect.TypeFor[Config]()}
+	for _, d := range dialects {
+		types = append(types, reflect.StructOf([]reflect.StructField{
+			{Name: "Section", Type: reflect.TypeOf(d.Section()), Tag: reflect.StructTag(fmt.Sprintf("yaml:%q", d.Key))},
+		}))
+	}
+	return types
 }
 
 // sectionOf returns a new section of a dialect, nil if there is no such dialect.

@@ -5,7 +5,6 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/subtle"
-	"encoding/pem"
 	"slices"
 
 	"github.com/keyside/keyside/plugins/driver"
@@ -59,7 +58,10 @@ func openWith(spec driver.KeySpec, password, file []byte) (pkcs8 []byte, ok bool
 	if err != nil {
 		return nil, false
 	}
-	if pkcs8, ok = ReadPrivateKey(spec, text); !padded {
+	key, last, err := readFile(text, spec)
+	// Whatever follows the key must not be ignored: a sender who appends blocks to a file of others would learn from the answer whether
+	// their padding is valid, which decrypts the file (Vaudenay, 2002).
+	if pkcs8, ok = key.ofSpec(spec, err); ok && !(padded && last) {
 		clear(pkcs8)
 		return nil, false
 	}
@@ -88,32 +90,4 @@ func padding(text []byte) (n, good int) {
 		good &= 1 ^ inside | same
 	}
 	return subtle.ConstantTimeSelect(good, n, 0), good
-}
-
-// ReadPrivateKey reads a private key of the spec as PEM or DER, in any form that openssl writes without a passphrase. It returns
-// canonical PKCS#8 DER, which the caller must clear.
-func ReadPrivateKey(spec driver.KeySpec, text []byte) ([]byte, bool) {
-	traditional, label := readPKCS1, "RSA PRIVATE KEY"
-	if driver.SpecOf(spec).Family == driver.EC {
-		traditional, label = readSEC1, "EC PRIVATE KEY"
-	}
-	if trimmed := bytes.TrimSpace(text); bytes.HasPrefix(trimmed, []byte("-----BEGIN ")) {
-		block, rest := pem.Decode(trimmed)
-		if block == nil {
-			return nil, false
-		}
-		defer clear(block.Bytes)
-		clean := len(rest) == 0 && len(block.Headers) == 0
-		switch {
-		case clean && block.Type == "PRIVATE KEY":
-			return readPKCS8(spec, block.Bytes)
-		case clean && block.Type == label:
-			return traditional(spec, block.Bytes, true)
-		}
-		return nil, false
-	}
-	if pkcs8, ok := readPKCS8(spec, text); ok {
-		return pkcs8, true
-	}
-	return traditional(spec, text, true)
 }

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -136,6 +137,32 @@ func TestOpenSSLWholePassword(t *testing.T) {
 	temporary := append([]byte("ab\n\x00"), random(28)...)
 	if got, ok := OpenPrivateKey(driver.ECP256, temporary, encrypted(t, temporary, random(8), text)); !ok || !bytes.Equal(got, want) {
 		t.Errorf("opened %t", ok)
+	}
+}
+
+// TestOpenSSLPaddingOracle appends a block of the file behind one that is tried: if an import ignored what follows the key, its answer
+// would tell whether the padding is valid, for each of 256 last bytes.
+func TestOpenSSLPaddingOracle(t *testing.T) {
+	_, text := testKeyPEM(t)
+	temporary := random(32)
+	file := encrypted(t, firstLine(temporary), random(8), text)
+	block := file[len(file)-48 : len(file)-32]
+	for last := range 256 {
+		tried := random(16)
+		tried[15] = byte(last)
+		if _, ok := OpenPrivateKey(driver.ECP256, temporary, slices.Concat(file, tried, block)); ok {
+			t.Fatalf("opened with two more blocks, the last byte of one is %d", last)
+		}
+	}
+	for what, more := range map[string][]byte{"text": []byte("more"), "a certificate": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE"})} {
+		behind := encrypted(t, firstLine(temporary), random(8), append(bytes.Clone(text), more...))
+		if _, ok := OpenPrivateKey(driver.ECP256, temporary, behind); ok {
+			t.Errorf("opened with %s behind the key", what)
+		}
+		before := encrypted(t, firstLine(temporary), random(8), slices.Concat(more, []byte("\n"), text, []byte("\r\n")))
+		if _, ok := OpenPrivateKey(driver.ECP256, temporary, before); !ok {
+			t.Errorf("not opened with %s before the key", what)
+		}
 	}
 }
 

@@ -1,18 +1,16 @@
-// Package material opens imported key material in a driver process: RFC 5649, files of `openssl enc`, and private keys as PKCS#8,
-// PKCS#1 and SEC 1. It accepts a key only if every byte is accounted for, and never says what is wrong: the sender of bad material
-// must not learn how far its decryption went.
+// Package material opens imported key material in a driver process (RFC 5649, files of `openssl enc`), and reads private keys as PKCS#8,
+// PKCS#1 and SEC 1, also for the command line. A driver never says what is wrong: the sender of bad material must not learn how far its
+// decryption went.
 package material
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/fips140"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/asn1"
 	"math/big"
 
-	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 	"golang.org/x/crypto/cryptobyte"
 	casn1 "golang.org/x/crypto/cryptobyte/asn1"
 
@@ -58,18 +56,34 @@ func openContainer(spec driver.KeySpec, temporary, container []byte) (pkcs8 []by
 	if !ok {
 		return nil, false
 	}
-	return readPKCS8(spec, der)
+	key, err := readPKCS8(der, spec)
+	return key.ofSpec(spec, err)
+}
+
+// ofSpec returns the DER of a key that was read without error and is of the spec.
+func (k *PrivateKey) ofSpec(spec driver.KeySpec, err error) (pkcs8 []byte, ok bool) {
+	switch {
+	case err != nil:
+		return nil, false
+	case k.Spec != spec:
+		clear(k.PKCS8)
+		return nil, false
+	}
+	return k.PKCS8, true
 }
 
 var (
-	oidRSA = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 1} // rsaEncryption, RFC 8017
-	oidEC  = asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1}     // id-ecPublicKey, RFC 5480
+	oidRSA = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 1}  // rsaEncryption, RFC 8017
+	oidPSS = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 10} // RSASSA-PSS, RFC 4055
+	oidEC  = asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1}      // id-ecPublicKey, RFC 5480
 )
 
-// readPKCS8 reads an unencrypted PrivateKeyInfo (RFC 5208, and RFC 5958 with its public key). It refuses an encrypted one.
-func readPKCS8(spec driver.KeySpec, der []byte) ([]byte, bool) {
-	var info, algorithm, key cryptobyte.String
+// readPKCS8 reads an unencrypted PrivateKeyInfo (RFC 5208), or a OneAsymmetricKey (RFC 5958), whose public key must be that of the
+// private key. It ignores attributes.
+func readPKCS8(der []byte, spec driver.KeySpec) (*PrivateKey, error) {
+	var info, algorithm, key, public cryptobyte.String
 	var version int
+	var hasPublic bool
 	var oid asn1.ObjectIdentifier
 	s := cryptobyte.String(der)
 	if !s.ReadASN1(&info, casn1.SEQUENCE) || !s.Empty() ||
@@ -77,119 +91,101 @@ func readPKCS8(spec driver.KeySpec, der []byte) ([]byte, bool) {
 		!info.ReadASN1(&algorithm, casn1.SEQUENCE) || !algorithm.ReadASN1ObjectIdentifier(&oid) ||
 		!info.ReadASN1(&key, casn1.OCTET_STRING) ||
 		!info.SkipOptionalASN1(casn1.Tag(0).ContextSpecific().Constructed()) ||
-		!info.SkipOptionalASN1(casn1.Tag(1).ContextSpecific()) || !info.Empty() {
-		return nil, false
+		!info.ReadOptionalASN1(&public, &hasPublic, casn1.Tag(1).ContextSpecific()) || !info.Empty() {
+		return nil, errMalformed
 	}
-	row := driver.SpecOf(spec)
-	if row.Family == driver.RSA {
-		return readPKCS1(spec, key, oid.Equal(oidRSA) && bytes.Equal(algorithm, []byte{5, 0})) // the parameters are NULL
+	if hasPublic && (len(public) < 2 || public[0] != 0) { // a BIT STRING begins with the number of its unused bits
+		return nil, errMalformed
 	}
-	var named asn1.ObjectIdentifier
-	right := oid.Equal(oidEC) && algorithm.ReadASN1ObjectIdentifier(&named) && algorithm.Empty() && named.Equal(row.OID)
-	return readSEC1(spec, key, right)
+	var bits []byte
+	if hasPublic {
+		bits = public[1:]
+	}
+	switch {
+	case oid.Equal(oidRSA):
+		if len(algorithm) > 0 && !bytes.Equal(algorithm, []byte{5, 0}) { // the parameters are NULL; some tools omit it
+			return nil, errMalformed
+		}
+		return readPKCS1(key, bits)
+	case oid.Equal(oidEC):
+		curve, err := readCurve(algorithm)
+		if err != nil {
+			return nil, err
+		}
+		return readSEC1(key, curve, bits, spec)
+	case oid.Equal(oidPSS):
+		return nil, errPSS
+	}
+	return nil, refuse("is a key for %s, and private keys are imported only for RSA and ECDSA or ECDH", named(algorithms, oid))
 }
 
-// readPKCS1 reads an RSAPrivateKey (RFC 8017 section A.1.2) and checks it by FIPS 186-5 section A.1.1: e odd and above 2^16, primes of
-// half the modulus' length that are not close, d above half of it. Go's reader checks that the parts belong together; encoding the
-// key again checks that the DER has no other bytes. If right is false, the result is false.
-func readPKCS1(spec driver.KeySpec, der []byte, right bool) ([]byte, bool) {
-	row := driver.SpecOf(spec)
-	bits := row.Bits
-	key, err := x509.ParsePKCS1PrivateKey(der)
-	if err != nil || !right || row.Family != driver.RSA || len(key.Primes) != 2 || key.N.BitLen() != bits || key.E <= 1<<16 || key.E&1 == 0 {
-		return nil, false
+// readPKCS1 reads an RSAPrivateKey (RFC 8017 section A.1.2). public is the RSAPublicKey that must be that of the key, unless it is nil.
+// Go's reader checks that the parts belong together; encoding the key again checks that the DER has no other bytes.
+func readPKCS1(der, public []byte) (*PrivateKey, error) {
+	row, err := rsaSpec(der)
+	if err != nil {
+		return nil, err
 	}
-	p, q := key.Primes[0], key.Primes[1]
-	distance := new(big.Int).Sub(p, q)
+	key, err := x509.ParsePKCS1PrivateKey(der)
+	if err != nil {
+		return nil, refuse("is an RSA key whose parts do not belong together")
+	}
 	again := x509.MarshalPKCS1PrivateKey(key)
 	defer clear(again)
-	if p.BitLen() != bits/2 || q.BitLen() != bits/2 || distance.BitLen() <= bits/2-100 || key.D.BitLen() <= bits/2 ||
-		!p.ProbablyPrime(1) || !q.ProbablyPrime(1) || !bytes.Equal(again, der) {
-		return nil, false
+	switch {
+	case !bytes.Equal(again, der):
+		return nil, errMalformed
+	case !strong(key):
+		return nil, refuse("is an RSA key whose primes or private exponent FIPS 186-5 section A.1.1 refuses")
+	case public != nil && !bytes.Equal(public, x509.MarshalPKCS1PublicKey(&key.PublicKey)):
+		return nil, refuse("holds the public key of another private key")
 	}
 	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
-	return pkcs8, err == nil
+	return &PrivateKey{row.Value, pkcs8}, err
 }
 
-// readSEC1 reads an ECPrivateKey (RFC 5915). The curve and the public point, if present, must be those of the key.
-func readSEC1(spec driver.KeySpec, der []byte, right bool) ([]byte, bool) {
-	row := driver.SpecOf(spec)
-	var key, params, public, scalar cryptobyte.String
-	var hasParams, hasPublic bool
+// maxExponent is the length limit of public exponents in bits, that of Go's reader of public keys.
+const maxExponent = 31
+
+// rsaSpec returns the spec of an RSAPrivateKey, or what is wrong with its numbers by themselves.
+func rsaSpec(der []byte) (*driver.Spec, error) {
+	var key cryptobyte.String
 	var version int
+	var n, e, d, p, q, dp, dq, qInv big.Int
 	s := cryptobyte.String(der)
-	if row.Family != driver.EC || !right || !s.ReadASN1(&key, casn1.SEQUENCE) || !s.Empty() ||
-		!key.ReadASN1Integer(&version) || version != 1 || !key.ReadASN1(&scalar, casn1.OCTET_STRING) ||
-		!key.ReadOptionalASN1(&params, &hasParams, casn1.Tag(0).ContextSpecific().Constructed()) ||
-		!key.ReadOptionalASN1(&public, &hasPublic, casn1.Tag(1).ContextSpecific().Constructed()) || !key.Empty() ||
-		len(scalar) == 0 || len(scalar) > row.Size() {
-		return nil, false
+	if !s.ReadASN1(&key, casn1.SEQUENCE) || !s.Empty() || !key.ReadASN1Integer(&version) {
+		return nil, errMalformed
 	}
-	var named asn1.ObjectIdentifier
-	if hasParams && (!params.ReadASN1ObjectIdentifier(&named) || !params.Empty() || !named.Equal(row.OID)) {
-		return nil, false
-	}
-	padded := make([]byte, row.Size()) // some tools omit leading zeros
-	defer clear(padded)
-	copy(padded[len(padded)-len(scalar):], scalar)
-	point, ok := publicPoint(row.Curve, padded)
-	if !ok || hasPublic && !isPoint(public, point) {
-		return nil, false
-	}
-	return encodeEC(row.OID, padded, point)
-}
-
-// publicPoint returns the uncompressed public point of a scalar, which must be from 1 to below the curve's order. A nil curve
-// is secp256k1, which Go does not implement.
-func publicPoint(curve elliptic.Curve, scalar []byte) ([]byte, bool) {
-	if curve == nil {
-		var d secp256k1.ModNScalar
-		defer d.Zero()
-		if overflow := d.SetByteSlice(scalar); overflow || d.IsZero() {
-			return nil, false
+	for _, part := range []*big.Int{&n, &e, &d, &p, &q, &dp, &dq, &qInv} {
+		if !key.ReadASN1Integer(part) {
+			return nil, refuse("is not an RSA key: its numbers are not those of PKCS #1")
 		}
-		return secp256k1.NewPrivateKey(&d).PubKey().SerializeUncompressed(), true
 	}
-	key, err := ecdsa.ParseRawPrivateKey(curve, scalar)
-	if err != nil {
-		return nil, false
+	switch {
+	case version == 1 || !key.Empty():
+		return nil, refuse("is an RSA key of three or more primes, and only keys of two primes are imported")
+	case version != 0:
+		return nil, errMalformed
+	case p.Sign() <= 0 || q.Sign() <= 0 || d.Sign() <= 0:
+		return nil, refuse("is an RSA key without its primes or private exponent")
+	case e.BitLen() > maxExponent:
+		return nil, refuse("is an RSA key with a public exponent of %d bits, and the drivers support at most %d bits", e.BitLen(), maxExponent)
+	case e.Bit(0) == 0 || e.Cmp(big.NewInt(1<<16)) <= 0:
+		return nil, refuse("is an RSA key with the public exponent %s, and FIPS 186-5 demands an odd exponent above 65536", &e)
 	}
-	point, err := key.PublicKey.Bytes()
-	return point, err == nil
+	for _, row := range driver.Specs() {
+		if row.Family == driver.RSA && row.Bits == n.BitLen() {
+			return row, nil
+		}
+	}
+	return nil, refuse("is an RSA key of %d bits, and RSA keys are imported only with %s bits", n.BitLen(), specNames(driver.RSA))
 }
 
-// isPoint reports whether a BIT STRING holds the point, uncompressed or compressed (SEC 1 section 2.3.3).
-func isPoint(public cryptobyte.String, point []byte) bool {
-	var given []byte
-	if !public.ReadASN1BitStringAsBytes(&given) || !public.Empty() {
-		return false
-	}
-	size := (len(point) - 1) / 2
-	compressed := append([]byte{2 | point[len(point)-1]&1}, point[1:1+size]...)
-	return bytes.Equal(given, point) || bytes.Equal(given, compressed)
-}
-
-// encodeEC encodes PKCS#8 as Go and openssl do.
-func encodeEC(curve asn1.ObjectIdentifier, scalar, point []byte) ([]byte, bool) {
-	var inner, b cryptobyte.Builder
-	inner.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddASN1Int64(1)
-		b.AddASN1OctetString(scalar)
-		b.AddASN1(casn1.Tag(1).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) { b.AddASN1BitString(point) })
-	})
-	sec1, err := inner.Bytes()
-	defer clear(sec1)
-	if err != nil {
-		return nil, false
-	}
-	b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddASN1Int64(0)
-		b.AddASN1(casn1.SEQUENCE, func(b *cryptobyte.Builder) {
-			b.AddASN1ObjectIdentifier(oidEC)
-			b.AddASN1ObjectIdentifier(curve)
-		})
-		b.AddASN1OctetString(sec1)
-	})
-	pkcs8, err := b.Bytes()
-	return pkcs8, err == nil
+// strong checks a key by FIPS 186-5 section A.1.1: primes of half the modulus' length that are not close, d above half of it.
+func strong(key *rsa.PrivateKey) bool {
+	half := key.N.BitLen() / 2
+	p, q := key.Primes[0], key.Primes[1]
+	distance := new(big.Int).Sub(p, q)
+	return p.BitLen() == half && q.BitLen() == half && distance.BitLen() > half-100 && key.D.BitLen() > half &&
+		p.ProbablyPrime(1) && q.ProbablyPrime(1)
 }

@@ -7,8 +7,11 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/asn1"
+	"encoding/base64"
 	"encoding/pem"
+	"errors"
 	"math/big"
+	"strings"
 	"sync"
 	"testing"
 
@@ -67,6 +70,13 @@ func inPKCS8(t *testing.T, oid asn1.ObjectIdentifier, params any, key []byte) []
 	return marshal(t, pkcs8{Algorithm: asn1.RawValue{FullBytes: marshal(t, algorithm{oid, params})}, Key: key})
 }
 
+// withPublic returns a OneAsymmetricKey of version 2 (RFC 5958) with a public key.
+func withPublic(t *testing.T, oid asn1.ObjectIdentifier, params any, key, public []byte) []byte {
+	t.Helper()
+	return marshal(t, pkcs8{Version: 1, Algorithm: asn1.RawValue{FullBytes: marshal(t, algorithm{oid, params})}, Key: key,
+		More: asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 1, Bytes: append([]byte{0}, public...)}})
+}
+
 func openRSA(key *rsa.PrivateKey) pkcs1 {
 	return pkcs1{N: key.N, E: key.E, D: key.D, P: key.Primes[0], Q: key.Primes[1],
 		Dp: key.Precomputed.Dp, Dq: key.Precomputed.Dq, QInv: key.Precomputed.Qinv}
@@ -114,6 +124,12 @@ func closePrimes(t *testing.T) pkcs1 {
 		Dp: new(big.Int).Mod(d, p1), Dq: new(big.Int).Mod(d, q1), QInv: new(big.Int).ModInverse(q, p)}
 }
 
+// openPKCS8 reads PKCS#8 as a container under RFC 5649 is read.
+func openPKCS8(spec driver.KeySpec, der []byte) ([]byte, bool) {
+	key, err := readPKCS8(der, spec)
+	return key.ofSpec(spec, err)
+}
+
 func TestReadPKCS8(t *testing.T) {
 	good := testRSA()
 	goodEC, err := ecdsa.GenerateKey(driver.SpecOf(driver.ECP256).Curve, rand.Reader)
@@ -150,6 +166,8 @@ func TestReadPKCS8(t *testing.T) {
 		good bool
 	}{
 		"as it is":                      {first, true},
+		"version 2 with its public key": {withPublic(t, oidRSA, asn1.NullRawValue, marshal(t, openRSA(good)), x509.MarshalPKCS1PublicKey(&good.PublicKey)), true},
+		"another public key":            {withPublic(t, oidRSA, asn1.NullRawValue, marshal(t, openRSA(good)), x509.MarshalPKCS1PublicKey(&rsa.PublicKey{N: more(good.N), E: good.E})), false},
 		"with attributes":               {marshal(t, infoV2), true},
 		"an element more":               {marshal(t, func() pkcs8 { v := infoV2; v.More = asn1.RawValue{FullBytes: []byte{5, 0}}; return v }()), false},
 		"version 2":                     {marshal(t, func() pkcs8 { v := infoV2; v.Version = 2; return v }()), false},
@@ -157,7 +175,7 @@ func TestReadPKCS8(t *testing.T) {
 		"a byte cut":                    {first[:len(first)-1], false},
 		"an element more in the key":    {rsaDER(func(k *pkcs1) { k.More = asn1.RawValue{FullBytes: []byte{5, 0}} }), false},
 		"a byte behind the key":         {inPKCS8(t, oidRSA, asn1.NullRawValue, append(marshal(t, openRSA(good)), 0)), false},
-		"no parameters":                 {marshal(t, pkcs8{Algorithm: asn1.RawValue{FullBytes: marshal(t, struct{ A asn1.ObjectIdentifier }{oidRSA})}, Key: marshal(t, openRSA(good))}), false},
+		"no parameters":                 {marshal(t, pkcs8{Algorithm: asn1.RawValue{FullBytes: marshal(t, struct{ A asn1.ObjectIdentifier }{oidRSA})}, Key: marshal(t, openRSA(good))}), true},
 		"RSASSA-PSS":                    {inPKCS8(t, asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 10}, asn1.NullRawValue, marshal(t, openRSA(good))), false},
 		"another private exponent":      {rsaDER(func(k *pkcs1) { k.D = more(k.D) }), false},
 		"another modulus":               {rsaDER(func(k *pkcs1) { k.N = more(k.N) }), false},
@@ -175,12 +193,12 @@ func TestReadPKCS8(t *testing.T) {
 		"nothing":                       {nil, false},
 	}
 	for what, c := range rsaCases {
-		got, ok := readPKCS8(driver.RSA2048, c.der)
+		got, ok := openPKCS8(driver.RSA2048, c.der)
 		if ok != c.good || ok && !bytes.Equal(got, first) {
 			t.Errorf("rsa, %s: %t", what, ok)
 		}
 	}
-	if _, ok := readPKCS8(driver.RSA3072, first); ok {
+	if _, ok := openPKCS8(driver.RSA3072, first); ok {
 		t.Error("2048 bits are taken for 3072")
 	}
 	canonical, err := x509.MarshalPKCS8PrivateKey(goodEC)
@@ -206,7 +224,14 @@ func TestReadPKCS8(t *testing.T) {
 		"half a point":            {ecDER(func(k *sec1) { k.Point = bits(point[:33]) }), false},
 		"scalar 0":                {ecDER(func(k *sec1) { clear(k.Scalar); k.Point = asn1.BitString{} }), false},
 		"the order for a scalar":  {ecDER(func(k *sec1) { k.Scalar, k.Point = order.Bytes(), asn1.BitString{} }), false},
-		"a scalar too long":       {ecDER(func(k *sec1) { k.Scalar = append([]byte{0}, k.Scalar...) }), false},
+		"with a hybrid point":     {ecDER(func(k *sec1) { k.Point = bits(append([]byte{6 | point[64]&1}, point[1:]...)) }), true},
+		"a zero more":             {ecDER(func(k *sec1) { k.Scalar = append([]byte{0}, k.Scalar...) }), true},
+		"many zeros more":         {ecDER(func(k *sec1) { k.Scalar = append(make([]byte, 32), k.Scalar...) }), true},
+		"a byte more":             {ecDER(func(k *sec1) { k.Scalar, k.Point = append([]byte{1}, k.Scalar...), asn1.BitString{} }), false},
+		"version 2 and its key":   {withPublic(t, oidEC, ec256, marshal(t, sec1{Version: 1, Scalar: scalar}), point), true},
+		"and a compressed one":    {withPublic(t, oidEC, ec256, marshal(t, sec1{Version: 1, Scalar: scalar}), compressed), true},
+		"another public key":      {withPublic(t, oidEC, ec256, marshal(t, sec1{Version: 1, Scalar: scalar}), off), false},
+		"an empty public key":     {withPublic(t, oidEC, ec256, marshal(t, sec1{Version: 1, Scalar: scalar}), nil), false},
 		"no scalar":               {ecDER(func(k *sec1) { k.Scalar = nil }), false},
 		"another version":         {ecDER(func(k *sec1) { k.Version = 2 }), false},
 		"a byte behind it":        {append(bytes.Clone(canonical), 0), false},
@@ -214,7 +239,7 @@ func TestReadPKCS8(t *testing.T) {
 		"a curve not named":       {inPKCS8(t, oidEC, asn1.NullRawValue, marshal(t, sec1{Version: 1, Scalar: scalar})), false},
 		"an rsa key":              {first, false},
 	} {
-		got, ok := readPKCS8(driver.ECP256, c.der)
+		got, ok := openPKCS8(driver.ECP256, c.der)
 		if ok != c.good || ok && !bytes.Equal(got, canonical) {
 			t.Errorf("elliptic, %s: %t", what, ok)
 		}
@@ -232,19 +257,19 @@ func TestReadSecp256k1(t *testing.T) {
 	whole := sec1{Version: 1, Scalar: scalar, Point: asn1.BitString{Bytes: point, BitLength: 8 * len(point)}}
 	want := inPKCS8(t, oidEC, oid, marshal(t, whole))
 	for _, k := range []sec1{whole, {Version: 1, Scalar: scalar}} {
-		if got, ok := readPKCS8(driver.Secp256k1, inPKCS8(t, oidEC, oid, marshal(t, k))); !ok || !bytes.Equal(got, want) {
+		if got, ok := openPKCS8(driver.Secp256k1, inPKCS8(t, oidEC, oid, marshal(t, k))); !ok || !bytes.Equal(got, want) {
 			t.Errorf("%t: %x", ok, got)
 		}
 	}
 	order := secp256k1.Params().N.Bytes()
 	for _, bad := range [][]byte{make([]byte, 32), order} {
-		if _, ok := readPKCS8(driver.Secp256k1, inPKCS8(t, oidEC, oid, marshal(t, sec1{Version: 1, Scalar: bad}))); ok {
+		if _, ok := openPKCS8(driver.Secp256k1, inPKCS8(t, oidEC, oid, marshal(t, sec1{Version: 1, Scalar: bad}))); ok {
 			t.Errorf("scalar %x is accepted", bad)
 		}
 	}
 }
 
-// TestReadText reads what openssl writes, and refuses what has more around it.
+// TestReadText reads what openssl reads, and refuses what is cut, named wrongly or encrypted.
 func TestReadText(t *testing.T) {
 	key := testRSA()
 	want, err := x509.MarshalPKCS8PrivateKey(key)
@@ -255,30 +280,88 @@ func TestReadText(t *testing.T) {
 	block := func(typ string, der []byte, headers map[string]string) []byte {
 		return pem.EncodeToMemory(&pem.Block{Type: typ, Bytes: der, Headers: headers})
 	}
-	text := block("PRIVATE KEY", want, nil)
+	join := func(parts ...string) []byte { return []byte(strings.Join(parts, "")) }
+	text, certificate := string(block("PRIVATE KEY", want, nil)), string(block("CERTIFICATE", []byte("no certificate"), nil))
+	const mark = "\ufeff"
 	good := map[string][]byte{
-		"pkcs8 pem": text, "pkcs8 der": want, "pkcs1 pem": block("RSA PRIVATE KEY", traditional, nil), "pkcs1 der": traditional,
-		"lines of windows": bytes.ReplaceAll(text, []byte("\n"), []byte("\r\n")), "without the last line's end": bytes.TrimSpace(text),
+		"pkcs8 pem": []byte(text), "pkcs8 der": want, "pkcs1 pem": block("RSA PRIVATE KEY", traditional, nil), "pkcs1 der": traditional,
+		"lines of windows": bytes.ReplaceAll([]byte(text), []byte("\n"), []byte("\r\n")), "without the last line's end": bytes.TrimSpace([]byte(text)),
+		"two keys": join(text, string(block("EC PRIVATE KEY", []byte("ignored"), nil))), "text behind it": join(text, "more"),
+		"text before it":       join("Bag Attributes\n    friendlyName: key\nKey Attributes: <No Attributes>\n", text),
+		"behind a certificate": join(certificate, text), "before one": join(text, certificate),
+		"a byte order mark": join(mark, text), "two files with marks": join(mark, certificate, mark, text),
 	}
 	for what, b := range good {
-		if got, ok := ReadPrivateKey(driver.RSA2048, b); !ok || !bytes.Equal(got, want) {
-			t.Errorf("%s: %t", what, ok)
+		if got, err := ReadPrivateKey(b); err != nil || got.Spec != driver.RSA2048 || !bytes.Equal(got.PKCS8, want) {
+			t.Errorf("%s: %v", what, err)
 		}
 	}
-	bad := map[string][]byte{
-		"two blocks": append(bytes.Clone(text), text...), "text behind it": append(bytes.Clone(text), "more"...),
-		"text before it": append([]byte("my key\n"), text...), "half of it": text[:len(text)/2],
-		"the name of another form": block("RSA PRIVATE KEY", want, nil), "another form of that name": block("PRIVATE KEY", traditional, nil),
-		"an elliptic name": block("EC PRIVATE KEY", traditional, nil), "a certificate's": block("CERTIFICATE", want, nil),
-		"encrypted pkcs8":         block("ENCRYPTED PRIVATE KEY", want, nil),
-		"encrypted as once":       block("RSA PRIVATE KEY", traditional, map[string]string{"Proc-Type": "4,ENCRYPTED"}),
-		"der with a byte behind":  append(bytes.Clone(want), '\n'),
-		"nothing":                 nil,
-		"a beginning and no more": []byte("-----BEGIN PRIVATE KEY-----"),
+	utf16 := "\xff\xfe" + strings.Join(strings.Split(text, ""), "\x00") + "\x00"
+	for what, c := range map[string]struct {
+		file   []byte
+		reason string
+	}{
+		"half of it":                  {[]byte(text[:len(text)/2]), "cut off or damaged"},
+		"its end":                     {[]byte(text[len(text)/2:]), "not a private key"},
+		"the name of another form":    {block("RSA PRIVATE KEY", want, nil), "numbers are not those of PKCS #1"},
+		"another form of that name":   {block("PRIVATE KEY", traditional, nil), "not valid DER"},
+		"an elliptic name":            {block("EC PRIVATE KEY", traditional, nil), "not valid DER"},
+		"a certificate's":             {block("CERTIFICATE", want, nil), `no private key but "CERTIFICATE"`},
+		"certificates":                {join(certificate, certificate, string(block("PUBLIC KEY", want, nil))), `no private key but "CERTIFICATE, PUBLIC KEY"`},
+		"a certificate, half a key":   {join(certificate, text[:len(text)/2]), "cut off or damaged"},
+		"encrypted pkcs8":             {block("ENCRYPTED PRIVATE KEY", want, nil), "passphrase"},
+		"encrypted as once":           {block("RSA PRIVATE KEY", traditional, map[string]string{"Proc-Type": "4,ENCRYPTED"}), "passphrase"},
+		"headers":                     {block("PRIVATE KEY", want, map[string]string{"Comment": "mine"}), "headers"},
+		"der with a byte behind":      {append(bytes.Clone(want), '\n'), "more bytes follow"},
+		"nothing":                     {nil, "not a private key"},
+		"a beginning and no more":     {[]byte("-----BEGIN PRIVATE KEY-----"), "cut off or damaged"},
+		"indented":                    {[]byte(strings.ReplaceAll("\n"+text, "\n", "\n  ")), "first column"},
+		"line ends as two characters": {[]byte(strings.ReplaceAll(text, "\n", `\n`)), `has \n`},
+		"utf-16":                      {[]byte(utf16), "UTF-16"},
+		"base64 alone":                {[]byte(base64.StdEncoding.EncodeToString(want)), "base64 of DER"},
+		"an unknown name":             {block("DSA PRIVATE KEY", traditional, nil), `"DSA PRIVATE KEY"`},
+	} {
+		_, err := ReadPrivateKey(c.file)
+		var r *Refusal
+		if !errors.As(err, &r) || !strings.Contains(err.Error(), c.reason) {
+			t.Errorf("%s: %v", what, err)
+		}
 	}
-	for what, b := range bad {
-		if _, ok := ReadPrivateKey(driver.RSA2048, b); ok {
-			t.Errorf("%s: accepted", what)
+}
+
+// TestCurveNowhere reads a SEC 1 key that names no curve: on the curve of its public point, or of the block or spec outside of it.
+func TestCurveNowhere(t *testing.T) {
+	for _, value := range []driver.KeySpec{driver.ECP256, driver.ECP384, driver.ECP521, driver.Secp256k1} {
+		row := driver.SpecOf(value)
+		canonical := StandIn(value)
+		whole, err := readPKCS8(canonical, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var outer pkcs8
+		if _, err := asn1.Unmarshal(whole.PKCS8, &outer); err != nil {
+			t.Fatal(err)
+		}
+		var inner sec1
+		if _, err := asn1.Unmarshal(outer.Key, &inner); err != nil {
+			t.Fatal(err)
+		}
+		inner.Curve = nil
+		if got, err := ReadPrivateKey(marshal(t, inner)); err != nil || got.Spec != value || !bytes.Equal(got.PKCS8, canonical) {
+			t.Errorf("%s by its point: %v", row.Name, err)
+		}
+		inner.Point = asn1.BitString{}
+		bare := marshal(t, inner)
+		if _, err := ReadPrivateKey(bare); err == nil || !strings.Contains(err.Error(), "does not name its curve") {
+			t.Errorf("%s without any curve: %v", row.Name, err)
+		}
+		file := append(pem.EncodeToMemory(&pem.Block{Type: "EC PARAMETERS", Bytes: marshal(t, row.OID)}),
+			pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: bare})...)
+		if got, err := ReadPrivateKey(file); err != nil || !bytes.Equal(got.PKCS8, canonical) {
+			t.Errorf("%s by the block in front: %v", row.Name, err)
+		}
+		if got, _, err := readFile(bare, value); err != nil || !bytes.Equal(got.PKCS8, canonical) {
+			t.Errorf("%s by the spec: %v", row.Name, err)
 		}
 	}
 }

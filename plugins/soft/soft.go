@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"slices"
 	"sync"
@@ -21,6 +22,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/keyside/keyside/plugins/driver"
+	"github.com/keyside/keyside/policy/spelling"
 )
 
 // Limits of one operation, in bytes.
@@ -97,7 +99,7 @@ func parseSettings(raw []byte) (settings, error) {
 	dec := yaml.NewDecoder(bytes.NewReader(raw))
 	dec.KnownFields(true)
 	if err := dec.Decode(&s); err != nil && !errors.Is(err, io.EOF) {
-		return s, driver.Errorf(driver.InvalidArgument, "soft settings: %w", err)
+		return s, driver.Errorf(driver.InvalidArgument, "soft settings: %w", spelling.YAML(err, raw, reflect.TypeFor[settings]()))
 	}
 	switch {
 	case !filepath.IsAbs(s.File):

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/keyside/keyside/policy"
+	"github.com/keyside/keyside/sidecar/kms"
 )
 
 // Query selects records. A zero field selects every one.
@@ -19,8 +21,8 @@ type Query struct {
 	Since, Until time.Time // of the record's own time
 	Principal    string
 	Key          string // id, also of the key that a re-encryption decrypted with
-	Operation    string // its neutral, stored or trace name
-	Decision     string
+	Operation    string // any of its names
+	Decision     string // allow; deny: for lack of a right; undecided: refused for another reason before a decision
 	Outcome      string // "ok", "begun", a code, or the former name of one
 	RequestID    string
 	Last         int  // at most this many, the last ones; 0: all
@@ -62,9 +64,52 @@ func (q *Query) accepts(line []byte) bool {
 		return false
 	}
 	is := func(want string, have ...string) bool { return want == "" || slices.Contains(have, want) }
+	operation := q.Operation
+	if op, known := policy.ParseOperation(operation); known {
+		operation = string(op)
+	}
 	return !r.Time.Before(q.Since) && (q.Until.IsZero() || r.Time.Before(q.Until)) && is(q.Principal, r.Principal) &&
-		is(q.Key, r.KeyID, r.SourceKeyID) && is(q.Operation, r.Operation, r.Trace, policy.Operation(r.Operation).Name()) && is(q.Decision, r.Decision) &&
+		is(q.Key, r.KeyID, r.SourceKeyID) && is(operation, r.Operation, r.Trace) && is(q.Decision, r.decision()) &&
 		(is(q.Outcome, r.Outcome, string(formerCodes[r.Outcome])) || string(formerCodes[q.Outcome]) == r.Outcome) && is(q.RequestID, r.RequestID)
+}
+
+// denials are the codes of what was refused for lack of a right.
+var denials = []string{string(kms.CodeDenied), string(kms.CodeUnauthenticated), string(kms.CodeTokenExpired)}
+
+// decision returns the decision as queries name it: records have deny also for what was refused before a decision.
+func (r *selected) decision() string {
+	if r.Decision == "deny" && !slices.Contains(denials, r.Outcome) {
+		return "undecided"
+	}
+	return r.Decision
+}
+
+// ownNames are the operations of records that the log writes about itself, and the traces that several tags at once have.
+var ownNames = []string{string(OpResumed), string(OpRepaired), string(OpBegun), string(OpKeyChanged), string(OpRemoved), string(OpLossAccepted),
+	policy.TraceTagInBatch, policy.TraceUntagInBatch}
+
+// KnowsOperation reports whether records can have an operation of this name.
+func KnowsOperation(name string) bool {
+	_, known := policy.ParseOperation(name)
+	return known || slices.Contains(ownNames, name)
+}
+
+// OperationNames lists the names that records show of operations.
+func OperationNames() []string {
+	names := slices.Clone(ownNames)
+	for _, op := range slices.Concat(policy.Operations, policy.Scheduled) {
+		names = append(names, op.Name())
+	}
+	return names
+}
+
+// Outcomes lists the outcomes that records can have, also those of former versions.
+func Outcomes() []string {
+	all := []string{"ok", "begun"}
+	for _, code := range kms.Codes {
+		all = append(all, string(code))
+	}
+	return append(all, slices.Sorted(maps.Keys(formerCodes))...)
 }
 
 // Read calls fn with the records that a query selects, in their order. With Follow it ends with ctx, without an error.

@@ -28,7 +28,7 @@ func mixedLog(t testing.TB) (*world, *Log) {
 		r := sample(fmt.Sprint("r", i))
 		r.Time = r.Time.AddDate(0, 0, i)
 		if i%4 == 1 {
-			r.Principal, r.Decision, r.Outcome, r.KeyID = "app", "deny", "DENIED", ""
+			r.Principal, r.Decision, r.Outcome, r.KeyID = "app", "deny", "Denied", ""
 		}
 		if i%5 == 2 {
 			r.Operation, r.Trace = policy.OpSign, policy.OpSign.Trace()
@@ -82,7 +82,9 @@ func TestQuery(t *testing.T) {
 		"trace":     {Query{Operation: "encryptData"}, func(i int) bool { return i%5 != 2 }},
 		"neutral":   {Query{Operation: "encrypt"}, func(i int) bool { return i%5 != 2 }},
 		"decision":  {Query{Decision: "deny"}, func(i int) bool { return i%4 == 1 }},
-		"outcome":   {Query{Outcome: "DENIED", Operation: "sign"}, func(i int) bool { return i%4 == 1 && i%5 == 2 }},
+		"an alias":  {Query{Operation: "kms:Encrypt"}, func(i int) bool { return i%5 != 2 }},
+		"undecided": {Query{Decision: "undecided"}, func(i int) bool { return false }},
+		"outcome":   {Query{Outcome: "Denied", Operation: "sign"}, func(i int) bool { return i%4 == 1 && i%5 == 2 }},
 		"request":   {Query{RequestID: "r17"}, func(i int) bool { return i == 17 }},
 		"since":     {Query{Since: day.AddDate(0, 0, 30), Principal: "owner"}, func(i int) bool { return i >= 30 && i%4 != 1 }},
 		"until":     {Query{Until: day.AddDate(0, 0, 3)}, func(i int) bool { return i < 3 }},
@@ -126,6 +128,22 @@ func TestFormerCodes(t *testing.T) {
 		if slices.Contains(kms.Codes, kms.Code(former)) || !slices.Contains(kms.Codes, code) {
 			t.Errorf("%s is listed as a former name of %s", former, code)
 		}
+	}
+}
+
+// TestDecisions tells refusals for lack of a right from those of malformed requests and of too many.
+func TestDecisions(t *testing.T) {
+	for outcome, want := range map[string]string{"Denied": "deny", "Unauthenticated": "deny", "TokenExpired": "deny",
+		"InvalidRequest": "undecided", "DataTooLong": "undecided", "NotFound": "undecided", "Busy": "undecided"} {
+		for _, asked := range []string{"allow", "deny", "undecided"} {
+			q := Query{Decision: asked}
+			if got := q.accepts(fmt.Appendf(nil, `{"decision":"deny","outcome":%q}`, outcome)); got != (asked == want) {
+				t.Errorf("a query for %s finds %s: %t", asked, outcome, got)
+			}
+		}
+	}
+	if !(&Query{Decision: "allow"}).accepts([]byte(`{"decision":"allow","outcome":"KeyDisabled"}`)) {
+		t.Error("what was allowed and failed is not found")
 	}
 }
 

@@ -20,7 +20,7 @@ type AuditQuery struct {
 	Principal string    `json:"principal,omitzero"`
 	KeyID     string    `json:"key_id,omitzero"`
 	Operation string    `json:"operation,omitzero"` // any of its names
-	Decision  string    `json:"decision,omitzero"`  // allow or deny
+	Decision  string    `json:"decision,omitzero"`  // allow, deny (for lack of a right), or undecided (refused before a decision)
 	Outcome   string    `json:"outcome,omitzero"`
 	RequestID string    `json:"request_id,omitzero"`
 	Last      int       `json:"last,omitzero"`   // only the last ones, at most 100000

@@ -66,6 +66,9 @@ further alias.`,
 		if req.Grantee == "" || len(req.Operations) == 0 {
 			return verb.Failf(verb.ExitUsage, "--to or --operations is missing: give the user and the operations to allow")
 		}
+		if req.Operations, err = operationsOf(req.Operations); err != nil {
+			return err
+		}
 		req.KeyID, req.Context, req.ContextExact = id, containing, cmd.Flags().Changed("context-equals")
 		if req.ContextExact {
 			req.Context = exactly
@@ -79,6 +82,22 @@ further alias.`,
 		}
 		return s.Print(map[string]string{"grant_id": made.ID, "key_id": id}, made.ID)
 	})
+}
+
+// operationsOf returns the neutral names of operations that a flag names in any way.
+func operationsOf(names []string) ([]string, error) {
+	operations := make([]string, len(names))
+	for i, name := range names {
+		op, known := policy.ParseOperation(strings.TrimSpace(name))
+		switch {
+		case !known:
+			return nil, verb.Failf(verb.ExitUsage, "--operations: %q is not an operation%s", name, verb.DidYouMean(name, grantable))
+		case !op.Grantable():
+			return nil, verb.Failf(verb.ExitUsage, "--operations: %s cannot be granted; these can: %s", op.Name(), strings.Join(grantable, ", "))
+		}
+		operations[i] = op.Name()
+	}
+	return operations, nil
 }
 
 // inLines joins words with commas, in lines that fit a terminal.

@@ -62,7 +62,11 @@ auditors may ask for other users; rules limited to a source are then ignored.`,
 	cmd.Flags().StringVar(&in.As, "as", "", "`name` of another user (default: you)")
 	cmd.Flags().StringToStringVar(&in.Context, "context", nil, "encryption context of the operation, name=value[,name=value]")
 	return verb.Talks(cmd, func(ctx context.Context, s *verb.Session, args []string) error {
-		in.Operation = args[0]
+		op, known := policy.ParseOperation(args[0])
+		if !known {
+			return verb.Failf(verb.ExitUsage, "%q is not an operation%s", args[0], verb.DidYouMean(args[0], allOperations))
+		}
+		in.Operation = op.Name()
 		if len(args) > 1 {
 			in.Key = args[1]
 		}
@@ -76,6 +80,9 @@ auditors may ask for other users; rules limited to a source are then ignored.`,
 		return err
 	})
 }
+
+// allOperations are the neutral names of all operations.
+var allOperations = verb.OperationNames(func(policy.Operation) bool { return true })
 
 // decisionText returns a decision for people.
 func decisionText(d *client.Decision) string {
@@ -122,5 +129,5 @@ func completeOperationThenKey(cmd *cobra.Command, args []string, toComplete stri
 	if len(args) > 0 {
 		return verb.CompleteKeys(2)(cmd, args, toComplete)
 	}
-	return verb.OperationNames(func(policy.Operation) bool { return true }), cobra.ShellCompDirectiveNoFileComp
+	return allOperations, cobra.ShellCompDirectiveNoFileComp
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/keyside/keyside/policy"
+	"github.com/keyside/keyside/sidecar/audit"
 	"github.com/keyside/keyside/sidecar/cli/verb"
 	"github.com/keyside/keyside/sidecar/client"
 )
@@ -38,18 +39,31 @@ func (f *auditFilter) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.Principal, "principal", "", "`name` of the principal")
 	flags.StringVar(&f.key, "key", "", "id or alias of the `key`, also as the source of a re-encryption")
-	flags.StringVar(&f.Operation, "operation", "", "`name` of the operation, or its trace name")
-	flags.StringVar(&f.Decision, "decision", "", "`allow` or deny")
+	flags.StringVar(&f.Operation, "operation", "", "`name` of the operation: any of its names (decrypt, decrypt-data, decryptData, Decrypt)")
+	flags.StringVar(&f.Decision, "decision", "", "`allow`; deny: for lack of a right; undecided: malformed, or refused before a decision")
 	flags.StringVar(&f.Outcome, "outcome", "", "ok, or the `code` of a failure")
 	flags.StringVar(&f.RequestID, "request", "", "`id` of the request, as in responses and errors")
 	verb.CompleteKeyFlag(cmd, "key")
-	verb.CompleteFlag(cmd, "operation", verb.OperationNames(func(policy.Operation) bool { return true }))
-	verb.CompleteFlag(cmd, "decision", []string{"allow", "deny"})
+	verb.CompleteFlag(cmd, "operation", audit.OperationNames())
+	verb.CompleteFlag(cmd, "decision", decisions)
+	verb.CompleteFlag(cmd, "outcome", audit.Outcomes())
 }
 
-// query returns the query that the flags describe.
+// decisions are the values of --decision.
+var decisions = []string{"allow", "deny", "undecided"}
+
+// query returns the query that the flags describe. A misspelt word is an error, because no records would look like innocence.
 func (f *auditFilter) query(ctx context.Context, s *verb.Session) (q client.AuditQuery, err error) {
 	q = f.AuditQuery
+	if q.Operation != "" && !audit.KnowsOperation(q.Operation) {
+		return q, verb.Failf(verb.ExitUsage, "--operation %q is not an operation%s", q.Operation, verb.DidYouMean(q.Operation, audit.OperationNames()))
+	}
+	if q.Decision, err = verb.Optional("--decision", q.Decision, decisions); err != nil {
+		return q, err
+	}
+	if q.Outcome, err = verb.Optional("--outcome", q.Outcome, audit.Outcomes()); err != nil {
+		return q, verb.Failf(verb.ExitUsage, "--outcome %q is neither ok nor an error code%s", f.Outcome, verb.DidYouMean(f.Outcome, audit.Outcomes()))
+	}
 	if f.key != "" {
 		if q.KeyID, err = s.Resolve(ctx, f.key); err != nil {
 			return q, err
@@ -88,8 +102,14 @@ func (f *auditFilter) reads(cmd *cobra.Command) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		err = s.ReadAuditLog(ctx, q, entryPrinter(s.Out(), s.JSON))
+		printEntry, found := entryPrinter(s.Out(), s.JSON), false
+		err = s.ReadAuditLog(ctx, q, func(e *client.AuditEntry) error {
+			found = true
+			return printEntry(e)
+		})
 		switch {
+		case err == nil && !found && !f.Follow:
+			return noRecords(ctx, s, &q)
 		case f.Follow && ctx.Err() != nil:
 			return nil
 		case f.Follow && err == nil:
@@ -99,14 +119,47 @@ func (f *auditFilter) reads(cmd *cobra.Command) *cobra.Command {
 	})
 }
 
+// recentRecords is the number of records whose principals an error suggests.
+const recentRecords = 10_000
+
+// noRecords says that no records match, or that a principal is in none at all, which is a misspelt name.
+func noRecords(ctx context.Context, s *verb.Session, q *client.AuditQuery) error {
+	if q.Principal == "" {
+		s.Note("no records match")
+		return nil
+	}
+	names := map[string]bool{}
+	collect := func(e *client.AuditEntry) error {
+		var r struct {
+			Principal string `json:"principal"`
+		}
+		err := json.Unmarshal(e.Entry, &r)
+		names[r.Principal] = true
+		return err
+	}
+	if err := s.ReadAuditLog(ctx, client.AuditQuery{Principal: q.Principal, Last: 1}, collect); err != nil {
+		return err
+	}
+	if names[q.Principal] {
+		s.Note("no records match")
+		return nil
+	}
+	if err := s.ReadAuditLog(ctx, client.AuditQuery{Last: recentRecords}, collect); err != nil {
+		return err
+	}
+	return verb.Failf(verb.ExitNotFound, "no record has the principal %q%s", q.Principal, verb.DidYouMean(q.Principal, verb.Words(names)))
+}
+
 func auditTail() *cobra.Command {
-	f := auditFilter{AuditQuery: client.AuditQuery{Follow: true}}
+	var f auditFilter
 	cmd := &cobra.Command{
-		Use: "tail", Short: "Show the last records and follow new ones",
-		Long:    `Show the last records and follow new ones until Ctrl-C. The request is audited once; the records that it shows are not.`,
-		Example: `  timeout 1 keyside audit tail --decision deny || test $? = 124`,
+		Use: "tail", Short: "Show the last records, with -f also new ones",
+		Long: `Show the last records; with -f also new ones, until Ctrl-C. The request is audited once; the records that it shows are not.`,
+		Example: `  keyside audit tail -n 5
+  timeout 1 keyside audit tail -f --decision deny || test $? = 124`,
 	}
 	cmd.Flags().IntVarP(&f.Last, "last", "n", 10, "number of records to begin with")
+	cmd.Flags().BoolVarP(&f.Follow, "follow", "f", false, "also show new records, until Ctrl-C")
 	return f.reads(cmd)
 }
 

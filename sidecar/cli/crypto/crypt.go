@@ -85,6 +85,16 @@ func algorithmFlag(cmd *cobra.Command, algorithm *string, name, of string, algor
 	verb.CompleteFlag(cmd, name, algorithms)
 }
 
+// checkAlgorithms gives the values of flags the spelling of algorithms for encryption.
+func checkAlgorithms(flags map[string]*string) (err error) {
+	for name, value := range flags {
+		if *value, err = verb.Optional("--"+name, *value, []string{client.RSAOAEPSHA256, client.RSAOAEPSHA1, client.SymmetricDefault}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func encryptCommand() *cobra.Command {
 	var req client.EncryptRequest
 	f := cryptFlags{in: verb.InputFlags{More: "; keyside file encrypt takes files of any size"}}
@@ -97,6 +107,9 @@ func encryptCommand() *cobra.Command {
 	algorithmFlag(cmd, &req.Algorithm, "algorithm", "algorithm of an RSA key", client.RSAOAEPSHA256)
 	f.add(cmd, "the text")
 	return withKey(cmd, func(ctx context.Context, s *verb.Session, id string, _ []string) (err error) {
+		if err := checkAlgorithms(map[string]*string{"algorithm": &req.Algorithm}); err != nil {
+			return err
+		}
 		if req.Plaintext, err = f.in.Read(cmd, maxText); err != nil {
 			return err
 		}
@@ -132,6 +145,9 @@ func decryptCommand() *cobra.Command {
 	algorithmFlag(cmd, &req.Algorithm, "algorithm", "algorithm of an RSA key", client.RSAOAEPSHA256)
 	f.add(cmd, "the ciphertext, in base64 or binary")
 	return verb.Talks(cmd, func(ctx context.Context, s *verb.Session, _ []string) (err error) {
+		if err := checkAlgorithms(map[string]*string{"algorithm": &req.Algorithm}); err != nil {
+			return err
+		}
 		if key == "" && req.Algorithm != "" && req.Algorithm != client.SymmetricDefault {
 			return verb.Failf(verb.ExitUsage, "--key is missing: an RSA ciphertext does not name its key")
 		}
@@ -178,6 +194,9 @@ an encrypted data key in hex.`,
 	in.Add(cmd, "the ciphertext, in base64, hex or binary")
 	out.Add(cmd)
 	return verb.Talks(cmd, func(ctx context.Context, s *verb.Session, _ []string) (err error) {
+		if err := checkAlgorithms(map[string]*string{"algorithm": &req.SourceAlgorithm, "to-algorithm": &req.DestinationAlgorithm}); err != nil {
+			return err
+		}
 		if to == "" {
 			return verb.Failf(verb.ExitUsage, "--to is missing: give the new key's id or alias (keyside key list shows them)")
 		}

@@ -27,7 +27,11 @@ func (f *macFlags) add(cmd *cobra.Command) {
 }
 
 func (f *macFlags) request(ctx context.Context, s *verb.Session) (client.MACRequest, error) {
-	req := client.MACRequest{Algorithm: f.algorithm}
+	var req client.MACRequest
+	var err error
+	if req.Algorithm, err = verb.Optional("--algorithm", f.algorithm, kms.MACNames()); err != nil {
+		return req, err
+	}
 	key, err := s.Lookup(ctx, f.key)
 	if err != nil {
 		return req, err

@@ -41,9 +41,10 @@ without --out, everything is printed.`,
 	verb.CompleteFlag(cmd, "spec", pairSpecs)
 	return verb.GeneratesKeys(verb.Talks(cmd, func(ctx context.Context, s *verb.Session, _ []string) (err error) {
 		shown := prefix == "" && !req.WithoutPlaintext // the private key goes to standard output
+		if req.Spec, err = verb.OneOf("--spec", req.Spec, pairSpecs); err != nil {
+			return err
+		}
 		switch {
-		case !slices.Contains(pairSpecs, req.Spec):
-			return verb.Failf(verb.ExitUsage, "--spec %q is none of: %s", req.Spec, strings.Join(pairSpecs, ", "))
 		case prefix == "" && !s.JSON:
 			return verb.Failf(verb.ExitUsage, "--out is missing: name the files for the pair, or use --json")
 		case shown:

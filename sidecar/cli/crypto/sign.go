@@ -9,7 +9,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -42,6 +41,9 @@ var defaultAlgorithms = map[string]string{
 
 // choose returns the key's id and the algorithm, by default that of the key's spec.
 func (f *signFlags) choose(ctx context.Context, s *verb.Session) (id, algorithm string, err error) {
+	if f.algorithm, err = verb.Optional("--algorithm", f.algorithm, kms.SigningNames()); err != nil {
+		return "", "", err
+	}
 	if f.algorithm != "" {
 		id, err = s.Resolve(ctx, f.key)
 		return id, f.algorithm, err
@@ -70,10 +72,7 @@ func (f *signFlags) request(ctx context.Context, s *verb.Session) (client.SignRe
 		req.Message, err = f.in.Read(s.Cmd, 64)
 		return req, err
 	}
-	hash, ok := hashes[req.Algorithm[max(0, len(req.Algorithm)-len("SHA_256")):]]
-	if !ok {
-		return req, verb.Failf(verb.ExitUsage, "--algorithm %q is none of: %s", req.Algorithm, strings.Join(kms.SigningNames(), ", "))
-	}
+	hash := hashes[req.Algorithm[max(0, len(req.Algorithm)-len("SHA_256")):]]
 	message, err := f.in.Open(s.Cmd)
 	if err != nil {
 		return req, err

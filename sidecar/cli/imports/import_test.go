@@ -108,7 +108,7 @@ func TestReadMaterial(t *testing.T) {
 		"SEC 1 DER":     {ec1, "EC_P384", ecKey},
 		"SEC 1 PEM":     {append(text("EC PARAMETERS", []byte{5, 0}), text("EC PRIVATE KEY", ec1)...), "EC_P384", ecKey},
 	} {
-		m, err := readMaterial(write(t, c.file))
+		m, err := readMaterial(write(t, c.file), "")
 		switch {
 		case err != nil || m.spec != c.spec:
 			t.Errorf("%s: %v, %v", name, m, err)
@@ -136,9 +136,34 @@ func TestReadMaterial(t *testing.T) {
 		"encrypted":      {text("ENCRYPTED PRIVATE KEY", rsa8), verb.ExitUsage},
 		"encrypted old":  {pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Headers: map[string]string{"DEK-Info": "x"}, Bytes: rsa1}), verb.ExitUsage},
 		"too long":       {make([]byte, maxKeyFile+1), verb.ExitUsage},
+		"two readings":   {[]byte("0123456789abcdef0123456789abcdef"), verb.ExitUsage},
 	} {
-		if m, err := readMaterial(write(t, c.file)); verb.ExitCode(err) != c.exit {
+		if m, err := readMaterial(write(t, c.file), ""); verb.ExitCode(err) != c.exit {
 			t.Errorf("%s: %v, %v", name, m, err)
+		}
+	}
+}
+
+// TestTwoReadings reads files that are an AES key by themselves and the hex or base64 of another one, as the spec says.
+func TestTwoReadings(t *testing.T) {
+	for _, c := range []struct{ text, spec, want string }{
+		{"f831ef572e4bd566e079a4ea43335ebb", "AES_256", "f831ef572e4bd566e079a4ea43335ebb"},
+		{"f831ef572e4bd566e079a4ea43335ebb", "AES_128", "\xf8\x31\xef\x57\x2e\x4b\xd5\x66\xe0\x79\xa4\xea\x43\x33\x5e\xbb"},
+		{"abcdefghijklmnopqrstuvwxyz012345", "AES_256", "abcdefghijklmnopqrstuvwxyz012345"},
+		{"////////////////////////////////", "AES_192", strings.Repeat("\xff", 24)},
+		{"AAAAAAAAAAAAAAAAAAAAAA==", "AES_192", "AAAAAAAAAAAAAAAAAAAAAA=="},
+		{"AAAAAAAAAAAAAAAAAAAAAA==", "AES_128", strings.Repeat("\x00", 16)},
+	} {
+		path := write(t, []byte(c.text))
+		if m, err := readMaterial(path, c.spec); err != nil || m.spec != c.spec || string(m.plain) != c.want {
+			t.Errorf("%s as %s: %+v, %v", c.text, c.spec, m, err)
+		}
+		if m, err := readMaterial(path, ""); verb.ExitCode(err) != verb.ExitUsage || !strings.Contains(err.Error(), "choose with --spec") {
+			t.Errorf("%s without a spec: %+v, %v", c.text, m, err)
+		}
+		// A line end makes it text.
+		if m, err := readMaterial(write(t, []byte(c.text+"\n")), ""); err != nil || len(m.plain) >= len(c.text) {
+			t.Errorf("%s in a line: %+v, %v", c.text, m, err)
 		}
 	}
 }
@@ -170,7 +195,7 @@ func TestNewMaterial(t *testing.T) {
 		if err := m.keep(path, false); err != nil {
 			t.Fatal(err)
 		}
-		if again, err := readMaterial(path); err != nil || again.spec != spec || !bytes.Equal(again.plain, m.plain) {
+		if again, err := readMaterial(path, ""); err != nil || again.spec != spec || !bytes.Equal(again.plain, m.plain) {
 			t.Errorf("%s: %+v, %v", spec, again, err)
 		}
 	}

@@ -105,7 +105,7 @@ func (m *materialFlags) material(key *client.Key) (*material, error) {
 	case m.generate:
 		return newMaterial(key.Spec)
 	}
-	own, err := readMaterial(m.from)
+	own, err := readMaterial(m.from, key.Spec)
 	if err == nil && own.spec != key.Spec {
 		clear(own.plain)
 		return nil, verb.Failf(verb.ExitUsage, "%s holds a key of spec %s, and %s is of spec %s", m.from, own.spec, key.Alias, key.Spec)

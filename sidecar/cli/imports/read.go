@@ -7,8 +7,11 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/pem"
+	"errors"
+	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/keyside/keyside/plugins/driver"
 	container "github.com/keyside/keyside/plugins/material"
@@ -58,71 +61,96 @@ type material struct {
 
 func (m *material) private() bool { return !symmetric(m.spec) }
 
+// what says what the material is.
+func (m *material) what() string {
+	if m.private() {
+		return "a private key, " + m.spec
+	}
+	return fmt.Sprintf("%d bytes, %s", len(m.plain), m.spec)
+}
+
 // symmetric reports whether spec is one of AES keys.
 func symmetric(spec string) bool { return driver.SpecNamed(spec).Family == driver.AES }
 
-// readMaterial reads a key from a file: an AES key as bytes, base64 or hex, a private key as PKCS #8, PKCS #1 or SEC 1 in PEM
-// or DER.
-func readMaterial(path string) (*material, error) {
+// readMaterial reads a key from a file: an AES key as bytes, base64 or hex, a private key in any form that openssl reads. spec decides
+// where a file can be read in two ways; empty: it is not known.
+func readMaterial(path, spec string) (*material, error) {
 	content, err := readKeyFile(path)
 	if err != nil {
 		return nil, err
 	}
 	defer clear(content)
-	if m := aesKey(content); m != nil {
-		return m, nil
-	}
-	der, locked := privateDER(content)
-	if locked {
-		return nil, verb.Failf(verb.ExitUsage, "%s is encrypted with a passphrase: openssl pkey -in %s -out plain.pem decrypts it", path, verb.ShellQuote(path))
-	}
-	defer clear(der)
-	for _, s := range driver.Specs() {
-		if s.Symmetric() {
-			continue
+	if found := aesKeys(content); len(found) > 0 {
+		m, err := choose(found, path, spec)
+		for _, other := range found {
+			if other != m {
+				clear(other.plain)
+			}
 		}
-		if plain, ok := container.ReadPrivateKey(s.Value, der); ok {
-			return &material{plain, s.Name}, nil
-		}
+		return m, err
 	}
-	return nil, verb.Failf(verb.ExitBadData, `%s holds no key, or an unsafe one: an AES key has 16, 24 or 32 bytes (raw, base64 or hex); a private key is RSA with
+	key, err := container.ReadPrivateKey(content)
+	if err != nil {
+		return nil, refusal(path, err)
+	}
+	return &material{key.PKCS8, driver.SpecOf(key.Spec).Name}, nil
+}
+
+// refusal returns the error for a file whose reader returned err.
+func refusal(path string, err error) error {
+	var r *container.Refusal
+	switch {
+	case !errors.As(err, &r):
+		return err
+	case r == container.ErrNoKey:
+		return verb.Failf(verb.ExitBadData, `%s holds no key: an AES key has 16, 24 or 32 bytes (raw, base64 or hex); a private key is RSA with
 2048, 3072 or 4096 bits and an exponent above 65536, or EC on P-256, P-384, P-521 or secp256k1 (PKCS #8, PKCS #1 or SEC 1; PEM or DER)`, path)
-}
-
-// privateDER returns the DER of the private key in a PEM file, or a copy of the file if it is not PEM. locked reports a passphrase.
-func privateDER(content []byte) (der []byte, locked bool) {
-	for rest := content; ; {
-		block, after := pem.Decode(rest)
-		switch {
-		case block == nil:
-			return bytes.Clone(content), false
-		case block.Type == "EC PARAMETERS": // openssl ecparam -genkey writes them in front of the key
-			rest = after
-			continue
-		}
-		return block.Bytes, block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != ""
 	}
+	code := verb.ExitBadData
+	if r.Passphrase {
+		code = verb.ExitUsage
+	}
+	if r.Command == "" {
+		return verb.Failf(code, "%s %s", path, r.Reason)
+	}
+	return verb.Failf(code, "%s %s: this command converts it: %s", path, r.Reason, strings.ReplaceAll(r.Command, "FILE", verb.ShellQuote(path)))
 }
 
-// aesKey returns an AES key from any of its forms, nil if content is none. Random bytes practically never look like base64 or
-// hex of the right length.
-func aesKey(content []byte) *material {
-	text := bytes.TrimSpace(content)
+// aesKeys returns the AES keys that a file can hold: its bytes, or what its text decodes to. Text that is hex is not taken for base64.
+func aesKeys(content []byte) (found []*material) {
+	text := string(bytes.TrimSpace(content))
+	decoded, err := hex.DecodeString(text)
+	if err != nil {
+		decoded, err = base64.StdEncoding.DecodeString(text)
+	}
 	forms := [][]byte{content}
-	if b, err := base64.StdEncoding.DecodeString(string(text)); err == nil {
-		forms = [][]byte{b, content}
-	}
-	if b, err := hex.DecodeString(string(text)); err == nil {
-		forms = [][]byte{b}
+	if err == nil {
+		forms = append(forms, decoded)
 	}
 	for _, key := range forms {
 		for _, s := range driver.Specs() {
 			if s.Family == driver.AES && s.Size() == len(key) {
-				return &material{bytes.Clone(key), s.Name}
+				found = append(found, &material{bytes.Clone(key), s.Name})
 			}
 		}
 	}
-	return nil
+	clear(decoded)
+	return found
+}
+
+// choose returns the one of the keys that is of the spec, or the only key.
+func choose(found []*material, path, spec string) (*material, error) {
+	for _, m := range found {
+		if m.spec == spec {
+			return m, nil
+		}
+	}
+	if len(found) == 1 {
+		return found[0], nil
+	}
+	raw, decoded := found[0], found[1]
+	return nil, verb.Failf(verb.ExitUsage, "%s can be read in two ways: as %d bytes, %s, or as the text of %d bytes, %s; choose with --spec",
+		path, len(raw.plain), raw.spec, len(decoded.plain), decoded.spec)
 }
 
 // readWrappingKey reads a wrapping key in DER, base64 or PEM.

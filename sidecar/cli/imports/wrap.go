@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -68,14 +69,15 @@ func rsaBlock(under *rsa.PublicKey, algorithm string, plain []byte) ([]byte, err
 
 func importWrap() *cobra.Command {
 	var w wrappingFlags
-	var from, key, dir string
+	var from, key, dir, spec string
 	var force bool
 	cmd := &cobra.Command{
 		Use:   "wrap --from FILE --wrapping-key FILE",
 		Short: "Wrap a key of your own for its import, without openssl",
 		Long: `Wrap a key of your own for its import, on this machine: nothing is sent. The result is EncryptedKeyMaterial.bin and, for private
 keys under OAEP or PKCS1, out_rsa_private_key.der or out_ec_private_key.der. The key is an AES key (16, 24 or 32 bytes, raw, base64 or
-hex) or a private RSA or EC key (PKCS #8, PKCS #1 or SEC 1; PEM or DER, without a passphrase).`,
+hex) or a private RSA or EC key (PKCS #8, PKCS #1 or SEC 1; PEM or DER, without a passphrase). 32 bytes that are also the hex or base64
+of a shorter key need --spec.`,
 		Example: `  keyside import wrap --from my-key.bin --wrapping-key own/WrappingPublicKey.pem --out wrapped
   keyside import wrap --from my-key.pem --wrapping-key signer/WrappingPublicKey.b64 --algorithm RSA_AES_KEY_WRAP_SHA_256 --out wrapped-rsa`,
 		Args: cobra.NoArgs,
@@ -84,31 +86,43 @@ hex) or a private RSA or EC key (PKCS #8, PKCS #1 or SEC 1; PEM or DER, without 
 	f := cmd.Flags()
 	f.StringVar(&from, "from", "", "file with the key to import (required)")
 	f.StringVar(&key, "wrapping-key", "", "file with the wrapping key: DER, base64 or PEM (required)")
+	f.StringVar(&spec, "spec", "", "spec of an AES key whose file can be read in two ways: "+strings.Join(aesSpecs, ", "))
 	f.StringVar(&dir, "out", ".", "directory for the results, created if it does not exist")
 	f.BoolVar(&force, "force", false, "replace the files")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+	verb.CompleteFlag(cmd, "spec", aesSpecs)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) (err error) {
 		if from == "" {
 			return verb.Failf(verb.ExitUsage, "--from is missing: give the file with the key to import")
+		}
+		if spec, err = verb.Optional("--spec", spec, aesSpecs); err != nil {
+			return err
 		}
 		if err := w.check(); err != nil {
 			return err
 		}
-		return verb.Explain(wrapFile(w.algorithm, from, key, dir, force))
+		under, err := readWrappingKey(key)
+		if err != nil {
+			return verb.Explain(err)
+		}
+		m, err := readMaterial(from, spec)
+		if err != nil {
+			return verb.Explain(err)
+		}
+		defer clear(m.plain)
+		if spec != "" && m.spec != spec {
+			return verb.Failf(verb.ExitUsage, "%s holds %s, not %s", from, m.what(), spec)
+		}
+		if err := wrapFiles(w.algorithm, under, m, dir, force); err != nil {
+			return verb.Explain(err)
+		}
+		cmd.PrintErrf("wrapped %s: %s\n", m.what(), filepath.Join(dir, wrappedFile))
+		return nil
 	}
 	return cmd
 }
 
-// wrapFile wraps the key in a file for import wrap.
-func wrapFile(algorithm, from, wrappingKey, dir string, force bool) error {
-	under, err := readWrappingKey(wrappingKey)
-	if err != nil {
-		return err
-	}
-	m, err := readMaterial(from)
-	if err != nil {
-		return err
-	}
-	defer clear(m.plain)
+// wrapFiles wraps a key for import wrap.
+func wrapFiles(algorithm string, under *rsa.PublicKey, m *material, dir string, force bool) error {
 	w, err := wrap(under, algorithm, m)
 	if err != nil {
 		return err

@@ -1,7 +1,6 @@
 package imports
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -17,6 +16,7 @@ const defaultWrapping = "RSAES_OAEP_SHA_256"
 var (
 	wrappingAlgorithms = kms.WrappingNames()
 	wrappingSpecs      = kms.SpecNames(kms.RSA)
+	aesSpecs           = []string{string(kms.AES128), string(kms.AES192), string(kms.AES256)}
 )
 
 // wrappingFlags select the wrapping of material.
@@ -35,17 +35,13 @@ func (w *wrappingFlags) addAlgorithm(cmd *cobra.Command) {
 	verb.CompleteFlag(cmd, "algorithm", wrappingAlgorithms)
 }
 
-// check checks the flags and replaces hyphens in the algorithm's name: VNG Cloud writes RSA-AES-KEY-WRAP-SHA-256.
-func (w *wrappingFlags) check() error {
-	name := strings.ToUpper(strings.ReplaceAll(w.algorithm, "-", "_"))
-	if !slices.Contains(wrappingAlgorithms, name) {
-		return verb.Failf(verb.ExitUsage, "--algorithm %q is none of: %s", w.algorithm, strings.Join(wrappingAlgorithms, ", "))
+// check checks the flags and gives them their own spelling: VNG Cloud writes RSA-AES-KEY-WRAP-SHA-256.
+func (w *wrappingFlags) check() (err error) {
+	if w.algorithm, err = verb.OneOf("--algorithm", w.algorithm, wrappingAlgorithms); err != nil {
+		return err
 	}
-	w.algorithm = name
-	if w.spec != "" && !slices.Contains(wrappingSpecs, w.spec) {
-		return verb.Failf(verb.ExitUsage, "--wrapping-spec %q is none of: %s", w.spec, strings.Join(wrappingSpecs, ", "))
-	}
-	return nil
+	w.spec, err = verb.Optional("--wrapping-spec", w.spec, wrappingSpecs)
+	return err
 }
 
 // keyWrap reports whether an algorithm puts the wrapped temporary key and the wrapped material into one file.

@@ -65,6 +65,9 @@ material is imported (keyside import).`,
 		if err != nil {
 			return err
 		}
+		if err := checkWords(&req); err != nil {
+			return err
+		}
 		if req.Origin == client.OriginKMS && slices.Contains(importedSpecs, req.Spec) {
 			return verb.Failf(verb.ExitUsage, "keys of spec %s are only imported: give --origin external", req.Spec)
 		}
@@ -84,6 +87,18 @@ material is imported (keyside import).`,
 		}
 		return errors.Join(s.Print(map[string]string{"key_id": key.ID}, key.ID), untagged)
 	}))
+}
+
+// checkWords checks the words of a request and gives them their own spelling.
+func checkWords(req *client.CreateKeyRequest) (err error) {
+	if req.Spec, err = verb.OneOf("--spec", req.Spec, slices.Concat(keySpecs, importedSpecs)); err != nil {
+		return err
+	}
+	if req.Usage, err = verb.Optional("--usage", req.Usage, keyUsages); err != nil {
+		return err
+	}
+	req.Origin, err = verb.OneOf("--origin", req.Origin, []string{client.OriginKMS, client.OriginExternal})
+	return err
 }
 
 func describe() *cobra.Command {

@@ -3,6 +3,7 @@ package key
 import (
 	"context"
 	"iter"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,14 +31,16 @@ type filter struct {
 	tags                     []string
 }
 
-func (f *filter) check() error {
-	if _, known := stateWords[f.state]; f.state != "" && !known {
-		return verb.Failf(verb.ExitUsage, "--state %q is none of: %s", f.state, strings.Join(verb.Words(stateWords), ", "))
+// check checks the words and gives them their own spelling.
+func (f *filter) check() (err error) {
+	if f.spec, err = verb.Optional("--spec", f.spec, slices.Concat(keySpecs, importedSpecs)); err != nil {
+		return err
 	}
-	if f.kind != "" && f.kind != kindCustom && f.kind != kindDefault {
-		return verb.Failf(verb.ExitUsage, "--type %q is neither %s nor %s", f.kind, kindCustom, kindDefault)
+	if f.state, err = verb.Optional("--state", f.state, verb.Words(stateWords)); err != nil {
+		return err
 	}
-	return nil
+	f.kind, err = verb.Optional("--type", f.kind, []string{kindCustom, kindDefault})
+	return err
 }
 
 func (f *filter) accepts(k *client.Key) bool {

@@ -37,7 +37,7 @@ func (y YesFlag) Confirm(cmd *cobra.Command, q Confirmation) error {
 	if _, err := fmt.Fprintf(cmd.ErrOrStderr(), "%s\nType %s to continue: ", q.Text, q.Word); err != nil {
 		return err
 	}
-	line, _ := bufio.NewReader(Stdin(cmd)).ReadString('\n') // an answer that ends early is not the word
+	line, _ := bufio.NewReader(in).ReadString('\n') // an answer that ends early is not the word
 	if strings.TrimSpace(line) == q.Word {
 		return nil
 	}

@@ -31,8 +31,9 @@ const (
 // Session is one run of a verb that talks to a sidecar.
 type Session struct {
 	*client.Client
-	Cmd  *cobra.Command
-	JSON bool // print JSON for programs
+	Cmd   *cobra.Command
+	JSON  bool // print JSON for programs
+	Quiet bool // no notes and no bars on standard error
 }
 
 // Talks makes cmd a verb that talks to a sidecar.
@@ -44,6 +45,7 @@ func Talks(cmd *cobra.Command, run func(ctx context.Context, s *Session, args []
 	f.StringVar(&socket, "socket", "", "the sidecar's socket (default $KEYSIDE_SOCKET, else "+devSocket+" if it exists, else "+systemSocket+")")
 	f.DurationVar(&timeout, "timeout", requestTimeout, "time limit of each request")
 	f.BoolVar(&s.JSON, "json", false, "print JSON for programs")
+	f.BoolVarP(&s.Quiet, "quiet", "q", false, "no notes and no progress bar; errors and results only")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		s.Client = client.New(socketPath(socket))
 		s.Timeout = timeout
@@ -97,8 +99,12 @@ func Changes(cmd *cobra.Command, change func(ctx context.Context, s *Session, id
 // Out returns standard output.
 func (s *Session) Out() io.Writer { return s.Cmd.OutOrStdout() }
 
-// Note prints a line for people to standard error.
-func (s *Session) Note(format string, args ...any) { s.Cmd.PrintErrf(format+"\n", args...) }
+// Note prints a line for people to standard error, unless --quiet is set.
+func (s *Session) Note(format string, args ...any) {
+	if !s.Quiet {
+		s.Cmd.PrintErrf(format+"\n", args...)
+	}
+}
 
 // Show prints a result: as JSON for programs, else as a table.
 func (s *Session) Show(v any, rows [][]string) error {

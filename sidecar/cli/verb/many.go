@@ -73,7 +73,7 @@ func (s *Session) lookupAll(ctx context.Context, args []string) (keys []*client.
 			return nil, nil, err
 		case err != nil:
 			missing++
-			s.Note("%s: %v", name, err)
+			s.Cmd.PrintErrf("%s: %v\n", name, err)
 		case !seen[key.ID]:
 			seen[key.ID] = true
 			keys, names = append(keys, key), append(names, name)
@@ -97,7 +97,7 @@ func (s *Session) each(keys []*client.Key, names []string, do func(id string) (*
 			failed = append(failed, err)
 			r.Error = err.Error()
 			if len(keys) > 1 {
-				s.Note("%s: %v", r.Key, err)
+				s.Cmd.PrintErrf("%s: %v\n", r.Key, err)
 			}
 		} else {
 			r.State = string(status.State)

@@ -1,7 +1,6 @@
 package verb
 
 import (
-	"io"
 	"strings"
 	"testing"
 
@@ -51,13 +50,5 @@ func TestEach(t *testing.T) {
 				t.Errorf("%v: %s", c.errs, stdout.String())
 			}
 		}
-	}
-}
-
-// TestInterruptible reads to the end without an interruption.
-func TestInterruptible(t *testing.T) {
-	got, err := io.ReadAll(interruptible{t.Context(), strings.NewReader("hello")})
-	if err != nil || string(got) != "hello" {
-		t.Errorf("not interrupted: %q, %v", got, err)
 	}
 }

@@ -77,6 +77,20 @@ func printable(b []byte) bool {
 	return true
 }
 
+// TextOnly returns a writer to a terminal that refuses control characters.
+func TextOnly(w io.Writer) io.Writer { return textOnly{w} }
+
+type textOnly struct{ io.Writer }
+
+func (t textOnly) Write(p []byte) (int, error) {
+	for _, b := range p { // a character may be cut at the end of p
+		if b < ' ' && b != '\n' && b != '\t' && b != '\r' || b == 0x7f {
+			return 0, ErrBinary
+		}
+	}
+	return t.Writer.Write(p)
+}
+
 // ShellQuote quotes a path for a shell if necessary.
 func ShellQuote(s string) string {
 	if s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+") == "" {

@@ -63,12 +63,8 @@ func (p *ProfileFlag) Add(cmd *cobra.Command) {
 
 // Get returns the profile that the flag, the environment or the default selects.
 func (p ProfileFlag) Get() (Profile, error) {
-	name := cmp.Or(string(p), os.Getenv(profileVariable), "huawei")
-	found, ok := profiles[name]
-	if !ok {
-		return Profile{}, Failf(ExitUsage, "no profile %q: give one of %s", name, strings.Join(Words(profiles), ", "))
-	}
-	return found, nil
+	name, err := OneOf("--profile", cmp.Or(string(p), os.Getenv(profileVariable), "huawei"), Words(profiles))
+	return profiles[name], err
 }
 
 // FileNames returns the names of a profile's files for a key.

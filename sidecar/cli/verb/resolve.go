@@ -1,6 +1,7 @@
 package verb
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"iter"
@@ -56,9 +57,20 @@ func (s *Session) Lookup(ctx context.Context, name string) (*client.Key, error) 
 		return nil, Failf(exit, "%w; without the permission find-keys, name a key by its id, or with describe-key by a further alias; keyside can-i OPERATION KEY explains what is missing", err)
 	}
 	if !keyID.MatchString(name) && (errors.Is(err, client.ErrNotFound) || errors.Is(err, client.ErrInvalidRequest)) {
-		return nil, Failf(ExitNotFound, "no key has the alias %q; keyside key list shows all keys", name)
+		return nil, Failf(ExitNotFound, "no key has the alias %q%s", name, s.nearestKeys(ctx, name))
 	}
 	return key, err
+}
+
+// nearestKeys returns the end of an error: the keys whose aliases are most like a mistyped one, or how to list all.
+func (s *Session) nearestKeys(ctx context.Context, name string) string {
+	var aliases []string
+	if page, err := s.FindKeys(ctx, client.FindKeysRequest{Page: client.Page{Limit: findPage}}); err == nil {
+		for i := range page.Keys {
+			aliases = append(aliases, page.Keys[i].Alias)
+		}
+	}
+	return cmp.Or(DidYouMean(name, aliases), "; keyside key list shows all keys")
 }
 
 // Find yields the keys that a search selects.

@@ -2,7 +2,6 @@ package verb
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"io"
 	"os"
@@ -33,41 +32,9 @@ func (i *InputFlags) Open(cmd *cobra.Command) (io.ReadCloser, error) {
 		if IsTerminal(cmd.InOrStdin()) {
 			cmd.PrintErrln("reading from the terminal; end with Ctrl-D")
 		}
-		return Stdin(cmd), nil
+		return io.NopCloser(cmd.InOrStdin()), nil
 	}
 	return os.Open(i.file)
-}
-
-// Stdin returns standard input. A Read of it ends when the verb is interrupted.
-func Stdin(cmd *cobra.Command) io.ReadCloser {
-	return io.NopCloser(interruptible{cmd.Context(), cmd.InOrStdin()})
-}
-
-// interruptible ends a waiting Read when ctx ends. Bytes that arrive later are lost.
-type interruptible struct {
-	ctx context.Context
-	io.Reader
-}
-
-func (r interruptible) Read(p []byte) (int, error) {
-	type result struct {
-		n   int
-		err error
-	}
-	own := make([]byte, len(p)) // the caller may reuse p after an interruption
-	done := make(chan result, 1)
-	go func() {
-		n, err := r.Reader.Read(own)
-		done <- result{n, err}
-	}()
-	select {
-	case got := <-done:
-		copy(p, own[:got.n])
-		clear(own)
-		return got.n, got.err
-	case <-r.ctx.Done():
-		return 0, r.ctx.Err()
-	}
 }
 
 // Read returns the whole input, at most limit bytes.
@@ -131,13 +98,23 @@ func (o *OutputFlags) PrintBinary(s *Session, v any, result []byte) error {
 func (o *OutputFlags) write(cmd *cobra.Command, result []byte) error {
 	if o.File == "-" {
 		if IsTerminal(cmd.OutOrStdout()) && !printable(result) {
-			return Failf(ExitUsage, "the result is binary and standard output is a terminal: use --out FILE or a pipe")
+			return ErrBinary
 		}
 		_, err := cmd.OutOrStdout().Write(result)
 		return err
 	}
-	return WriteFile(o.File, result, o.force)
+	dst, err := CreateOutput(o.File, o.force)
+	if err != nil {
+		return err
+	}
+	if IsTerminal(dst.File) && !printable(result) {
+		return errors.Join(ErrBinary, dst.Discard())
+	}
+	return dst.finish(result)
 }
+
+// ErrBinary is the refusal to show binary data on a terminal.
+var ErrBinary = Failf(ExitUsage, "the result is binary and the output is a terminal: name an output file, or use a pipe")
 
 // AskToShow asks for confirmation before a private key is shown on a terminal.
 func (o *OutputFlags) AskToShow(cmd *cobra.Command, yes YesFlag) error {

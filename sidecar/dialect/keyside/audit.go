@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,6 +26,12 @@ func (d *Dialect) readAudit(ctx context.Context, _ policy.Operation, x *dialect.
 		Since: timeIn(x, since), Until: timeIn(x, until), Principal: string(x.Text(principal)), Key: string(x.Text(recordedKey)),
 		Operation: string(x.Text(recordedName)), Decision: string(x.Text(decision)), Outcome: string(x.Text(outcome)),
 		RequestID: string(x.Text(requestID)), Last: int(x.Number(last)), Follow: x.Flag(follow, false),
+	}
+	if q.Operation != "" && !audit.KnowsOperation(q.Operation) { // an empty result would look like innocence
+		return d.cfg.Core.Refuse(ctx, policy.OpReadAudit, kms.Invalid(recordedName.Name, kms.ReasonUnknown, "%q is not an operation", q.Operation))
+	}
+	if q.Outcome != "" && !slices.Contains(audit.Outcomes(), q.Outcome) {
+		return d.cfg.Core.Refuse(ctx, policy.OpReadAudit, kms.Invalid(outcome.Name, kms.ReasonUnknown, "%q is not an outcome", q.Outcome))
 	}
 	return d.streamAudit(ctx, x, describe(&q), func(ctx context.Context, w io.Writer) error {
 		return d.cfg.Audit.Read(ctx, q, func(e audit.Entry) error {

@@ -202,7 +202,7 @@ var (
 	principal    = &dialect.TextField{Name: "principal", Low: 1, High: maxUser}
 	recordedKey  = &dialect.TextField{Name: "key_id", Low: 36, High: 36}
 	recordedName = &dialect.TextField{Name: "operation", Low: 1, High: maxUser}
-	decision     = &dialect.TextField{Name: "decision", Values: []string{"allow", "deny"}}
+	decision     = &dialect.TextField{Name: "decision", Values: []string{"allow", "deny", "undecided"}}
 	outcome      = &dialect.TextField{Name: "outcome", Low: 1, High: maxUser}
 	requestID    = &dialect.TextField{Name: "request_id", Low: 1, High: maxUser}
 	last         = &dialect.NumberField{Name: "last", High: 100_000}
