@@ -47,6 +47,7 @@ var (
 	ErrUnauthenticated       = &Error{Code: "Unauthenticated"}    // no valid signature or token
 	ErrTokenExpired          = &Error{Code: "TokenExpired"}       // get a new token
 	ErrKeyDisabled           = &Error{Code: "KeyDisabled"}        // enable the key
+	ErrKeyArchived           = &Error{Code: "KeyArchived"}        // the key only decrypts: enable it
 	ErrKeyPendingDeletion    = &Error{Code: "KeyPendingDeletion"} // cancel the deletion
 	ErrKeyPendingImport      = &Error{Code: "KeyPendingImport"}   // import the material
 	ErrKeyUnavailable        = &Error{Code: "KeyUnavailable"}     // the HSM does not have the key now

@@ -14,6 +14,7 @@ const (
 	Disabled        KeyState = "Disabled"
 	PendingImport   KeyState = "PendingImport"
 	PendingDeletion KeyState = "PendingDeletion"
+	Archived        KeyState = "Archived"    // only decrypts, by Tencent Cloud's API
 	Unavailable     KeyState = "Unavailable" // the HSM does not have the key now
 )
 

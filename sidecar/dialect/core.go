@@ -33,12 +33,14 @@ type Keys interface {
 	Quotas(ctx context.Context) (*kms.Usage, error)
 	CountKeys(ctx context.Context) (int, error)
 	Instances(ctx context.Context) ([]kms.Instance, error)
+	CanMake(spec kms.KeySpec, usage kms.KeyUsage) bool
 }
 
 // LifeCycle changes the states of keys.
 type LifeCycle interface {
 	EnableKey(ctx context.Context, id kms.KeyID) (*kms.Key, error)
 	DisableKey(ctx context.Context, id kms.KeyID) (*kms.Key, error)
+	ArchiveKey(ctx context.Context, id kms.KeyID) (*kms.Key, error)
 	ScheduleKeyDeletion(ctx context.Context, id kms.KeyID, days int) (*kms.Key, error)
 	CancelKeyDeletion(ctx context.Context, id kms.KeyID) (*kms.Key, error)
 }
@@ -49,6 +51,7 @@ type Rotation interface {
 	UpdateRotation(ctx context.Context, id kms.KeyID, interval int) (*kms.Key, error)
 	SetRotation(ctx context.Context, id kms.KeyID, enabled bool, interval int) (*kms.Key, error)
 	CreateKeyVersion(ctx context.Context, id kms.KeyID) (*kms.Key, error)
+	RotateKey(ctx context.Context, id kms.KeyID) (*kms.Key, error)
 	DisableRotation(ctx context.Context, id kms.KeyID) (*kms.Key, error)
 	RotationStatus(ctx context.Context, id kms.KeyID) (*kms.Key, error)
 }

@@ -33,6 +33,22 @@ type Fallback interface {
 	AnswerUnserved(w http.ResponseWriter, r *http.Request, c Condition)
 }
 
+type sentHostKey struct{}
+
+// WithSentHost returns the context of a connection whose requests had a Host header that net/http does not take, which sent
+// returns; see [SentHost].
+func WithSentHost(ctx context.Context, sent func() string) context.Context {
+	return context.WithValue(ctx, sentHostKey{}, sent)
+}
+
+// SentHost returns the Host header that a request had before it was corrected, empty if it was not. Clients sign it as it was.
+func SentHost(ctx context.Context) string {
+	if sent, ok := ctx.Value(sentHostKey{}).(func() string); ok {
+		return sent()
+	}
+	return ""
+}
+
 type refusalKey struct{}
 
 // WithRefusal returns the context of a connection whose first request is refused with c, unless it asks for the state of

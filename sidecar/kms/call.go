@@ -35,6 +35,8 @@ type Rules struct {
 	MinRotation, MaxRotation int
 	// VersionDays is the age in days that the newest version of an asymmetric key has before a caller can make the next.
 	VersionDays int
+	// PendingUncounted leaves keys that are PendingDeletion out of the limit on keys.
+	PendingUncounted bool
 }
 
 // coreRules are the rules of calls that have none of their own.

@@ -119,6 +119,9 @@ func (s *Service) encrypter(ctx context.Context, r *request, in EncryptInput) (*
 	if err != nil {
 		return nil, err
 	}
+	if key.State == Archived { // which a re-encryption decrypts with
+		return nil, errArchived
+	}
 	return key, checkEncryption(key.Spec, in.Algorithm, in.Context, in.AAD)
 }
 

@@ -83,7 +83,7 @@ func (s *Service) makeDefaultKey(ctx context.Context, service string) (KeyID, er
 	err := s.makeMaterial(ctx, key)
 	if err == nil {
 		r.version = key.Current()
-		err = s.createKey(ctx, &r, key)
+		err = s.createKey(ctx, &r, key, r.limits.Keys)
 	}
 	return key.ID, s.finish(ctx, &r, err)
 }

@@ -22,6 +22,7 @@ const (
 	CodeUnauthenticated       Code = "Unauthenticated"       // no signature or token, or an invalid one
 	CodeTokenExpired          Code = "TokenExpired"          // token has expired
 	CodeKeyDisabled           Code = "KeyDisabled"           // key is Disabled
+	CodeKeyArchived           Code = "KeyArchived"           // key is Archived
 	CodeKeyPendingDeletion    Code = "KeyPendingDeletion"    // key is PendingDeletion
 	CodeKeyPendingImport      Code = "KeyPendingImport"      // key is PendingImport
 	CodeKeyUnavailable        Code = "KeyUnavailable"        // the HSM does not find or does not accept the key now
@@ -54,7 +55,7 @@ const (
 // Codes lists every code, for the tests that prove a map total.
 var Codes = []Code{
 	CodeInvalidRequest, CodeUnsupported, CodeAlreadyExists, CodeQuotaExceeded, CodeNotFound, CodeDenied, CodeUnauthenticated,
-	CodeTokenExpired, CodeKeyDisabled, CodeKeyPendingDeletion, CodeKeyPendingImport, CodeKeyUnavailable, CodeKeyExhausted,
+	CodeTokenExpired, CodeKeyDisabled, CodeKeyArchived, CodeKeyPendingDeletion, CodeKeyPendingImport, CodeKeyUnavailable, CodeKeyExhausted,
 	CodeKeyNotDisabled, CodeKeyNotEnabled, CodeKeyNotPendingDeletion, CodeKeyNotPendingImport, CodeInvalidKeyUsage,
 	CodeInvalidAlgorithm, CodeKeyProtected, CodeDryRun, CodeServiceKey, CodeInvalidOrigin, CodeRotationEnabled, CodeRotationDisabled, CodeInvalidCiphertext,
 	CodeInvalidKeyMaterial, CodeKeyMaterialMismatch, CodeKeyMaterialMissing, CodeKeyMaterialPermanent, CodeInvalidImportToken,

@@ -302,7 +302,11 @@ func (h *fakeHSM) ImportKey(_ context.Context, ref kms.KeyRef, m kms.WrappedMate
 	default:
 		opened, err = rsa.DecryptOAEP(sha256.New(), nil, wrapping.(*rsa.PrivateKey), block, nil)
 	}
-	if err != nil || len(opened) != 32 {
+	size := 32
+	if ref.Spec == kms.AES128 {
+		size = 16
+	}
+	if err != nil || len(opened) != size {
 		return nil, bad
 	}
 	var material any

@@ -3,6 +3,7 @@ package kms
 import (
 	"cmp"
 	"context"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -31,6 +32,9 @@ type CreateKeyInput struct {
 type ListKeysInput struct {
 	Spec   KeySpec
 	State  KeyState
+	Tags   []TagValues     // see KeyFilter
+	Match  func(*Key) bool // also accepts the keys; nil: all
+	Newest bool            // in the opposite order of creation
 	Offset int
 	Limit  int
 }
@@ -50,7 +54,11 @@ func (s *Service) CreateKey(ctx context.Context, in CreateKeyInput) (*Key, error
 		if err != nil {
 			return nil, err
 		}
-		if err := s.store.CheckNew(ctx, key.Alias, r.limits.Keys); err != nil {
+		limit, err := s.keyLimit(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		if err := s.store.CheckNew(ctx, key.Alias, limit); err != nil {
 			return nil, err
 		}
 		if key.Origin == OriginKMS {
@@ -62,7 +70,7 @@ func (s *Service) CreateKey(ctx context.Context, in CreateKeyInput) (*Key, error
 				return nil, errProtection
 			}
 		}
-		if err := s.createKey(ctx, r, key); err != nil {
+		if err := s.createKey(ctx, r, key, limit); err != nil {
 			return nil, err
 		}
 		if key.State == PendingImport {
@@ -72,10 +80,19 @@ func (s *Service) CreateKey(ctx context.Context, in CreateKeyInput) (*Key, error
 	})
 }
 
-// createKey stores a new key. The record of a failure does not name it.
-func (s *Service) createKey(ctx context.Context, r *request, key *Key) error {
+// keyLimit returns how many keys the tenant may have now.
+func (s *Service) keyLimit(ctx context.Context, r *request) (int, error) {
+	if !r.rules().PendingUncounted {
+		return r.limits.Keys, nil
+	}
+	_, pending, err := s.store.ListKeys(ctx, KeyFilter{State: PendingDeletion}, 0, 0)
+	return r.limits.Keys + pending, err
+}
+
+// createKey stores a new key, if fewer than limit exist. The record of a failure does not name it.
+func (s *Service) createKey(ctx context.Context, r *request, key *Key, limit int) error {
 	r.keyID = &key.ID
-	err := s.store.CreateKey(s.recorded(ctx, r), key, r.limits.Keys)
+	err := s.store.CreateKey(s.recorded(ctx, r), key, limit)
 	if err != nil {
 		r.keyID = nil
 	}
@@ -220,8 +237,43 @@ func (s *Service) ListKeys(ctx context.Context, in ListKeysInput) (*KeyPage, err
 		if err := checkPage(in.Offset, limit, r.limits.Page); err != nil {
 			return nil, err
 		}
-		return s.keyPage(ctx, KeyFilter{Spec: in.Spec, State: in.State}, in.Offset, limit)
+		filter := KeyFilter{Spec: in.Spec, State: in.State, Tags: in.Tags}
+		if in.Match == nil && !in.Newest {
+			return s.keyPage(ctx, filter, in.Offset, limit)
+		}
+		return s.search(ctx, filter, in, limit)
 	})
+}
+
+// searchPage is how many keys search reads at once.
+const searchPage = 1000
+
+// search returns the page of a list that the index cannot answer: it reads all keys that the filter selects.
+func (s *Service) search(ctx context.Context, filter KeyFilter, in ListKeysInput, limit int) (*KeyPage, error) {
+	var found []*Key
+	for offset, more := 0, true; more; offset += searchPage {
+		keys, total, err := s.store.ListKeys(ctx, filter, offset, searchPage)
+		if err != nil {
+			return nil, err
+		}
+		for _, key := range keys {
+			if in.Match == nil || in.Match(key) {
+				found = append(found, key)
+			}
+		}
+		more = offset+searchPage < total
+	}
+	if in.Newest {
+		slices.Reverse(found)
+	}
+	page := found[min(in.Offset, len(found)):min(in.Offset+limit, len(found))]
+	return &KeyPage{Keys: page, Total: len(found), Next: nextPage(in.Offset, len(page), len(found))}, nil
+}
+
+// CanMake reports whether the HSM makes keys of a spec with a usage.
+func (s *Service) CanMake(spec KeySpec, usage KeyUsage) bool {
+	ok, _ := s.hsm.Supports(spec, usage)
+	return ok
 }
 
 // keyPage returns the page that begins at an offset.

@@ -38,7 +38,10 @@ func (s *Service) change(
 			if err := r.rules().checkKey(op, key); err != nil {
 				return err
 			}
-			return set(r, key)
+			if err := set(r, key); err != nil {
+				return err
+			}
+			return r.dry()
 		})
 	})
 }
@@ -51,7 +54,7 @@ func (s *Service) setState(ctx context.Context, op policy.Operation, id KeyID, s
 	})
 }
 
-// EnableKey enables a disabled key.
+// EnableKey enables a disabled or archived key.
 func (s *Service) EnableKey(ctx context.Context, id KeyID) (*Key, error) {
 	return s.setState(ctx, policy.OpEnableKey, id, Enabled)
 }
@@ -59,6 +62,11 @@ func (s *Service) EnableKey(ctx context.Context, id KeyID) (*Key, error) {
 // DisableKey disables an enabled key.
 func (s *Service) DisableKey(ctx context.Context, id KeyID) (*Key, error) {
 	return s.setState(ctx, policy.OpDisableKey, id, Disabled)
+}
+
+// ArchiveKey lets an enabled key only decrypt. It requires the permission to disable the key; EnableKey undoes it.
+func (s *Service) ArchiveKey(ctx context.Context, id KeyID) (*Key, error) {
+	return s.setState(ctx, policy.OpDisableKey, id, Archived)
 }
 
 // ScheduleKeyDeletion disables a key and schedules its destruction in wait days.

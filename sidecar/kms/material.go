@@ -43,6 +43,7 @@ type ImportInput struct {
 	ExpiresAt  time.Time // when the material is destroyed; zero means never
 	CheckValue []byte    // other material is refused; empty means any; see checkSaid for the three forms
 	Repeat     bool      // the key may have the material already; then only ExpiresAt changes
+	Short      bool      // the first material of an AES_256 key may have 16 bytes: the key is an AES_128 key then
 }
 
 // wraps has a row for every wrapping algorithm. Numbers are those in tokens.
@@ -198,21 +199,28 @@ func (s *Service) importUnder(ctx context.Context, r *request, key *Key, token *
 }
 
 func (s *Service) importMaterial(ctx context.Context, r *request, key *Key, token *importToken, in ImportInput) (*Key, error) {
-	ref := KeyRef{ID: key.ID, Version: 1, Spec: key.Spec, Usage: key.Usage}
-	made, err := s.hsm.ImportKey(ctx, ref, WrappedMaterial{
+	wrapped := WrappedMaterial{
 		WrappingKey: token.pair.Ref(), Algorithm: token.algorithm, Material: in.Material, PrivateKey: in.PrivateKey,
-	})
+	}
+	ref := KeyRef{ID: key.ID, Version: 1, Spec: key.Spec, Usage: key.Usage}
+	made, err := s.hsm.ImportKey(ctx, ref, wrapped)
+	if other := otherSize[key.Spec]; in.Short && other != "" && err != nil && AsError(err).Code == CodeInvalidKeyMaterial {
+		if ok, _ := s.hsm.Supports(other, key.Usage); ok {
+			ref.Spec = other
+			made, err = s.hsm.ImportKey(ctx, ref, wrapped)
+		}
+	}
 	if err != nil { // the same answer, wherever the fault was found
 		return nil, instead(err, CodeInvalidKeyMaterial, badMaterial())
 	}
-	if err := checkImported(key.Spec, made); err != nil {
+	if err := checkImported(ref.Spec, made); err != nil {
 		return nil, err
 	}
 	if err := s.checkSaid(ctx, ref, made, in.CheckValue); err != nil {
 		return nil, err
 	}
 	changed, err := s.store.UpdateKey(s.recorded(ctx, r), key.ID, func(k *Key) error {
-		err := s.bind(r, k, made, in)
+		err := s.bind(r, k, ref.Spec, made, in)
 		if err == nil {
 			r.version = k.Current()
 		}
@@ -224,6 +232,9 @@ func (s *Service) importMaterial(ctx context.Context, r *request, key *Key, toke
 	}
 	return changed, nil
 }
+
+// otherSize is the spec of material of the other length that ImportInput.Short allows.
+var otherSize = map[KeySpec]KeySpec{AES128: AES256, AES256: AES128}
 
 // ProofLabel is the additional data of a proof of symmetric material.
 const ProofLabel = "keyside import proof v1\x00"
@@ -275,8 +286,8 @@ func checkImported(spec KeySpec, made *SealedKey) error {
 	return nil
 }
 
-// bind makes material that of the key, inside the transaction.
-func (s *Service) bind(r *request, key *Key, made *SealedKey, in ImportInput) error {
+// bind makes material of a spec that of the key, inside the transaction.
+func (s *Service) bind(r *request, key *Key, spec KeySpec, made *SealedKey, in ImportInput) error {
 	now := s.now()
 	if err := r.rules().checkExternal(r.op, key, in.Repeat); err != nil {
 		return err
@@ -284,14 +295,14 @@ func (s *Service) bind(r *request, key *Key, made *SealedKey, in ImportInput) er
 	if !in.ExpiresAt.IsZero() && !in.ExpiresAt.After(now) {
 		return Invalid("expires_at", ReasonPast, "expiry is not in the future")
 	}
-	if key.CheckValue != nil && subtle.ConstantTimeCompare(key.CheckValue, made.CheckValue) != 1 {
+	if key.CheckValue != nil && (subtle.ConstantTimeCompare(key.CheckValue, made.CheckValue) != 1 || spec != key.Spec) {
 		return Errorf(CodeKeyMaterialMismatch, "material is not that of the key's first import").In("material")
 	}
 	key.MaterialExpiresAt = in.ExpiresAt.UTC().Truncate(time.Millisecond)
 	if key.Current() != nil {
 		return nil
 	}
-	key.State, key.CheckValue = Enabled, made.CheckValue
+	key.State, key.CheckValue, key.Spec = Enabled, made.CheckValue, spec
 	key.Versions = []KeyVersion{{
 		Number: 1, CreatedAt: now, Sealed: made.Sealed, Root: made.Root, Protection: made.Protection, PublicKey: made.PublicKey,
 		OpenedIn: made.OpenedIn,

@@ -169,17 +169,17 @@ func TestImportOfPrivateKey(t *testing.T) {
 
 // TestImportRules holds which keys take part in imports, in which state.
 func TestImportRules(t *testing.T) {
-	states := []kms.KeyState{kms.Enabled, kms.Disabled, kms.PendingImport, kms.PendingDeletion}
+	states := []kms.KeyState{kms.Enabled, kms.Disabled, kms.PendingImport, kms.PendingDeletion, kms.Archived}
 	for _, c := range []struct {
 		spec             kms.KeySpec
 		origin           kms.Origin
 		takes, takeAgain string
 		deletes          string
 	}{
-		{kms.AES256, kms.OriginExternal, "KeyNotPendingImport KeyNotPendingImport ok KeyNotPendingImport", "ok ok ok KeyNotPendingImport", "ok ok KeyMaterialMissing KeyMaterialMissing"},
-		{kms.ECP256, kms.OriginExternal, "KeyNotPendingImport KeyNotPendingImport ok KeyNotPendingImport", "ok ok ok KeyNotPendingImport", "KeyMaterialPermanent KeyMaterialPermanent KeyMaterialMissing KeyMaterialMissing"},
-		{kms.HMAC256, kms.OriginExternal, "KeyNotPendingImport KeyNotPendingImport InvalidKeyUsage/mac KeyNotPendingImport", "InvalidKeyUsage/mac InvalidKeyUsage/mac InvalidKeyUsage/mac KeyNotPendingImport", "InvalidKeyUsage/mac InvalidKeyUsage/mac KeyMaterialMissing KeyMaterialMissing"},
-		{kms.AES256, kms.OriginKMS, "InvalidOrigin/generated InvalidOrigin/generated InvalidOrigin/generated InvalidOrigin/generated", "InvalidOrigin/generated InvalidOrigin/generated InvalidOrigin/generated InvalidOrigin/generated", "InvalidOrigin/generated InvalidOrigin/generated InvalidOrigin/generated InvalidOrigin/generated"},
+		{kms.AES256, kms.OriginExternal, "KeyNotPendingImport KeyNotPendingImport ok KeyNotPendingImport KeyNotPendingImport", "ok ok ok KeyNotPendingImport KeyNotPendingImport", "ok ok KeyMaterialMissing KeyMaterialMissing ok"},
+		{kms.ECP256, kms.OriginExternal, "KeyNotPendingImport KeyNotPendingImport ok KeyNotPendingImport KeyNotPendingImport", "ok ok ok KeyNotPendingImport KeyNotPendingImport", "KeyMaterialPermanent KeyMaterialPermanent KeyMaterialMissing KeyMaterialMissing KeyMaterialPermanent"},
+		{kms.HMAC256, kms.OriginExternal, "KeyNotPendingImport KeyNotPendingImport InvalidKeyUsage/mac KeyNotPendingImport KeyNotPendingImport", "InvalidKeyUsage/mac InvalidKeyUsage/mac InvalidKeyUsage/mac KeyNotPendingImport KeyNotPendingImport", "InvalidKeyUsage/mac InvalidKeyUsage/mac KeyMaterialMissing KeyMaterialMissing InvalidKeyUsage/mac"},
+		{kms.AES256, kms.OriginKMS, "InvalidOrigin/generated InvalidOrigin/generated InvalidOrigin/generated InvalidOrigin/generated InvalidOrigin/generated", "InvalidOrigin/generated InvalidOrigin/generated InvalidOrigin/generated InvalidOrigin/generated InvalidOrigin/generated", "InvalidOrigin/generated InvalidOrigin/generated InvalidOrigin/generated InvalidOrigin/generated InvalidOrigin/generated"},
 	} {
 		w := newWorld(t, kms.Limits{})
 		id := w.create(t, kms.CreateKeyInput{Alias: "key", Spec: c.spec, Origin: c.origin}).ID

@@ -1,8 +1,10 @@
 package kms
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"maps"
 
 	"github.com/keyside/keyside/policy"
 )
@@ -15,6 +17,10 @@ type ReEncryptInput struct {
 	Destination EncryptInput // Plaintext is not used
 	// DataKeyBytes is the length of the data key in an RSA block, 0 if the block contains data. Other sources ignore it.
 	DataKeyBytes int
+	SameKey      bool // the source's key is that of the destination, too
+	// Keep returns the ciphertext as it is if its key version is the newest of the destination's key and its encryption context
+	// stays the same. It must open.
+	Keep bool
 }
 
 // ReEncryptOutput is the new ciphertext.
@@ -26,6 +32,7 @@ type ReEncryptOutput struct {
 	Version         uint32 // of the key KeyID
 	Ciphertext      []byte
 	Purpose         Purpose
+	Kept            bool // see ReEncryptInput.Keep
 }
 
 // decrypting returns the operation that decrypts a ciphertext of the purpose. An RSA block, which has none, is decrypted as
@@ -43,6 +50,9 @@ func (p Purpose) decrypting() policy.Operation {
 func (s *Service) ReEncrypt(ctx context.Context, in ReEncryptInput) (*ReEncryptOutput, error) {
 	return run(ctx, s, policy.OpReEncrypt, func(ctx context.Context, r *request) (*ReEncryptOutput, error) {
 		source, err := s.locate(ctx, r, in.Source, 0)
+		if in.SameKey && r.keyID != nil {
+			in.Destination.KeyID = *r.keyID
+		}
 		r.isSource() // also after an error
 		r.keyID = &in.Destination.KeyID
 		if err != nil {
@@ -73,9 +83,15 @@ func (s *Service) ReEncrypt(ctx context.Context, in ReEncryptInput) (*ReEncryptO
 		return &ReEncryptOutput{
 			SourceKeyID: source.key.ID, SourceAlgorithm: source.algorithm,
 			KeyID: key.ID, Version: r.version.Number, Algorithm: cmp.Or(in.Destination.Algorithm, SymmetricDefault),
-			Ciphertext: ciphertext, Purpose: purpose,
+			Ciphertext: ciphertext, Purpose: purpose, Kept: in.keeps(source, key, r.version),
 		}, nil
 	})
+}
+
+// keeps reports whether the ciphertext stays as it is under a version of the destination's key.
+func (in *ReEncryptInput) keeps(source *locked, key *Key, version *KeyVersion) bool {
+	return in.Keep && source.key.ID == key.ID && source.version.Number == version.Number && !source.algorithm.rsa() &&
+		!in.Destination.Algorithm.rsa() && maps.Equal(in.Source.Context, in.Destination.Context) && bytes.Equal(in.Source.AAD, in.Destination.AAD)
 }
 
 // purpose returns the purpose of the plaintext.
@@ -100,6 +116,9 @@ func (s *Service) move(
 	defer clear(plaintext)
 	if source.algorithm.rsa() && purpose == PurposeDataKey && len(plaintext) != in.DataKeyBytes {
 		return nil, invalidCiphertext()
+	}
+	if in.keeps(source, key, r.version) {
+		return in.Source.Ciphertext, nil
 	}
 	destination := in.Destination
 	destination.Plaintext, destination.Text = plaintext, source.text

@@ -223,6 +223,53 @@ func (s *Service) checkNext(r *request, key *Key, number uint32) error {
 	return nil
 }
 
+// rotationPause is the least time between two rotations of which a caller asks for the second.
+const rotationPause = 24 * time.Hour
+
+// RotateKey rotates a key with a rotation schedule before it is due. It requires the permission to create key versions.
+func (s *Service) RotateKey(ctx context.Context, id KeyID) (*Key, error) {
+	return run(ctx, s, policy.OpCreateKeyVersion, func(ctx context.Context, r *request) (*Key, error) {
+		key, err := s.inState(ctx, r, id)
+		if err != nil {
+			return nil, err
+		}
+		if err := s.checkRotate(key); err != nil {
+			return nil, err
+		}
+		version, err := s.makeVersion(ctx, key, key.Current().Number+1)
+		if err != nil {
+			return nil, err
+		}
+		return s.store.UpdateKey(s.recorded(ctx, r), id, func(k *Key) error {
+			switch err := cmp.Or(r.rules().checkKey(r.op, k), s.checkRotate(k)); {
+			case err != nil:
+				return err
+			case k.Current().Number+1 != version.Number:
+				return Errorf(CodeBusy, "another version was made meanwhile")
+			}
+			k.Versions = append(slices.Clip(k.Versions), *version)
+			k.Rotation = k.Rotation.done(version.CreatedAt)
+			r.version = version
+			return nil
+		})
+	})
+}
+
+// checkRotate checks that a caller can have a key rotated now.
+func (s *Service) checkRotate(key *Key) error {
+	switch err := checkKind(policy.OpEnableRotation, key.Spec, key.Usage); {
+	case key.Origin != OriginKMS:
+		return errImported
+	case err != nil:
+		return err
+	case !key.Rotation.Enabled:
+		return errRotationDisabled
+	case s.now().Before(key.Rotation.Last.Add(rotationPause)):
+		return Errorf(CodeQuotaExceeded, "key was rotated in the last %v", rotationPause).In("versions")
+	}
+	return nil
+}
+
 // RotationStatus returns a key for its Rotation. A key that cannot be rotated is shown as not rotated.
 func (s *Service) RotationStatus(ctx context.Context, id KeyID) (*Key, error) {
 	return s.look(ctx, policy.OpGetRotation, id)

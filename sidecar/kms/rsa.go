@@ -100,6 +100,9 @@ func (s *Service) locateBlock(ctx context.Context, r *request, in DecryptInput) 
 	if err != nil {
 		return nil, err
 	}
+	if key.State == Archived {
+		return nil, errArchived
+	}
 	if err := checkEncryption(key.Spec, in.Algorithm, in.Context, in.AAD); err != nil {
 		return nil, err
 	}

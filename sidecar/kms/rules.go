@@ -31,15 +31,15 @@ var operations = map[policy.Operation]rule{
 	policy.OpListKeyTags: {inAnyState, ofAnyKind},
 
 	policy.OpEnableKey: {stateRule{
-		Enabled: errNotDisabled, Disabled: nil, PendingImport: errNotDisabled, PendingDeletion: errNotDisabled, Unavailable: errNotDisabled,
+		Enabled: errNotDisabled, Disabled: nil, PendingImport: errNotDisabled, PendingDeletion: errNotDisabled, Archived: nil, Unavailable: errNotDisabled,
 	}, ofAnyKind},
 	policy.OpDisableKey: {stateRule{
-		Enabled: nil, Disabled: errNotEnabled, PendingImport: errNotEnabled, PendingDeletion: errNotEnabled, Unavailable: nil,
+		Enabled: nil, Disabled: errNotEnabled, PendingImport: errNotEnabled, PendingDeletion: errNotEnabled, Archived: errNotEnabled, Unavailable: nil,
 	}, ofAnyKind},
 	policy.OpScheduleDeletion: {toDescribe, ofAnyKind},
 	policy.OpCancelDeletion: {stateRule{
 		Enabled: errNotPendingDeletion, Disabled: errNotPendingDeletion, PendingImport: errNotPendingDeletion, PendingDeletion: nil,
-		Unavailable: errNotPendingDeletion,
+		Archived: errNotPendingDeletion, Unavailable: errNotPendingDeletion,
 	}, ofAnyKind},
 
 	policy.OpCreateGrant: {toUse, ofAnyKind},
@@ -65,21 +65,21 @@ var operations = map[policy.Operation]rule{
 	policy.OpGetImportParameters: {toImport, ofImported},
 	policy.OpImportMaterial:      {toImport, ofImported},
 	policy.OpDeleteMaterial: {stateRule{
-		Enabled: nil, Disabled: nil, PendingImport: errNoMaterial, PendingDeletion: errNoMaterial, Unavailable: nil,
+		Enabled: nil, Disabled: nil, PendingImport: errNoMaterial, PendingDeletion: errNoMaterial, Archived: nil, Unavailable: nil,
 	}, kindRule{
 		symmetricKey: nil, decryptingKey: errPermanent, signingKey: errPermanent, ellipticKey: errPermanent, agreementKey: errPermanent,
 		macKey: errIsMAC,
 	}},
 
 	policy.OpEncryptData:         {toUse, ofEncrypting},
-	policy.OpDecryptData:         {toUse, ofEncrypting},
-	policy.OpReEncrypt:           {toUse, ofEncrypting},
+	policy.OpDecryptData:         {toOpen, ofEncrypting},
+	policy.OpReEncrypt:           {toOpen, ofEncrypting},
 	policy.OpCreateDataKey:       {toUse, ofSymmetric},
 	policy.OpCreateDataKeyNoText: {toUse, ofSymmetric},
 	policy.OpCreateRSAKeyPair:    {toUse, ofSymmetric},
 	policy.OpCreateECKeyPair:     {toUse, ofSymmetric},
 	policy.OpEncryptDataKey:      {toUse, ofSymmetric},
-	policy.OpDecryptDataKey:      {toUse, ofSymmetric},
+	policy.OpDecryptDataKey:      {toOpen, ofSymmetric},
 	policy.OpSign:                {toUse, ofSigning},
 	policy.OpVerify:              {toUse, ofSigning},
 	policy.OpGetPublicKey: {toUse, kindRule{
@@ -96,18 +96,22 @@ var operations = map[policy.Operation]rule{
 // The states of keys that take part.
 var (
 	toUse = stateRule{
-		Enabled: nil, Disabled: errDisabled, PendingImport: errPendingImport, PendingDeletion: errPendingDeletion, Unavailable: errUnavailable,
+		Enabled: nil, Disabled: errDisabled, PendingImport: errPendingImport, PendingDeletion: errPendingDeletion, Archived: errArchived, Unavailable: errUnavailable,
 	}
-	inAnyState = stateRule{Enabled: nil, Disabled: nil, PendingImport: nil, PendingDeletion: nil, Unavailable: nil}
+	// toOpen is for decryption, and for the source of a re-encryption. See encrypter and locateBlock for what else they refuse.
+	toOpen = stateRule{
+		Enabled: nil, Disabled: errDisabled, PendingImport: errPendingImport, PendingDeletion: errPendingDeletion, Archived: nil, Unavailable: errUnavailable,
+	}
+	inAnyState = stateRule{Enabled: nil, Disabled: nil, PendingImport: nil, PendingDeletion: nil, Archived: nil, Unavailable: nil}
 	// toDescribe is for changes of names, descriptions and tags, and for scheduling a deletion.
-	toDescribe = stateRule{Enabled: nil, Disabled: nil, PendingImport: nil, PendingDeletion: errPendingDeletion, Unavailable: nil}
+	toDescribe = stateRule{Enabled: nil, Disabled: nil, PendingImport: nil, PendingDeletion: errPendingDeletion, Archived: nil, Unavailable: nil}
 	// toSchedule is for changes of the rotation schedule. Only external keys are in PendingImport, and they are not rotated.
 	toSchedule = stateRule{
-		Enabled: nil, Disabled: errDisabled, PendingImport: errImported, PendingDeletion: errPendingDeletion, Unavailable: nil,
+		Enabled: nil, Disabled: errDisabled, PendingImport: errImported, PendingDeletion: errPendingDeletion, Archived: errArchived, Unavailable: nil,
 	}
 	toImport = stateRule{
 		Enabled: errNotPendingImport, Disabled: errNotPendingImport, PendingImport: nil, PendingDeletion: errNotPendingImport,
-		Unavailable: errNotPendingImport,
+		Archived: errNotPendingImport, Unavailable: errNotPendingImport,
 	}
 )
 
@@ -145,6 +149,7 @@ var (
 // The refusals of the tables.
 var (
 	errDisabled           = Errorf(CodeKeyDisabled, "key is disabled")
+	errArchived           = Errorf(CodeKeyArchived, "key is archived: it only decrypts")
 	errPendingImport      = Errorf(CodeKeyPendingImport, "key has no material yet: import it")
 	errPendingDeletion    = Errorf(CodeKeyPendingDeletion, "key is scheduled for deletion")
 	errUnavailable        = Errorf(CodeKeyUnavailable, "key is unavailable in the HSM")

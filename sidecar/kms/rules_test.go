@@ -13,7 +13,7 @@ var (
 	allSpecs = []KeySpec{
 		AES128, AES192, AES256, RSA2048, RSA3072, RSA4096, ECP256, ECP384, ECP521, Secp256k1, HMAC256, HMAC384, HMAC512, SM2, SM4,
 	}
-	allStates = []KeyState{Enabled, Disabled, PendingImport, PendingDeletion, Unavailable}
+	allStates = []KeyState{Enabled, Disabled, PendingImport, PendingDeletion, Archived, Unavailable}
 	allKinds  = []kind{symmetricKey, decryptingKey, signingKey, ellipticKey, agreementKey, macKey}
 )
 

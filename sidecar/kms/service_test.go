@@ -194,24 +194,24 @@ var byKind = map[policy.Operation]string{
 }
 
 // TestOperationsByStateAndKind runs every operation on keys of every kind in every state. Each row has the answers for
-// Enabled, Disabled, PendingImport and PendingDeletion.
+// Enabled, Disabled, PendingImport, PendingDeletion and Archived.
 func TestOperationsByStateAndKind(t *testing.T) {
-	all := func(code string) string { return strings.Repeat(code+" ", 4) }
+	all := func(code string) string { return strings.Repeat(code+" ", 5) }
 	rotation := func(spec kms.KeySpec, symmetric string) string {
 		code := map[kms.KeySpec]string{kms.AES256: symmetric, kms.HMAC256: "InvalidKeyUsage/mac"}[spec]
-		return cmp.Or(code, "InvalidKeyUsage/asymmetric") + " KeyDisabled InvalidOrigin/external KeyPendingDeletion"
+		return cmp.Or(code, "InvalidKeyUsage/asymmetric") + " KeyDisabled InvalidOrigin/external KeyPendingDeletion KeyArchived"
 	}
-	states := []kms.KeyState{kms.Enabled, kms.Disabled, kms.PendingImport, kms.PendingDeletion}
+	states := []kms.KeyState{kms.Enabled, kms.Disabled, kms.PendingImport, kms.PendingDeletion, kms.Archived}
 	for n, k := range keyKinds {
 		rows := map[policy.Operation]string{
 			policy.OpDescribeKey: all("ok"),
-			policy.OpEnableKey:   "KeyNotDisabled ok KeyNotDisabled KeyNotDisabled",
-			policy.OpDisableKey:  "ok KeyNotEnabled KeyNotEnabled KeyNotEnabled",
+			policy.OpEnableKey:   "KeyNotDisabled ok KeyNotDisabled KeyNotDisabled ok",
+			policy.OpDisableKey:  "ok KeyNotEnabled KeyNotEnabled KeyNotEnabled KeyNotEnabled",
 
-			policy.OpScheduleDeletion: "ok ok ok KeyPendingDeletion",
-			policy.OpCancelDeletion:   "KeyNotPendingDeletion KeyNotPendingDeletion KeyNotPendingDeletion ok",
+			policy.OpScheduleDeletion: "ok ok ok KeyPendingDeletion ok",
+			policy.OpCancelDeletion:   "KeyNotPendingDeletion KeyNotPendingDeletion KeyNotPendingDeletion ok KeyNotPendingDeletion",
 			policy.OpGetRotation:      all("ok"),
-			policy.OpCreateGrant:      "ok KeyDisabled KeyPendingImport KeyPendingDeletion",
+			policy.OpCreateGrant:      "ok KeyDisabled KeyPendingImport KeyPendingDeletion KeyArchived",
 			policy.OpListGrants:       all("ok"),
 			policy.OpRevokeGrant:      all("ok"),
 			policy.OpRetireGrant:      all("ok"),
@@ -227,11 +227,15 @@ func TestOperationsByStateAndKind(t *testing.T) {
 			policy.OpUpdateAlias, policy.OpUpdateDescription, policy.OpSetDeletionProtection, policy.OpTagKey, policy.OpUntagKey, policy.OpCreateAlias,
 			policy.OpAssociateAlias, policy.OpDeleteAlias,
 		} {
-			rows[op] = "ok ok ok KeyPendingDeletion"
+			rows[op] = "ok ok ok KeyPendingDeletion ok"
 		}
 		for op, answers := range byKind {
 			code := strings.Fields(answers)[n]
-			if rows[op] = code + " KeyDisabled KeyPendingImport KeyPendingDeletion"; code == "InvalidCiphertext" {
+			archived := "KeyArchived"
+			if k.spec == kms.AES256 && (op == policy.OpDecryptData || op == policy.OpDecryptDataKey) {
+				archived = "ok"
+			}
+			if rows[op] = code + " KeyDisabled KeyPendingImport KeyPendingDeletion " + archived; code == "InvalidCiphertext" {
 				// Nothing can be decrypted by a key that encrypts nothing: a header that names it is no ciphertext, in any state.
 				rows[op] = all(code)
 			}

@@ -43,6 +43,7 @@ const (
 	Disabled        KeyState = "Disabled"
 	PendingImport   KeyState = "PendingImport"
 	PendingDeletion KeyState = "PendingDeletion"
+	Archived        KeyState = "Archived" // symmetric ciphertexts can be decrypted, and nothing else
 	Unavailable     KeyState = "Unavailable"
 )
 

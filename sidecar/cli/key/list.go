@@ -22,7 +22,7 @@ const (
 // stateWords are the values of --state.
 var stateWords = map[string]client.KeyState{
 	"enabled": client.Enabled, "disabled": client.Disabled, "pending-deletion": client.PendingDeletion,
-	"pending-import": client.PendingImport, "unavailable": client.Unavailable,
+	"pending-import": client.PendingImport, "archived": client.Archived, "unavailable": client.Unavailable,
 }
 
 // filter selects keys. Empty fields select all.

@@ -22,6 +22,7 @@ var coreCodes = map[kms.Code]dialect.Answer{
 	kms.CodeUnauthenticated:       {Status: http.StatusUnauthorized, Code: "APIGW.0301"},
 	kms.CodeTokenExpired:          {Status: http.StatusForbidden, Code: "KMS.0303"},
 	kms.CodeKeyDisabled:           {Status: http.StatusBadRequest, Code: "KMS.0209"},
+	kms.CodeKeyArchived:           {Status: http.StatusBadRequest, Code: "KMS.0209"},
 	kms.CodeKeyPendingDeletion:    {Status: http.StatusBadRequest, Code: "KMS.0210"},
 	kms.CodeKeyPendingImport:      {Status: http.StatusBadRequest, Code: "KMS.1301"},
 	kms.CodeKeyUnavailable:        {Status: http.StatusServiceUnavailable, Code: "KMS.0104"},

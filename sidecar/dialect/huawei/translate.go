@@ -3,7 +3,6 @@ package huawei
 import (
 	"cmp"
 	"context"
-	"strconv"
 
 	"github.com/google/uuid"
 
@@ -97,8 +96,10 @@ func (d *Dialect) listKeys(ctx context.Context, _ policy.Operation, x *dialect.E
 	if in.Limit >= fullPage {
 		in.Limit = 0
 	}
-	if x.Has(keyState) {
-		in.State = stateNumbered(strconv.FormatInt(x.Number(keyState), 10))
+	if n := x.Number(keyState); n == 3 { // several states of the core
+		in.Match = func(k *kms.Key) bool { return states[k.State] == "3" }
+	} else {
+		in.State = numbered[n]
 	}
 	return answer(x, func(p *kms.KeyPage) keyList {
 		ids := dialect.Each(p.Keys, func(key *kms.Key) string { return key.ID.String() })

@@ -22,23 +22,17 @@ var curves = map[string]kms.KeySpec{
 	"ECC_NIST_P256": kms.ECP256, "ECC_NIST_P384": kms.ECP384, "ECC_NIST_P521": kms.ECP521, "ECC_SECG_P256K1": kms.Secp256k1,
 }
 
-// states are the key states as the wire numbers them. 7 is "frozen", the nearest there is to a key whose HSM is away.
+// states are the key states as the wire numbers them. 7 is "frozen", the nearest there is to a key whose HSM is away. An archived
+// key, which other clouds have, is shown as disabled.
 var states = map[kms.KeyState]string{
-	kms.Enabled: "2", kms.Disabled: "3", kms.PendingDeletion: "4", kms.PendingImport: "5", kms.Unavailable: "7",
+	kms.Enabled: "2", kms.Disabled: "3", kms.PendingDeletion: "4", kms.PendingImport: "5", kms.Archived: "3", kms.Unavailable: "7",
 }
 
 // waiting is state 1, "waiting activation", which no key of the core is ever in.
 const waiting kms.KeyState = "PendingActivation"
 
-// stateNumbered returns the state of a number from 1 to 5.
-func stateNumbered(number string) kms.KeyState {
-	for state, n := range states {
-		if n == number {
-			return state
-		}
-	}
-	return waiting
-}
+// numbered are the states by their numbers from 1 to 5, but those of archived keys.
+var numbered = map[int64]kms.KeyState{1: waiting, 2: kms.Enabled, 4: kms.PendingDeletion, 5: kms.PendingImport}
 
 // Words of requests.
 const (

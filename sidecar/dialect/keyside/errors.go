@@ -35,6 +35,7 @@ var statuses = map[kms.Code]int{
 	kms.CodeKeyProtected:          http.StatusConflict,
 	kms.CodeQuotaExceeded:         http.StatusConflict,
 	kms.CodeKeyDisabled:           http.StatusConflict,
+	kms.CodeKeyArchived:           http.StatusConflict,
 	kms.CodeKeyPendingDeletion:    http.StatusConflict,
 	kms.CodeKeyPendingImport:      http.StatusConflict,
 	kms.CodeKeyExhausted:          http.StatusConflict,

@@ -23,7 +23,7 @@ func TestStatuses(t *testing.T) {
 func TestClientErrors(t *testing.T) {
 	errs := []*client.Error{
 		client.ErrInvalidRequest, client.ErrUnsupported, client.ErrAlreadyExists, client.ErrQuotaExceeded, client.ErrNotFound,
-		client.ErrDenied, client.ErrUnauthenticated, client.ErrTokenExpired, client.ErrKeyDisabled,
+		client.ErrDenied, client.ErrUnauthenticated, client.ErrTokenExpired, client.ErrKeyDisabled, client.ErrKeyArchived,
 		client.ErrKeyPendingDeletion, client.ErrKeyPendingImport, client.ErrKeyUnavailable, client.ErrKeyExhausted,
 		client.ErrKeyNotDisabled, client.ErrKeyNotEnabled, client.ErrKeyNotPendingDeletion, client.ErrKeyNotPendingImport,
 		client.ErrInvalidKeyUsage, client.ErrInvalidAlgorithm, client.ErrKeyProtected, client.ErrDryRun, client.ErrServiceKey, client.ErrInvalidOrigin,
