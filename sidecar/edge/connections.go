@@ -172,8 +172,12 @@ func (h *held) CloseWrite() error {
 // connContext adds to the context of a connection the process that connected to the socket, as the kernel reports it (for
 // the port it reports none), and that a spare one is to be refused.
 func connContext(ctx context.Context, conn net.Conn) context.Context {
-	if secure, ok := conn.(*tls.Conn); ok {
-		conn = secure.NetConn()
+	switch outer := conn.(type) {
+	case *tls.Conn:
+		conn = outer.NetConn()
+	case *hostConn:
+		ctx = dialect.WithSentHost(ctx, outer.sentHost)
+		conn = outer.Conn
 	}
 	h, ok := conn.(*held)
 	if !ok {

@@ -40,9 +40,9 @@ func listenPort(opts *Options) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
-	port := net.Listener(limit(ln, opts.Connections.Listen, opts.Connections.Share, opts.Logger))
+	port := limit(ln, opts.Connections.Listen, opts.Connections.Share, opts.Logger)
 	if secure != nil {
-		port = tls.NewListener(port, secure)
+		return tls.NewListener(port, secure), nil
 	}
-	return port, nil
+	return hostListener{port}, nil
 }
