@@ -195,7 +195,7 @@ var table = []row{
 	{operation: OpListCredentials, group: read},
 	{operation: OpDeleteCredential, group: manage},
 	{operation: OpCreateToken, group: manage},
-	{name: discover, group: read, traits: forAnyone, lookUps: []Operation{"list-projects", "list-domains", "list-regions", "get-account-status"}},
+	{name: discover, group: read, traits: forAnyone, lookUps: []Operation{"list-projects", "list-domains", "list-regions", "list-algorithms", "get-account-status"}},
 
 	{operation: OpRotateKey, group: manage, traits: scheduled, other: "RotateKeyOnDemand"},
 	{operation: OpDestroyKey, group: manage, traits: scheduled},

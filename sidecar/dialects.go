@@ -14,12 +14,14 @@ import (
 	"github.com/keyside/keyside/sidecar/dialect"
 	"github.com/keyside/keyside/sidecar/dialect/alibaba"
 	"github.com/keyside/keyside/sidecar/dialect/huawei"
+	"github.com/keyside/keyside/sidecar/dialect/tencent"
 	"github.com/keyside/keyside/sidecar/kms"
 )
 
 // dialects is every dialect. The first that is served on a listener answers the requests there that no dialect may serve.
 var dialects = []dialect.Registration{
 	{Key: "huawei", Section: huawei.Section, Marks: huawei.Marks},
+	tencent.Registration,
 	alibaba.Registration,
 }
 

@@ -197,6 +197,14 @@ func (w *rightsWorld) make(name string) string {
 	switch {
 	case specs[name] != "":
 		return w.key(specs[name])
+	case name == "own":
+		return w.key(specs["aes"])
+	case name == "rsa":
+		return w.key(`"key_spec":"RSA_2048","key_usage":"ENCRYPT_DECRYPT"`)
+	case name == "rsacipher":
+		return w.field(owner, "encrypt-data", `{"key_id":"$rsa","plain_text":"x","encryption_algorithm":"RSAES_OAEP_SHA_256"}`, "cipher_text")
+	case name == "tencentmaterial":
+		return strings.NewReplacer(`"import_token"`, `"ImportToken"`, `"encrypted_key_material"`, `"EncryptedKeyMaterial"`).Replace(w.material())
 	case name == "plain":
 		return fmt.Sprintf("00%x", sha256.Sum256([]byte{0}))
 	case name == "cipher":

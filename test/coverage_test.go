@@ -3,6 +3,8 @@ package test
 import (
 	"flag"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -11,6 +13,7 @@ import (
 	"github.com/keyside/keyside/sidecar/dialect/alibaba"
 	"github.com/keyside/keyside/sidecar/dialect/huawei"
 	"github.com/keyside/keyside/sidecar/dialect/keyside"
+	"github.com/keyside/keyside/sidecar/dialect/tencent"
 )
 
 var update = flag.Bool("update", false, "write the generated parts of the pages")
@@ -22,12 +25,24 @@ var dialects = []struct {
 }{
 	{"Native API", keyside.Served()},
 	{"Huawei Cloud", huawei.Served()},
+	{"Tencent Cloud", tencent.Served()},
 	{"Alibaba Cloud", alibaba.Served()},
 }
 
 // TestCoverage checks that docs/operations.md lists the routes of the dialects.
 func TestCoverage(t *testing.T) {
 	generated(t, "../docs/operations.md", "operations", "TestCoverage", operationsTable(t))
+	generated(t, "../docs/operations.md", "unavailable", "TestCoverage", unavailableTable())
+}
+
+// unavailableTable renders the actions of a cloud that are refused for want of their feature, and how.
+func unavailableTable() string {
+	table := "| Cloud | Answer | Actions |\n|---|---|---|\n"
+	for _, code := range slices.Sorted(maps.Keys(tencent.Unavailable())) {
+		actions := slices.Sorted(slices.Values(tencent.Unavailable()[code]))
+		table += fmt.Sprintf("| Tencent Cloud | `%s` | `%s` |\n", code, strings.Join(actions, "`, `"))
+	}
+	return table
 }
 
 // operationsTable renders the names of every operation, and where each dialect serves it.

@@ -9,7 +9,7 @@ import (
 )
 
 // Marks are the signs by which a request tells which dialect it is in. [Router] counts the marks of all dialects before it
-// believes any: a request must have exactly one.
+// uses any: a request must have exactly one.
 type Marks struct {
 	// Paths are exact paths and, with a slash at the end, all paths below one. A method and a space may stand before.
 	Paths []string
@@ -107,7 +107,7 @@ func (r *Router) find(req *http.Request, socket bool, form *Exchange) (found *en
 	return found, false, 0
 }
 
-// countActions returns how many marks the parameters are, and whose. An action that is nobody's is a mark, too.
+// countActions returns how many marks the parameters are, and whose. An action of no dialect is a mark, too.
 func (r *Router) countActions(parameters []Pair) (owner *entry, marks int) {
 	most := 0
 	for i := range r.entries {

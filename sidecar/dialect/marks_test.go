@@ -27,7 +27,7 @@ func TestMarks(t *testing.T) {
 	first := entry{named{"a-path", func(what string) { got = what }}, Marks{
 		Paths: []string{"/a/", "GET /v3/look"}, Root: true, Proofs: []string{"Authorization", "X-A-Token"},
 	}, Everywhere}
-	r.entries = append([]entry{first}, r.entries...) // which refuses what is nobody's
+	r.entries = append([]entry{first}, r.entries...) // which refuses what is no dialect's
 	several, none := fmt.Sprintf("a-path refuses %d", SeveralMarks), fmt.Sprintf("a-path refuses %d", NoRoute)
 	malformed := fmt.Sprintf("a-path refuses %d", BadQuery)
 	for _, c := range []struct{ request, headers, body, want string }{

@@ -29,8 +29,8 @@ func isForm(r *http.Request, body []byte) bool {
 	return saysForm(r) && !bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{"))
 }
 
-// Parameters returns the parameters of a request's query and then of its form, if its body is one. A name that is there twice
-// is ErrParameters; the other errors are those of Body.
+// Parameters returns the parameters of a request's query and then of its form, if its body is one. A name that is given
+// twice is ErrParameters; the other errors are those of Body.
 func (x *Exchange) Parameters(r *http.Request, limit int64) ([]Pair, error) {
 	if x.parsed {
 		return x.parameters, nil

@@ -315,7 +315,7 @@ func (w *world) state(t testing.TB, id kms.KeyID) string {
 }
 
 // ofAnybody is what every principal may do.
-var ofAnybody = []policy.Operation{"list-projects", "list-domains", "list-regions", "get-account-status", policy.OpListRetirableGrants, policy.OpCanI}
+var ofAnybody = []policy.Operation{"list-projects", "list-domains", "list-regions", "list-algorithms", "get-account-status", policy.OpListRetirableGrants, policy.OpCanI}
 
 // everyCall does every operation of the service once.
 func (w *world) everyCall(key *kms.Key, data, dataKey []byte) map[policy.Operation]func(context.Context) error {

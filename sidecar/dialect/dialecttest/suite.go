@@ -28,13 +28,15 @@ type Suite struct {
 	// Wrong returns JSON values of a field that are refused, and with which code; nil: those of Wrong, with the field's code or
 	// Malformed.
 	Wrong func(f *dialect.Field) (values []string, code string)
+	// ErrorStatus is the HTTP status of every error; 0: each has its own.
+	ErrorStatus int
 	// Flat is true if the fields of requests are parameters: there is no body to be malformed.
 	Flat bool
 }
 
 // Request is what a suite sends: a JSON object. In it, $aes is a key's id, $cipher a ciphertext under it in base64, and $fresh a new
-// name. Before is a route and an object for the owner to send first, where the request succeeds once. NoService is true if no default
-// key of a service can be used so.
+// name. Before has lines of a route and an object for the owner to send first, where the request succeeds once. NoService is true if no
+// default key of a service can be used so. $own is the id of a key that no other request has.
 type Request struct {
 	Body, Before string
 	NoService    bool
