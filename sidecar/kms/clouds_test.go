@@ -73,7 +73,9 @@ func TestKeep(t *testing.T) {
 		_, err = w.ReEncrypt(admin, c.in)
 		wantCode(t, err, kms.CodeInvalidCiphertext)
 	}
-	w.set(key.ID, func(k *kms.Key) { k.Rotation = kms.Rotation{Enabled: true, Interval: 30, Next: w.clock.Now().Add(day(30))} })
+	w.set(key.ID, func(k *kms.Key) {
+		k.Rotation = kms.Rotation{Enabled: true, Interval: 30, Next: w.clock.Now().Add(day(30))}
+	})
 	_, err = w.RotateKey(admin, key.ID)
 	wantCode(t, err, "ok")
 	out, err := w.ReEncrypt(admin, kms.ReEncryptInput{

@@ -73,6 +73,7 @@ var answers = dialect.Answers{Codes: map[kms.Code]dialect.Answer{
 	kms.CodeUnauthenticated:       wrongSignature,
 	kms.CodeTokenExpired:          wrongSignature,
 	kms.CodeKeyDisabled:           conflict("Rejected.Disabled"),
+	kms.CodeKeyArchived:           conflict("Rejected.Disabled"),
 	kms.CodeKeyPendingDeletion:    conflict("Rejected.PendingDeletion"),
 	kms.CodeKeyPendingImport:      conflict("Rejected.PendingImport"),
 	kms.CodeKeyUnavailable:        unavailable,
