@@ -68,7 +68,7 @@ func (s *Store) readIntents(txn reader) {
 // purge fulfils all intents. Purges that come at once are done by one of them. It does not end with the request that it is
 // for: what it does is half done until it is done.
 func (s *Store) purge() error {
-	s.purging.Lock()
+	s.lockPurging()
 	defer s.purging.Unlock()
 	s.writing.Lock()
 	intents := maps.Clone(s.pendingPurges)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
+	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
 
 	"github.com/keyside/keyside/sidecar/kms"
@@ -35,6 +36,7 @@ type Store struct {
 	closed      bool           // guarded by purging
 	anchored    []anchoredFile // as the anchor has them; guarded by purging
 	watcher     *watcher
+	snapshots   snapshots
 
 	writing       sync.Mutex     // one state change at a time; guards what follows
 	broken        error          // why changes are refused: closed, or a commit with unknown outcome
@@ -50,9 +52,17 @@ var _ kms.Store = (*Store)(nil)
 // Fresh reports whether Open created the database.
 func (s *Store) Fresh() bool { return s.fresh }
 
+// Node returns the id of the node that created the database.
+func (s *Store) Node() uuid.UUID {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	return s.state.node
+}
+
 // Close flushes and closes the database. One that failed stays open until the process ends.
 func (s *Store) Close() error {
 	s.watcher.stop()
+	s.snapshots.interrupt(errors.New("the process stops"))
 	s.purging.Lock()
 	defer s.purging.Unlock()
 	s.writing.Lock()
