@@ -83,6 +83,9 @@ const (
 	OpDeleteCredential Operation = "delete-credential"
 	OpCreateToken      Operation = "create-token"
 
+	OpCreateBackup  Operation = "create-backup"
+	OpRestoreBackup Operation = "restore-backup"
+
 	OpRotateKey      Operation = "rotate-key"
 	OpDestroyKey     Operation = "destroy-key"
 	OpExpireMaterial Operation = "expire-key-material"
@@ -108,7 +111,7 @@ const (
 	forUser                      // the role user may do it, too, although its group is not use
 	forService                   // a service may do it with its own default key
 	slow                         // it generates an asymmetric key, which can take a minute
-	scheduled                    // only the scheduler does it; callers are refused
+	scheduled                    // only the scheduler does it, or a verb on a stopped node; callers are refused
 )
 
 // row holds the facts about one operation.
@@ -197,6 +200,9 @@ var table = []row{
 	{operation: OpCreateToken, group: manage},
 	{name: discover, group: read, traits: forAnyone, lookUps: []Operation{"list-projects", "list-domains", "list-regions", "list-algorithms", "get-account-status"}},
 
+	{operation: OpCreateBackup, group: manage},
+
+	{operation: OpRestoreBackup, group: manage, traits: scheduled},
 	{operation: OpRotateKey, group: manage, traits: scheduled, other: "RotateKeyOnDemand"},
 	{operation: OpDestroyKey, group: manage, traits: scheduled},
 	{operation: OpExpireMaterial, group: manage, traits: scheduled},
@@ -255,7 +261,7 @@ func camelCase(name string) string {
 // Operations lists every operation that a caller can ask for. All others are refused.
 var Operations = all.operations
 
-// Scheduled lists the operations of the scheduler. They are recorded like all others; callers are refused.
+// Scheduled lists the operations of the scheduler and of verbs on a stopped node. They are recorded like all others; callers are refused.
 var Scheduled = all.scheduled
 
 // ParseOperation returns the operation with a neutral, stored or trace name, or a name that a cloud gives it. Upper case, hyphens and

@@ -81,6 +81,7 @@ var nativeRequests = func() map[policy.Operation][]rightsRequest {
 		{policy.OpReadAudit, "read-audit-log", `{"last":1}`, ""},
 		{policy.OpReadAudit, "verify-audit-log", "{}", ""},
 		{policy.OpReadAudit, "export-audit-log", "{}", ""},
+		{policy.OpCreateBackup, "create-backup", "{}", ""},
 	} {
 		before := r.before
 		if before != "" {

@@ -168,6 +168,8 @@ type MessageStore interface {
 	ReserveMessages(ctx context.Context, id KeyID, version uint32, n uint64) (first uint64, err error)
 	// ReleaseMessages returns reserved numbers that were never used, if no later ones were reserved since.
 	ReleaseMessages(ctx context.Context, unused []MessageRange) error
+	// AdvanceMessages durably skips the next n message numbers of every key version. It has one audit record, in its last transaction.
+	AdvanceMessages(ctx context.Context, n uint64) error
 }
 
 // PairStore persists wrapping pairs.

@@ -347,6 +347,7 @@ func (w *world) everyCall(key *kms.Key, data, dataKey []byte) map[policy.Operati
 		return err
 	}
 	calls[policy.OpReadAudit] = func(ctx context.Context) error { return w.AdmitAbout(ctx, policy.OpReadAudit, "tail") }
+	calls[policy.OpCreateBackup] = func(ctx context.Context) error { return w.Admit(ctx, policy.OpCreateBackup) }
 	for _, op := range ofAnybody {
 		calls[op] = func(ctx context.Context) error { return w.Admit(ctx, op) }
 	}
