@@ -24,6 +24,27 @@ type acceptance struct {
 // are renamed. AcceptLoss returns what it accepted. It does not change an intact log.
 // change and had are as in Source.
 func AcceptLoss(ctx context.Context, opts Options, change, had uint64, by policy.Caller) (*Report, error) {
+	accepted, err := acceptOnce(ctx, opts, change, had, by, func(r *Report) bool { return !r.OK() })
+	if err != nil || accepted.OK() {
+		return accepted, err
+	}
+	// The records of the outbox are in the log now, and the one before them may be lost.
+	more, err := acceptOnce(ctx, opts, had, had, by, func(r *Report) bool {
+		return slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Accepted == "" && f.isAboutChange() })
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range more.Findings {
+		if f.Accepted == "" && f.isAboutChange() {
+			accepted.add(f)
+		}
+	}
+	return accepted, nil
+}
+
+// acceptOnce accepts what a verification finds now, if needed says so, and returns its report.
+func acceptOnce(ctx context.Context, opts Options, change, had uint64, by policy.Caller, needed func(*Report) bool) (*Report, error) {
 	src, err := databaseSource(opts.Dir, opts.Heads)
 	src.Change, src.Had = change, had
 	if err != nil {
@@ -36,7 +57,7 @@ func AcceptLoss(ctx context.Context, opts Options, change, had uint64, by policy
 		return nil, err
 	}
 	report, err := Verify(ctx, src)
-	if err != nil || report.OK() {
+	if err != nil || !needed(report) {
 		return report, err
 	}
 	opts.accepted = &acceptance{by: by, report: report}
