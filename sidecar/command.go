@@ -60,7 +60,7 @@ func createCommand() *cobra.Command {
 				return err
 			}
 			cfg.Create = true
-			p := &process{cfg: cfg, log: slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)), failed: make(chan error, 1)}
+			p := newProcess(cfg, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)))
 			if err := p.openStore(cmd.Context()); err != nil {
 				return err
 			}

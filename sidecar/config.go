@@ -55,11 +55,13 @@ type Config struct {
 	Import         ImportConfig           `yaml:"import"`
 	RequestTimeout time.Duration          `yaml:"request_timeout"`
 	DrainTimeout   time.Duration          `yaml:"drain_timeout"`
+	Backups        BackupsConfig          `yaml:"backups"`
 	Telemetry      telemetry.Config       `yaml:"telemetry"`
 	Procs          int                    `yaml:"procs"`        // GOMAXPROCS; 0: as many as help
 	MemoryLimit    int                    `yaml:"memory_limit"` // MiB at which the collector works harder
 
 	sections map[string]dialect.Section `yaml:"-"` // of dialects, by their keys
+	text     []byte                     `yaml:"-"` // of the file, for backups
 
 	// Create lets the start create a database that does not exist. No file sets it: the flag --create does.
 	Create bool `yaml:"-"`
@@ -211,7 +213,9 @@ func load(path string) (Config, error) {
 	if err != nil {
 		return Config{}, err
 	}
-	return ParseConfig(text)
+	cfg, err := ParseConfig(text)
+	cfg.text = text
+	return cfg, err
 }
 
 // ParseConfig reads and checks a configuration: an unknown key is a fault, and so is a repeated one.
@@ -269,6 +273,7 @@ func (c *Config) Validate() error {
 	}
 	check(filepath.IsAbs(c.Data), "data", "an absolute path is required")
 	c.Audit.validate(check)
+	c.Backups.validate(check)
 	check(driver.CheckTenant(c.Tenant) == nil, "tenant", "must be 1 to 64 characters of a-z, 0-9 and -")
 	check(isUID(c.Owner), "owner", "the uid of the administrator is required")
 	check(c.Owner != int64(peer.OverflowUID()), "owner", overflowText, "uid", c.Owner)

@@ -27,7 +27,7 @@ func (c PolicyConfig) load() (*policy.Policies, error) {
 	if c.Dir == "" {
 		return nil, nil
 	}
-	paths, err := filepath.Glob(filepath.Join(escapeGlob.Replace(c.Dir), "*.cedar"))
+	paths, err := c.paths()
 	for _, path := range append([]string{c.Dir}, paths...) {
 		if err == nil {
 			err = checkOwned(path)
@@ -37,6 +37,11 @@ func (c PolicyConfig) load() (*policy.Policies, error) {
 		return nil, fmt.Errorf("policies: %w", err)
 	}
 	return ReadPolicies(paths)
+}
+
+// paths returns the files of policies in the order of their names.
+func (c PolicyConfig) paths() ([]string, error) {
+	return filepath.Glob(filepath.Join(escapeGlob.Replace(c.Dir), "*.cedar"))
 }
 
 // escapeGlob makes a path one that stands for itself in a pattern.

@@ -67,7 +67,7 @@ func newRightsWorld(t *testing.T) *rightsWorld {
 	n.cfg.Audit.Refusals = 1_000_000 // every refusal is looked for on record
 	n.cfg.Limits.Keys, n.cfg.Limits.Grants, n.cfg.Limits.Aliases = 1000, 1000, 1000
 	n.cfg.Import.Pool = map[kms.KeySpec]int{}
-	w.process = &process{cfg: n.cfg, log: n.logger()}
+	w.process = newProcess(n.cfg, n.logger())
 	cloud := n.cfg.sections[alibaba.Name].(*alibaba.Settings)
 	cloud.VersionDays, cloud.Limits.Keys, cloud.Limits.Aliases = 0, 1000, 1000
 	if err := n.cfg.Validate(); err != nil {

@@ -42,7 +42,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if err := secure(&cfg); err != nil {
 		return err
 	}
-	p := &process{cfg: cfg, log: log, failed: make(chan error, 1)}
+	p := newProcess(cfg, log)
 	defer p.catchHangups()()
 	err := p.open(ctx)
 	if err == nil {
@@ -71,6 +71,9 @@ type process struct {
 	core    *kms.Service
 	health  *edge.Health
 
+	backing chan struct{}     // holds one: a backup at a time
+	backups *scheduledBackups // nil if none are configured
+
 	hangups chan os.Signal // SIGHUPs that came
 
 	failed   chan error      // why the process cannot go on
@@ -78,11 +81,15 @@ type process struct {
 	drain    context.CancelFunc
 }
 
+func newProcess(cfg Config, log *slog.Logger) *process {
+	return &process{cfg: cfg, log: log, failed: make(chan error, 1), backing: make(chan struct{}, 1)}
+}
+
 // open makes everything below the listeners, cheapest first, so that a second process on the same database is told so
 // before it has touched the HSM.
 func (p *process) open(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		p.readPolicies, p.openTelemetry, p.openStore, p.openAudit, p.openHSM, p.openCheckpoints, p.openCore, p.openHealth,
+		p.readPolicies, p.openTelemetry, p.openStore, p.openAudit, p.openHSM, p.openCheckpoints, p.openCore, p.openBackups, p.openHealth,
 		p.openBackground,
 	} {
 		if err := step(ctx); err != nil {
@@ -250,7 +257,7 @@ func (p *process) openHealth(ctx context.Context) error {
 	var stop func(context.Context) error
 	p.health, stop = edge.StartHealth(ctx, edge.HealthOptions{
 		Interval: p.cfg.HSM.Canary, Logger: p.log,
-		Checks: map[string]func(context.Context) error{"store": p.store.Ready, "audit": p.audit.Ready, "hsm": p.backend.Health},
+		Checks: p.checks(),
 		Use:    []string{"audit", "hsm"}, Change: []string{"store"},
 		Answer: client.Health{Tenant: p.cfg.Tenant, Huawei: client.Huawei{
 			Region: p.cfg.huawei().Region, ProjectID: p.cfg.huawei().ProjectID, DomainID: p.cfg.huawei().DomainID,
@@ -260,14 +267,26 @@ func (p *process) openHealth(ctx context.Context) error {
 	return nil
 }
 
-// openBackground starts the core's scheduler, which also does what became due while the sidecar did not run, and the generation of wrapping
-// keys in advance. Both end before the core is closed.
+// checks are what /healthz reports.
+func (p *process) checks() map[string]func(context.Context) error {
+	checks := map[string]func(context.Context) error{"store": p.store.Ready, "audit": p.audit.Ready, "hsm": p.backend.Health}
+	if p.backups != nil {
+		checks["backup"] = p.backups.health
+	}
+	return checks
+}
+
+// openBackground starts the core's scheduler, which also does what became due while the sidecar did not run, the generation of wrapping
+// keys in advance, and scheduled backups. Both end before the core is closed.
 func (p *process) openBackground(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan struct{})
 	var work sync.WaitGroup
 	work.Go(func() { p.core.Schedule(ctx) })
 	work.Go(func() { p.core.FillPool(ctx) })
+	if p.backups != nil {
+		work.Go(func() { p.backups.run(ctx) })
+	}
 	go func() {
 		defer close(done)
 		work.Wait()
@@ -304,7 +323,7 @@ func (p *process) handler() (http.Handler, error) {
 	router.Handle(http.MethodGet, client.ReadyPath, p.health.Ready())
 	p.draining, p.drain = context.WithCancel(context.Background())
 	router.Add(keyside.New(keyside.Config{
-		Host: host, Proofs: huawei.Proofs(), Core: p.core, Users: users, Audit: p.audit, HSMStatus: p.backend.Status, Logger: p.log, Draining: p.draining,
+		Host: host, Proofs: huawei.Proofs(), Core: p.core, Users: users, Audit: p.audit, HSMStatus: p.backend.Status, Backup: p.streamBackup, Logger: p.log, Draining: p.draining,
 	}), dialect.Marks{Paths: []string{client.BasePath}, Proofs: huawei.Marks.Proofs}, dialect.Everywhere)
 	return router, nil
 }

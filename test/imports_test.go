@@ -25,7 +25,7 @@ var importers = []importRule{
 	{"github.com/gorilla/mux/...", []string{"sidecar/dialect/..."}},
 	{"github.com/miekg/pkcs11/...", []string{"plugins/pkcs11", "test/..."}},
 	{"github.com/hashicorp/go-plugin/...", []string{"plugins", "plugins/driver"}},
-	{"github.com/tink-crypto/tink-go/v2/...", []string{"sidecar/cli/envelope"}},
+	{"github.com/tink-crypto/tink-go/v2/...", []string{"sidecar/cli/envelope", "sidecar/backup"}},
 	{"github.com/transparency-dev/merkle/...", []string{"sidecar/audit"}},
 	{"golang.org/x/mod/...", []string{"sidecar/audit"}},
 	{"github.com/decred/dcrd/dcrec/secp256k1/v4/...", []string{"sidecar/kms", "plugins/material", "plugins/pkcs11", "plugins/drivertest"}},
@@ -58,6 +58,7 @@ var sidecarImports = []importRule{
 	{"sidecar/store", []string{"policy", "sidecar/kms"}},
 	{"sidecar/audit", []string{"policy", "sidecar/kms"}},
 	{"sidecar/client/...", nil},
+	{"sidecar/backup", nil},
 	{"sidecar/dialect", []string{"policy", "sidecar/kms"}},
 	{"sidecar/dialect/dialecttest", []string{"policy", "sidecar/kms", "sidecar/dialect"}},
 	{"sidecar/dialect/huawei", []string{"policy", "sidecar/kms", "sidecar/dialect"}},
@@ -66,10 +67,10 @@ var sidecarImports = []importRule{
 	{"sidecar/hsm", []string{"hsmd", "hsmd/telemetry", "plugins/driver", "sidecar/kms", "sidecar/client"}},
 	{"sidecar", []string{
 		"policy/...", "hsmd/...", "plugins", "plugins/driver", "plugins/procattr", "sidecar/kms", "sidecar/store", "sidecar/audit", "sidecar/client/...",
-		"sidecar/dialect/...", "sidecar/edge", "sidecar/hsm",
+		"sidecar/dialect/...", "sidecar/edge", "sidecar/hsm", "sidecar/backup",
 	}},
 	{"sidecar/bench/...", []string{"hsmd", "plugins/..."}},
-	{"sidecar/cli/...", []string{"policy/...", "hsmd/...", "plugins/...", "sidecar", "sidecar/audit", "sidecar/client", "sidecar/kms"}},
+	{"sidecar/cli/...", []string{"policy/...", "hsmd/...", "plugins/...", "sidecar", "sidecar/audit", "sidecar/backup", "sidecar/client", "sidecar/kms"}},
 }
 
 // never: a tree on the left does not import, by whatever way, a tree on the right.

@@ -23,6 +23,8 @@ const (
 	MetricRequests        = "keyside.requests"         // counter, by operation, dialect and code
 	MetricRequestDuration = "keyside.request.duration" // by operation and dialect
 	MetricAuditUnsigned   = "keyside.audit.unsigned"   // gauge: records that no signed checkpoint covers yet
+	MetricBackupAge       = "keyside.backup.age"       // gauge, seconds since the last scheduled backup that verified; without one, since the start
+	MetricBackupFailed    = "keyside.backup.failed"    // gauge: 1 if the last scheduled backup failed, else 0
 	MetricOperations      = "keyside.hsm.operations"   // counter, by operation, driver and code
 	MetricQueueDuration   = "keyside.queue.duration"   // by operation, driver and code
 	MetricSessionDuration = "keyside.session.duration" // by operation, driver and code

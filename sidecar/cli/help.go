@@ -12,7 +12,7 @@ var groups = []struct {
 	{"import", "Bring your own key:", []string{"import"}},
 	{"access", "Who may do what:", []string{"grant", "can-i", "policy", "credential"}},
 	{"audit", "Audit:", []string{"audit"}},
-	{"run", "Run a node:", []string{"up", "sidecar", "hsmd", "root", "check"}},
+	{"run", "Run a node:", []string{"up", "sidecar", "hsmd", "root", "check", "backup"}},
 	{"inside", "Look inside:", []string{"doctor", "hsm", "driver", "bench"}},
 	{"other", "Other:", []string{"completion", "help", "version"}},
 }

@@ -1,6 +1,7 @@
 package hsm
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -200,4 +201,16 @@ func (h *HSM) trace(ctx context.Context) context.Context {
 		}
 	}
 	return ctx
+}
+
+// CheckSeal lets the driver check the MAC of a sealed key and unwrap it, and compares its public key with the stored one.
+func (h *HSM) CheckSeal(ctx context.Context, key kms.KeyRef, publicKey []byte) error {
+	k, err := h.driver.Reseal(h.trace(ctx), &driver.ResealRequest{Tenant: h.tenant.GetName(), Key: identity(&key), Sealed: key.Sealed})
+	if err != nil {
+		return h.translate(ctx, "check-seal", err)
+	}
+	if !bytes.Equal(k.GetPublicKey(), publicKey) {
+		return kms.Errorf(kms.CodeKeyUnavailable, "the stored public key is not that of the key")
+	}
+	return nil
 }

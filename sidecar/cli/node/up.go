@@ -28,7 +28,7 @@ import (
 // Commands returns the verbs about a node. check validates the settings of built-in drivers. The driver command also gets the
 // hidden commands that driver processes run.
 func Commands(check SettingsChecks, processes []*cobra.Command) []*cobra.Command {
-	return []*cobra.Command{upCommand(), rootCommand(), hsmCommand(), checkCommand(check), doctorCommand(), driverCommand(processes)}
+	return []*cobra.Command{upCommand(), backupCommand(), rootCommand(), hsmCommand(), checkCommand(check), doctorCommand(), driverCommand(processes)}
 }
 
 // startTimeout is the time limit for the start of a process. A token on a slow disk takes seconds to open.

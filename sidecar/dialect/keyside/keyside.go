@@ -2,6 +2,7 @@ package keyside
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"net/http"
 
@@ -42,6 +43,7 @@ type Config struct {
 	Users     *policy.Users
 	Audit     *audit.Log
 	HSMStatus func(context.Context) *client.HSMStatus
+	Backup    func(context.Context, io.Writer) error // writes a backup
 	Logger    *slog.Logger
 	Draining  context.Context // ends when streams must
 }

@@ -34,7 +34,7 @@ const (
 	socket         // only known callers on the Unix socket: what it shows and creates never crosses a port
 )
 
-// lines is the result of an operation that streams JSON lines, archive that of one that streams a tar archive.
+// lines is the result of an operation that streams JSON lines, archive that of one that streams a file.
 type (
 	lines   struct{ client.AuditEntry }
 	archive struct{}
@@ -175,6 +175,8 @@ var table = []row{
 		"Read records of the audit log, one JSON object per line"},
 	{"verify-audit-log", policy.OpReadAudit, (*Dialect).verifyAudit, socket, fields(verifierKey), client.AuditReport{},
 		"Verify the audit log"},
+	{"", policy.OpCreateBackup, (*Dialect).createBackup, socket, nil, archive{},
+		"Write a backup of the database, which only the tenant's HSM opens"},
 	{"export-audit-log", policy.OpReadAudit, (*Dialect).exportAudit, socket, nil, archive{},
 		"Export the audit log as a tar archive"},
 }
