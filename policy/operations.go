@@ -82,6 +82,7 @@ const (
 	OpListCredentials  Operation = "list-credentials"
 	OpDeleteCredential Operation = "delete-credential"
 	OpCreateToken      Operation = "create-token"
+	OpCreateTokenFor   Operation = "create-token-for-others"
 
 	OpCreateBackup  Operation = "create-backup"
 	OpRestoreBackup Operation = "restore-backup"
@@ -198,6 +199,7 @@ var table = []row{
 	{operation: OpListCredentials, group: read},
 	{operation: OpDeleteCredential, group: manage},
 	{operation: OpCreateToken, group: manage},
+	{operation: OpCreateTokenFor, group: manage},
 	{name: discover, group: read, traits: forAnyone, lookUps: []Operation{"list-projects", "list-domains", "list-regions", "list-algorithms", "get-account-status"}},
 
 	{operation: OpCreateBackup, group: manage},

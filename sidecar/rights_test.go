@@ -137,6 +137,7 @@ func (w *rightsWorld) try(request rightsRequest, c rightsCaller, defaults map[st
 // is on record as another.
 var unsaid = map[policy.Operation]policy.Operation{
 	policy.OpCanIForOthers: policy.OpCanI, policy.OpUntagKey: policy.OpTagKey, policy.OpEnableRotation: policy.OpDisableRotation,
+	policy.OpCreateTokenFor: policy.OpCreateToken,
 }
 
 // checkRecords holds that every request is on record once, with its decision.

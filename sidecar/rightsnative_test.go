@@ -77,6 +77,7 @@ var nativeRequests = func() map[policy.Operation][]rightsRequest {
 		{policy.OpListCredentials, "list-credentials", "", ""},
 		{policy.OpDeleteCredential, "delete-credential", `{"access_key":"$accesskey"}`, ""},
 		{policy.OpCreateToken, "create-token", `{"ttl":60}`, ""},
+		{policy.OpCreateTokenFor, "create-token", `{"user":"key-user","ttl":60}`, ""},
 		{policy.OpHSMStatus, "get-hsm-status", "", ""},
 		{policy.OpReadAudit, "read-audit-log", `{"last":1}`, ""},
 		{policy.OpReadAudit, "verify-audit-log", "{}", ""},

@@ -198,10 +198,14 @@ func (n *NewToken) wipe() {
 	}
 }
 
-// CreateToken creates a token with the permissions of its user. It requires kernel credentials or an access key: no token
-// creates another.
+// CreateToken creates a token with the permissions of its user. One of another user has permissions that the caller may not have,
+// so it is an operation of its own. CreateToken requires kernel credentials or an access key: no token creates another.
 func (s *Service) CreateToken(ctx context.Context, in CreateTokenInput) (*NewToken, error) {
-	return run(ctx, s, policy.OpCreateToken, func(ctx context.Context, r *request) (*NewToken, error) {
+	op := policy.OpCreateToken
+	if call := CallFrom(ctx); in.User != "" && (call == nil || in.User != call.Principal.Name) {
+		op = policy.OpCreateTokenFor
+	}
+	return run(ctx, s, op, func(ctx context.Context, r *request) (*NewToken, error) {
 		if err := r.notByToken(); err != nil {
 			return nil, err
 		}
@@ -239,7 +243,7 @@ func (s *Service) CreateToken(ctx context.Context, in CreateTokenInput) (*NewTok
 // rightsOf returns the principal of the access keys of a user, or that of the caller if no user is named. An access key that
 // was deleted after it signed the request creates no token.
 func (s *Service) rightsOf(ctx context.Context, r *request, user string) (policy.Principal, error) {
-	if user == "" || user == r.call.Principal.Name {
+	if r.op == policy.OpCreateToken {
 		if r.call.AccessKey == "" {
 			return r.call.Principal, nil
 		}

@@ -274,7 +274,7 @@ func TestToken(t *testing.T) {
 	if p := who(others); p != (policy.Principal{Name: "disks", Service: "evs"}) {
 		t.Errorf("another's token makes %+v", p)
 	}
-	if rec := w.audit.last(t); rec.Operation != policy.OpCreateToken || rec.Target != "disks" {
+	if rec := w.audit.last(t); rec.Operation != policy.OpCreateTokenFor || rec.Target != "disks" {
 		t.Errorf("audited as %+v", rec)
 	}
 	clock.now = own.ExpiresAt.Add(-2 * time.Millisecond)
@@ -305,6 +305,34 @@ func TestToken(t *testing.T) {
 	w.credential(t, kms.CreateCredentialInput{User: "two", Service: "obs"})
 	_, err = s.CreateToken(admin, kms.CreateTokenInput{User: "two"})
 	wantCode(t, err, kms.CodeInvalidRequest)
+}
+
+// TestTokenForOthers holds that the permission to create tokens is one for tokens of the caller, and that a token of another user,
+// an administrator in particular, takes a permission of its own.
+func TestTokenForOthers(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	w.credential(t, kms.CreateCredentialInput{User: "root", Role: policy.Administrator})
+	policies, err := policy.ParsePolicies(policy.Text{Name: "tokens.cedar", Body: []byte(`
+permit (principal == User::"self", action == Action::"create-token", resource);
+permit (principal == User::"others", action == Action::"create-token-for-others", resource);`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.SetPolicies(policies)
+	for _, c := range []struct {
+		caller, user string
+		want         kms.Code
+		op           policy.Operation
+	}{
+		{"self", "", "ok", policy.OpCreateToken}, {"self", "self", "ok", policy.OpCreateToken},
+		{"self", "root", kms.CodeDenied, policy.OpCreateTokenFor}, {"self", "nobody", kms.CodeDenied, policy.OpCreateTokenFor},
+		{"others", "root", "ok", policy.OpCreateTokenFor}, {"others", "", kms.CodeDenied, policy.OpCreateToken},
+	} {
+		_, err := w.CreateToken(callAs(policy.Principal{Name: c.caller}), kms.CreateTokenInput{User: c.user})
+		if wantCode(t, err, c.want); w.audit.last(t).Operation != c.op {
+			t.Errorf("%s asks for a token of %q: audited as %+v", c.caller, c.user, w.audit.last(t))
+		}
+	}
 }
 
 // TestTokenOfOtherAccount holds that a token does not give the grants of another account.

@@ -346,6 +346,10 @@ func (w *world) everyCall(key *kms.Key, data, dataKey []byte) map[policy.Operati
 		_, err := w.CreateToken(ctx, kms.CreateTokenInput{})
 		return err
 	}
+	calls[policy.OpCreateTokenFor] = func(ctx context.Context) error {
+		_, err := w.CreateToken(ctx, kms.CreateTokenInput{User: "signer"})
+		return err
+	}
 	calls[policy.OpReadAudit] = func(ctx context.Context) error { return w.AdmitAbout(ctx, policy.OpReadAudit, "tail") }
 	calls[policy.OpCreateBackup] = func(ctx context.Context) error { return w.Admit(ctx, policy.OpCreateBackup) }
 	for _, op := range ofAnybody {

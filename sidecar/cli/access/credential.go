@@ -98,7 +98,7 @@ func credentialToken() *cobra.Command {
 		Example: `  keyside credential token --ttl 10m
   keyside credential token --user storage`,
 	}
-	cmd.Flags().StringVar(&user, "user", "", "`name` of the user whose rights the token has; the user needs an access key (default: you)")
+	cmd.Flags().StringVar(&user, "user", "", "`name` of the user whose rights the token has; the user needs an access key, and you the permission create-token-for-others (default: you)")
 	cmd.Flags().DurationVar(&ttl, "ttl", time.Hour, "time to live, 1s to 24h")
 	return verb.Talks(cmd, func(ctx context.Context, s *verb.Session, _ []string) error {
 		if ttl < time.Second || ttl > 24*time.Hour {

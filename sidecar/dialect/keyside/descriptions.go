@@ -177,7 +177,7 @@ var descriptions = map[string]string{
 	"updated_at":                          "Time of the last change",
 	"used":                                "How many there are",
 	"user":                                "Name of the user",
-	"create-token.user":                   "Name of the user; absent: the caller",
+	"create-token.user":                   "Name of the user; absent: the caller. That of another user needs the permission create-token-for-others",
 	"valid":                               "Whether the signature or MAC is valid",
 	"value":                               "Value of the tag",
 	"values":                              "Values of the tag; a search without values accepts all",
