@@ -61,7 +61,7 @@ func (c *Client) CreateKey(ctx context.Context, req CreateKeyRequest) (*Key, err
 	return call[Key](ctx, c, "create-key", req)
 }
 
-// keyRequest names a key by its id, or one of its further aliases.
+// keyRequest names a key by its id or one of its aliases.
 type keyRequest struct {
 	KeyID string `json:"key_id"`
 }

@@ -104,18 +104,19 @@ func TestListAliases(t *testing.T) {
 	}
 }
 
-// TestResolve holds which names stand for a key: its aliases as they were created, and with the prefix or without it.
-// A key's own name is none.
+// TestResolve holds which names stand for a key: its own alias and its further ones as they were created, and with the prefix or
+// without it.
 func TestResolve(t *testing.T) {
 	w := newWorld(t, kms.Limits{})
 	key, other := w.create(t, kms.CreateKeyInput{Alias: "key"}).ID, w.create(t, kms.CreateKeyInput{Alias: "other"}).ID
-	for name, id := range map[string]kms.KeyID{"alias/with": key, "without": key, "both": other, "alias/both": key} {
+	for name, id := range map[string]kms.KeyID{"alias/with": key, "without": key, "both": other, "alias/both": other} {
 		_, err := w.CreateAlias(admin, id, name)
 		wantCode(t, err, "ok")
 	}
 	records := len(w.audit.records)
 	for name, want := range map[string]kms.KeyID{
-		"alias/with": key, "with": key, "without": key, "alias/without": key, "both": other, "alias/both": key,
+		"alias/with": key, "with": key, "without": key, "alias/without": key, "both": other, "alias/both": other,
+		"key": key, "alias/key": key, "other": other, key.String(): key,
 	} {
 		id, err := w.Resolve(admin, policy.OpEncryptData, name)
 		wantCode(t, err, "ok")
@@ -126,7 +127,7 @@ func TestResolve(t *testing.T) {
 	if len(w.audit.records) != records {
 		t.Error("a name that was found is audited, beside the operation")
 	}
-	for _, name := range []string{"", "key", "alias/key", "alias/", strings.Repeat("x", 5000), "obs/default", "/default", "alias//default"} {
+	for _, name := range []string{"", "Key", "alias/alias/key", "alias/", strings.Repeat("x", 5000), "obs/default", "/default", "alias//default"} {
 		_, err := w.Resolve(admin, policy.OpEncryptData, name)
 		wantCode(t, err, kms.CodeNotFound)
 		if rec := w.audit.last(t); rec.Operation != policy.OpEncryptData || rec.Outcome != "NotFound" || len(rec.Target) > 300 {

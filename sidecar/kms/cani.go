@@ -10,7 +10,7 @@ import (
 // CanIInput asks whether an operation would be allowed.
 type CanIInput struct {
 	Operation policy.Operation
-	Key       string            // id, own alias or further alias of a key, for an operation about a key
+	Key       string            // id or name of a key, for an operation about a key
 	As        string            // name of the principal; empty: that of the caller
 	Context   map[string]string // the operation's encryption context
 }
@@ -98,20 +98,12 @@ func (s *Service) keyCalled(ctx context.Context, in CanIInput) (*Key, error) {
 	if !in.Operation.AboutKey() {
 		return nil, nil
 	}
-	id, err := ParseKeyID(in.Key)
-	if err != nil {
-		if id, err = s.store.Named(ctx, in.Key); err != nil && AsError(err).Code == CodeNotFound {
-			var alias *Alias
-			if alias, err = s.store.Alias(ctx, in.Key); err == nil {
-				id = alias.KeyID
-			}
-		}
-	}
+	id, err := s.named(ctx, in.Key)
 	var key *Key
 	if err == nil {
 		key, err = s.store.Key(ctx, id)
 	}
-	if err != nil && AsError(err).Code == CodeNotFound {
+	if isNotFound(err) {
 		return nil, nil
 	}
 	return key, err

@@ -157,7 +157,7 @@ func (m *model) count() (n int) {
 
 func (m *model) create(rt *rapid.T) {
 	in := kms.CreateKeyInput{
-		Alias:  rapid.SampledFrom([]string{"a", "b", "c", "d", "e", "f", "bad alias", "x/default"}).Draw(rt, "alias"),
+		Alias:  rapid.SampledFrom([]string{"a", "b", "c", "d", "e", "f", "alias/a", "p", "bad alias", "x/default"}).Draw(rt, "alias"),
 		Spec:   rapid.SampledFrom([]kms.KeySpec{kms.AES256, kms.AES256, kms.AES256, kms.ECP256, kms.HMAC256, kms.SM2}).Draw(rt, "spec"),
 		Origin: rapid.SampledFrom([]kms.Origin{kms.OriginKMS, kms.OriginExternal}).Draw(rt, "origin"),
 	}
@@ -165,7 +165,7 @@ func (m *model) create(rt *rapid.T) {
 		unless(in.Alias != "bad alias" && in.Alias != "x/default", invalidAlias),
 		unless(in.Spec != kms.SM2, kms.CodeUnsupported),
 		unless(m.count() < modelLimits.Keys, kms.CodeQuotaExceeded),
-		unless(m.names[in.Alias] == nil, kms.CodeAlreadyExists),
+		unless(m.free(in.Alias, nil, ""), kms.CodeAlreadyExists),
 	)
 	key, err := m.w.CreateKey(admin, in)
 	if !m.expect(rt, err, want) {

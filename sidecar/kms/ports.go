@@ -98,13 +98,13 @@ type KeyStore interface {
 	// CheckNew returns the error with which CreateKey would now refuse a new key of that alias. It spares the HSM a useless
 	// key pair; only CreateKey's own answer counts.
 	CheckNew(ctx context.Context, alias string, quota int) error
-	// CreateKey stores a new key if its id and its alias are free (CodeAlreadyExists) and fewer than quota keys exist
-	// (CodeQuotaExceeded), all in one transaction. Default keys neither count nor are counted.
+	// CreateKey stores a new key if its id is free, no key has its alias or a name that means the same (CodeAlreadyExists), and
+	// fewer than quota keys exist (CodeQuotaExceeded), all in one transaction. Default keys neither count nor are counted.
 	CreateKey(ctx context.Context, key *Key, quota int) error
 	// UpdateKey runs change on a copy of the key inside one transaction and stores the result. It returns an error of
-	// change and then stores nothing. change must replace the copy's slices, not write to them. A new Alias must be free
-	// (CodeAlreadyExists). Versions may be added; the material of versions that change removes or empties is purged as by
-	// DestroyKeys before UpdateKey returns.
+	// change and then stores nothing. change must replace the copy's slices, not write to them. Neither a new Alias nor a name
+	// that means the same may be another key's (CodeAlreadyExists). Versions may be added; the material of versions that change
+	// removes or empties is purged as by DestroyKeys before UpdateKey returns.
 	UpdateKey(ctx context.Context, id KeyID, change func(*Key) error) (*Key, error)
 	// DestroyKeys removes the keys among ids that doomed still accepts, with all that belongs to them (versions, message
 	// counts, tags, aliases), in few transactions, and then purges their sealed bytes from the database files: after a nil
@@ -130,17 +130,20 @@ type KeyIndex interface {
 	ListTags(ctx context.Context) ([]TagValues, error)
 }
 
-// AliasStore persists further aliases of keys.
+// AliasStore persists further aliases of keys. Of the names that mean the same ([SameNames]), all are one key's.
 type AliasStore interface {
 	// Alias returns the alias of that name (CodeNotFound).
 	Alias(ctx context.Context, name string) (*Alias, error)
 	// CreateAlias stores a new alias of an existing key (CodeNotFound) that has fewer than limit aliases
-	// (CodeQuotaExceeded), if its name is free (CodeAlreadyExists).
+	// (CodeQuotaExceeded), if no alias has its name and no other key a name that means the same (CodeAlreadyExists).
 	CreateAlias(ctx context.Context, alias Alias, limit int) error
-	// MoveAlias assigns an alias (CodeNotFound) to another key (CodeNotFound) that has fewer than limit (CodeQuotaExceeded).
+	// MoveAlias assigns an alias (CodeNotFound) to another key (CodeNotFound) that has fewer than limit (CodeQuotaExceeded), if all
+	// other names that mean the same are that key's (CodeAlreadyExists).
 	MoveAlias(ctx context.Context, name string, target KeyID, at time.Time, limit int) (*Alias, error)
 	// DeleteAliases removes aliases of a key, all or none: CodeNotFound if one does not exist or is another key's.
 	DeleteAliases(ctx context.Context, key KeyID, names []string) error
+	// NameConflicts returns the names of a key with those of other keys that mean the same. Databases of earlier versions have some.
+	NameConflicts(ctx context.Context, id KeyID) ([]NameConflict, error)
 	// ListAliases returns up to limit aliases in the byte order of their names, of one key or (nil) of all, that come
 	// after a name ("" for the first), and whether there are more.
 	ListAliases(ctx context.Context, key *KeyID, after string, limit int) (aliases []*Alias, more bool, err error)

@@ -139,7 +139,7 @@ func (s *Service) setPlanRight(ctx context.Context, id KeyID, now time.Time) err
 
 // ignoreNotFound returns nil for a key that was destroyed meanwhile.
 func ignoreNotFound(err error) error {
-	if err != nil && AsError(err).Code == CodeNotFound {
+	if isNotFound(err) {
 		return nil
 	}
 	return err

@@ -1,6 +1,7 @@
 package kms_test
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -15,8 +16,8 @@ import (
 
 func (m *model) rename(rt *rapid.T) {
 	k := m.pick(rt)
-	name := rapid.SampledFrom([]string{"a", "b", "c", "g", "h", "", "y/default"}).Draw(rt, "name")
-	taken := m.names[name] != nil && m.names[name] != k
+	name := rapid.SampledFrom([]string{"a", "b", "c", "g", "h", "alias/a", "alias/p", "p", "", "y/default"}).Draw(rt, "name")
+	taken := name != k.name && !m.free(name, k, "")
 	_, err := m.w.UpdateAlias(admin, k.id, name)
 	if m.expect(rt, err, first(unless(name != "" && name != "y/default", invalidAlias), k.describable(),
 		unless(!taken, kms.CodeAlreadyExists))) {
@@ -97,14 +98,31 @@ func (m *model) of(k *modelKey) (n int) {
 }
 
 func drawAlias(rt *rapid.T) string {
-	return rapid.SampledFrom([]string{"p", "alias/p", "q", "r", "s", "z/default"}).Draw(rt, "alias")
+	return rapid.SampledFrom([]string{"p", "alias/p", "q", "r", "s", "a", "alias/b", "alias/alias/p", "z/default"}).Draw(rt, "alias")
+}
+
+// free reports whether no key but one, nil for a new one, has a name that means the same. A moved alias does not count.
+func (m *model) free(name string, but *modelKey, moved string) bool {
+	same := func(a, b string) bool { return a == b || a == "alias/"+b || b == "alias/"+a }
+	for other, k := range m.names {
+		if k != but && same(other, name) {
+			return false
+		}
+	}
+	for other, k := range m.aliases {
+		if k != but && other != moved && same(other, name) {
+			return false
+		}
+	}
+	return true
 }
 
 func (m *model) createAlias(rt *rapid.T) {
 	k, name := m.pick(rt), drawAlias(rt)
 	_, err := m.w.CreateAlias(admin, k.id, name)
 	if m.expect(rt, err, first(unless(name != "z/default", invalidAlias), k.describable(),
-		unless(m.aliases[name] == nil, kms.CodeAlreadyExists), unless(m.of(k) < modelLimits.Aliases, kms.CodeQuotaExceeded))) {
+		unless(m.aliases[name] == nil, kms.CodeAlreadyExists), unless(m.of(k) < modelLimits.Aliases, kms.CodeQuotaExceeded),
+		unless(m.free(name, k, ""), kms.CodeAlreadyExists))) {
 		m.aliases[name] = k
 	}
 }
@@ -113,7 +131,8 @@ func (m *model) moveAlias(rt *rapid.T) {
 	k, name := m.pick(rt), drawAlias(rt)
 	_, err := m.w.AssociateAlias(admin, name, k.id)
 	if m.expect(rt, err, first(unless(name != "z/default", invalidAlias), k.describable(),
-		unless(m.aliases[name] != nil, kms.CodeNotFound), unless(m.aliases[name] == k || m.of(k) < modelLimits.Aliases, kms.CodeQuotaExceeded))) {
+		unless(m.aliases[name] != nil, kms.CodeNotFound), unless(m.aliases[name] == k || m.of(k) < modelLimits.Aliases, kms.CodeQuotaExceeded),
+		unless(m.aliases[name] == k || m.free(name, k, name), kms.CodeAlreadyExists))) {
 		m.aliases[name] = k
 	}
 }
@@ -129,12 +148,11 @@ func (m *model) deleteAlias(rt *rapid.T) {
 
 func (m *model) resolve(rt *rapid.T) {
 	name := drawAlias(rt)
-	want := m.aliases[name]
-	if other, prefixed := strings.CutPrefix(name, "alias/"); want == nil && prefixed {
-		want = m.aliases[other]
-	} else if want == nil {
-		want = m.aliases["alias/"+name]
+	other, prefixed := strings.CutPrefix(name, "alias/")
+	if !prefixed {
+		other = "alias/" + name
 	}
+	want := cmp.Or(m.aliases[name], m.aliases[other], m.names[name], m.names[other])
 	id, err := m.w.Resolve(admin, policy.OpDescribeKey, name)
 	if want == nil {
 		m.expect(rt, err, kms.CodeNotFound)

@@ -71,6 +71,9 @@ func (s *Store) CreateAlias(ctx context.Context, alias kms.Alias, limit int) err
 		if err := checkTarget(txn, alias.KeyID, limit); err != nil {
 			return err
 		}
+		if err := checkName(txn, alias.Name, alias.KeyID, ""); err != nil {
+			return err
+		}
 		return writeAlias(txn, &alias)
 	}, func() {})
 }
@@ -99,6 +102,9 @@ func (s *Store) MoveAlias(ctx context.Context, name string, target kms.KeyID, at
 		}
 		if alias.KeyID != target {
 			if err := checkTarget(txn, target, limit); err != nil {
+				return err
+			}
+			if err := checkName(txn, name, target, name); err != nil {
 				return err
 			}
 			if err := deleteAlias(txn, alias.KeyID, name); err != nil {

@@ -28,6 +28,8 @@ type Store struct {
 	cache  cache
 	index  index
 	grants grants
+	// conflicting are the keys that had conflicting names when the database was opened.
+	conflicting map[kms.KeyID]bool
 	// visible is held for writing while a change is in the database but not yet in the index.
 	visible sync.RWMutex
 
@@ -96,27 +98,6 @@ func (s *Store) Key(_ context.Context, id kms.KeyID) (*kms.Key, error) {
 	return r.key, nil
 }
 
-// Named implements kms.KeyStore.
-func (s *Store) Named(_ context.Context, alias string) (id kms.KeyID, err error) {
-	err = s.db.View(func(txn *badger.Txn) error {
-		item, err := txn.Get(aliasKey(alias))
-		switch {
-		case errors.Is(err, badger.ErrKeyNotFound):
-			return kms.Errorf(kms.CodeNotFound, "key does not exist")
-		case err != nil:
-			return fmt.Errorf("read alias: %w", err)
-		}
-		return item.Value(func(value []byte) error {
-			if len(value) != len(id) {
-				return errors.New("own alias of a key is damaged")
-			}
-			copy(id[:], value)
-			return nil
-		})
-	})
-	return id, err
-}
-
 // CheckNew implements kms.KeyStore.
 func (s *Store) CheckNew(_ context.Context, alias string, quota int) error {
 	return s.db.View(func(txn *badger.Txn) error { return s.checkNew(txn, alias, quota) })
@@ -126,18 +107,7 @@ func (s *Store) checkNew(txn reader, alias string, quota int) error {
 	if n, _ := s.index.count(); n >= quota {
 		return kms.Errorf(kms.CodeQuotaExceeded, "the limit of %d keys is reached", quota)
 	}
-	return checkAlias(txn, alias)
-}
-
-// checkAlias refuses an alias that another key has.
-func checkAlias(txn reader, alias string) error {
-	switch _, err := txn.Get(aliasKey(alias)); {
-	case err == nil:
-		return kms.Errorf(kms.CodeAlreadyExists, "another key has this alias").In("alias")
-	case !errors.Is(err, badger.ErrKeyNotFound):
-		return fmt.Errorf("read alias: %w", err)
-	}
-	return nil
+	return checkOwnAlias(txn, alias, kms.KeyID{})
 }
 
 // CreateKey implements kms.KeyStore.
@@ -213,13 +183,6 @@ func (s *Store) UpdateKey(ctx context.Context, id kms.KeyID, change func(*kms.Ke
 		}
 	}
 	return after.key, nil
-}
-
-func moveOwnAlias(txn *transaction, id kms.KeyID, from, to string) error {
-	if err := checkAlias(txn, to); err != nil {
-		return err
-	}
-	return errors.Join(txn.Delete(aliasKey(from)), txn.Set(aliasKey(to), id[:]))
 }
 
 // ListKeys implements kms.KeyIndex. It goes past the cache: a page would push the hot keys out.

@@ -43,8 +43,7 @@ retire this grant. --context-equals and --context-contains limit the grant to en
 given.
 
 Users are the principals of the sidecar's configuration and the users of access keys. A grant is to a name: whoever gets that
-name later holds the grant. A user that may not search keys (find-keys) names the key by its id, or with describe-key by a
-further alias.`,
+name later holds the grant.`,
 		Example: `  keyside grant create app --to storage --operations describe-key,generate-data-key,decrypt-data-key
   keyside grant create app --to storage --operations decrypt --context-contains purpose=backup --expires 24h --name backups
   keyside grant create app --to storage --operations encrypt --source uid:992,unit:storage.service`,

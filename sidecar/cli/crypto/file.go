@@ -59,7 +59,7 @@ func fileEncrypt() *cobra.Command {
 				return err
 			}
 			defer clear(dataKey.Plaintext)
-			header := envelope.Header{KeyID: id, DataKey: dataKey.Ciphertext, Context: f.context}
+			header := envelope.Header{KeyID: dataKey.KeyID, DataKey: dataKey.Ciphertext, Context: f.context}
 			return envelope.Encrypt(dst, src, header, dataKey.Plaintext)
 		}))
 	})

@@ -29,22 +29,31 @@ func (f *macFlags) add(cmd *cobra.Command) {
 func (f *macFlags) request(ctx context.Context, s *verb.Session) (client.MACRequest, error) {
 	var req client.MACRequest
 	var err error
-	if req.Algorithm, err = verb.Optional("--algorithm", f.algorithm, kms.MACNames()); err != nil {
+	if f.algorithm, err = verb.Optional("--algorithm", f.algorithm, kms.MACNames()); err != nil {
 		return req, err
 	}
-	key, err := s.Lookup(ctx, f.key)
-	if err != nil {
+	if req.KeyID, req.Algorithm, err = f.choose(ctx, s); err != nil {
 		return req, err
-	}
-	req.KeyID = key.ID
-	if bits, ok := strings.CutPrefix(key.Spec, "HMAC_"); ok && req.Algorithm == "" {
-		req.Algorithm = "HMAC_SHA_" + bits
-	}
-	if req.Algorithm == "" {
-		return req, verb.Failf(verb.ExitUsage, "a key of spec %s computes no MACs: create one with keyside key create --spec HMAC_256", key.Spec)
 	}
 	req.Message, err = f.in.Read(s.Cmd, maxText)
 	return req, err
+}
+
+// choose returns the key's id and the algorithm, by default that of the key's spec.
+func (f *macFlags) choose(ctx context.Context, s *verb.Session) (id, algorithm string, err error) {
+	if f.algorithm != "" {
+		id, err = s.Resolve(ctx, f.key)
+		return id, f.algorithm, err
+	}
+	key, err := s.Lookup(ctx, f.key)
+	if err != nil {
+		return "", "", err
+	}
+	bits, ok := strings.CutPrefix(key.Spec, "HMAC_")
+	if !ok {
+		return "", "", verb.Failf(verb.ExitUsage, "a key of spec %s computes no MACs: create one with keyside key create --spec HMAC_256", key.Spec)
+	}
+	return key.ID, "HMAC_SHA_" + bits, nil
 }
 
 func macCommand() *cobra.Command {

@@ -24,8 +24,8 @@ func keyCommand() *cobra.Command {
 	return verb.Group(&cobra.Command{
 		Use:   "key",
 		Short: "Create, list, change, rotate and delete keys",
-		Long: `Create, list, change, rotate and delete keys. KEY is a key's id, its alias, or one of its further aliases (key alias). If an
-alias fits two keys, KEY is the one whose own alias it is.`,
+		Long: `Create, list, change, rotate and delete keys. KEY is a key's id, its alias, or one of its further aliases (key alias), with
+or without the prefix alias/. No two keys have the same name.`,
 	}, create(), list(), describe(), rename(), setDescription(), enable(), disable(), deleteKeys(), cancelDeletion(), protect(), unprotect(),
 		rotation(), tag(), alias())
 }

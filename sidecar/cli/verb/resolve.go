@@ -16,46 +16,28 @@ var keyID = regexp.MustCompile(`^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$`)
 // findPage is the largest page of find-keys.
 const findPage = 1000
 
-// Resolve returns the id of a key that is named by its id, its alias or a further alias.
+// Resolve returns the id of a key that is named by its id, its alias or a further alias. To a caller that may not describe the key it
+// returns the name, by which the sidecar finds the key for every operation.
 func (s *Session) Resolve(ctx context.Context, name string) (string, error) {
 	if keyID.MatchString(name) {
 		return name, nil
 	}
 	key, err := s.Lookup(ctx, name)
+	if errors.Is(err, client.ErrDenied) {
+		return name, nil
+	}
 	if err != nil {
 		return "", err
 	}
 	return key.ID, nil
 }
 
-// Lookup returns a key that is named by its id, its alias or a further alias. A key's own alias takes precedence.
+// Lookup returns a key that is named by its id, its alias or a further alias.
 func (s *Session) Lookup(ctx context.Context, name string) (*client.Key, error) {
 	if name == "" {
 		return nil, Failf(ExitUsage, "--key is missing: give a key's id or alias (keyside key list shows them)")
 	}
-	searched := true
-	if !keyID.MatchString(name) {
-		for key, err := range s.Find(ctx, client.FindKeysRequest{Alias: name}) {
-			if errors.Is(err, client.ErrDenied) {
-				searched = false // the caller may still be allowed to describe the key by a further alias
-				break
-			}
-			if err != nil {
-				return nil, err
-			}
-			if key.Alias == name {
-				return key, nil
-			}
-		}
-	}
 	key, err := s.DescribeKey(ctx, name)
-	if !searched && (errors.Is(err, client.ErrDenied) || errors.Is(err, client.ErrNotFound)) {
-		exit := ExitRefused
-		if errors.Is(err, client.ErrNotFound) {
-			exit = ExitNotFound
-		}
-		return nil, Failf(exit, "%w; without the permission find-keys, name a key by its id, or with describe-key by a further alias; keyside can-i OPERATION KEY explains what is missing", err)
-	}
 	if !keyID.MatchString(name) && (errors.Is(err, client.ErrNotFound) || errors.Is(err, client.ErrInvalidRequest)) {
 		return nil, Failf(ExitNotFound, "no key has the alias %q%s", name, s.nearestKeys(ctx, name))
 	}
