@@ -177,3 +177,11 @@ func (p *process) warnOfNamesakes(ctx context.Context) error {
 	}
 	return err
 }
+
+// warnOfConflicts says which keys have names that mean the same as those of other keys. None is made, but databases of earlier
+// versions can have some.
+func (p *process) warnOfConflicts() {
+	for _, id := range p.store.ConflictingNames() {
+		p.log.Warn("a key has a name that means the same as one of another key; keyside key describe shows both", slog.String("key_id", id.String()))
+	}
+}

@@ -248,7 +248,8 @@ func (p *process) openCore(ctx context.Context) (err error) {
 	})
 	if err == nil {
 		p.closer(p.core.Close)
-		err = errors.Join(p.core.CheckGrants(ctx), p.warnOfNamesakes(ctx))
+		p.warnOfConflicts()
+		err = errors.Join(p.core.CheckGrants(ctx), p.warnOfNamesakes(ctx), gaugeMessagesLeft(p.core.FewestMessagesLeft))
 	}
 	return err
 }

@@ -25,6 +25,7 @@ const (
 	MetricAuditUnsigned   = "keyside.audit.unsigned"   // gauge: records that no signed checkpoint covers yet
 	MetricBackupAge       = "keyside.backup.age"       // gauge, seconds since the last scheduled backup that verified; without one, since the start
 	MetricBackupFailed    = "keyside.backup.failed"    // gauge: 1 if the last scheduled backup failed, else 0
+	MetricMessagesLeft    = "keyside.messages.left"    // gauge: messages that the key with the fewest left can still encrypt
 	MetricOperations      = "keyside.hsm.operations"   // counter, by operation, driver and code
 	MetricQueueDuration   = "keyside.queue.duration"   // by operation, driver and code
 	MetricSessionDuration = "keyside.session.duration" // by operation, driver and code

@@ -45,6 +45,18 @@ type Key struct {
 	Protected       bool      `json:"protected,omitzero"`           // against being scheduled for deletion
 	ProtectedFor    string    `json:"protected_for,omitzero"`       // why it is protected
 	Tags            []Tag     `json:"tags,omitempty"`               // set by FindKeys only
+
+	// Set by DescribeKey only.
+	MessagesLeft  *uint64        `json:"messages_left,omitzero"` // that it can still encrypt before it must be rotated; nil: not limited
+	NameConflicts []NameConflict `json:"name_conflicts,omitempty"`
+}
+
+// NameConflict is a name of a key beside one of another key that means the same. Only databases of earlier versions have such. Rename
+// one of the keys, or delete one of the further aliases.
+type NameConflict struct {
+	Name  string `json:"name"`
+	Same  string `json:"same_name"` // of the other key
+	KeyID string `json:"other_key_id"`
 }
 
 // CreateKeyRequest describes a new key. Everything but Alias is optional.

@@ -225,6 +225,20 @@ func (s *Service) DescribeKey(ctx context.Context, id KeyID) (*Key, error) {
 	return s.look(ctx, policy.OpDescribeKey, id)
 }
 
+// KeyFacts is what is known of a key besides its record.
+type KeyFacts struct {
+	MessagesLeft *uint64 // that its newest version can still encrypt; nil if they are not limited
+	Conflicts    []NameConflict
+}
+
+// KeyFacts returns what is known of a key that DescribeKey returned. It authorizes and records nothing: call it for the same caller.
+func (s *Service) KeyFacts(ctx context.Context, key *Key) (f KeyFacts, err error) {
+	if f.MessagesLeft, err = s.messagesLeft(ctx, key); err == nil {
+		f.Conflicts, err = s.store.NameConflicts(ctx, key.ID)
+	}
+	return f, ignoreNotFound(err)
+}
+
 // look performs an operation that only reads a key.
 func (s *Service) look(ctx context.Context, op policy.Operation, id KeyID) (*Key, error) {
 	return run(ctx, s, op, func(ctx context.Context, r *request) (*Key, error) { return s.inState(ctx, r, id) })

@@ -8,9 +8,12 @@ import (
 )
 
 // Random 96-bit IVs allow 2^32 messages under one key (NIST SP 800-38D, section 8.3). The count must survive a crash, so
-// numbers are reserved in blocks before use; the unused numbers of a crashed process are lost.
+// numbers are reserved in blocks before use; the unused numbers of a crashed process are lost. The first block of a process is
+// small and each further one twice as large, so a crash loses about as many numbers as the process used, and a busy key is
+// reserved for seldom.
 const (
-	messageBlock = 1 << 20
+	firstBlock = 1 << 10
+	lastBlock  = 1 << 20
 	// maxMessages is 15/16 of the safe number of messages. Above it, encryption is refused.
 	maxMessages = 1<<32 - 1<<28
 	// warnMessages is the count from which audit records warn that the key should be rotated.
@@ -33,6 +36,7 @@ type counter struct {
 	reserving gate // held while the next block is reserved
 	mu        sync.Mutex
 	next, end uint64
+	block     uint64 // size of the last block; 0: none was reserved
 	lastIV    [ivSize]byte
 }
 
@@ -83,12 +87,12 @@ func (m *messages) reserve(ctx context.Context, c *counter, id KeyID, version ui
 	}
 	defer c.reserving.leave()
 	c.mu.Lock()
-	left := c.end - c.next
+	left, block := c.end-c.next, min(max(firstBlock, 2*c.block), lastBlock)
 	c.mu.Unlock()
 	if left > 0 {
 		return nil
 	}
-	first, err := m.store.ReserveMessages(ctx, id, version, messageBlock)
+	first, err := m.store.ReserveMessages(ctx, id, version, block)
 	if err != nil {
 		if AsError(err).Code == CodeNotFound { // the key was destroyed meanwhile: forget may have run already
 			m.counters.Delete(versionID{id, version})
@@ -97,7 +101,7 @@ func (m *messages) reserve(ctx context.Context, c *counter, id KeyID, version ui
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.next, c.end = first, first+messageBlock
+	c.next, c.end, c.block = first, first+block, block
 	return nil
 }
 
@@ -108,8 +112,8 @@ func (m *messages) forget(key *Key) {
 	}
 }
 
-// release returns the unused numbers to the store, so that only crashes waste them: 3840 restarts without it would exhaust a
-// key. Later encryptions reserve another block.
+// release returns the unused numbers to the store, so that only crashes waste them. Later encryptions reserve
+// another block.
 func (m *messages) release(ctx context.Context) error {
 	var unused []MessageRange
 	m.counters.Range(func(at, of any) bool {
@@ -126,6 +130,62 @@ func (m *messages) release(ctx context.Context) error {
 		return nil
 	}
 	return m.store.ReleaseMessages(ctx, unused)
+}
+
+// left returns how many messages a key version can still encrypt, numbers in use by another process not counted. reserved is the number
+// of those that are reserved in the store.
+func (m *messages) left(id KeyID, version uint32, reserved uint64) uint64 {
+	next := reserved
+	if held, ok := m.counters.Load(versionID{id, version}); ok {
+		c := held.(*counter)
+		c.mu.Lock()
+		if c.end == reserved {
+			next = c.next
+		}
+		c.mu.Unlock()
+	}
+	if reserved > maxMessages { // the numbers of such a block are not used
+		return 0
+	}
+	return maxMessages - next
+}
+
+// messagesLeft returns how many messages a key can still encrypt, nil for one that does not count them.
+func (s *Service) messagesLeft(ctx context.Context, key *Key) (*uint64, error) {
+	current := key.Current()
+	if current == nil || !key.CountsMessages() {
+		return nil, nil
+	}
+	reserved, err := s.store.ReservedMessages(ctx, key.ID, current.Number)
+	if err != nil {
+		return nil, err
+	}
+	left := s.messages.left(key.ID, current.Number, reserved)
+	return &left, nil
+}
+
+// FewestMessagesLeft returns how many messages the key that has the fewest left can still encrypt, maxMessages if none has encrypted any.
+// Old versions of keys, which encrypt no more, do not count; the credential key of the tenant does.
+func (s *Service) FewestMessagesLeft(ctx context.Context) (uint64, error) {
+	fewest := uint64(maxMessages)
+	err := s.store.MessageCounts(ctx, func(id KeyID, version uint32, reserved uint64) error {
+		left := s.messages.left(id, version, reserved)
+		if left >= fewest {
+			return nil
+		}
+		key, err := s.store.Key(ctx, id)
+		if isNotFound(err) {
+			key, err = s.credentialKey(ctx)
+		}
+		if err != nil {
+			return ignoreNotFound(err)
+		}
+		if current := key.Current(); key.ID == id && key.CountsMessages() && current != nil && current.Number == version {
+			fewest = left
+		}
+		return nil
+	})
+	return fewest, err
 }
 
 // checkIV refuses an IV that cannot be random: of another length, zero, or the previous one. Two consecutive random IVs are

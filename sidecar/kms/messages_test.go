@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -32,7 +33,7 @@ func TestMessageNumbers(t *testing.T) {
 					}
 					n := number(out.Ciphertext)
 					mu.Lock()
-					if seen[n] || n>>20 != restart {
+					if seen[n] || n>>10 != restart {
 						t.Errorf("number %d comes twice, or outside of block %d", n, restart)
 					}
 					seen[n] = true
@@ -42,7 +43,7 @@ func TestMessageNumbers(t *testing.T) {
 		}
 		wg.Wait()
 	}
-	if n := w.store.reserved(t, key.ID, 1); n != 3<<20 {
+	if n := w.store.reserved(t, key.ID, 1); n != 3<<10 {
 		t.Errorf("%d numbers are reserved, want three blocks", n)
 	}
 }
@@ -63,7 +64,7 @@ func TestKeyExhausted(t *testing.T) {
 	if rec := w.audit.last(t); rec.Warning != "" {
 		t.Errorf("warns at the first message: %q", rec.Warning)
 	}
-	if _, err := w.store.Store.ReserveMessages(admin, key.ID, 1, 1<<32-1<<28-1<<20-w.store.reserved(t, key.ID, 1)); err != nil {
+	if _, err := w.store.Store.ReserveMessages(admin, key.ID, 1, 1<<32-1<<28-1<<10-w.store.reserved(t, key.ID, 1)); err != nil {
 		t.Fatal(err)
 	}
 	last := w.restart(t, kms.Limits{})
@@ -81,8 +82,135 @@ func TestKeyExhausted(t *testing.T) {
 	wantCode(t, err, kms.CodeKeyExhausted)
 	_, err = exhausted.Decrypt(admin, kms.DecryptInput{Ciphertext: c})
 	wantCode(t, err, "ok")
-	if got := w.store.reserved(t, key.ID, 1); got > 1<<32-1<<28+1<<20 {
+	if got := w.store.reserved(t, key.ID, 1); got > 1<<32-1<<28+1<<10 {
 		t.Errorf("refusals go on reserving: %d", got)
+	}
+}
+
+// TestCrashesWasteFewNumbers holds that 4,000 crashes, each after a few messages, leave a key nearly all of its messages, and that no
+// number comes twice.
+func TestCrashesWasteFewNumbers(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	key := w.create(t, kms.CreateKeyInput{})
+	seen := map[uint64]bool{}
+	for range 4000 {
+		s := w.restart(t, kms.Limits{}) // the one before is not closed
+		for range 3 {
+			out, err := s.Encrypt(admin, kms.EncryptInput{KeyID: key.ID, Plaintext: []byte("x")})
+			if wantCode(t, err, "ok"); seen[number(out.Ciphertext)] {
+				t.Fatalf("number %d comes twice", number(out.Ciphertext))
+			}
+			seen[number(out.Ciphertext)] = true
+		}
+	}
+	if n := w.store.reserved(t, key.ID, 1); n > 4000<<10 {
+		t.Errorf("%d numbers are gone", n)
+	}
+}
+
+// TestBlocksGrow holds that a process reserves twice as many numbers each time, up to a limit, and begins small again.
+func TestBlocksGrow(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	counted := &countingStore{Store: w.store}
+	key := w.create(t, kms.CreateKeyInput{})
+	for _, want := range [][]uint64{{1 << 10, 1 << 11, 1 << 12, 1 << 13}, {1 << 10}} {
+		s, err := kms.New(kms.Config{Store: counted, HSM: w.hsm, Auditor: w.audit, Tenant: "test", Clock: w.clock})
+		if err != nil {
+			t.Fatal(err)
+		}
+		counted.blocks = nil
+		for range want[len(want)-1] {
+			if _, err := s.Encrypt(admin, kms.EncryptInput{KeyID: key.ID, Plaintext: []byte("x")}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !slices.Equal(counted.blocks, want) {
+			t.Errorf("blocks of %d, want %d", counted.blocks, want)
+		}
+	}
+}
+
+// countingStore keeps the sizes of the blocks that are reserved.
+type countingStore struct {
+	kms.Store
+	blocks []uint64
+}
+
+func (c *countingStore) ReserveMessages(ctx context.Context, id kms.KeyID, version uint32, n uint64) (uint64, error) {
+	c.blocks = append(c.blocks, n)
+	return c.Store.ReserveMessages(ctx, id, version, n)
+}
+
+// TestMessagesLeft holds what is said of the messages that keys can still encrypt: of each, and of the one with the fewest.
+func TestMessagesLeft(t *testing.T) {
+	const most = 1<<32 - 1<<28
+	w := newWorld(t, kms.Limits{})
+	left := func(key *kms.Key) uint64 {
+		t.Helper()
+		f, err := w.KeyFacts(admin, w.stored(t, key.ID))
+		if err != nil || f.MessagesLeft == nil {
+			t.Fatalf("%+v (%v)", f, err)
+		}
+		return *f.MessagesLeft
+	}
+	fewest := func() uint64 {
+		t.Helper()
+		n, err := w.FewestMessagesLeft(admin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	key, other := w.create(t, kms.CreateKeyInput{Alias: "key"}), w.create(t, kms.CreateKeyInput{Alias: "other"})
+	if left(key) != most || fewest() != most {
+		t.Errorf("unused: %d and %d left", left(key), fewest())
+	}
+	w.encrypt(t, key.ID)
+	w.encrypt(t, key.ID)
+	if left(key) != most-2 || left(other) != most || fewest() != most-2 {
+		t.Errorf("after two messages: %d, %d and %d left", left(key), left(other), fewest())
+	}
+	w.Service = w.restart(t, kms.Limits{}) // which loses the rest of the block
+	if left(key) != most-1<<10 {
+		t.Errorf("after a crash: %d left", left(key))
+	}
+	if _, err := w.store.Store.ReserveMessages(admin, other.ID, 1, most+1); err != nil {
+		t.Fatal(err)
+	}
+	if left(other) != 0 || fewest() != 0 {
+		t.Errorf("exhausted: %d and %d left", left(other), fewest())
+	}
+	w.set(other.ID, func(k *kms.Key) { // a new version begins anew
+		k.Versions = append(slices.Clone(k.Versions), kms.KeyVersion{Number: 2, Sealed: []byte("x"), Protection: kms.ProtectionHSM})
+	})
+	if left(other) != most || fewest() != most-1<<10 {
+		t.Errorf("rotated: %d and %d left", left(other), fewest())
+	}
+	if f, err := w.KeyFacts(admin, w.create(t, kms.CreateKeyInput{Spec: kms.ECP256})); err != nil || f.MessagesLeft != nil {
+		t.Errorf("a key that signs has %v messages left (%v)", f.MessagesLeft, err)
+	}
+}
+
+// TestAdvanceMessages holds that a restored database goes on with later numbers, of every version that encrypts.
+func TestAdvanceMessages(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	used, unused := w.create(t, kms.CreateKeyInput{Alias: "used"}), w.create(t, kms.CreateKeyInput{Alias: "unused"})
+	signing := w.create(t, kms.CreateKeyInput{Spec: kms.ECP256})
+	w.credential(t, kms.CreateCredentialInput{User: "signer"})
+	w.encrypt(t, used.ID)
+	if err := w.store.AdvanceMessages(admin, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	w.Service = w.restart(t, kms.Limits{})
+	if a, b := number(w.encrypt(t, used.ID)), number(w.encrypt(t, unused.ID)); a != 1<<20+1<<10 || b != 1<<20 {
+		t.Errorf("the next messages have numbers %d and %d", a, b)
+	}
+	credentialKey, err := w.store.CredentialKey(admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a, b := w.store.reserved(t, credentialKey.ID, 1), w.store.reserved(t, signing.ID, 1); a != 1<<20+1<<10 || b != 0 {
+		t.Errorf("%d numbers of the credential key and %d of a signing key are reserved", a, b)
 	}
 }
 

@@ -169,6 +169,10 @@ type MessageStore interface {
 	// ReserveMessages durably reserves the next n message numbers of a key version and returns the first of them, from 0;
 	// CodeNotFound if the key does not exist. No number is returned twice, whichever process crashes.
 	ReserveMessages(ctx context.Context, id KeyID, version uint32, n uint64) (first uint64, err error)
+	// ReservedMessages returns how many message numbers of a key version are reserved or were used.
+	ReservedMessages(ctx context.Context, id KeyID, version uint32) (uint64, error)
+	// MessageCounts calls visit for each key version with message numbers that are reserved or were used.
+	MessageCounts(ctx context.Context, visit func(id KeyID, version uint32, reserved uint64) error) error
 	// ReleaseMessages returns reserved numbers that were never used, if no later ones were reserved since.
 	ReleaseMessages(ctx context.Context, unused []MessageRange) error
 	// AdvanceMessages durably skips the next n message numbers of every key version. It has one audit record, in its last transaction.

@@ -174,6 +174,9 @@ type Tag = policy.Tag
 // IsDefault reports whether the key is a service's default key, which cannot be changed.
 func (k *Key) IsDefault() bool { return k.Service != "" }
 
+// CountsMessages reports whether the number of messages that a version of the key can encrypt is limited.
+func (k *Key) CountsMessages() bool { return k.Spec.row().kind(k.Usage) == symmetricKey }
+
 // Due returns when the scheduler must act on the key, zero for never: destroy a key that is PendingDeletion, rotate one that
 // is Enabled, destroy material that expires.
 func (k *Key) Due() time.Time {

@@ -226,68 +226,6 @@ func (s *Store) DueAfter(_ context.Context, at time.Time) ([]kms.KeyID, error) {
 	return s.index.dueAfter(at), nil
 }
 
-// ReserveMessages implements kms.MessageStore.
-func (s *Store) ReserveMessages(ctx context.Context, id kms.KeyID, version uint32, n uint64) (first uint64, err error) {
-	err = s.change(ctx, func(txn *transaction) error {
-		first, err = readUint64(txn, messagesKey(id, version))
-		if errors.Is(err, badger.ErrKeyNotFound) {
-			err = checkExists(txn, id) // otherwise a key that was just destroyed would leave a count
-		}
-		if err != nil {
-			return fmt.Errorf("read message count: %w", err)
-		}
-		if first+n < first {
-			return errors.New("message count overflows")
-		}
-		return txn.Set(messagesKey(id, version), appendUint64(nil, first+n))
-	}, func() {})
-	return first, err
-}
-
-// checkExists refuses an id that is neither that of a key nor that of the credential key.
-func checkExists(txn reader, id kms.KeyID) error {
-	if _, err := txn.Get(recordKey(id)); !errors.Is(err, badger.ErrKeyNotFound) {
-		return err
-	}
-	if key, err := readCredentialKey(txn); err == nil && key.ID == id {
-		return nil
-	} else if err != nil && !notFound(err) {
-		return err
-	}
-	return kms.Errorf(kms.CodeNotFound, "key does not exist")
-}
-
-// releaseBatch is the number of ranges that one transaction releases, far below the limit of badger.
-const releaseBatch = 1000
-
-// ReleaseMessages implements kms.MessageStore.
-func (s *Store) ReleaseMessages(ctx context.Context, unused []kms.MessageRange) error {
-	for batch := range slices.Chunk(unused, releaseBatch) {
-		err := s.change(ctx, func(txn *transaction) error {
-			for _, r := range batch {
-				next, err := readUint64(txn, messagesKey(r.ID, r.Version))
-				if errors.Is(err, badger.ErrKeyNotFound) {
-					continue // the key was destroyed
-				}
-				if err != nil {
-					return fmt.Errorf("read message count: %w", err)
-				}
-				if next != r.End || r.First > r.End {
-					continue
-				}
-				if err := txn.Set(messagesKey(r.ID, r.Version), appendUint64(nil, r.First)); err != nil {
-					return err
-				}
-			}
-			return nil
-		}, func() {})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // change performs one change: stage adds the new values to a transaction, which is committed and synced, and then apply
 // updates the memory. After a failed commit, the contents of the disk are unknown, so further changes are refused until a
 // restart reads them.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -31,6 +32,9 @@ type View struct {
 	Protected   bool            `json:"protected,omitempty"` // against deletion
 	Reason      string          `json:"protected_for,omitempty"`
 
+	MessagesLeft  *uint64               `json:"messages_left,omitzero"` // that it can still encrypt before it must be rotated
+	NameConflicts []client.NameConflict `json:"name_conflicts,omitempty"`
+
 	Rotation *rotationView `json:"rotation,omitempty"`
 	Tags     []client.Tag  `json:"tags,omitzero"`
 	Aliases  []string      `json:"aliases,omitzero"` // further aliases
@@ -43,6 +47,7 @@ func ViewOf(k *client.Key) *View {
 		Protection: k.Protection, Created: k.Created.UTC(), Description: k.Description, Deletion: k.Deletion.UTC(),
 		Expires: k.MaterialExpires.UTC(), CheckValue: fmt.Sprintf("%X", k.CheckValue), OpenedIn: k.OpenedIn,
 		Instance: k.Instance, Protected: k.Protected, Reason: k.ProtectedFor,
+		MessagesLeft: k.MessagesLeft, NameConflicts: k.NameConflicts,
 	}
 }
 
@@ -100,6 +105,12 @@ func (v *View) rows() [][]string {
 	}
 	if r := v.Rotation; r != nil {
 		rows = append(rows, r.rows()...)
+	}
+	if v.MessagesLeft != nil {
+		rows = append(rows, []string{"messages left", strconv.FormatUint(*v.MessagesLeft, 10)})
+	}
+	for _, c := range v.NameConflicts {
+		rows = append(rows, []string{"name conflict", fmt.Sprintf("%s is like %s of key %s: rename one, or delete a further alias", c.Name, c.Same, c.KeyID)})
 	}
 	return append(rows, []string{"tags", verb.Dash(tagWords(v.Tags))})
 }

@@ -32,7 +32,16 @@ func onKey[Answer any](
 }
 
 func (d *Dialect) describeKey(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	return onKey(d, ctx, op, x, d.cfg.Core.DescribeKey, keyOf)
+	id, err := d.key(ctx, op, x, keyID)
+	if err != nil {
+		return err
+	}
+	key, err := d.cfg.Core.DescribeKey(ctx, id)
+	if err != nil {
+		return err
+	}
+	facts, err := d.cfg.Core.KeyFacts(ctx, key)
+	return answerWith(x, err, key, func(key *kms.Key) client.Key { return describedKey(key, facts) })
 }
 
 func (d *Dialect) listKeys(ctx context.Context, _ policy.Operation, x *dialect.Exchange) error {

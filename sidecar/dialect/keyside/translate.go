@@ -63,6 +63,16 @@ func keyOf(k *kms.Key) client.Key {
 	return key
 }
 
+// describedKey returns a key with what only describe-key shows.
+func describedKey(k *kms.Key, f kms.KeyFacts) client.Key {
+	key := keyOf(k)
+	key.MessagesLeft = f.MessagesLeft
+	for _, c := range f.Conflicts {
+		key.NameConflicts = append(key.NameConflicts, client.NameConflict{Name: c.Name, Same: c.Same, KeyID: c.Other.String()})
+	}
+	return key
+}
+
 func statusOf(k *kms.Key) client.KeyStatus {
 	return client.KeyStatus{ID: k.ID.String(), State: client.KeyState(k.State), Deletion: k.DeletionAt}
 }
