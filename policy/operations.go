@@ -84,8 +84,9 @@ const (
 	OpCreateToken      Operation = "create-token"
 	OpCreateTokenFor   Operation = "create-token-for-others"
 
-	OpCreateBackup  Operation = "create-backup"
-	OpRestoreBackup Operation = "restore-backup"
+	OpCreateBackup     Operation = "create-backup"
+	OpRestoreBackup    Operation = "restore-backup"
+	OpConfirmDeletions Operation = "confirm-deletions"
 
 	OpRotateKey      Operation = "rotate-key"
 	OpDestroyKey     Operation = "destroy-key"
@@ -153,6 +154,7 @@ var table = []row{
 
 	{operation: OpScheduleDeletion, group: manage, traits: aboutKey},
 	{operation: OpCancelDeletion, group: manage, traits: aboutKey},
+	{operation: OpConfirmDeletions, group: manage},
 	{operation: OpUpdateAlias, group: manage, traits: aboutKey, name: "rename-key"},
 	{operation: OpUpdateDescription, group: manage, traits: aboutKey, name: "set-key-description"},
 	{operation: OpSetDeletionProtection, group: manage, traits: aboutKey},

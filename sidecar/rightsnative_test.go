@@ -19,6 +19,7 @@ var nativeRequests = func() map[policy.Operation][]rightsRequest {
 		{policy.OpDisableKey, "disable-key", `{"key_id":"$aes"}`, `enable-key {"key_id":"$aes"}`},
 		{policy.OpScheduleDeletion, "schedule-key-deletion", `{"key_id":"$aes","pending_days":7}`, `cancel-key-deletion {"key_id":"$aes"}`},
 		{policy.OpCancelDeletion, "cancel-key-deletion", `{"key_id":"$aes"}`, `schedule-key-deletion {"key_id":"$aes","pending_days":7}`},
+		{policy.OpConfirmDeletions, "confirm-deletions", "", ""},
 		{policy.OpUpdateAlias, "rename-key", `{"key_id":"$aes","alias":"$fresh"}`, ""},
 		{policy.OpSetDeletionProtection, "set-deletion-protection", `{"key_id":"$aes","protected":false}`, ""},
 		{policy.OpCreateKeyVersion, "create-key-version", `{"key_id":"$ec"}`, ""},

@@ -17,6 +17,7 @@ import (
 
 	"github.com/keyside/keyside/hsmd"
 	"github.com/keyside/keyside/hsmd/telemetry"
+	"github.com/keyside/keyside/plugins/procattr"
 	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/audit"
 	"github.com/keyside/keyside/sidecar/client"
@@ -244,14 +245,22 @@ func (p *process) openCore(ctx context.Context) (err error) {
 	p.core, err = kms.New(kms.Config{
 		Store: p.store, HSM: p.hsm, Auditor: auditor, Tenant: p.cfg.Tenant, Credentials: p.store, Limits: p.cfg.Limits,
 		Account: p.cfg.huawei().DomainID, Policies: p.policies, Principals: p.cfg.principalNamed, Accounts: p.cfg.accounts(),
-		Clock: p.cfg.Clock, Logger: p.log, Tracer: tracer, Pool: p.cfg.Import.Pool, InFlight: p.cfg.InFlight, Refusals: p.cfg.Audit.Refusals,
+		Clock: p.cfg.Clock, Running: p.runningTime(), Logger: p.log, Tracer: tracer, Pool: p.cfg.Import.Pool, InFlight: p.cfg.InFlight, Refusals: p.cfg.Audit.Refusals,
 	})
 	if err == nil {
 		p.closer(p.core.Close)
 		p.warnOfConflicts()
-		err = errors.Join(p.core.CheckGrants(ctx), p.warnOfNamesakes(ctx), gaugeMessagesLeft(p.core.FewestMessagesLeft))
+		err = errors.Join(p.core.CheckGrants(ctx), p.warnOfNamesakes(ctx), gaugeMessagesLeft(p.core.FewestMessagesLeft), gaugeWaiting(p.core.ClockState))
 	}
 	return err
+}
+
+// runningTime returns what the clock is compared with: nothing for the clock of a test.
+func (p *process) runningTime() kms.RunningTime {
+	if p.cfg.Clock != nil {
+		return nil
+	}
+	return procattr.RunningTime
 }
 
 func (p *process) openHealth(ctx context.Context) error {
@@ -260,6 +269,10 @@ func (p *process) openHealth(ctx context.Context) error {
 		Interval: p.cfg.HSM.Canary, Logger: p.log,
 		Checks: p.checks(),
 		Use:    []string{"audit", "hsm"}, Change: []string{"store"},
+		Clock: func() client.ClockState {
+			state := p.core.ClockState()
+			return client.ClockState{Jumped: int64(state.Jumped.Seconds()), Waiting: state.Waiting}
+		},
 		Answer: client.Health{Tenant: p.cfg.Tenant, Huawei: client.Huawei{
 			Region: p.cfg.huawei().Region, ProjectID: p.cfg.huawei().ProjectID, DomainID: p.cfg.huawei().DomainID,
 		}},

@@ -50,6 +50,16 @@ func gaugeMessagesLeft(fewest func(context.Context) (uint64, error)) error {
 
 const messagesEvery = time.Minute
 
+// gaugeWaiting reports how many keys wait with a destruction because the clock jumped, whenever metrics are collected.
+func gaugeWaiting(state func() kms.ClockState) error {
+	_, err := otel.Meter(telemetry.Scope).Int64ObservableGauge(telemetry.MetricWaiting,
+		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
+			o.Observe(int64(state().Waiting))
+			return nil
+		}))
+	return err
+}
+
 // recorder is told of every request. It exists only where telemetry is on.
 type recorder struct {
 	tracer   trace.Tracer

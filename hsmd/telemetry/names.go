@@ -20,27 +20,28 @@ const (
 
 // Metrics. Durations are histograms in seconds.
 const (
-	MetricRequests        = "keyside.requests"         // counter, by operation, dialect and code
-	MetricRequestDuration = "keyside.request.duration" // by operation and dialect
-	MetricAuditUnsigned   = "keyside.audit.unsigned"   // gauge: records that no signed checkpoint covers yet
-	MetricBackupAge       = "keyside.backup.age"       // gauge, seconds since the last scheduled backup that verified; without one, since the start
-	MetricBackupFailed    = "keyside.backup.failed"    // gauge: 1 if the last scheduled backup failed, else 0
-	MetricMessagesLeft    = "keyside.messages.left"    // gauge: messages that the key with the fewest left can still encrypt
-	MetricOperations      = "keyside.hsm.operations"   // counter, by operation, driver and code
-	MetricQueueDuration   = "keyside.queue.duration"   // by operation, driver and code
-	MetricSessionDuration = "keyside.session.duration" // by operation, driver and code
-	MetricHSMDuration     = "keyside.hsm.duration"     // by operation, driver and code
-	MetricRestarts        = "keyside.driver.restarts"  // counter, by driver and member
-	MetricImports         = "keyside.imports"          // counter, by tenant, driver and code
-	MetricReady           = "keyside.driver.ready"     // gauge 0 or 1, by driver and member
-	MetricQueueLength     = "keyside.queue.length"     // gauge
-	MetricQueueLimit      = "keyside.queue.limit"      // gauge
-	MetricInFlight        = "keyside.in_flight"        // gauge
-	MetricSessionsOpen    = "keyside.sessions.open"    // gauge
-	MetricSessionsBusy    = "keyside.sessions.busy"    // gauge
-	MetricSessionsLimit   = "keyside.sessions.limit"   // gauge
-	MetricLiveKeys        = "keyside.live_keys"        // gauge
-	MetricLiveKeysLimit   = "keyside.live_keys.limit"  // gauge
+	MetricRequests        = "keyside.requests"          // counter, by operation, dialect and code
+	MetricRequestDuration = "keyside.request.duration"  // by operation and dialect
+	MetricAuditUnsigned   = "keyside.audit.unsigned"    // gauge: records that no signed checkpoint covers yet
+	MetricBackupAge       = "keyside.backup.age"        // gauge, seconds since the last scheduled backup that verified; without one, since the start
+	MetricBackupFailed    = "keyside.backup.failed"     // gauge: 1 if the last scheduled backup failed, else 0
+	MetricMessagesLeft    = "keyside.messages.left"     // gauge: messages that the key with the fewest left can still encrypt
+	MetricWaiting         = "keyside.deletions.waiting" // gauge: keys whose destruction waits because the clock jumped
+	MetricOperations      = "keyside.hsm.operations"    // counter, by operation, driver and code
+	MetricQueueDuration   = "keyside.queue.duration"    // by operation, driver and code
+	MetricSessionDuration = "keyside.session.duration"  // by operation, driver and code
+	MetricHSMDuration     = "keyside.hsm.duration"      // by operation, driver and code
+	MetricRestarts        = "keyside.driver.restarts"   // counter, by driver and member
+	MetricImports         = "keyside.imports"           // counter, by tenant, driver and code
+	MetricReady           = "keyside.driver.ready"      // gauge 0 or 1, by driver and member
+	MetricQueueLength     = "keyside.queue.length"      // gauge
+	MetricQueueLimit      = "keyside.queue.limit"       // gauge
+	MetricInFlight        = "keyside.in_flight"         // gauge
+	MetricSessionsOpen    = "keyside.sessions.open"     // gauge
+	MetricSessionsBusy    = "keyside.sessions.busy"     // gauge
+	MetricSessionsLimit   = "keyside.sessions.limit"    // gauge
+	MetricLiveKeys        = "keyside.live_keys"         // gauge
+	MetricLiveKeysLimit   = "keyside.live_keys.limit"   // gauge
 )
 
 // Attributes. None carries a key id, a caller's data or a secret: each has few values.

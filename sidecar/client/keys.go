@@ -48,6 +48,7 @@ type Key struct {
 
 	// Set by DescribeKey only.
 	MessagesLeft  *uint64        `json:"messages_left,omitzero"` // that it can still encrypt before it must be rotated; nil: not limited
+	WaitsUntil    time.Time      `json:"waits_until,omitzero"`   // when it or its material is destroyed, if that waits because the clock jumped
 	NameConflicts []NameConflict `json:"name_conflicts,omitempty"`
 }
 
@@ -159,6 +160,12 @@ func (c *Client) SetDeletionProtection(ctx context.Context, in SetDeletionProtec
 // CreateKeyVersion gives an asymmetric key a new version, which signs from then on.
 func (c *Client) CreateKeyVersion(ctx context.Context, keyID string) (*Key, error) {
 	return call[Key](ctx, c, "create-key-version", keyRequest{keyID})
+}
+
+// ConfirmDeletions confirms the node's clock after a jump: destructions that wait happen at their dates, those of the past now. It
+// returns how the clock was.
+func (c *Client) ConfirmDeletions(ctx context.Context) (*ClockState, error) {
+	return call[ClockState](ctx, c, "confirm-deletions", none{})
 }
 
 // RenameKeyRequest gives a key another alias of its own.

@@ -20,7 +20,14 @@ type Health struct {
 	Status string            `json:"status"` // "ok", or "unavailable" with HTTP 503
 	Checks map[string]string `json:"checks"` // store, audit and hsm: "ok" or "unavailable"
 	Tenant string            `json:"tenant"`
+	Clock  ClockState        `json:"clock"`
 	Huawei Huawei            `json:"huawei"`
+}
+
+// ClockState is how the node's clock is.
+type ClockState struct {
+	Jumped  int64 `json:"jumped"`  // seconds by which it jumped since it was last confirmed, negative: back
+	Waiting int   `json:"waiting"` // keys whose destruction, or that of their material, waits because of it
 }
 
 // Huawei is the identity that clients of the Huawei dialect configure.

@@ -28,9 +28,10 @@ type Health struct {
 type HealthOptions struct {
 	Interval time.Duration
 	Checks   map[string]func(context.Context) error
-	Use      []string      // checks of what every use of a key needs
-	Change   []string      // checks of what a change needs besides
-	Answer   client.Health // what every answer says besides its status and its checks
+	Use      []string                 // checks of what every use of a key needs
+	Change   []string                 // checks of what a change needs besides
+	Answer   client.Health            // what every answer says besides its status, its checks and the clock
+	Clock    func() client.ClockState // nil: none
 	Logger   *slog.Logger
 }
 
@@ -128,6 +129,9 @@ func (h *Health) answer(w http.ResponseWriter, names []string) {
 	r := h.last.Load()
 	answer, status := h.opts.Answer, http.StatusOK
 	answer.Status, answer.Checks = "ok", r.checks
+	if h.opts.Clock != nil {
+		answer.Clock = h.opts.Clock()
+	}
 	if !r.passes(names) {
 		answer.Status, status = "unavailable", http.StatusServiceUnavailable
 	}

@@ -229,10 +229,12 @@ func (s *Service) DescribeKey(ctx context.Context, id KeyID) (*Key, error) {
 type KeyFacts struct {
 	MessagesLeft *uint64 // that its newest version can still encrypt; nil if they are not limited
 	Conflicts    []NameConflict
+	WaitsUntil   time.Time // when it or its material is destroyed, if that is later than its date because the clock jumped; else zero
 }
 
 // KeyFacts returns what is known of a key that DescribeKey returned. It authorizes and records nothing: call it for the same caller.
 func (s *Service) KeyFacts(ctx context.Context, key *Key) (f KeyFacts, err error) {
+	f.WaitsUntil = s.waitsUntil(key)
 	if f.MessagesLeft, err = s.messagesLeft(ctx, key); err == nil {
 		f.Conflicts, err = s.store.NameConflicts(ctx, key.ID)
 	}

@@ -71,16 +71,18 @@ func (s *Service) ArchiveKey(ctx context.Context, id KeyID) (*Key, error) {
 
 // ScheduleKeyDeletion disables a key and schedules its destruction in wait days.
 func (s *Service) ScheduleKeyDeletion(ctx context.Context, id KeyID, wait int) (*Key, error) {
-	return s.change(ctx, policy.OpScheduleDeletion, id, func(*request) error {
+	var mark ClockMark
+	return s.change(ctx, policy.OpScheduleDeletion, id, func(*request) (err error) {
 		if wait < minWait || wait > maxWait {
 			return Invalid("pending_days", ReasonOutOfRange, "days until the deletion must be %d to %d", minWait, maxWait)
 		}
-		return nil
+		mark, err = s.clockMark(ctx)
+		return err
 	}, func(_ *request, key *Key) error {
 		if key.Protected.Enabled {
 			return errProtected
 		}
-		key.State, key.DeletionAt = PendingDeletion, s.now().Add(days(wait))
+		key.State, key.DeletionAt, key.DeletionClock = PendingDeletion, s.now().Add(days(wait)), mark.reading()
 		return nil
 	})
 }
@@ -89,7 +91,7 @@ func (s *Service) ScheduleKeyDeletion(ctx context.Context, id KeyID, wait int) (
 // PendingImport if it is external without material. A key whose deletion is due can be restored until it is destroyed.
 func (s *Service) CancelKeyDeletion(ctx context.Context, id KeyID) (*Key, error) {
 	return s.change(ctx, policy.OpCancelDeletion, id, nil, func(r *request, key *Key) error {
-		key.State, key.DeletionAt = cmp.Or(r.rules().Restored, Disabled), time.Time{}
+		key.State, key.DeletionAt, key.DeletionClock = cmp.Or(r.rules().Restored, Disabled), time.Time{}, ClockReading{}
 		if key.Current() == nil {
 			key.State = PendingImport
 		}

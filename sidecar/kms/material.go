@@ -219,8 +219,12 @@ func (s *Service) importMaterial(ctx context.Context, r *request, key *Key, toke
 	if err := s.checkSaid(ctx, ref, made, in.CheckValue); err != nil {
 		return nil, err
 	}
+	mark, err := s.clockMark(ctx)
+	if err != nil {
+		return nil, err
+	}
 	changed, err := s.store.UpdateKey(s.recorded(ctx, r), key.ID, func(k *Key) error {
-		err := s.bind(r, k, ref.Spec, made, in)
+		err := s.bind(r, k, ref.Spec, made, in, mark.reading())
 		if err == nil {
 			r.version = k.Current()
 		}
@@ -287,7 +291,7 @@ func checkImported(spec KeySpec, made *SealedKey) error {
 }
 
 // bind makes material of a spec that of the key, inside the transaction.
-func (s *Service) bind(r *request, key *Key, spec KeySpec, made *SealedKey, in ImportInput) error {
+func (s *Service) bind(r *request, key *Key, spec KeySpec, made *SealedKey, in ImportInput, clock ClockReading) error {
 	now := s.now()
 	if err := r.rules().checkExternal(r.op, key, in.Repeat); err != nil {
 		return err
@@ -298,7 +302,10 @@ func (s *Service) bind(r *request, key *Key, spec KeySpec, made *SealedKey, in I
 	if key.CheckValue != nil && (subtle.ConstantTimeCompare(key.CheckValue, made.CheckValue) != 1 || spec != key.Spec) {
 		return Errorf(CodeKeyMaterialMismatch, "material is not that of the key's first import").In("material")
 	}
-	key.MaterialExpiresAt = in.ExpiresAt.UTC().Truncate(time.Millisecond)
+	key.MaterialExpiresAt, key.ExpiryClock = in.ExpiresAt.UTC().Truncate(time.Millisecond), ClockReading{}
+	if !in.ExpiresAt.IsZero() {
+		key.ExpiryClock = clock
+	}
 	if key.Current() != nil {
 		return nil
 	}
@@ -334,7 +341,7 @@ func (s *Service) dropMaterial(ctx context.Context, id KeyID, check func(*Key) e
 		}
 		was := *key
 		before = &was
-		key.Versions, key.MaterialExpiresAt = nil, time.Time{}
+		key.Versions, key.MaterialExpiresAt, key.ExpiryClock = nil, time.Time{}, ClockReading{}
 		if key.State != PendingDeletion {
 			key.State = PendingImport
 		}

@@ -191,29 +191,6 @@ func TestMessagesLeft(t *testing.T) {
 	}
 }
 
-// TestAdvanceMessages holds that a restored database goes on with later numbers, of every version that encrypts.
-func TestAdvanceMessages(t *testing.T) {
-	w := newWorld(t, kms.Limits{})
-	used, unused := w.create(t, kms.CreateKeyInput{Alias: "used"}), w.create(t, kms.CreateKeyInput{Alias: "unused"})
-	signing := w.create(t, kms.CreateKeyInput{Spec: kms.ECP256})
-	w.credential(t, kms.CreateCredentialInput{User: "signer"})
-	w.encrypt(t, used.ID)
-	if err := w.store.AdvanceMessages(admin, 1<<20); err != nil {
-		t.Fatal(err)
-	}
-	w.Service = w.restart(t, kms.Limits{})
-	if a, b := number(w.encrypt(t, used.ID)), number(w.encrypt(t, unused.ID)); a != 1<<20+1<<10 || b != 1<<20 {
-		t.Errorf("the next messages have numbers %d and %d", a, b)
-	}
-	credentialKey, err := w.store.CredentialKey(admin)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if a, b := w.store.reserved(t, credentialKey.ID, 1), w.store.reserved(t, signing.ID, 1); a != 1<<20+1<<10 || b != 0 {
-		t.Errorf("%d numbers of the credential key and %d of a signing key are reserved", a, b)
-	}
-}
-
 // TestCleanEndWastesNoNumbers holds that a service that was closed leaves no gap, and that one which goes on after it was
 // closed still gives no number twice.
 func TestCleanEndWastesNoNumbers(t *testing.T) {

@@ -87,6 +87,7 @@ type Store interface {
 	GrantStore
 	MessageStore
 	PairStore
+	ClockStore
 }
 
 // KeyStore persists keys.
@@ -189,6 +190,14 @@ type PairStore interface {
 	// DestroyPairs removes up to limit pairs that expired by now, and purges their sealed halves as DestroyKeys does. It
 	// returns them, and when the first of the others expires (zero: there are no others).
 	DestroyPairs(ctx context.Context, now time.Time, limit int) (gone []*WrappingPair, next time.Time, err error)
+}
+
+// ClockStore persists the mark of the clock.
+type ClockStore interface {
+	// ClockMark returns the mark, the zero value where none was stored.
+	ClockMark(ctx context.Context) (ClockMark, error)
+	// SetClockMark replaces the mark.
+	SetClockMark(ctx context.Context, m ClockMark) error
 }
 
 // CredentialStore persists access keys and tokens, with the guarantees of [Store].

@@ -36,14 +36,16 @@ const (
 // store.
 type scheduler struct {
 	mu      sync.Mutex
-	retries map[KeyID]*retry // of due keys
-	common  retry            // of all rotations, while the HSM or the database fails
-	files   retry            // of the purge of the database files; zero means that none is pending
-	pairs   retry            // of the destruction of expired wrapping keys
-	unclear atomic.Bool      // a purge of destroyed material may be pending
-	looked  time.Time        // time of the last check
-	right   bool             // schedules were fixed since the clock was last set back
-	plans   retry            // of fixing schedules
+	retries map[KeyID]*retry    // of due keys
+	waiting map[KeyID]time.Time // when keys are due whose destruction waits because the clock jumped
+	clock   ClockReading        // of which waiting is
+	common  retry               // of all rotations, while the HSM or the database fails
+	files   retry               // of the purge of the database files; zero means that none is pending
+	pairs   retry               // of the destruction of expired wrapping keys
+	unclear atomic.Bool         // a purge of destroyed material may be pending
+	looked  time.Time           // time of the last check
+	right   bool                // schedules were fixed since the clock was last set back
+	plans   retry               // of fixing schedules
 }
 
 // retry is when a failed act is tried next.
@@ -103,7 +105,19 @@ func (s *Service) runDue(ctx context.Context, rest func(took time.Duration)) (ne
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for {
-		now := s.now()
+		mark, err := s.clockMark(ctx)
+		if err == nil {
+			err = s.countWaiting(ctx, mark)
+		}
+		now := mark.Wall // not a later look, before which the clock may have jumped
+		if now.IsZero() {
+			now = s.now()
+		}
+		if err != nil {
+			s.log.LogAttrs(ctx, slog.LevelError, "clock cannot be compared with the running time: nothing is destroyed or rotated", slog.String("error", err.Error()))
+			return now.Add(minRetry)
+		}
+		m.at(mark.reading())
 		s.fixSchedules(ctx, now)
 		clearing := s.clearFiles(ctx, now)
 		ids, next, err := s.dueNow(ctx, now)
@@ -119,7 +133,7 @@ func (s *Service) runDue(ctx context.Context, rest func(took time.Duration)) (ne
 			s.timed(rest, func() { next = earlier(next, s.destroyPairs(ctx, now)) })
 			return next
 		}
-		doomed, expired, turning := s.sort(ctx, ids, now)
+		doomed, expired, turning := s.sort(ctx, ids, now, mark)
 		if len(doomed) > 0 && ctx.Err() == nil {
 			s.timed(rest, func() { s.destroyDue(ctx, doomed) })
 		}
@@ -140,7 +154,10 @@ func (s *Service) runDue(ctx context.Context, rest func(took time.Duration)) (ne
 }
 
 // sort reads due keys and tells those to destroy from those whose material is to be, and from those to rotate.
-func (s *Service) sort(ctx context.Context, ids []KeyID, now time.Time) (doomed, expired, turning []*Key) {
+func (s *Service) sort(ctx context.Context, ids []KeyID, now time.Time, mark ClockMark) (doomed, expired, turning []*Key) {
+	due := func(date time.Time, set ClockReading) bool {
+		return !date.IsZero() && !mark.dueAt(date, set).After(now)
+	}
 	for _, id := range ids {
 		key, err := s.store.Key(ctx, id)
 		switch {
@@ -150,9 +167,11 @@ func (s *Service) sort(ctx context.Context, ids []KeyID, now time.Time) (doomed,
 				slog.String("key_id", id.String()), slog.String("error", err.Error()))
 		case key.Due().IsZero() || key.Due().After(now):
 			s.scheduler.of(id).backOff(now) // it was changed just now
-		case key.State == PendingDeletion && !key.DeletionAt.After(now):
+		case mark.due(key).After(now):
+			s.scheduler.waiting[id] = mark.due(key)
+		case key.State == PendingDeletion && due(key.DeletionAt, key.DeletionClock):
 			doomed = append(doomed, key)
-		case !key.MaterialExpiresAt.IsZero() && !key.MaterialExpiresAt.After(now):
+		case due(key.MaterialExpiresAt, key.ExpiryClock):
 			expired = append(expired, key)
 		default:
 			turning = append(turning, key)
@@ -170,7 +189,7 @@ func (s *Service) timed(rest func(took time.Duration), act func()) {
 // dueNow returns some keys that are due and do not wait for another try, and when there will be more.
 func (s *Service) dueNow(ctx context.Context, now time.Time) (ids []KeyID, next time.Time, err error) {
 	m := &s.scheduler
-	limit := dueBatch + len(m.retries) // so that those that wait hide no other
+	limit := dueBatch + len(m.retries) + len(m.waiting) // so that those that wait hide no other
 	due, next, err := s.store.DueKeys(ctx, now, limit)
 	if err != nil {
 		return nil, time.Time{}, err
@@ -179,8 +198,10 @@ func (s *Service) dueNow(ctx context.Context, now time.Time) (ids []KeyID, next 
 		m.keep(due)
 	}
 	for _, id := range due {
-		r := m.retries[id]
+		r, until := m.retries[id], m.waiting[id]
 		switch {
+		case until.After(now):
+			next = earlier(next, until)
 		case r == nil || !r.waits(now):
 			if len(ids) < dueBatch {
 				ids = append(ids, id)
@@ -192,18 +213,28 @@ func (s *Service) dueNow(ctx context.Context, now time.Time) (ids []KeyID, next 
 	return ids, next, nil
 }
 
-// keep forgets the retries of keys that are not due any more, where due are all that are.
+// keep forgets the keys that are not due any more, where due are all that are.
 func (m *scheduler) keep(due []KeyID) {
-	if len(m.retries) == 0 {
+	if len(m.retries)+len(m.waiting) == 0 {
 		return
 	}
-	kept := make(map[KeyID]*retry)
+	retries, waiting := make(map[KeyID]*retry), make(map[KeyID]time.Time)
 	for _, id := range due {
 		if r := m.retries[id]; r != nil {
-			kept[id] = r
+			retries[id] = r
+		}
+		if until, ok := m.waiting[id]; ok {
+			waiting[id] = until
 		}
 	}
-	m.retries = kept
+	m.retries, m.waiting = retries, waiting
+}
+
+// at forgets how long keys wait if the clock has jumped or was confirmed since.
+func (m *scheduler) at(clock ClockReading) {
+	if clock != m.clock || m.waiting == nil {
+		m.clock, m.waiting = clock, make(map[KeyID]time.Time)
+	}
 }
 
 // errNotDue ends an act whose reason has gone: the key was changed since it was found due.

@@ -34,6 +34,7 @@ type Config struct {
 	Accounts   []string        // of principals of the configuration, besides Account
 	Limits     Limits          // a zero field means that of DefaultLimits
 	Clock      Clock           // nil means the system's
+	Running    RunningTime     // with which the clock is compared; nil means that the clock never jumps
 	Logger     *slog.Logger    // nil means none
 	Tracer     trace.Tracer    // nil means no spans
 	Pool       map[KeySpec]int // wrapping keys that FillPool generates in advance; nil means DefaultPool
@@ -58,6 +59,7 @@ type Service struct {
 	log        *slog.Logger
 	tracer     trace.Tracer
 	messages   messages
+	time       timekeeper
 	pairs      gate     // limits the concurrent generation of RSA pairs
 	proven     sync.Map // provenKey
 	pool       *pool
@@ -84,7 +86,7 @@ func New(cfg Config) (*Service, error) {
 	s := &Service{
 		store: cfg.Store, account: cmp.Or(cfg.Account, cfg.Tenant), accounts: cfg.Accounts, principals: cfg.Principals, hsm: cfg.HSM, auditor: cfg.Auditor, tenant: cfg.Tenant, limits: cfg.Limits.Over(DefaultLimits),
 		clock: cmp.Or[Clock](cfg.Clock, SystemClock{}), log: cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler)),
-		tracer: cfg.Tracer, messages: messages{store: cfg.Store},
+		tracer: cfg.Tracer, messages: messages{store: cfg.Store}, time: timekeeper{running: cfg.Running, store: cfg.Store},
 		pairs:     make(gate, pairsAtOnce),
 		admission: newAdmission(cfg.InFlight), refusals: refusals{atOnce: cmp.Or(cfg.Refusals, DefaultRefusals)},
 		pool: newPool(cfg.Pool), tries: tries{full: make(map[KeyID]time.Time)},
@@ -95,11 +97,11 @@ func New(cfg Config) (*Service, error) {
 	return s, nil
 }
 
-// Close returns message numbers that were reserved and not used to the store. Call it before closing the store; without it,
-// only numbers are lost.
+// Close returns message numbers that were reserved and not used to the store, and stores the time. Call it before closing the store;
+// without it, only numbers and up to an hour of running time are lost.
 func (s *Service) Close(ctx context.Context) error {
 	s.flushRefusals()
-	return s.messages.release(ctx)
+	return errors.Join(s.messages.release(ctx), s.keepMark(ctx))
 }
 
 // Limits returns the limits of calls that have none of their own.

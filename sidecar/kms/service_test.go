@@ -338,6 +338,7 @@ func (w *world) everyCall(key *kms.Key, data, dataKey []byte) map[policy.Operati
 		_, err := w.CreateCredential(ctx, kms.CreateCredentialInput{User: "app"})
 		return err
 	}
+	calls[policy.OpConfirmDeletions] = func(ctx context.Context) error { _, err := w.ConfirmDeletions(ctx); return err }
 	calls[policy.OpListCredentials] = func(ctx context.Context) error { _, err := w.ListCredentials(ctx); return err }
 	calls[policy.OpDeleteCredential] = func(ctx context.Context) error {
 		return w.DeleteCredential(ctx, "AAAAAAAAAAAAAAAAAAAA")

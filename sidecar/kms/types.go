@@ -135,6 +135,8 @@ type Key struct {
 	// No other material can be imported into the key.
 	CheckValue        []byte
 	MaterialExpiresAt time.Time // when imported material is destroyed; zero means never
+	// DeletionClock and ExpiryClock are how the clock was when DeletionAt and MaterialExpiresAt were set.
+	DeletionClock, ExpiryClock ClockReading
 	// Instance is the name of the KMS instance that the key belongs to, or empty. The material of an instance's key cannot be
 	// deleted, and its imports take RSAES_PKCS1_V1_5 and RSAES_OAEP_SHA_256 alone.
 	Instance  string
@@ -178,7 +180,7 @@ func (k *Key) IsDefault() bool { return k.Service != "" }
 func (k *Key) CountsMessages() bool { return k.Spec.row().kind(k.Usage) == symmetricKey }
 
 // Due returns when the scheduler must act on the key, zero for never: destroy a key that is PendingDeletion, rotate one that
-// is Enabled, destroy material that expires.
+// is Enabled, destroy material that expires. After a jump of the clock, destructions are due later.
 func (k *Key) Due() time.Time {
 	switch {
 	case k.State == PendingDeletion:

@@ -47,6 +47,7 @@ var kindsOfEntries = map[byte]struct {
 		return err
 	}},
 	'h': {"", nothing}, // both values are read at once
+	'z': {"", checkClock},
 }
 
 func nothing(reader, []byte, []byte, func(Sealed) error) error { return nil }

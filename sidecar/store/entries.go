@@ -27,6 +27,7 @@ import (
 //	f                  filler, see purge.go
 //	q change           audit records of a change (8 bytes): see outbox.go
 //	y                  what all other entries amount to: see state.go
+//	z                  the mark of the clock, as JSON: see clock.go
 //
 // Integers are big-endian. The letters c, t and u are those of access keys, tokens and their key: see credentials.go; g is
 // that of grants: see grants.go; h that of the audit log: see audithead.go.
@@ -37,6 +38,7 @@ func recordKey(id kms.KeyID) []byte          { return append(recordPrefix(), id[
 func aliasKey(alias string) []byte           { return append([]byte{'a'}, alias...) }
 func countKey() []byte                       { return []byte{'n'} }
 func schemaKey() []byte                      { return []byte{'s'} }
+func clockKey() []byte                       { return []byte{'z'} }
 func countsPrefix() []byte                   { return []byte{'m'} }
 func messagesPrefix(id kms.KeyID) []byte     { return append(countsPrefix(), id[:]...) }
 func namesPrefix() []byte                    { return []byte{'d'} }

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 
 	"github.com/dgraph-io/badger/v4"
@@ -118,68 +117,4 @@ func (s *Store) MessageCounts(ctx context.Context, visit func(id kms.KeyID, vers
 		}
 		return ctx.Err()
 	})
-}
-
-// AdvanceMessages declares by further message numbers of every key version that encrypts as used, also of versions that have used none.
-// It is for a database that was restored from a backup: the node that it comes from has used numbers since which the backup does not
-// know. Call it before anything encrypts. After an error, call it again; that only wastes numbers.
-func (s *Store) AdvanceMessages(ctx context.Context, by uint64) error {
-	if by > math.MaxInt64 {
-		return fmt.Errorf("%d message numbers are too many", by)
-	}
-	counts, err := s.messageCountKeys()
-	if err != nil {
-		return err
-	}
-	for batch := range slices.Chunk(counts, releaseBatch) {
-		if err := s.change(ctx, func(txn *transaction) error {
-			for _, key := range batch {
-				n, err := readCount(txn, key)
-				if err != nil {
-					return err
-				}
-				if n > math.MaxInt64 {
-					return errors.New("message count overflows")
-				}
-				if err := txn.Set(key, appendUint64(nil, n+by)); err != nil {
-					return err
-				}
-			}
-			return nil
-		}, func() {}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// messageCountKeys returns the keys of the message counts of all key versions that encrypt, whether or not these have any.
-func (s *Store) messageCountKeys() (counts [][]byte, err error) {
-	add := func(key *kms.Key) {
-		for i := 0; key.CountsMessages() && i < len(key.Versions); i++ {
-			counts = append(counts, messagesKey(key.ID, key.Versions[i].Number))
-		}
-	}
-	err = s.db.View(func(txn *badger.Txn) error {
-		for key := range keysFrom(txn, recordPrefix(), nil) {
-			id, err := idOf(key)
-			if err != nil {
-				return err
-			}
-			r, err := readRecord(txn, id)
-			if err != nil {
-				return notAbsent(err)
-			}
-			add(r.key)
-		}
-		key, err := readCredentialKey(txn)
-		if notFound(err) {
-			return nil
-		}
-		if err == nil {
-			add(key)
-		}
-		return err
-	})
-	return counts, err
 }

@@ -35,8 +35,8 @@ func readOwnAlias(txn reader, alias string) (id kms.KeyID, err error) {
 	})
 }
 
-// checkOwnAlias refuses an own alias for a key, zero for a new one, if another key has it or a name that means the same.
-func checkOwnAlias(txn reader, alias string, owner kms.KeyID) error {
+// checkNewOwnAlias refuses an own alias for a key, zero for a new one, if another key has it or a name that means the same.
+func checkNewOwnAlias(txn reader, alias string, owner kms.KeyID) error {
 	switch _, err := txn.Get(aliasKey(alias)); {
 	case err == nil:
 		return kms.Errorf(kms.CodeAlreadyExists, "another key has this alias").In("alias")
@@ -102,7 +102,7 @@ func sameNames(txn reader, name string, owner kms.KeyID, moved string) (others [
 
 // moveOwnAlias renames a key.
 func moveOwnAlias(txn *transaction, id kms.KeyID, from, to string) error {
-	if err := checkOwnAlias(txn, to, id); err != nil {
+	if err := checkNewOwnAlias(txn, to, id); err != nil {
 		return err
 	}
 	return errors.Join(txn.Delete(aliasKey(from)), txn.Set(aliasKey(to), id[:]))

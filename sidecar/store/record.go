@@ -34,6 +34,10 @@ type storedKey struct {
 	Instance     string          `json:"instance,omitempty"`
 	Protected    bool            `json:"protected,omitzero"` // against deletion
 	ProtectedFor string          `json:"why,omitempty"`      // why
+
+	// How the clock was when the deletion or the expiry was set; nil: it had not jumped.
+	DeletionClock *storedReading `json:"deletion_clock,omitempty"`
+	ExpiryClock   *storedReading `json:"expiry_clock,omitempty"`
 }
 
 // storedRotation has its times in milliseconds since 1970; zero stands for no time.
@@ -98,6 +102,7 @@ func encodeRecord(r record) ([]byte, error) {
 		Origin: k.Origin, State: k.State, CreatedMS: k.CreatedAt.UnixMilli(), Service: k.Service,
 		DeletionMS: milliseconds(k.DeletionAt), CheckValue: k.CheckValue, ExpiryMS: milliseconds(k.MaterialExpiresAt),
 		Instance: k.Instance, Protected: k.Protected.Enabled, ProtectedFor: k.Protected.Description,
+		DeletionClock: storeReading(k.DeletionClock), ExpiryClock: storeReading(k.ExpiryClock),
 	}
 	if r := k.Rotation; r != (kms.Rotation{}) {
 		stored.Rotation = &storedRotation{r.Enabled, r.Interval, milliseconds(r.Next), milliseconds(r.Last), r.Count}
@@ -162,7 +167,8 @@ func (stored *storedKey) decode() record {
 		Origin: stored.Origin, State: stored.State, CreatedAt: time.UnixMilli(stored.CreatedMS).UTC(),
 		Service: stored.Service, DeletionAt: timeOf(stored.DeletionMS), CheckValue: stored.CheckValue,
 		MaterialExpiresAt: timeOf(stored.ExpiryMS), Instance: stored.Instance,
-		Protected: kms.DeletionProtection{Enabled: stored.Protected, Description: stored.ProtectedFor},
+		Protected:     kms.DeletionProtection{Enabled: stored.Protected, Description: stored.ProtectedFor},
+		DeletionClock: stored.DeletionClock.decode(), ExpiryClock: stored.ExpiryClock.decode(),
 	}
 	if r := stored.Rotation; r != nil {
 		k.Rotation = kms.Rotation{

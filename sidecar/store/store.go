@@ -107,7 +107,7 @@ func (s *Store) checkNew(txn reader, alias string, quota int) error {
 	if n, _ := s.index.count(); n >= quota {
 		return kms.Errorf(kms.CodeQuotaExceeded, "the limit of %d keys is reached", quota)
 	}
-	return checkOwnAlias(txn, alias, kms.KeyID{})
+	return checkNewOwnAlias(txn, alias, kms.KeyID{})
 }
 
 // CreateKey implements kms.KeyStore.

@@ -26,7 +26,8 @@ func keyCommand() *cobra.Command {
 		Short: "Create, list, change, rotate and delete keys",
 		Long: `Create, list, change, rotate and delete keys. KEY is a key's id, its alias, or one of its further aliases (key alias), with
 or without the prefix alias/. No two keys have the same name.`,
-	}, create(), list(), describe(), rename(), setDescription(), enable(), disable(), deleteKeys(), cancelDeletion(), protect(), unprotect(),
+	}, create(), list(), describe(), rename(), setDescription(), enable(), disable(), deleteKeys(), cancelDeletion(), confirmDeletions(),
+		protect(), unprotect(),
 		rotation(), tag(), alias())
 }
 

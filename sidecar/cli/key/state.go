@@ -3,6 +3,7 @@ package key
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -101,6 +102,39 @@ func cancelDeletion() *cobra.Command {
 wait for their import again.`,
 		Example: `  keyside key cancel-deletion doomed`,
 	}, verb.Bulk{Do: (*client.Client).CancelKeyDeletion})
+}
+
+func confirmDeletions() *cobra.Command {
+	var yes verb.YesFlag
+	cmd := &cobra.Command{
+		Use:   "confirm-deletions",
+		Short: "Confirm the node's clock after a jump, so that deletions that wait happen at their dates",
+		Long: `Confirm the node's clock after a jump, so that deletions that wait happen at their dates. When the clock jumps by more than an
+hour, or the node was off for more than a day, keys and imported material that were to be destroyed wait for what was left of
+their period, in running time. First compare the node's time with another clock. If it is wrong, correct it and do not confirm.
+Deletions whose dates are past then happen at once, and nothing restores those keys. Only administrators may confirm.`,
+		Example: `  keyside key confirm-deletions --yes`,
+		Args:    cobra.NoArgs,
+	}
+	yes.Add(cmd)
+	return verb.Talks(cmd, func(ctx context.Context, s *verb.Session, _ []string) error {
+		health, err := s.Health(ctx)
+		if err != nil {
+			return err
+		}
+		if health.Clock.Waiting > 0 {
+			if err := yes.Confirm(cmd, verb.Confirmation{Word: "CONFIRM", Always: true, Text: fmt.Sprintf(`The clock of this node jumped by %s. It now says %s.
+If you confirm it, %d keys are destroyed, or their material, at their dates: at once where these are past. Nothing restores them.`,
+				time.Duration(health.Clock.Jumped)*time.Second, verb.When(time.Now()), health.Clock.Waiting)}); err != nil {
+				return err
+			}
+		}
+		was, err := s.ConfirmDeletions(ctx)
+		if err != nil {
+			return err
+		}
+		return s.Print(was, fmt.Sprintf("confirmed: %d keys waited", was.Waiting))
+	})
 }
 
 // checkDays checks a number of days.

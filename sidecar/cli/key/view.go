@@ -33,6 +33,7 @@ type View struct {
 	Reason      string          `json:"protected_for,omitempty"`
 
 	MessagesLeft  *uint64               `json:"messages_left,omitzero"` // that it can still encrypt before it must be rotated
+	WaitsUntil    time.Time             `json:"waits_until,omitzero"`   // when it is destroyed, if that waits because the clock jumped
 	NameConflicts []client.NameConflict `json:"name_conflicts,omitempty"`
 
 	Rotation *rotationView `json:"rotation,omitempty"`
@@ -47,7 +48,7 @@ func ViewOf(k *client.Key) *View {
 		Protection: k.Protection, Created: k.Created.UTC(), Description: k.Description, Deletion: k.Deletion.UTC(),
 		Expires: k.MaterialExpires.UTC(), CheckValue: fmt.Sprintf("%X", k.CheckValue), OpenedIn: k.OpenedIn,
 		Instance: k.Instance, Protected: k.Protected, Reason: k.ProtectedFor,
-		MessagesLeft: k.MessagesLeft, NameConflicts: k.NameConflicts,
+		MessagesLeft: k.MessagesLeft, WaitsUntil: k.WaitsUntil.UTC(), NameConflicts: k.NameConflicts,
 	}
 }
 
@@ -93,6 +94,9 @@ func (v *View) rows() [][]string {
 		{"description", verb.Dash(verb.Harmless(v.Description))}, {"spec", v.Spec}, {"usage", v.Usage}, {"state", string(v.State)},
 		{"origin", v.Origin}, {"type", v.kind()}, {"protection", v.Protection},
 		{"created", verb.When(v.Created)}, {"deletion", verb.When(v.Deletion)},
+	}
+	if !v.WaitsUntil.IsZero() {
+		rows = append(rows, []string{"waits until", verb.When(v.WaitsUntil) + ": the clock jumped (keyside key confirm-deletions)"})
 	}
 	if v.Instance != "" {
 		rows = append(rows, []string{"instance", v.Instance})

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -245,6 +246,10 @@ func (d *doctor) checkHealth(ctx context.Context) {
 		if state := health.Checks[name]; state != statusOK {
 			d.fail("health "+name, "look at the log of the sidecar and, for the HSM, of hsmd; keyside hsm status shows the last error", "%s", state)
 		}
+	}
+	if clock := health.Clock; clock.Waiting > 0 {
+		d.fail("clock", "compare the node's time with another clock: if it is right, run keyside key confirm-deletions; else correct it, and the keys wait "+
+			"as long as was left of their periods", "it jumped by %s, and %d keys wait to be destroyed", time.Duration(clock.Jumped)*time.Second, clock.Waiting)
 	}
 	status, err := c.GetHSMStatus(ctx)
 	if err != nil {

@@ -89,6 +89,13 @@ func (d *Dialect) cancelDeletion(ctx context.Context, op policy.Operation, x *di
 	return onKey(d, ctx, op, x, d.cfg.Core.CancelKeyDeletion, statusOf)
 }
 
+func (d *Dialect) confirmDeletions(ctx context.Context, _ policy.Operation, x *dialect.Exchange) error {
+	was, err := d.cfg.Core.ConfirmDeletions(ctx)
+	return answerWith(x, err, was, func(c *kms.ClockState) client.ClockState {
+		return client.ClockState{Jumped: int64(c.Jumped.Seconds()), Waiting: c.Waiting}
+	})
+}
+
 func (d *Dialect) renameKey(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
 	name := string(x.Text(alias))
 	return onKey(d, ctx, op, x, func(ctx context.Context, id kms.KeyID) (*kms.Key, error) {

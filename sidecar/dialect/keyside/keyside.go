@@ -28,6 +28,7 @@ type Core interface {
 	dialect.Imports
 	AdmitAbout(ctx context.Context, op policy.Operation, target string) error
 	Readmit(ctx context.Context, op policy.Operation) error
+	ConfirmDeletions(ctx context.Context) (*kms.ClockState, error)
 	KeyFacts(ctx context.Context, key *kms.Key) (kms.KeyFacts, error)
 	CanI(ctx context.Context, in kms.CanIInput) (*kms.CanIOutput, error)
 	CreateCredential(ctx context.Context, in kms.CreateCredentialInput) (*kms.NewCredential, error)

@@ -58,6 +58,8 @@ var table = []row{
 		"Make a key unusable and destroy it later"},
 	{"", policy.OpCancelDeletion, (*Dialect).cancelDeletion, control, fields(keyID), client.KeyStatus{},
 		"Cancel the deletion of a key, which is disabled then"},
+	{"", policy.OpConfirmDeletions, (*Dialect).confirmDeletions, socket, nil, client.ClockState{},
+		"Confirm the node's clock after a jump, so that destructions that wait happen at their dates"},
 	{"", policy.OpUpdateAlias, (*Dialect).renameKey, control, fields(keyID, alias), nil,
 		"Give a key another alias of its own"},
 	{"", policy.OpUpdateDescription, (*Dialect).setDescription, control, fields(keyID, newDescription), nil,

@@ -66,7 +66,7 @@ func keyOf(k *kms.Key) client.Key {
 // describedKey returns a key with what only describe-key shows.
 func describedKey(k *kms.Key, f kms.KeyFacts) client.Key {
 	key := keyOf(k)
-	key.MessagesLeft = f.MessagesLeft
+	key.MessagesLeft, key.WaitsUntil = f.MessagesLeft, f.WaitsUntil
 	for _, c := range f.Conflicts {
 		key.NameConflicts = append(key.NameConflicts, client.NameConflict{Name: c.Name, Same: c.Same, KeyID: c.Other.String()})
 	}
