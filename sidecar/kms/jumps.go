@@ -261,7 +261,7 @@ func (s *Service) ConfirmDeletions(ctx context.Context) (*ClockState, error) {
 			return nil, err
 		}
 		was := &ClockState{Jumped: mark.Jumped - mark.Confirmed, Waiting: n}
-		r.target = fmt.Sprintf("clock jumped by %s, %d keys wait", was.Jumped, n)
+		r.target = fmt.Sprintf("clock jumped by %s, waiting keys: %d", was.Jumped.Round(time.Second), n)
 		mark.Confirmed, mark.Confirmations = mark.Jumped, mark.Confirmations+1
 		t.at, t.state = time.Time{}, ClockState{}
 		return was, s.saveClock(s.recorded(ctx, r), mark)

@@ -36,6 +36,7 @@ type NameConflict struct {
 // A refusal is recorded as that of the operation; a success is not recorded, because the operation will be.
 func (s *Service) Resolve(ctx context.Context, op policy.Operation, name string) (KeyID, error) {
 	r := s.newRequest(ctx, op)
+	defer s.release(&r)
 	if len(name) <= len(AliasPrefix)+DefaultLimits.Alias {
 		r.target = name
 	}

@@ -120,6 +120,9 @@ func TestInFlight(t *testing.T) {
 			if err := as("one"); err != nil {
 				t.Error(err)
 			}
+			if _, err := bounded.Resolve(admin, policy.OpEncryptData, key.Alias); err != nil {
+				t.Error(err)
+			}
 		}
 	})
 }

@@ -28,7 +28,7 @@ const modelQuota, modelAliases = 12, 3
 var (
 	modelSpecs  = []kms.KeySpec{kms.AES256, kms.ECP256}
 	modelStates = []kms.KeyState{kms.Enabled, kms.Disabled, kms.PendingDeletion}
-	modelNames  = []string{"a", "ab", "B/c", "b-c", "x:y", "Z"}
+	modelNames  = []string{"a", "ab", "alias/ab", "b-c", "x:y", "Z"}
 	modelTags   = []string{"env", "team", "ü"}
 	modelValues = []string{"", "1", "2"}
 )
@@ -97,8 +97,15 @@ func (m *model) key(id kms.KeyID) *kms.Key {
 	return nil
 }
 
-func (m *model) aliasTaken(alias string) bool {
-	return slices.ContainsFunc(m.keys, func(k *kms.Key) bool { return k.Alias == alias })
+// taken reports whether a key other than owner has a name that means the same. A further alias that moves does not count.
+func (m *model) taken(name string, owner kms.KeyID, moved string) bool {
+	same := func(other string) bool { return name == other || name == "alias/"+other || other == "alias/"+name }
+	for other, a := range m.aliases {
+		if a.KeyID != owner && other != moved && same(other) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(m.keys, func(k *kms.Key) bool { return k.ID != owner && same(k.Alias) })
 }
 
 func (m *model) defaults() int {
@@ -132,7 +139,7 @@ func (m *model) create(t *rapid.T) {
 	switch {
 	case !k.IsDefault() && len(m.keys)-m.defaults() >= modelQuota:
 		want = kms.CodeQuotaExceeded
-	case m.aliasTaken(k.Alias):
+	case m.taken(k.Alias, k.ID, ""):
 		want = kms.CodeAlreadyExists
 	}
 	if err := m.s.CreateKey(ctx, k, modelQuota); codeOf(err) != want || (err != nil && want == "") {
@@ -164,7 +171,7 @@ func (m *model) update(t *rapid.T) {
 	switch {
 	case k == nil:
 		want = kms.CodeNotFound
-	case k.Alias != alias && m.aliasTaken(alias):
+	case k.Alias != alias && m.taken(alias, id, ""):
 		want = kms.CodeAlreadyExists
 	}
 	got, err := m.s.UpdateKey(ctx, id, change)
@@ -227,6 +234,8 @@ func (m *model) createAlias(t *rapid.T) {
 		want = kms.CodeNotFound
 	case m.aliasesOf(a.KeyID) >= modelAliases:
 		want = kms.CodeQuotaExceeded
+	case m.taken(a.Name, a.KeyID, ""):
+		want = kms.CodeAlreadyExists
 	}
 	if err := m.s.CreateAlias(ctx, a, modelAliases); codeOf(err) != want || (err != nil && want == "") {
 		t.Fatalf("create alias: %v, want %q", err, want)
@@ -245,6 +254,8 @@ func (m *model) moveAlias(t *rapid.T) {
 		want = kms.CodeNotFound
 	case a.KeyID != target && m.aliasesOf(target) >= modelAliases:
 		want = kms.CodeQuotaExceeded
+	case a.KeyID != target && m.taken(name, target, name):
+		want = kms.CodeAlreadyExists
 	}
 	got, err := m.s.MoveAlias(ctx, name, target, at, modelAliases)
 	if codeOf(err) != want || (err != nil && want == "") {

@@ -109,38 +109,27 @@ func moveOwnAlias(txn *transaction, id kms.KeyID, from, to string) error {
 }
 
 // loadConflicts finds the keys that have names which mean the same as those of other keys. Of two such names one is a further alias,
-// or begins with the prefix.
-func (s *Store) loadConflicts(txn reader) error {
+// or begins with the prefix. A damaged name is reported where it is used.
+func (s *Store) loadConflicts(txn reader) {
 	s.conflicting = map[kms.KeyID]bool{}
+	find := func(name string, owner kms.KeyID) {
+		others, _ := sameNames(txn, name, owner, "")
+		for _, c := range others {
+			s.conflicting[c.KeyID], s.conflicting[c.Other] = true, true
+		}
+	}
 	for key := range keysFrom(txn, nameKey(""), nil) {
 		name := string(key[1:])
-		alias, err := readAlias(txn, name)
-		if err != nil {
-			return notAbsent(err)
-		}
-		if err := s.addConflicts(txn, name, alias.KeyID); err != nil {
-			return err
+		if alias, err := readAlias(txn, name); err == nil {
+			find(name, alias.KeyID)
 		}
 	}
 	for key := range keysFrom(txn, aliasKey(kms.AliasPrefix), nil) {
 		name := string(key[1:])
-		id, err := readOwnAlias(txn, name)
-		if err != nil {
-			return notAbsent(err)
-		}
-		if err := s.addConflicts(txn, name, id); err != nil {
-			return err
+		if id, err := readOwnAlias(txn, name); err == nil {
+			find(name, id)
 		}
 	}
-	return nil
-}
-
-func (s *Store) addConflicts(txn reader, name string, owner kms.KeyID) error {
-	others, err := sameNames(txn, name, owner, "")
-	for _, c := range others {
-		s.conflicting[c.KeyID], s.conflicting[c.Other] = true, true
-	}
-	return err
 }
 
 // NameConflicts implements kms.AliasStore.

@@ -250,7 +250,8 @@ func (s *Store) prepare() error {
 	}
 	if err := s.db.View(func(txn *badger.Txn) error {
 		s.readIntents(txn)
-		return errors.Join(s.readPairs(txn), s.index.load(txn), s.grants.load(txn), s.loadConflicts(txn))
+		s.loadConflicts(txn)
+		return errors.Join(s.readPairs(txn), s.index.load(txn), s.grants.load(txn))
 	}); err != nil {
 		return err
 	}

@@ -124,8 +124,8 @@ Deletions whose dates are past then happen at once, and nothing restores those k
 		}
 		if health.Clock.Waiting > 0 {
 			if err := yes.Confirm(cmd, verb.Confirmation{Word: "CONFIRM", Always: true, Text: fmt.Sprintf(`The clock of this node jumped by %s. It now says %s.
-If you confirm it, %d keys are destroyed, or their material, at their dates: at once where these are past. Nothing restores them.`,
-				time.Duration(health.Clock.Jumped)*time.Second, verb.When(time.Now()), health.Clock.Waiting)}); err != nil {
+If you confirm it, the waiting keys (%d) or their material are destroyed at their dates: at once where these are past. Nothing
+restores them.`, time.Duration(health.Clock.Jumped)*time.Second, verb.When(time.Now()), health.Clock.Waiting)}); err != nil {
 				return err
 			}
 		}
@@ -133,7 +133,7 @@ If you confirm it, %d keys are destroyed, or their material, at their dates: at 
 		if err != nil {
 			return err
 		}
-		return s.Print(was, fmt.Sprintf("confirmed: %d keys waited", was.Waiting))
+		return s.Print(was, fmt.Sprintf("confirmed; keys that waited: %d", was.Waiting))
 	})
 }
 

@@ -249,7 +249,7 @@ func (d *doctor) checkHealth(ctx context.Context) {
 	}
 	if clock := health.Clock; clock.Waiting > 0 {
 		d.fail("clock", "compare the node's time with another clock: if it is right, run keyside key confirm-deletions; else correct it, and the keys wait "+
-			"as long as was left of their periods", "it jumped by %s, and %d keys wait to be destroyed", time.Duration(clock.Jumped)*time.Second, clock.Waiting)
+			"as long as was left of their periods", "it jumped by %s; keys that wait to be destroyed: %d", time.Duration(clock.Jumped)*time.Second, clock.Waiting)
 	}
 	status, err := c.GetHSMStatus(ctx)
 	if err != nil {

@@ -182,7 +182,7 @@ func (m *matrix) cell(op *matrixOperation, key matrixKey, state, want string) *c
 	m.n++
 	c := &cell{op, key, state, want, m.words(key, m.subject(key, state))}
 	if strings.Contains(op.body, "$elsewhere") {
-		m.do("aliases", c.expand(`{"key_id":"`+m.create(c.expand("$elsewhere"), "AES_256")+`","alias":"$elsewhere"}`))
+		m.do("aliases", c.expand(`{"key_id":"`+m.create(c.expand("$elsewhere/own"), "AES_256")+`","alias":"$elsewhere"}`))
 	}
 	if op.before != "" && state != "default" {
 		p, body, _ := strings.Cut(op.before, " ")

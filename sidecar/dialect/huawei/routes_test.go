@@ -82,7 +82,7 @@ func TestNames(t *testing.T) {
 		}
 	}
 	names := []string{
-		id, "plain", "alias/plain", "prefixed", "alias/prefixed", "kms:local:dom:alias:plain", "kms:local:dom:alias:alias/prefixed", "kms:local:dom:alias:prefixed",
+		id, "own-name", "alias/own-name", "plain", "alias/plain", "prefixed", "alias/prefixed", "kms:local:dom:alias:plain", "kms:local:dom:alias:alias/prefixed", "kms:local:dom:alias:prefixed",
 	}
 	for _, name := range names {
 		if a := s.post("describe-key", `{"key_id":"`+name+`"}`); a.status != http.StatusOK || a.field(t, "key_id") != id {
@@ -92,7 +92,7 @@ func TestNames(t *testing.T) {
 			t.Errorf("%s, where ids are wanted: %d %s", name, a.status, a.body)
 		}
 	}
-	for _, name := range []string{"own-name", "alias/own-name", "kms:elsewhere:dom:alias:plain", "kms:local:other:alias:plain", "kms:local:dom:alias:"} {
+	for _, name := range []string{"no-name", "alias/no-name", "kms:elsewhere:dom:alias:plain", "kms:local:other:alias:plain", "kms:local:dom:alias:"} {
 		if a := s.post("describe-key", `{"key_id":"`+name+`"}`); a.status != http.StatusNotFound || a.code() != "KMS.0207" {
 			t.Errorf("%s: %d %s", name, a.status, a.body)
 		}

@@ -225,7 +225,7 @@ func (c *samples) common(rt *dialect.Route, f *dialect.Field, m *sample) {
 		m.wrong[f.Name] = append(m.wrong[f.Name], wrong{noKey, missing})
 	default:
 		m.wrong[f.Name] = append(m.wrong[f.Name], all("KMS.0205", `"a b"`, `"é"`, `"a\u0000"`, `"{00000000-0000-4000-8000-000000000000}"`)...)
-		m.wrong[f.Name] = append(m.wrong[f.Name], all("KMS.0207", `"x"`, `"alias/x"`, `"alias/"`, `"s/aes"`, `"00000000-0000-4000-8000-00000000000g"`,
+		m.wrong[f.Name] = append(m.wrong[f.Name], all("KMS.0207", `"x"`, `"alias/x"`, `"alias/"`, `"s/none"`, `"00000000-0000-4000-8000-00000000000g"`,
 			`"kms:local:dom:alias:x"`, `"kms:elsewhere:dom:alias:x"`, `"kms:local:dom:alias:"`, `"obs/default"`)...)
 		m.wrong[f.Name] = append(m.wrong[f.Name], wrong{noKey, missing})
 	}
@@ -252,7 +252,7 @@ func (c *samples) fill(rt *dialect.Route, m *sample) {
 	case policy.OpCreateKey:
 		set("key_alias", quote(c.fresh()), "key_description", `"text"`, "key_spec", `"AES_256"`, "key_usage", `"ENCRYPT_DECRYPT"`,
 			"origin", `"kms"`, "keystore_id", `"0"`, "enterprise_project_id", `"0"`)
-		m.wrong["key_alias"] = append(badAliases(), wrong{`"s/aes"`, "KMS.1104"})
+		m.wrong["key_alias"] = append(badAliases(), wrong{`"s/aes"`, "KMS.1104"}, wrong{`"alias/s/aes"`, "KMS.1104"})
 		m.wrong["key_description"] = all("KMS.1103", quote(strings.Repeat("é", 256)))
 		m.wrong["key_spec"] = all("KMS.1110", `"SM4"`, `"SM2"`, `"RSA_4096"`)
 		m.wrong["key_usage"] = all("KMS.0308", `"SIGN_VERIFY"`, `"GENERATE_VERIFY_MAC"`, `"KEY_AGREEMENT"`)
@@ -268,7 +268,7 @@ func (c *samples) fill(rt *dialect.Route, m *sample) {
 		set("key_id", c.key(`schedule-key-deletion ,"pending_days":7`))
 	case policy.OpUpdateAlias:
 		set("key_id", c.key(), "key_alias", quote(c.fresh()))
-		m.wrong["key_alias"] = append(badAliases(), wrong{`"s/aes"`, "KMS.1104"})
+		m.wrong["key_alias"] = append(badAliases(), wrong{`"s/aes"`, "KMS.1104"}, wrong{`"alias/s/aes"`, "KMS.1104"})
 	case policy.OpUpdateDescription:
 		set("key_id", c.key(), "key_description", `"é"`)
 		m.wrong["key_description"] = all("KMS.1103", quote(strings.Repeat("é", 256)))
