@@ -325,7 +325,7 @@ permit (principal == User::"others", action == Action::"create-token-for-others"
 		op           policy.Operation
 	}{
 		{"self", "", "ok", policy.OpCreateToken}, {"self", "self", "ok", policy.OpCreateToken},
-		{"self", "root", kms.CodeDenied, policy.OpCreateTokenFor}, {"self", "nobody", kms.CodeDenied, policy.OpCreateTokenFor},
+		{"self", "root", kms.CodeDenied, policy.OpCreateTokenFor}, {"self", "unknown", kms.CodeDenied, policy.OpCreateTokenFor},
 		{"others", "root", "ok", policy.OpCreateTokenFor}, {"others", "", kms.CodeDenied, policy.OpCreateToken},
 	} {
 		_, err := w.CreateToken(callAs(policy.Principal{Name: c.caller}), kms.CreateTokenInput{User: c.user})

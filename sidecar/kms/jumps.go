@@ -12,7 +12,7 @@ import (
 )
 
 // Nothing brings a destroyed key back, so the date of a destruction is not left to the wall clock alone: it can be set wrong by days or
-// years. The clock is compared with the time for which the node has been running, which nobody sets. After a jump, every destruction
+// years. The clock is compared with the time for which the node has been running, which no program sets. After a jump, every destruction
 // that was scheduled before waits as long as was left of its period, in running time; or until an administrator confirms that the clock
 // is right. Everything else follows the wall clock.
 
