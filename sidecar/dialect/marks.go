@@ -19,6 +19,8 @@ type Marks struct {
 	// dialects of which the request has one of Parameters; an empty value there means any.
 	Action     string
 	Parameters []Pair
+	// Twofold is true if clients send the action in the first of Headers as well as in the parameter: one mark if both are the same.
+	Twofold bool
 	// Root is true if GET / without a query, which has no mark, is the dialect's.
 	Root bool
 	// Proofs are the headers that hold the signature or the token of a sender. A request with one of another dialect is refused.
@@ -71,6 +73,15 @@ func (m *Marks) owns(parameters []Pair) bool {
 	})
 }
 
+// twofold reports whether a request has the action once in the header and once, the same, among the parameters.
+func (m *Marks) twofold(r *http.Request, parameters []Pair) bool {
+	if !m.Twofold || len(r.Header[m.Headers[0]]) != 1 {
+		return false
+	}
+	action, ok := Parameter(parameters, m.Action)
+	return ok && action == r.Header[m.Headers[0]][0]
+}
+
 // find returns the dialect of a request, or the one whose words the refusal with a condition has. form is nil, or an
 // Exchange with a form's body.
 func (r *Router) find(req *http.Request, socket bool, form *Exchange) (found *entry, refused bool, c Condition) {
@@ -86,6 +97,9 @@ func (r *Router) find(req *http.Request, socket bool, form *Exchange) (found *en
 			return r.fallback(socket, found), true, conditionOf(err)
 		}
 		owner, n := r.countActions(parameters)
+		if owner != nil && owner == found && owner.marks.twofold(req, parameters) {
+			n--
+		}
 		if owner != nil {
 			found = owner
 		}

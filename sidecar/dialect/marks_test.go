@@ -20,7 +20,7 @@ func TestMarks(t *testing.T) {
 	r := NewRouter()
 	for name, m := range map[string]Marks{
 		"b-header": {Headers: []string{"X-B-Action"}, Action: "Action", Parameters: []Pair{{"Version", "b"}, {"BId", ""}}, Proofs: []string{"Authorization", "X-B-Token"}},
-		"c-other":  {Headers: []string{"X-C-Action"}, Action: "Action", Parameters: []Pair{{"Version", "c"}}, Proofs: []string{"Authorization"}},
+		"c-other":  {Headers: []string{"X-C-Action"}, Action: "Action", Parameters: []Pair{{"Version", "c"}}, Proofs: []string{"Authorization"}, Twofold: true},
 	} {
 		r.Add(named{name, func(what string) { got = what }}, m, Everywhere)
 	}
@@ -39,6 +39,9 @@ func TestMarks(t *testing.T) {
 		{"POST /", "X-B-Action: E|X-B-Action: E", "{}", several}, {"POST /", "X-B-Action: E|X-C-Action: E", "{}", several},
 		{"POST /a/x", "X-B-Action: E", "{}", several}, {"GET /v3/look", "X-C-Action: E", "", several},
 		{"POST /?Action=E&Version=b", "X-B-Action: E", "{}", several}, {"POST /?Action=E", "X-B-Action: E", "{}", several},
+
+		{"POST /?Action=E&Version=c", "X-C-Action: E", "", "c-other"}, {"POST /?Action=E&Version=c", "X-C-Action: F", "", several},
+		{"POST /?Action=E&Version=c", "X-C-Action: E|X-C-Action: E", "", several}, {"POST /?Action=E&Version=b", "X-C-Action: E", "", several},
 
 		{"GET /?Action=E&Version=b", "", "", "b-header"}, {"GET /?Action=E&Version=c", "", "", "c-other"}, {"GET /?Action=E&BId=7&Version=z", "", "", "b-header"},
 		{"GET /?Action=E&Version=z", "", "", none}, {"GET /?Action=E", "", "", none}, {"GET /?Version=b", "", "", none},

@@ -128,8 +128,7 @@ func newOldAlibaba(t *testing.T, method string, socket bool) caller {
 		if err != nil {
 			t.Fatal(action, err)
 		}
-		t.Logf("%s", out.GetHttpContentBytes())
-	return decoded(t, out.GetHttpContentBytes())
+		return decoded(t, out.GetHttpContentBytes())
 	}
 }
 

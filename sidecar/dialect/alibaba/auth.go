@@ -248,15 +248,15 @@ func parametersText(method string, pairs []dialect.Pair) []byte {
 
 // inVersion refuses requests for another version of the API.
 func inVersion(r *http.Request, x *dialect.Exchange) error {
-	version := r.Header.Get(headerVersion)
-	if version == "" {
-		pairs, err := x.Parameters(r, dialect.DataBody)
-		if err != nil {
-			return errMalformed
-		}
-		version, _ = dialect.Parameter(pairs, paramVersion)
+	pairs, err := x.Parameters(r, dialect.DataBody)
+	if err != nil {
+		return errMalformed
 	}
-	if version != Version {
+	versions := r.Header[headerVersion]
+	if inParameters, ok := dialect.Parameter(pairs, paramVersion); ok {
+		versions = append(slices.Clone(versions), inParameters)
+	}
+	if len(versions) == 0 || slices.ContainsFunc(versions, func(v string) bool { return v != Version }) {
 		return refuse(badRequest("InvalidVersion"), kms.CodeInvalidRequest, paramVersion, "must be "+Version)
 	}
 	return nil

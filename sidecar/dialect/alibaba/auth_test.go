@@ -266,6 +266,12 @@ func TestSignatures(t *testing.T) {
 			signParameters(http.MethodPost, v, v1SHA1, key, secret, at)
 			return post(v.Encode(), "")
 		}, "InvalidVersion", nil},
+		"version twice": {func() *http.Request {
+			r := header(acs3, nothing)()
+			r.URL.RawQuery = "Version=2014-05-26"
+			signHeader(r, "", acs3, key, secret, at)
+			return r
+		}, "InvalidVersion", nil},
 		"form": {func() *http.Request {
 			v := url.Values{"Action": {"DescribeRegions"}}
 			signParameters(http.MethodPost, v, v1SHA1, key, secret, at)

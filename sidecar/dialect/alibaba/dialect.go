@@ -36,7 +36,8 @@ var Registration = dialect.Registration{Key: Name, Marks: Marks, Section: Sectio
 // Marks are those of the dialect's requests.
 var Marks = dialect.Marks{
 	Headers: []string{headerAction}, Action: paramAction, Parameters: []dialect.Pair{{Name: paramVersion, Value: Version}},
-	Proofs: []string{headerAuthorization},
+	Twofold: true, // the vendor's command line and common requests of the older SDK send both
+	Proofs:  []string{headerAuthorization},
 }
 
 func newDialect(s *Settings, host dialect.Host, core Core) *Dialect {
