@@ -64,7 +64,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"up": cmdUp, "down": cmdDown, "kill9": cmdKill9, "tree": cmdTree, "noorphans": cmdNoOrphans,
 			"exit": cmdExit, "poll": cmdPoll, "set": cmdSet, "examples": cmdExamples, "swapseals": cmdSwapSeals, "helpexamples": cmdHelpExamples,
-			"request": cmdRequest, "opens": cmdOpens, "console": cmdConsole,
+			"request": cmdRequest, "alibaba": cmdAlibaba, "opens": cmdOpens, "console": cmdConsole,
 		},
 	})
 }

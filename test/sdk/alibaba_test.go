@@ -102,7 +102,7 @@ func newOldAlibaba(t *testing.T, method string, socket bool) caller {
 	}
 	domain := strings.TrimPrefix(target.url, "http://")
 	if socket {
-		client.SetTransport(toSocket())
+		client.SetTransport(struct{ http.RoundTripper }{toSocket()}) // it would set the dialer of an http.Transport
 		domain = "localhost"
 	}
 	return func(action, members string) (map[string]any, string) {
@@ -110,13 +110,16 @@ func newOldAlibaba(t *testing.T, method string, socket bool) caller {
 		r := requests.NewCommonRequest()
 		r.Method, r.Domain, r.Scheme, r.Version, r.ApiName = method, domain, "http", "2016-01-20", action
 		var fields map[string]any
-		if err := json.Unmarshal([]byte(members), &fields); err != nil {
+		in := json.NewDecoder(strings.NewReader(members))
+		in.UseNumber()
+		if err := in.Decode(&fields); err != nil {
 			t.Fatal(action, err)
 		}
 		into := r.QueryParams
 		if method == http.MethodPost {
 			into = r.FormParams
 		}
+		delete(fields, "RegionId") // which the SDK adds by itself
 		for name, value := range fields {
 			flatten(into, name, value)
 		}
