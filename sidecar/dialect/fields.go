@@ -49,9 +49,10 @@ type Field struct {
 	Required bool
 	Empty    bool     // an empty string is a value
 	Values   []string // that a Text or a Number may be; nil: any
-	// Low and High bound a Number, the bytes of a Text, and the elements of Texts and Items. High bounds the bytes of the
-	// JSON of Pairs. With High 0 there are no bounds, and with Unbounded there is a lower one alone.
+	// Low and High bound a Number, the bytes of a Text, and the elements of Texts and Items. With High 0 there are no bounds,
+	// and with Unbounded there is a lower one alone. The core bounds the characters of Pairs.
 	Low, High int64
+	Clamp     bool    // a Number above High counts as High
 	Step      int64   // that a Number must be a multiple of; 0: none
 	Form      *Form   // of a Text; nil: any
 	Fields    []Field // of Item and Items
@@ -325,7 +326,7 @@ func (o *Object) read(f *Field, raw []byte, into *value) *Fault {
 		into.flag = v
 		return nil
 	case Pairs:
-		pairs, err := o.pairs(raw, f.High)
+		pairs, err := o.pairs(raw)
 		if err != nil {
 			return f.malformed("must be an object of strings")
 		}
@@ -424,6 +425,9 @@ func (o *Object) readItem(f *Field, raw []byte, into *value) *Fault {
 func (o *Object) readNumber(f *Field, raw []byte, into *value) *Fault {
 	text := o.scalar(raw)
 	n, err := integer(text)
+	if f.Clamp {
+		n = min(n, f.High)
+	}
 	switch {
 	case err != nil:
 		return f.malformed("must be a whole number")
@@ -449,7 +453,7 @@ func (f *Field) outOfBounds(why kms.Reason, reason string) *Fault {
 }
 
 func (f *Field) bounds() string {
-	if f.High == Unbounded {
+	if f.High == Unbounded || f.Clamp {
 		return "at least " + strconv.FormatInt(f.Low, 10)
 	}
 	return strconv.FormatInt(f.Low, 10) + " to " + strconv.FormatInt(f.High, 10)

@@ -157,14 +157,11 @@ func flag(text []byte) (bool, error) {
 
 // pairs reads an object of strings, written as an object or as a string that holds one, of at most limit bytes; nil where
 // it is empty.
-func (o *Object) pairs(raw []byte, limit int64) (map[string]string, error) {
+func (o *Object) pairs(raw []byte) (map[string]string, error) {
 	if raw[0] == '"' {
 		if raw = o.unquote(raw); len(bytes.TrimSpace(raw)) == 0 {
 			return nil, nil
 		}
-	}
-	if int64(len(raw)) > limit {
-		return nil, ErrType
 	}
 	var pairs map[string]string
 	wrong := false

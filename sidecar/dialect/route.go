@@ -30,10 +30,11 @@ type Route struct {
 	SocketOnly bool
 }
 
-// Limits of a body, in bytes. A plaintext of 4096 bytes may take six times as much as JSON, and a context 8192 characters.
+// Limits of a body, in bytes. With every character escaped, a plaintext of 4096 bytes takes 24 KiB of JSON, and each of the two
+// contexts of re-encrypt, of 8192 characters, 96 KiB.
 const (
 	ControlBody = 16 << 10
-	DataBody    = 64 << 10
+	DataBody    = 256 << 10
 )
 
 // Routes returns the routes with their zero values replaced.

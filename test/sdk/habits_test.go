@@ -60,7 +60,9 @@ func TestTerraform(t *testing.T) {
 	p.want(p.post("describe-key", named), "2", "key_info", "key_state")
 	p.do(http.MethodPost, key+"/tags/action", `{"action":"create","tags":[{"key":"owner","value":"terraform"},{"key":"empty","value":""}]}`, 200, 204)
 	p.want(p.do(http.MethodGet, key+"/tags", "", 200), json.Number("2"), "existTagsNum")
-	p.want(p.post("get-key-rotation-status", named), false, "key_rotation_enabled")
+	status := p.post("get-key-rotation-status", named)
+	p.want(status, false, "key_rotation_enabled")
+	p.want(status, json.Number("0"), "rotation_interval") // another would be refused in its next plan
 	p.post("enable-key-rotation", named)
 	p.post("update-key-rotation-interval", fmt.Sprintf(`{"key_id":%q,"rotation_interval":200}`, key))
 	p.want(p.post("get-key-rotation-status", named), json.Number("200"), "rotation_interval")
@@ -100,6 +102,13 @@ func TestTerraform(t *testing.T) {
 	opened := p.post("decrypt-data", fmt.Sprintf(`{"cipher_text":%q,"encryption_algorithm":"SYMMETRIC_DEFAULT"}`, sealed))
 	p.want(opened, "a secret", "plain_text")
 	p.filled(opened, "plain_text_base64")
+
+	// Data source huaweicloud_kms_grants asks for longer pages than there are.
+	for _, limit := range []string{`1000`, `"1000"`, `9223372036854775807`} {
+		p.want(p.post("list-grants", fmt.Sprintf(`{"key_id":%q,"limit":%s}`, key, limit)), json.Number("0"), "total")
+	}
+	p.do(http.MethodPost, "list-grants", fmt.Sprintf(`{"key_id":%q,"limit":0}`, key), 400)
+	p.do(http.MethodGet, "aliases?limit=5000", "", 200)
 
 	asymmetric := p.key(`{"key_alias":"terraform/ec","key_spec":"EC_P384"}`)
 	p.want(p.post("get-key-rotation-status", fmt.Sprintf(`{"key_id":%q}`, asymmetric)), false, "key_rotation_enabled")

@@ -230,7 +230,7 @@ func (w *walk) refuseManagement() {
 		refuse(w, (*kms.KmsClient).ListKmsByTags, &model.ListKmsByTagsRequest{ResourceInstances: "resource_instances", Body: &body}, bad, code)
 	}
 	search(model.ListKmsByTagsRequestBody{Action: new("all")}, "KMS.0404")
-	search(model.ListKmsByTagsRequestBody{Action: new("filter"), Limit: new("1001")}, "KMS.1601")
+	search(model.ListKmsByTagsRequestBody{Action: new("filter"), Limit: new("0")}, "KMS.1601")
 	search(model.ListKmsByTagsRequestBody{Action: new("filter"), Offset: new("-1")}, "KMS.0417")
 	search(model.ListKmsByTagsRequestBody{Action: new("count"), Limit: new("1")}, "KMS.0418")
 	search(model.ListKmsByTagsRequestBody{Action: new("filter"), Matches: &[]model.TagItem{{Key: "color", Value: new("x")}}}, "KMS.0403")

@@ -109,12 +109,9 @@ var (
 	materialExpiry = &dialect.NumberField{Name: "KeyMaterialExpireUnix", Low: 0, High: 253402300799, As: "expires_at"}
 )
 
-// maxContext bounds an EncryptionContext, in bytes of its JSON; the core counts its characters.
-const maxContext = 32 << 10
-
 // The use of keys.
 var (
-	encryptionContext = &dialect.PairsField{Name: "EncryptionContext", High: maxContext, As: "context"}
+	encryptionContext = &dialect.PairsField{Name: "EncryptionContext", As: "context"}
 
 	plaintext    = &dialect.TextField{Name: "Plaintext", Required: true, As: "plaintext"}
 	rawPlaintext = &dialect.BytesField{Name: "Plaintext", Kind: dialect.Base64, Required: true, As: "plaintext"}
@@ -125,8 +122,8 @@ var (
 	sourceKey          = &dialect.TextField{Name: "SourceKeyId", Low: 1, High: maxID, As: "key_id"}
 	sourceVersion      = &dialect.TextField{Name: "SourceKeyVersionId"}
 	sourceAlgorithm    = &dialect.TextField{Name: "SourceEncryptionAlgorithm", Values: rsaAlgorithms, As: "encryption_algorithm"}
-	sourceContext      = &dialect.PairsField{Name: "SourceEncryptionContext", High: maxContext, As: "context"}
-	destinationContext = &dialect.PairsField{Name: "DestinationEncryptionContext", High: maxContext, As: "context"}
+	sourceContext      = &dialect.PairsField{Name: "SourceEncryptionContext", As: "context"}
+	destinationContext = &dialect.PairsField{Name: "DestinationEncryptionContext", As: "context"}
 	reEncryptFields    = use(
 		ciphertext, destinationKey, sourceContext, destinationContext, sourceKey, sourceVersion, sourceAlgorithm,
 	)

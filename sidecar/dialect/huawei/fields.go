@@ -89,18 +89,15 @@ var (
 	}
 )
 
-// limitTo is the limit with a page's length as its bound.
+// limitTo is the limit of a list whose pages have at most so many elements. Terraform's provider asks for more: for 1000 grants.
 func limitTo(high int64) *dialect.NumberField {
-	return varied(limit, func(f *dialect.NumberField) { f.High = high })
+	return varied(limit, func(f *dialect.NumberField) { f.High, f.Clamp = high, true })
 }
-
-// maxContext bounds encryption_context, in bytes of its JSON; the core counts its characters.
-const maxContext = 32 << 10
 
 // What a ciphertext is bound to. Old clients send encryption_context, some of them as a string of JSON; new ones send
 // additional_authenticated_data; both count.
 var (
-	encryptionContext = &dialect.PairsField{Name: "encryption_context", High: maxContext, As: "context", Code: codeContext}
+	encryptionContext = &dialect.PairsField{Name: "encryption_context", As: "context", Code: codeContext}
 	aad               = &dialect.TextField{Name: "additional_authenticated_data", As: "aad", Code: codeParameter}
 )
 

@@ -33,8 +33,8 @@ var (
 	retiringPrincipal = &dialect.TextField{
 		Name: "retiring_principal", Low: 1, High: 64, As: "retiring", Code: codeGrantee, Core: kms.CodeInvalidGrant,
 	}
-	contextEquals     = &dialect.PairsField{Name: "encryption_context_equals", High: maxContext, As: "context", Code: codeContext}
-	contextSubset     = &dialect.PairsField{Name: "encryption_context_subset", High: maxContext, Code: codeContext}
+	contextEquals     = &dialect.PairsField{Name: "encryption_context_equals", As: "context", Code: codeContext}
+	contextSubset     = &dialect.PairsField{Name: "encryption_context_subset", Code: codeContext}
 	expiresAt         = &dialect.NumberField{Name: "expires_at", Low: 1, High: lastSecond, Code: codeParameter}
 	source            = &dialect.TextField{Name: "source", Low: 1, High: maxSource, Code: codeParameter}
 	createGrantFields = fields(

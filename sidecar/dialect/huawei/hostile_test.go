@@ -81,6 +81,24 @@ func TestForeignCiphertext(t *testing.T) {
 	}
 }
 
+// TestEscapedText checks that limits of texts count characters, of whatever length JSON writes them in.
+func TestEscapedText(t *testing.T) {
+	s := newServer(t, os.Getuid())
+	key := s.create("one", "AES_256")
+	encrypt := func(character string, count int) answered {
+		return s.post("encrypt-data", `{"key_id":"`+key+`","plain_text":"`+strings.Repeat(`\u0061`, 4096)+
+			`","encryption_context":{"a":"`+strings.Repeat(character, count)+`"}}`)
+	}
+	for _, character := range []string{"a", "\u5bc6", `\u5bc6`, `\ud83d\udd11`} {
+		if a := encrypt(character, 8191); a.status != http.StatusOK {
+			t.Errorf("8192 characters of %s: %d %s", character, a.status, a.body)
+		}
+		if a := encrypt(character, 8192); a.code() != "KMS.0208" || !bytes.Contains(a.body, []byte("more than 8192 characters")) {
+			t.Errorf("8193 characters of %s: %d %s", character, a.status, a.body)
+		}
+	}
+}
+
 // TestAnonymous checks that callers are refused on a connection without kernel credentials, and as a uid without a principal.
 func TestAnonymous(t *testing.T) {
 	s := newServer(t, os.Getuid()+1)

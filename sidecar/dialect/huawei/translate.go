@@ -171,9 +171,6 @@ func (d *Dialect) disableRotation(ctx context.Context, id kms.KeyID, x *dialect.
 	return answerNothing(d.cfg.Core.DisableRotation(ctx, id))
 }
 
-// defaultInterval is what a rotation that was never planned would have, in days.
-const defaultInterval = 365
-
 // rotationStatus answers with a boolean, where describe-key has a string for the same.
 func (d *Dialect) rotationStatus(ctx context.Context, id kms.KeyID, x *dialect.Exchange) error {
 	return answer(x, rotationOf)(d.cfg.Core.RotationStatus(ctx, id))
@@ -182,14 +179,18 @@ func (d *Dialect) rotationStatus(ctx context.Context, id kms.KeyID, x *dialect.E
 // rotation is the rotation of a key.
 type rotation struct {
 	Enabled  bool   `json:"key_rotation_enabled"`
-	Interval int    `json:"rotation_interval"` // days
+	Interval int    `json:"rotation_interval"` // days; 0 while rotation is off: Terraform's provider refuses to update another then
 	Last     string `json:"last_rotation_time"`
 	Count    int    `json:"number_of_rotations"`
 }
 
 func rotationOf(key *kms.Key) rotation {
 	r := &key.Rotation
-	return rotation{r.Enabled, cmp.Or(r.Interval, defaultInterval), millis(r.Last), r.Count}
+	interval := 0
+	if r.Enabled {
+		interval = r.Interval
+	}
+	return rotation{r.Enabled, interval, millis(r.Last), r.Count}
 }
 
 func (d *Dialect) userInstances(ctx context.Context, _ policy.Operation, x *dialect.Exchange) error {

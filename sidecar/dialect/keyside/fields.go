@@ -100,24 +100,21 @@ func limit(high int64) *dialect.NumberField {
 // anyLimit reads a limit of whatever bound.
 var anyLimit = limit(dialect.Unbounded)
 
-// maxContext is the longest encryption context as JSON, in bytes. The core counts its characters.
-const maxContext = 32 << 10
-
 // Data and data keys.
 var (
 	encryptionAlgorithm = &dialect.TextField{Name: "encryption_algorithm", Values: encryptionAlgorithms}
-	encryptionContext   = &dialect.PairsField{Name: "context", High: maxContext}
+	encryptionContext   = &dialect.PairsField{Name: "context"}
 	aad                 = bytesField("aad", false)
 	plaintext           = bytesField("plaintext", true)
 	ciphertext          = bytesField("ciphertext", true)
 
 	sourceKey            = named(optionalKeyID, "source_key_id")
 	sourceAlgorithm      = named(encryptionAlgorithm, "source_encryption_algorithm")
-	sourceContext        = &dialect.PairsField{Name: "source_context", High: maxContext}
+	sourceContext        = &dialect.PairsField{Name: "source_context"}
 	sourceAAD            = bytesField("source_aad", false)
 	destinationKey       = named(keyID, "destination_key_id")
 	destinationAlgorithm = named(encryptionAlgorithm, "destination_encryption_algorithm")
-	destinationContext   = &dialect.PairsField{Name: "destination_context", High: maxContext}
+	destinationContext   = &dialect.PairsField{Name: "destination_context"}
 	destinationAAD       = bytesField("destination_aad", false)
 	dataKeyBytes         = &dialect.NumberField{Name: "data_key_bytes", Low: 1, High: dialect.Unbounded}
 

@@ -37,9 +37,8 @@ func varied[F any](f *F, change func(*F)) *F {
 }
 
 const (
-	maxID      = 64       // characters, with white space around
-	maxIDs     = 100      // of one request
-	maxContext = 4 * 1024 // bytes of an encryption context's JSON, whose characters the core counts
+	maxID      = 64  // characters, with white space around
+	maxIDs     = 100 // of one request
 	maxValidTo = 2147443200
 )
 
@@ -122,7 +121,7 @@ var (
 )
 
 func contextField(name string) *dialect.PairsField {
-	return &dialect.PairsField{Name: name, High: maxContext, As: "context", Code: codeParameter}
+	return &dialect.PairsField{Name: name, As: "context", Code: codeParameter}
 }
 
 // Asymmetric keys.
