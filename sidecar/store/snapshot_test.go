@@ -68,6 +68,7 @@ func populate(t testing.TB, s *Store) (keys []*kms.Key) {
 		s.CreateToken(ctx, &kms.Token{User: "app", ExpiresAt: now.Add(time.Hour), Sealed: []byte("s")}, now),
 		s.CreatePair(ctx, &kms.WrappingPair{ID: uuid.New(), Spec: kms.RSA2048, KeyID: k.ID, CreatedAt: now, ExpiresAt: now.Add(time.Hour), Sealed: []byte("s"), PublicKey: []byte("p")}, 2),
 		s.SetAuditHead(ctx, []byte("anchor"), []byte("head"), nil),
+		s.SetClockMark(ctx, kms.ClockMark{Boot: "boot", Wall: now}),
 		s.CreateAlias(kms.WithPending(ctx, &kms.Pending{Lines: func(kms.Change) []byte { return []byte("line\n") }, Committed: func() {}}),
 			kms.Alias{Name: "recorded", KeyID: k.ID, CreatedAt: now, UpdatedAt: now}, 10),
 		s.change(ctx, func(txn *transaction) error {
@@ -126,7 +127,7 @@ func TestSnapshotRestores(t *testing.T) {
 			}
 		}
 	}
-	if _, err := checked(append(slices.Clone(pairs), pair{[]byte("z"), nil})); err == nil {
+	if _, err := checked(append(slices.Clone(pairs), pair{[]byte("~"), nil})); err == nil {
 		t.Error("an entry is added, and the snapshot accepted")
 	}
 	if _, err := Load(dir, setAll(pairs)); err == nil {
@@ -156,7 +157,7 @@ func setAll(pairs []pair) func(func(key, value []byte) error) error {
 // TestDecodeFindsFaults changes entries, with a matching state record, so that only their meaning is wrong.
 func TestDecodeFindsFaults(t *testing.T) {
 	for what, change := range map[string]func(*transaction, *kms.Key) error{
-		"an unknown kind": func(txn *transaction, _ *kms.Key) error { return txn.Set([]byte("z"), nil) },
+		"an unknown kind": func(txn *transaction, _ *kms.Key) error { return txn.Set([]byte("!"), nil) },
 		"material without a key": func(txn *transaction, _ *kms.Key) error {
 			return txn.Set(materialKey(uuid.New(), 1), nil)
 		},
@@ -201,6 +202,7 @@ func TestDecodeFindsFaults(t *testing.T) {
 func TestSnapshotIsOneMoment(t *testing.T) {
 	s := open(t, Options{Dir: t.TempDir(), unsynced: true})
 	a, b := newKey("a"), newKey("b")
+	a.Description, b.Description = "", ""
 	create(t, s, a, b)
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
