@@ -210,17 +210,19 @@ func export(t testing.TB, l *Log) (dir string, left uint64) {
 // TestExport holds that what is exported from a log that is written verifies without the database, as far as the HSM signs.
 func TestExport(t *testing.T) {
 	w, l := mixedLog(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for ctx.Err() == nil {
-			_ = l.Record(context.Background(), sample("x"))
-		}
-	}()
-	var dir string
 	for range 5 {
-		dir, _ = export(t, l)
+		begun, done := make(chan struct{}), make(chan struct{})
+		go func() { // so many that the export of all of them takes no longer than their writing
+			defer close(done)
+			for i := range 100 {
+				_ = l.Record(context.Background(), sample("x"))
+				if i == 0 {
+					close(begun)
+				}
+			}
+		}()
+		<-begun
+		dir, _ := export(t, l)
 		keys, err := os.ReadFile(filepath.Join(dir, KeysName))
 		if err != nil {
 			t.Fatal(err)
@@ -233,9 +235,8 @@ func TestExport(t *testing.T) {
 		if r.Signed != r.Records || r.Records < 41 || len(r.Notes) > 0 {
 			t.Errorf("%+v", r)
 		}
+		<-done
 	}
-	cancel()
-	<-done
 	w.key.away(errors.New("unplugged"))
 	before, _ := export(t, l)
 	for range 7 {

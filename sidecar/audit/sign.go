@@ -165,9 +165,11 @@ func (c *checkpoints) signNow(ctx context.Context) error {
 	return err
 }
 
-// signAll signs the ends of files that no checkpoint covers, the oldest first, and then the present end. c.signing is held.
+// signAll signs the ends of files that no checkpoint covers, the oldest first, and then the end as it was when signAll began: the
+// log may grow faster than the HSM signs. c.signing is held.
 func (c *checkpoints) signAll(ctx context.Context) error {
-	for next := c.log.firstRotated(); next != nil; next = c.log.firstRotated() {
+	now := c.log.now.Load()
+	for next := c.log.firstRotated(); next != nil && next.number < now.number; next = c.log.firstRotated() {
 		if err := c.signOne(ctx, next, fmt.Sprintf(checkpointOfFile, next.number)); err != nil {
 			return err
 		}
@@ -175,7 +177,6 @@ func (c *checkpoints) signAll(ctx context.Context) error {
 		c.log.rotated = c.log.rotated[1:]
 		c.log.rotating.Unlock()
 	}
-	now := c.log.now.Load()
 	if now.tree.size() == c.log.signed.Load() {
 		return nil
 	}
