@@ -20,6 +20,7 @@ import (
 	"github.com/keyside/keyside/hsmd/telemetry"
 	"github.com/keyside/keyside/plugins"
 	"github.com/keyside/keyside/plugins/driver"
+	"github.com/keyside/keyside/plugins/procattr"
 	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/policy/spelling"
 )
@@ -96,11 +97,11 @@ func (m Mode) MarshalYAML() (any, error) {
 func LoadConfig(path string) (Config, error) {
 	b, err := readOwned(path)
 	if err != nil {
-		return Config{}, err
+		return Config{}, procattr.AdviseAccess(err)
 	}
 	cfg, err := ParseConfig(b)
 	if err != nil {
-		return Config{}, fmt.Errorf("%s: %w", path, err)
+		return Config{}, fmt.Errorf("%s: %w; correct the file, or restore it from a backup", path, err)
 	}
 	return cfg, nil
 }

@@ -56,6 +56,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
+	defer func() { err = procattr.AdviseAccess(err) }()
 	procattr.PrivateFiles()
 	descriptors, err := procattr.Descriptors()
 	if err != nil {

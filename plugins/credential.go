@@ -13,6 +13,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/keyside/keyside/plugins/driver"
+	"github.com/keyside/keyside/plugins/procattr"
 )
 
 const (
@@ -42,11 +45,22 @@ func (c *Credential) Load(ctx context.Context) ([]byte, error) {
 	return nil, nil
 }
 
+// named adds to the error of a driver that rejected the credential the file that it came from.
+func (c *Credential) named(err error) error {
+	var e *driver.Error
+	if c.File == "" || !errors.As(err, &e) || e.Code != driver.PINIncorrect {
+		return err
+	}
+	named := *e
+	named.Message += fmt.Sprintf("; the credential is that of %s, which can be restored from a backup", c.File)
+	return &named
+}
+
 // readSecret reads a file with a secret. With private, the owner must be root or this user and only the owner may read it.
 func readSecret(path string, private bool) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, fmt.Errorf("credential: %w", err)
+		return nil, fmt.Errorf("credential: %w", procattr.AdviseAccess(err))
 	}
 	defer func() { _ = f.Close() }()
 	info, err := f.Stat()
@@ -64,7 +78,7 @@ func readSecret(path string, private bool) ([]byte, error) {
 	}
 	secret, err := readLimited(f)
 	if err != nil {
-		return nil, fmt.Errorf("credential: %s: %w", path, err)
+		return nil, fmt.Errorf("credential: %s: %w: restore it from a backup", path, err)
 	}
 	return secret, nil
 }

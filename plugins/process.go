@@ -104,7 +104,7 @@ func launch(ctx context.Context, cfg *Config, bin *binary, settings, credential 
 		return nil, err
 	}
 	if err := driver.Configure(ctx, conn, settings, credential, execFD); err != nil {
-		return nil, err
+		return nil, cfg.Credential.named(err)
 	}
 	// The connection is open, so the socket is no longer needed. Removing it keeps others from connecting, also after a crash.
 	if err := os.RemoveAll(dir); err != nil {

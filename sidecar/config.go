@@ -26,6 +26,7 @@ import (
 	"github.com/keyside/keyside/hsmd/telemetry"
 	"github.com/keyside/keyside/plugins"
 	"github.com/keyside/keyside/plugins/driver"
+	"github.com/keyside/keyside/plugins/procattr"
 	"github.com/keyside/keyside/policy/spelling"
 	"github.com/keyside/keyside/sidecar/audit"
 	"github.com/keyside/keyside/sidecar/dialect"
@@ -191,7 +192,7 @@ func defaults() Config {
 func LoadConfig(path string) (Config, error) {
 	cfg, err := load(path)
 	if err != nil {
-		return Config{}, fmt.Errorf("configuration %s: %w", path, err)
+		return Config{}, fmt.Errorf("configuration %s: %w; correct the file, or restore it from a backup", path, procattr.AdviseAccess(err))
 	}
 	return cfg, nil
 }

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"runtime/debug"
 
+	"github.com/keyside/keyside/hsmd/peer"
 	"github.com/keyside/keyside/plugins/procattr"
 	"github.com/keyside/keyside/sidecar/edge"
 )
@@ -32,7 +33,7 @@ func tune(cfg *Config, log *slog.Logger) {
 // secure keeps other users out of the process's files, and connections from taking the descriptors that its database needs.
 func secure(cfg *Config) error {
 	procattr.PrivateFiles()
-	var errs []error
+	errs := []error{peer.CheckLock(cfg.Socket)}
 	for key, dir := range map[string]string{"data": cfg.Data, "audit.dir": cfg.Audit.Dir} {
 		if err := procattr.CheckDirectory(dir); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", key, err))

@@ -141,6 +141,18 @@ func lockFile(path string) (*os.File, error) {
 	return f, nil
 }
 
+// CheckLock returns an error if Listen could not open the lock of the socket at path, so that it is known before anything else is opened.
+func CheckLock(path string) error {
+	f, err := os.OpenFile(filepath.Clean(path)+".lock", os.O_RDWR|unix.O_NOFOLLOW, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("socket %s: %w", path, err)
+	}
+	return f.Close()
+}
+
 func bind(path string, mode fs.FileMode, gid int) (net.Listener, error) {
 	if err := removeStale(path); err != nil {
 		return nil, err

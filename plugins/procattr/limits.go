@@ -42,3 +42,12 @@ func CheckDirectory(path string) error {
 	}
 	return nil
 }
+
+// AdviseAccess adds to an error about a file that this process may not open what to do about it.
+func AdviseAccess(err error) error {
+	var path *fs.PathError
+	if !errors.Is(err, fs.ErrPermission) || !errors.As(err, &path) {
+		return err
+	}
+	return fmt.Errorf("%w: let uid %d read and write %s", err, os.Geteuid(), path.Path)
+}

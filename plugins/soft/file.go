@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/keyside/keyside/plugins/driver"
+	"github.com/keyside/keyside/plugins/procattr"
 )
 
 // The key file's format; FILE.md is its specification and the two change together.
@@ -116,7 +117,7 @@ func (f *keyFile) unlockWith(raw, passphrase []byte) error {
 		return err
 	}
 	if subtle.ConstantTimeCompare(derived, verifier) != 1 {
-		return driver.Errorf(driver.PINIncorrect, "the passphrase does not open the key file")
+		return driver.Errorf(driver.PINIncorrect, "the passphrase does not open key file %s: restore whichever of them was changed from a backup", f.path)
 	}
 	f.header = bytes.Clone(raw[:headerSize])
 	return nil
@@ -249,7 +250,7 @@ func (f *keyFile) read() ([]byte, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, err
 	case err != nil:
-		return nil, driver.Errorf(driver.InvalidArgument, "open the key file: %w", err)
+		return nil, driver.Errorf(driver.InvalidArgument, "open the key file: %w", procattr.AdviseAccess(err))
 	}
 	defer func() { _ = r.Close() }()
 	info, err := r.Stat()
@@ -267,7 +268,7 @@ func (f *keyFile) read() ([]byte, error) {
 		return nil, driver.Errorf(driver.Device, "read the key file: %w", err)
 	}
 	if len(raw) < headerSize || !bytes.HasPrefix(raw, []byte(fileMagic)) {
-		return nil, driver.Errorf(driver.InvalidArgument, "%s is not a key file of this version", f.path)
+		return nil, driver.Errorf(driver.InvalidArgument, "%s is not a key file of this version: restore it from a backup", f.path)
 	}
 	return raw, nil
 }
@@ -283,7 +284,7 @@ const lockPoll = 2 * time.Millisecond
 func (f *keyFile) lock(ctx context.Context) (unlock func(), err error) {
 	w, err := os.OpenFile(f.path+".lock", os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, driver.Errorf(driver.InvalidArgument, "open the key file's lock: %w", err)
+		return nil, driver.Errorf(driver.InvalidArgument, "open the key file's lock: %w", procattr.AdviseAccess(err))
 	}
 	tick := time.NewTicker(lockPoll)
 	defer tick.Stop()

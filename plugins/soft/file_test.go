@@ -116,18 +116,18 @@ func TestDamagedFile(t *testing.T) {
 	}{
 		"nothing":      {nil, driver.InvalidArgument},
 		"half header":  {good[:headerSize/2], driver.InvalidArgument},
-		"header only":  {good[:headerSize], driver.KeyUnavailable},
+		"header only":  {good[:headerSize], driver.InvalidArgument},
 		"magic":        {flip(0), driver.InvalidArgument},
 		"version":      {flip(6), driver.InvalidArgument},
-		"derivation":   {flip(8), driver.KeyUnavailable},
-		"iterations":   {flip(9), driver.KeyUnavailable}, // far too many: refused before it is tried
+		"derivation":   {flip(8), driver.InvalidArgument},
+		"iterations":   {flip(9), driver.InvalidArgument}, // far too many: refused before it is tried
 		"salt":         {flip(20), driver.PINIncorrect},
 		"verifier":     {flip(headerSize - 1), driver.PINIncorrect},
-		"iv":           {flip(headerSize), driver.KeyUnavailable},
-		"body":         {flip(len(good) - 40), driver.KeyUnavailable},
-		"tag":          {flip(len(good) - 1), driver.KeyUnavailable},
-		"last byte":    {good[:len(good)-1], driver.KeyUnavailable},
-		"one too many": {append(bytes.Clone(good), 0), driver.KeyUnavailable},
+		"iv":           {flip(headerSize), driver.InvalidArgument},
+		"body":         {flip(len(good) - 40), driver.InvalidArgument},
+		"tag":          {flip(len(good) - 1), driver.InvalidArgument},
+		"last byte":    {good[:len(good)-1], driver.InvalidArgument},
+		"one too many": {append(bytes.Clone(good), 0), driver.InvalidArgument},
 	} {
 		if err := os.WriteFile(path, c.data, 0o600); err != nil {
 			t.Fatal(err)

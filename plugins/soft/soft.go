@@ -81,7 +81,7 @@ func start(ctx context.Context, s settings, passphrase []byte) (driver.Driver, e
 	}
 	file, err := openKeyFile(ctx, s.File, passphrase, s.Iterations)
 	if err != nil {
-		return nil, err
+		return nil, atStart(err)
 	}
 	d := &Driver{
 		settings: s, tenants: &tenants{file: file}, live: newLiveKeys(s.LiveKeys), gate: newGate(),
@@ -89,9 +89,17 @@ func start(ctx context.Context, s settings, passphrase []byte) (driver.Driver, e
 	}
 	d.checker = driver.NewChecker(d.describe())
 	if err := d.tenants.refresh(); err != nil {
-		return nil, err
+		return nil, atStart(err)
 	}
 	return d, nil
+}
+
+// atStart returns the error of a key file that cannot be used as one that no retry can repair, so that the host gives up and says why.
+func atStart(err error) error {
+	if driver.CodeOf(err) != driver.KeyUnavailable {
+		return err
+	}
+	return driver.Errorf(driver.InvalidArgument, "%w", err)
 }
 
 func parseSettings(raw []byte) (settings, error) {

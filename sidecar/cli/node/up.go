@@ -54,7 +54,7 @@ the same keys. Processes that exit are restarted; SIGTERM drains them.`,
 			o.listenSet, o.modeSet = cmd.Flags().Changed("listen"), cmd.Flags().Changed("mode")
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGHUP) // the terminal is closed
 			defer stop()
-			return up(ctx, o, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return procattr.AdviseAccess(up(ctx, o, cmd.OutOrStdout(), cmd.ErrOrStderr()))
 		},
 	}
 	f := cmd.Flags()

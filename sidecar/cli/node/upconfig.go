@@ -114,7 +114,10 @@ func (d upDir) adaptConfig(o upOptions, values upValues) (*upSidecar, error) {
 	}
 	var doc yaml.Node
 	if err := yaml.Unmarshal(text, &doc); err != nil {
-		return nil, verb.Failf(verb.ExitUsage, "%s: %w", path, err)
+		return nil, unusable(path, err)
+	}
+	if len(doc.Content) == 0 || doc.Content[0].Kind != yaml.MappingNode {
+		return nil, unusable(path, errors.New("it has no settings"))
 	}
 	changed := false
 	if o.listenSet {
@@ -122,10 +125,10 @@ func (d upDir) adaptConfig(o upOptions, values upValues) (*upSidecar, error) {
 	}
 	var now upSidecar
 	if err := doc.Decode(&now); err != nil {
-		return nil, verb.Failf(verb.ExitUsage, "%s: %w", path, err)
+		return nil, unusable(path, err)
 	}
 	if now.Socket != d.path("kms.sock") {
-		return nil, verb.Failf(verb.ExitUsage, "%s has socket %q, not %s: was the directory moved? Correct the paths in it and in hsmd.yaml",
+		return nil, verb.Failf(verb.ExitUsage, "%s has socket %q, not %s: was the directory moved? Correct the paths in it and in hsmd.yaml, or restore both from a backup",
 			path, now.Socket, d.path("kms.sock"))
 	}
 	if direct := now.HSM.Via == nil; o.modeSet && direct != (o.mode == modeDirect) {
@@ -147,6 +150,29 @@ func (d upDir) adaptConfig(o upOptions, values upValues) (*upSidecar, error) {
 		return nil, err
 	}
 	return &now, verb.WriteFile(path, out, true)
+}
+
+// checkHSMD refuses an hsmd.yaml with which hsmd would not serve where up waits for it.
+func (d upDir) checkHSMD() error {
+	path := d.path("hsmd.yaml")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	var now struct {
+		Socket string `yaml:"socket"`
+	}
+	if err := yaml.Unmarshal(text, &now); err != nil {
+		return unusable(path, err)
+	}
+	if now.Socket != d.path("hsmd.sock") {
+		return unusable(path, fmt.Errorf("socket is %q, not %s", now.Socket, d.path("hsmd.sock")))
+	}
+	return nil
+}
+
+func unusable(path string, why error) error {
+	return verb.Failf(verb.ExitUsage, "%s: %w; correct the file, or restore it from a backup", path, why)
 }
 
 // renderedHSM returns the hsm section of a new sidecar.yaml.
@@ -181,11 +207,16 @@ func setYAML(doc *yaml.Node, key string, value *yaml.Node) bool {
 	return true
 }
 
-// writeConfig writes a configuration file if it does not exist. Later runs keep the operator's changes.
+// writeConfig writes a configuration file if it does not exist. Later runs keep the operator's changes, and do not replace a lost file: a
+// new one would forget its principals and policies.
 func (d upDir) writeConfig(name, text string, values upValues) error {
 	path := d.path(name)
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
 		return err
+	}
+	if d.hasServed() {
+		return verb.Failf(verb.ExitFailure, "%s does not exist: restore it from a backup, or remove %s to have it written as on the first run",
+			path, d.path(createdName))
 	}
 	content, err := renderYAML(text, values)
 	if err != nil {

@@ -52,16 +52,27 @@ func (d upDir) path(name string) string { return filepath.Join(string(d), name) 
 // createdName is the file that says that the sidecar's database was created. From then on a missing database is a loss.
 const createdName = "database-created"
 
+// hasServed reports whether the sidecar has served from this directory.
+func (d upDir) hasServed() bool {
+	_, err := os.Stat(d.path(createdName))
+	return err == nil
+}
+
 // createFlag returns the flag that lets the sidecar create its database, until it has served for the first time.
 func (d upDir) createFlag() []string {
-	if _, err := os.Stat(d.path(createdName)); err == nil {
+	if d.hasServed() {
 		return nil
 	}
 	return []string{"--create"}
 }
 
 // remember records that the database was created.
-func (d upDir) remember() error { return os.WriteFile(d.path(createdName), nil, 0o600) }
+func (d upDir) remember() error {
+	if d.hasServed() {
+		return nil
+	}
+	return os.WriteFile(d.path(createdName), nil, 0o600)
+}
 
 // openUpDir creates the directory if it does not exist, and denies other users access.
 func openUpDir(path string) (upDir, error) {
@@ -123,7 +134,7 @@ func (d upDir) prepare(ctx context.Context, o upOptions) (*upSidecar, error) {
 	if err := d.checkDriver(o.driver); err != nil {
 		return nil, err
 	}
-	if err := d.makePIN(); err != nil {
+	if err := errors.Join(d.checkKeys(o.driver), d.makePIN()); err != nil {
 		return nil, err
 	}
 	values := upValues{Dir: d, Driver: o.driver, Tenant: upTenant, Token: tokenLabel, UID: os.Getuid(), Direct: o.mode == modeDirect, Listen: o.listen}
@@ -143,7 +154,11 @@ func (d upDir) prepare(ctx context.Context, o upOptions) (*upSidecar, error) {
 	if err := d.writeConfig("sidecar.yaml", sidecarYAML, values); err != nil {
 		return nil, err
 	}
-	return d.adaptConfig(o, values)
+	config, err := d.adaptConfig(o, values)
+	if err == nil && config.HSM.Via != nil {
+		err = d.checkHSMD()
+	}
+	return config, err
 }
 
 // checkDriver records the driver of the directory and refuses another one, because its keys are only in that driver.
@@ -155,10 +170,30 @@ func (d upDir) checkDriver(driver string) error {
 	if err != nil {
 		return err
 	}
-	if got := strings.TrimSpace(string(was)); got != driver {
+	switch got := strings.TrimSpace(string(was)); {
+	case got == driver:
+	case got != driverSoft && got != driverSoftHSM:
+		return verb.Failf(verb.ExitFailure, "%s names no driver: restore it from a backup, or write into it the one that holds the keys, %s or %s",
+			d.path("driver"), driverSoft, driverSoftHSM)
+	default:
 		return verb.Failf(verb.ExitUsage, "%s was created with --driver %s, which holds its keys: use that driver, or another directory", d, got)
 	}
 	return nil
+}
+
+// checkKeys refuses to create a new token, or a new file of the soft driver, beside a database whose keys it would not open.
+func (d upDir) checkKeys(driver string) error {
+	keys := d.path("soft.keys")
+	if driver == driverSoftHSM {
+		keys = d.path("tokens")
+	}
+	switch _, err := os.Stat(keys); {
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	case !d.hasServed():
+		return nil
+	}
+	return verb.Failf(verb.ExitFailure, "%s does not exist, and the database needs its keys: restore it from a backup", keys)
 }
 
 // makePIN creates the PIN of the token, or the passphrase of the soft driver, if it does not exist: 160 random bits.
