@@ -80,6 +80,21 @@ func (f AuditFiles) Verify(ctx context.Context, keys []audit.VerifierKey) (repor
 // shownChanges is the number of lost changes that a refusal names.
 const shownChanges = 5
 
+// check refuses a log that lacks records of the database, or a database that lacks changes of the log. It changes neither.
+func (f AuditFiles) check(found *store.State) error {
+	if err := f.checkChanges(found); err != nil {
+		return err
+	}
+	if found.AuditAnchor == "" {
+		return nil
+	}
+	err := audit.Check(f.Audit, []byte(found.AuditAnchor), []byte(found.AuditHead), found.Recorded, found.Outbox)
+	if err != nil {
+		return fmt.Errorf("audit log in %s: %w", f.Audit, err)
+	}
+	return nil
+}
+
 // checkChanges refuses a database that lacks changes whose records the log has.
 func (f AuditFiles) checkChanges(found *store.State) error {
 	var anchor []byte

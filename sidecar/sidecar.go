@@ -41,7 +41,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	}
 	tune(&cfg, log)
 	if err := secure(&cfg); err != nil {
-		return err
+		return procattr.AdviseAccess(err)
 	}
 	p := newProcess(cfg, log)
 	defer p.catchHangups()()
@@ -54,7 +54,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		err = nil // stopped before it started to serve
 	}
-	return errors.Join(err, p.close(closing))
+	return procattr.AdviseAccess(errors.Join(err, p.close(closing)))
 }
 
 // process is a running sidecar.
@@ -149,7 +149,7 @@ const anchorName = "database.anchor"
 // checkLog refuses to create a database beside the audit log of one that is lost, and to use one that is older than its log.
 func (p *process) checkLog(found *store.State) error {
 	if found != nil {
-		return AuditFiles{Audit: p.cfg.Audit.Dir, Data: p.cfg.Data}.checkChanges(found)
+		return AuditFiles{Audit: p.cfg.Audit.Dir, Data: p.cfg.Data}.check(found)
 	}
 	if has, err := audit.HasRecords(p.cfg.Audit.Dir); err != nil || !has {
 		return err
@@ -167,7 +167,7 @@ func (p *process) fail(why error) {
 
 func (p *process) openAudit(context.Context) error {
 	l, err := audit.Open(audit.Options{
-		Dir: p.cfg.Audit.Dir, Sync: p.cfg.Audit.Sync, Tenant: p.cfg.Tenant, Logger: p.log, Clock: p.cfg.Clock, Heads: p.store,
+		Dir: p.cfg.Audit.Dir, Sync: p.cfg.Audit.Sync, Tenant: p.cfg.Tenant, Logger: p.log, Clock: p.cfg.Clock, Heads: p.store, Failed: p.fail,
 		MaxFileSize: int64(p.cfg.Audit.FileSize) << 20, Keep: audit.Keep{
 			For: p.cfg.Audit.Keep.For, Files: p.cfg.Audit.Keep.Files, Bytes: int64(p.cfg.Audit.Keep.Size) << 20,
 		},

@@ -52,10 +52,13 @@ type Options struct {
 	Clock       kms.Clock // nil: the system's
 	// Heads stores the high-water mark of the log, below which it must not fall. nil means none, and no checkpoints.
 	Heads HeadStore
+	// Failed is told, once, why the log takes no more records until it is opened again. It must not call the Log. nil: it is only logged.
+	Failed func(why error)
 
 	accepted    *acceptance       // nil means that no loss is accepted
 	journalSize int64             // 0 means the constant; for tests
 	waitLimit   time.Duration     // 0 means the constant; for tests
+	watchEvery  time.Duration     // 0 means the constant; for tests
 	failpoint   func(step string) // called between two durable steps; for tests
 }
 
@@ -86,6 +89,7 @@ type Log struct {
 	lost      int            // records refused since the first error, without those in owed
 	owed      []loggedChange // changes in the database whose records could not be written
 	cause     error          // the first error
+	broken    error          // why no record can be written until the log is opened again
 	closed    bool
 
 	failed atomic.Bool              // cause is set
@@ -102,6 +106,7 @@ type Log struct {
 	anchored bool       // anchor is stored
 	grown    chan struct{}
 	keeping  sync.WaitGroup
+	endWatch func()        // ends startWatch
 	stop     chan struct{} // closed to end the goroutines of keeping
 
 	rotating    sync.Mutex  // guards rotated
@@ -143,11 +148,15 @@ type group struct {
 func Open(opts Options) (*Log, error) {
 	opts.MaxFileSize = cmp.Or(opts.MaxFileSize, DefaultMaxFileSize)
 	opts.waitLimit = cmp.Or(opts.waitLimit, waitLimit)
+	opts.watchEvery = cmp.Or(opts.watchEvery, watchEvery)
 	opts.journalSize = cmp.Or(opts.journalSize, journalSize)
 	opts.Logger = cmp.Or(opts.Logger, slog.New(slog.DiscardHandler))
 	opts.Clock = cmp.Or[kms.Clock](opts.Clock, kms.SystemClock{})
 	if opts.failpoint == nil {
 		opts.failpoint = func(string) {}
+	}
+	if opts.Failed == nil {
+		opts.Failed = func(error) {}
 	}
 	l := &Log{
 		opts: opts, group: newGroup(nil), syncer: newSyncer(), start: emptyTree(), tree: emptyTree(),
@@ -159,6 +168,7 @@ func Open(opts Options) (*Log, error) {
 	if opts.Heads != nil {
 		l.keeping.Go(func() { l.keepHead(l.stop) })
 	}
+	l.endWatch = l.startWatch()
 	return l, nil
 }
 
@@ -309,6 +319,9 @@ func (l *Log) append(lines []byte, changes []loggedChange, alone bool) error {
 	if _, err := l.file.Write(lines); err != nil {
 		return err
 	}
+	if err := l.checkWritten(l.size + int64(len(lines))); err != nil {
+		return err
+	}
 	l.opts.failpoint("records are written")
 	grown := l.tree.clone()
 	hash := func() { l.hashed = grown.addLines(lines, l.hashed[:0]) }
@@ -375,6 +388,7 @@ func (l *Log) fail(err error) {
 		l.opts.Logger.Error("the audit log cannot be written; every operation is refused until it can",
 			"file", l.path, "error", err)
 	}
+	l.noteBroken(err)
 }
 
 // resume does nothing without an earlier error. After one, it opens the file again, removes what was not acknowledged, and
@@ -386,13 +400,18 @@ func (l *Log) resume() error {
 	if l.cause == nil {
 		return nil
 	}
+	if l.broken != nil {
+		return restartNeeded(l.broken)
+	}
 	if err := l.restore(); err != nil {
 		return fmt.Errorf("audit log failed (%w) and cannot be opened again: %w", l.cause, err)
 	}
-	if err := l.writeOwed(); err != nil {
-		return fmt.Errorf("audit log failed (%w) and still does: %w", l.cause, err)
+	err := l.writeOwed()
+	if err == nil {
+		err = l.recordEvent(OpResumed, fmt.Sprintf("%d records could not be written: %v", l.lost, l.cause), "")
 	}
-	if err := l.recordEvent(OpResumed, fmt.Sprintf("%d records could not be written: %v", l.lost, l.cause), ""); err != nil {
+	if err != nil {
+		l.noteBroken(err)
 		return fmt.Errorf("audit log failed (%w) and still does: %w", l.cause, err)
 	}
 	l.opts.Logger.Info("the audit log can be written again", "file", l.path, "lost", l.lost)
@@ -419,6 +438,7 @@ func (l *Log) Close() error {
 		l.checkpoints.cancel()
 		l.checkpoints.work.Wait()
 	}
+	l.endWatch()
 	l.writing.Lock()
 	defer l.writing.Unlock()
 	if l.closed {

@@ -105,6 +105,23 @@ func (l *Log) carryOn(numbers []int, a *anchor, h *head) error {
 	return l.recordEvent(OpRepaired, "a crash cut the last record off; its fragment is in "+filepath.Base(kept), "")
 }
 
+// Check returns the error, mostly a LossError, with which Open would refuse the log of a database that has stored anchor and head. It
+// changes nothing.
+func Check(dir string, anchor, head []byte, recorded uint64, outbox []uint64) error {
+	a, h, err := decodeHeads(anchor, head)
+	if err != nil {
+		return err
+	}
+	numbers, err := list(dir)
+	if err != nil {
+		return err
+	}
+	err = (&scan{dir: dir, numbers: numbers}).take(a, h)
+	return explain(err, func() (Source, error) {
+		return Source{Dir: dir, Anchor: anchor, Head: head, Recorded: recorded, Outbox: outbox}, nil
+	})
+}
+
 // findEnd completes the last file from the journal after a crash, and returns how many bytes of it are whole lines.
 func (l *Log) findEnd(numbers []int) (int64, error) {
 	if len(numbers) == 0 {
@@ -140,12 +157,21 @@ func (l *Log) verifyStopped() (*Report, error) {
 
 // explain adds the findings of Verify to a LossError.
 func (l *Log) explain(err error) error {
-	var loss *LossError
-	if !errors.As(err, &loss) || l.opts.Heads == nil {
+	if l.opts.Heads == nil {
 		return err
 	}
-	if r, verifyErr := l.verifyStopped(); verifyErr == nil {
-		loss.Findings = r.Findings
+	return explain(err, func() (Source, error) { return databaseSource(l.opts.Dir, l.opts.Heads) })
+}
+
+func explain(err error, source func() (Source, error)) error {
+	var loss *LossError
+	if !errors.As(err, &loss) {
+		return err
+	}
+	if src, srcErr := source(); srcErr == nil {
+		if r, verifyErr := Verify(context.Background(), src); verifyErr == nil {
+			loss.Findings = r.Findings
+		}
 	}
 	return err
 }

@@ -35,13 +35,14 @@ type outboxModel struct {
 	t       *testing.T
 	n       *node
 	random  *rand.Rand
-	changes []string // ids of the requests that changed something, in order
+	changes []string // ids of the requests that changed something, and what the scheduler did, in order
 	states  map[kms.KeyID]kms.KeyState
-	texts   map[kms.KeyID]string // description, then the tags
+	texts   map[kms.KeyID]string // what else a key has, see textOf
 	grants  map[string]kms.KeyID
 	aliases map[string]kms.KeyID
 	access  map[string]bool
-	refused int // requests that were refused because the log could not be written
+	tokens  map[kms.KeyID][]byte // the last for an import
+	refused int                  // requests that were refused because the log could not be written
 }
 
 func (m *outboxModel) someKey() kms.KeyID {
@@ -73,14 +74,17 @@ func (m *outboxModel) changeKey(do func(context.Context, kms.KeyID) (*kms.Key, e
 }
 
 func (m *outboxModel) learn(key *kms.Key) {
-	m.states[key.ID] = key.State
-	m.texts[key.ID] = key.Description + fmt.Sprint(key.Tags) + key.Alias
+	m.states[key.ID], m.texts[key.ID] = key.State, textOf(key)
+}
+
+func textOf(k *kms.Key) string {
+	return fmt.Sprint(k.Description, k.Tags, k.Alias, k.Rotation.Enabled, k.Rotation.Interval, k.Rotation.Count, len(k.Versions))
 }
 
 // next returns a random operation.
 func (m *outboxModel) next(i int) operation {
 	name := fmt.Sprint("name-", i)
-	switch m.random.IntN(16) {
+	switch m.random.IntN(25) {
 	case 0, 1:
 		var key *kms.Key
 		return operation{func(ctx context.Context) (err error) {
@@ -124,6 +128,45 @@ func (m *outboxModel) next(i int) operation {
 		g := some(m, m.grants)
 		return operation{func(ctx context.Context) error { return m.n.RevokeGrant(ctx, m.grants[g], g) }, func() { delete(m.grants, g) }}
 	case 14:
+		g := some(m, m.grants)
+		return operation{func(ctx context.Context) error { return m.n.RetireGrant(ctx, m.grants[g], g) }, func() { delete(m.grants, g) }}
+	case 15:
+		return m.changeKey(func(ctx context.Context, id kms.KeyID) (*kms.Key, error) {
+			return m.n.DeleteTags(ctx, id, []string{"t"}, true)
+		})
+	case 16:
+		return m.changeKey(func(ctx context.Context, id kms.KeyID) (*kms.Key, error) { return m.n.EnableRotation(ctx, id, 30) })
+	case 17:
+		return m.changeKey(func(ctx context.Context, id kms.KeyID) (*kms.Key, error) {
+			return m.n.UpdateRotation(ctx, id, 30+m.random.IntN(300))
+		})
+	case 18:
+		return m.changeKey(m.n.DisableRotation)
+	case 19:
+		var key *kms.Key
+		return operation{func(ctx context.Context) (err error) {
+			key, err = m.n.CreateKey(ctx, kms.CreateKeyInput{Alias: name, Origin: kms.OriginExternal})
+			return err
+		}, func() { m.learn(key) }}
+	case 20:
+		id := m.someKey()
+		var p *kms.ImportParameters
+		return operation{func(ctx context.Context) (err error) {
+			p, err = m.n.GetImportParameters(ctx, kms.ImportParametersInput{KeyID: id, Algorithm: kms.WrapOAEPSHA256})
+			return err
+		}, func() { m.tokens[id] = p.Token }}
+	case 21:
+		return m.changeKey(func(ctx context.Context, id kms.KeyID) (*kms.Key, error) {
+			for waiting, token := range m.tokens {
+				if m.states[waiting] == kms.PendingImport {
+					return m.n.ImportKeyMaterial(ctx, kms.ImportInput{KeyID: waiting, Token: token, Material: make([]byte, 256)})
+				}
+			}
+			return m.n.ImportKeyMaterial(ctx, kms.ImportInput{KeyID: id, Token: m.tokens[id], Material: make([]byte, 256)})
+		})
+	case 22:
+		return m.changeKey(m.n.DeleteImportedKeyMaterial)
+	case 23:
 		var c *kms.NewCredential
 		return operation{func(ctx context.Context) (err error) {
 			c, err = m.n.CreateCredential(ctx, kms.CreateCredentialInput{User: "user", Role: policy.Administrator})
@@ -182,14 +225,18 @@ func (m *outboxModel) step(i int) {
 			back = m.away()
 		}
 	}
-	before := m.n.store.LastRecorded()
-	err := o.do(call(id))
-	if changed := m.n.store.LastRecorded() > before; changed != (err == nil) {
-		m.t.Fatalf("%s: answered %v, and the database changed: %v", id, err, changed)
-	}
-	if err == nil {
-		o.apply()
-		m.changes = append(m.changes, id)
+	if m.random.IntN(100) == 0 {
+		m.runDue()
+	} else {
+		before := m.n.store.LastRecorded()
+		err := o.do(call(id))
+		if changed := m.n.store.LastRecorded() > before; changed != (err == nil) {
+			m.t.Fatalf("%s: answered %v, and the database changed: %v", id, err, changed)
+		}
+		if err == nil {
+			o.apply()
+			m.changes = append(m.changes, id)
+		}
 	}
 	if m.n.log.failed.Load() && m.n.log.Ready(m.t.Context()) != nil {
 		before := m.n.store.LastRecorded()
@@ -204,6 +251,60 @@ func (m *outboxModel) step(i int) {
 	} else {
 		back()
 	}
+}
+
+// runDue lets days pass, and has the scheduler destroy and rotate what is due then.
+func (m *outboxModel) runDue() {
+	clock := m.n.clock.(*movingClock)
+	clock.now = clock.now.AddDate(0, 0, 1+m.random.IntN(30))
+	before := m.keys()
+	m.n.RunDue(m.t.Context())
+	after := m.keys()
+	var acts []string
+	for id, was := range before {
+		is := after[id]
+		switch {
+		case is == nil:
+			if was.State != kms.PendingDeletion {
+				m.t.Fatalf("key %s, %s, was destroyed", id, was.State)
+			}
+			acts = append(acts, act(policy.OpDestroyKey, id.String()))
+			m.forget(id)
+			continue
+		case len(is.Versions) > len(was.Versions):
+			acts = append(acts, slices.Repeat([]string{act(policy.OpRotateKey, id.String())}, len(is.Versions)-len(was.Versions))...)
+		}
+		m.learn(is)
+	}
+	slices.Sort(acts)
+	m.changes = append(m.changes, acts...)
+}
+
+func act(op policy.Operation, key string) string { return fmt.Sprint(schedulerAct, op, " ", key) }
+
+// schedulerAct begins the name of what the scheduler did.
+const schedulerAct = "scheduler "
+
+// keys returns all keys of the database.
+func (m *outboxModel) keys() map[kms.KeyID]*kms.Key {
+	all := map[kms.KeyID]*kms.Key{}
+	list, _, err := m.n.store.ListKeys(m.t.Context(), kms.KeyFilter{}, 0, 1<<20)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	for _, k := range list {
+		all[k.ID] = k
+	}
+	return all
+}
+
+// forget removes a destroyed key.
+func (m *outboxModel) forget(id kms.KeyID) {
+	delete(m.states, id)
+	delete(m.texts, id)
+	delete(m.tokens, id)
+	maps.DeleteFunc(m.aliases, func(_ string, key kms.KeyID) bool { return key == id })
+	maps.DeleteFunc(m.grants, func(_ string, key kms.KeyID) bool { return key == id })
 }
 
 // restart ends the process as it is and starts another.
@@ -231,7 +332,7 @@ func TestEffectAndRecordAgree(t *testing.T) {
 	t.Logf("seed %d", seed)
 	m := &outboxModel{
 		t: t, random: rand.New(rand.NewPCG(seed, 0)), states: map[kms.KeyID]kms.KeyState{}, texts: map[kms.KeyID]string{},
-		grants: map[string]kms.KeyID{}, aliases: map[string]kms.KeyID{}, access: map[string]bool{},
+		grants: map[string]kms.KeyID{}, aliases: map[string]kms.KeyID{}, access: map[string]bool{}, tokens: map[kms.KeyID][]byte{},
 	}
 	n, err := openNode(t.TempDir(), &movingClock{now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}, nil, nil)
 	if err != nil {
@@ -269,12 +370,8 @@ func TestEffectAndRecordAgree(t *testing.T) {
 func (m *outboxModel) wantDatabase() {
 	m.t.Helper()
 	states, texts := map[kms.KeyID]kms.KeyState{}, map[kms.KeyID]string{}
-	keys, _, err := m.n.store.ListKeys(m.t.Context(), kms.KeyFilter{}, 0, 1<<20)
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	for _, k := range keys {
-		states[k.ID], texts[k.ID] = k.State, k.Description+fmt.Sprint(k.Tags)+k.Alias
+	for id, k := range m.keys() {
+		states[id], texts[id] = k.State, textOf(k)
 	}
 	aliases := map[string]kms.KeyID{}
 	list, _, err := m.n.store.ListAliases(m.t.Context(), nil, "", 1<<20)
@@ -307,6 +404,7 @@ func (m *outboxModel) wantLog() {
 	m.t.Helper()
 	var recorded []string
 	var last uint64
+	seen := map[policy.Operation]int{}
 	for _, r := range lines(m.t, filepath.Join(m.n.dir, "audit")) {
 		if r.Change == 0 {
 			if r.Outcome == "ok" && r.RequestID != "" {
@@ -314,12 +412,35 @@ func (m *outboxModel) wantLog() {
 			}
 			continue
 		}
-		if r.PreviousChange != last || r.Outcome != "ok" {
+		if r.Change != last && r.PreviousChange != last || r.Outcome != "ok" && r.Outcome != "begun" {
 			m.t.Errorf("%s: change %d after %d is recorded after %d, %s", r.RequestID, r.Change, r.PreviousChange, last, r.Outcome)
 		}
-		recorded, last = append(recorded, r.RequestID), r.Change
+		last = r.Change
+		seen[r.Operation]++
+		switch {
+		case r.Outcome == "begun": // the operation needed further transactions
+		case r.Principal == "scheduler":
+			recorded = append(recorded, act(r.Operation, r.KeyID))
+		default:
+			recorded = append(recorded, r.RequestID)
+		}
 	}
+	sortActs(recorded)
+	sortActs(m.changes)
 	if !slices.Equal(recorded, m.changes) {
 		m.t.Errorf("the log has records of %d changes, and %d were answered", len(recorded), len(m.changes))
+	}
+	m.t.Logf("%d changes: %v", len(recorded), seen)
+}
+
+// sortActs sorts what the scheduler did without a request in between: it acts on several keys at once.
+func sortActs(changes []string) {
+	for from := 0; from < len(changes); from++ {
+		to := from
+		for to < len(changes) && strings.HasPrefix(changes[to], schedulerAct) {
+			to++
+		}
+		slices.Sort(changes[from:to])
+		from = max(from, to-1)
 	}
 }

@@ -123,8 +123,7 @@ func (s *scan) from(a *anchor) (int, tree, error) {
 
 // read adds the records of a file to the tree.
 func (s *scan) read(number int, last bool, h *head) error {
-	path := fileName(s.dir, number)
-	f, err := os.Open(path)
+	f, err := content(s.dir, number)
 	if err != nil {
 		return err
 	}

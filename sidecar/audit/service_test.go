@@ -4,10 +4,13 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/x509"
 	"errors"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,11 +23,37 @@ import (
 type plainHSM struct{ kms.HSM }
 
 func (plainHSM) Supports(kms.KeySpec, kms.KeyUsage) (bool, string) { return true, "" }
-func (plainHSM) Imports() kms.Imports                              { return kms.Imports{} }
-func (plainHSM) DestroyKey(context.Context, kms.KeyRef) error      { return nil }
+func (plainHSM) Imports() kms.Imports {
+	return kms.Imports{Algorithms: []kms.WrappingAlgorithm{kms.WrapOAEPSHA256}, Specs: []kms.KeySpec{kms.RSA2048}}
+}
+func (plainHSM) DestroyKey(context.Context, kms.KeyRef) error { return nil }
 
 func (plainHSM) MakeKey(_ context.Context, ref kms.KeyRef) (*kms.SealedKey, error) {
 	return &kms.SealedKey{Sealed: append(ref.ID[:], rand.Text()...), Root: 1, Protection: kms.ProtectionHSM}, nil
+}
+
+// wrappingKey is the public half of all wrapping keys.
+var wrappingKey = sync.OnceValue(func() []byte {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		panic(err)
+	}
+	return der
+})
+
+func (plainHSM) MakeWrappingKey(_ context.Context, ref kms.KeyRef) (*kms.SealedKey, error) {
+	return &kms.SealedKey{Sealed: append(ref.ID[:], rand.Text()...), Root: 1, Protection: kms.ProtectionHSM, PublicKey: wrappingKey()}, nil
+}
+
+func (plainHSM) ImportKey(_ context.Context, ref kms.KeyRef, _ kms.WrappedMaterial) (*kms.SealedKey, error) {
+	check := sha256.Sum256(ref.ID[:])
+	return &kms.SealedKey{
+		Sealed: append(ref.ID[:], rand.Text()...), Root: 1, Protection: kms.ProtectionHSM, CheckValue: check[:], OpenedIn: kms.ProtectionHSM,
+	}, nil
 }
 
 func (plainHSM) Encrypt(_ context.Context, _ kms.KeyRef, plaintext, _ []byte) (iv, ciphertext []byte, err error) {
@@ -72,6 +101,7 @@ func openNode(dir string, clock kms.Clock, failpoint func(string), wrap func(kms
 	}
 	l, err := Open(Options{
 		Dir: filepath.Join(dir, "audit"), Sync: true, MaxFileSize: 64 << 10, Tenant: "default", Heads: s, journalSize: 8000, failpoint: failpoint,
+		watchEvery: time.Hour, // these tests move the log's files
 	})
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
