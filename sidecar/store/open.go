@@ -140,6 +140,8 @@ func (o Options) prepare() error {
 			return fmt.Errorf("%w; %w", err, named)
 		}
 		return fmt.Errorf("%w; nothing was changed: restore a newer copy of the database, or, if there is none, run `keyside audit accept-loss`", err)
+	} else if errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("%w; nothing was changed", err)
 	} else if err != nil {
 		return fmt.Errorf("%w; nothing was changed: restore the database from a backup", err)
 	}

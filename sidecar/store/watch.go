@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync"
@@ -37,7 +38,7 @@ func (s *Store) watch() (*watcher, error) {
 	if s.opts.InMemory {
 		return nil, nil
 	}
-	opened, err := s.openedFiles()
+	known, err := s.openedFiles()
 	if err != nil {
 		return nil, err
 	}
@@ -51,8 +52,8 @@ func (s *Store) watch() (*watcher, error) {
 				return
 			case <-tick.C:
 			}
-			if err := s.look(opened); err != nil {
-				s.opts.Logger.Error("files of the database are gone: it takes no more changes", slog.Any("error", err))
+			if err := s.look(known); err != nil {
+				s.opts.Logger.Error("files of the database were removed or changed: it takes no more changes", slog.Any("error", err))
 				s.writing.Lock()
 				s.fail(err)
 				s.writing.Unlock()
@@ -63,71 +64,98 @@ func (s *Store) watch() (*watcher, error) {
 	return w, nil
 }
 
-// openedFiles returns what the directory and MANIFEST are while badger has them open.
-func (s *Store) openedFiles() (map[string]fs.FileInfo, error) {
-	opened := map[string]fs.FileInfo{}
-	for _, path := range []string{s.opts.Dir, filepath.Join(s.opts.Dir, manifest)} {
-		info, err := os.Stat(path)
-		if err != nil {
-			return nil, err
-		}
-		opened[path] = info
-	}
-	return opened, nil
+// known is what the files of an open database were at the last look.
+type known struct {
+	dir, manifest fs.FileInfo
+	tables        map[string]fs.FileInfo // by name; badger never changes one
+	suspect       bool                   // MANIFEST did not match badger's tables
 }
 
-// look reports files of the database that were removed or replaced, and has the anchor renewed when there are others.
-func (s *Store) look(opened map[string]fs.FileInfo) error {
-	for path, was := range opened {
-		info, err := os.Stat(path)
-		if err != nil {
-			return err
-		}
-		if !os.SameFile(info, was) {
-			if err := s.checkReplaced(path); err != nil {
-				return err
-			}
-		}
-		if path == s.opts.Dir && !info.ModTime().Equal(was.ModTime()) {
-			s.maintainSoon()
-		}
-		opened[path] = info
+// openedFiles returns what the files are that badger has open.
+func (s *Store) openedFiles() (k *known, err error) {
+	k = &known{tables: map[string]fs.FileInfo{}}
+	if k.dir, err = os.Stat(s.opts.Dir); err != nil {
+		return nil, err
 	}
+	if k.manifest, err = os.Stat(filepath.Join(s.opts.Dir, manifest)); err != nil {
+		return nil, err
+	}
+	return k, s.checkTables(k)
+}
+
+// look reports files of the database that were removed, replaced or changed by another process, and has the anchor renewed when there
+// are others.
+func (s *Store) look(k *known) error {
+	dir, err := os.Stat(s.opts.Dir)
+	if err != nil {
+		return err
+	}
+	if !os.SameFile(dir, k.dir) {
+		return fmt.Errorf("%s was replaced", s.opts.Dir)
+	}
+	if !dir.ModTime().Equal(k.dir.ModTime()) {
+		s.maintainSoon()
+	}
+	k.dir = dir
 	logs, err := s.files(logExt) // the one in use has no fixed name
 	if err == nil && len(logs) == 0 {
 		err = errors.New("the log of the database was removed")
 	}
-	return errors.Join(err, s.checkTables())
+	return errors.Join(err, s.checkManifest(k), s.checkTables(k))
 }
 
-// checkReplaced refuses a MANIFEST that badger did not rewrite, and another directory.
-func (s *Store) checkReplaced(path string) error {
-	replaced := fmt.Errorf("%s was replaced", path)
-	if path == s.opts.Dir {
-		return replaced
-	}
-	names, err := namedTables(path)
+// checkManifest reads MANIFEST again if it changed: badger appends to it, or replaces it by a shorter one. It must name badger's tables.
+// A difference counts at the second look, because badger writes MANIFEST before it uses a new table.
+func (s *Store) checkManifest(k *known) error {
+	path := filepath.Join(s.opts.Dir, manifest)
+	info, err := os.Stat(path)
 	if err != nil {
 		return err
 	}
-	live := s.liveTables()
+	same := os.SameFile(info, k.manifest)
+	if same && info.Size() == k.manifest.Size() && info.ModTime().Equal(k.manifest.ModTime()) && !k.suspect {
+		return nil
+	}
+	cut := same && info.Size() < k.manifest.Size()
+	k.manifest = info
+	if cut {
+		return fmt.Errorf("%s was cut", path)
+	}
+	names, err := namedTables(path)
+	if err == nil && !maps.Equal(s.liveTables(), setOf(names)) {
+		err = fmt.Errorf("%s was replaced or changed", path)
+	}
+	if err == nil || !k.suspect {
+		k.suspect = err != nil
+		return nil
+	}
+	return err
+}
+
+func setOf(names []string) map[string]bool {
+	set := make(map[string]bool, len(names))
 	for _, name := range names {
-		if !live[name] {
-			return replaced
-		}
+		set[name] = true
 	}
-	if len(names) != len(live) {
-		return replaced
-	}
-	return nil
+	return set
 }
 
 // checkTables looks for the files of all tables.
-func (s *Store) checkTables() error {
-	for name := range s.liveTables() {
+func (s *Store) checkTables(k *known) error {
+	live := s.liveTables()
+	maps.DeleteFunc(k.tables, func(name string, _ fs.FileInfo) bool { return !live[name] })
+	for name := range live {
 		path := filepath.Join(s.opts.Dir, name)
-		if _, err := os.Stat(path); err != nil && s.liveTables()[name] { // else a merge removed it meanwhile
+		info, err := os.Stat(path)
+		if was, seen := k.tables[name]; err == nil && seen &&
+			(!os.SameFile(info, was) || info.Size() != was.Size() || !info.ModTime().Equal(was.ModTime())) {
+			err = fmt.Errorf("%s was replaced or changed", path)
+		}
+		if err != nil && s.liveTables()[name] { // else a merge removed it meanwhile
 			return err
+		}
+		if err == nil {
+			k.tables[name] = info
 		}
 	}
 	return nil

@@ -21,6 +21,9 @@ func TestWatch(t *testing.T) {
 				t.Fatal(err)
 			}
 		},
+		"MANIFEST cut":    func(t *testing.T, dir string) { alter(t, dir, manifest, func(b []byte) []byte { return b[:len(b)/2] }) },
+		"bit of MANIFEST": func(t *testing.T, dir string) { alter(t, dir, manifest, flipMiddle) },
+		"bit of a table":  func(t *testing.T, dir string) { alter(t, dir, "*"+tableExt, flipMiddle) },
 		"tables removed":  func(t *testing.T, dir string) { remove(t, dir, "*"+tableExt) },
 		"log removed":     func(t *testing.T, dir string) { remove(t, dir, "*"+logExt) },
 		"directory moved": func(t *testing.T, dir string) { rename(t, dir, dir+".away") },
@@ -62,6 +65,27 @@ func remove(t *testing.T, dir, pattern string) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// alter changes the first file of a pattern in its place.
+func alter(t *testing.T, dir, pattern string, change func([]byte) []byte) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, pattern))
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	b, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(files[0], change(b), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func flipMiddle(b []byte) []byte {
+	b[len(b)/2] ^= 1
+	return b
 }
 
 func rename(t *testing.T, from, to string) {
