@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build up image clean test lint fmt-check unit unit-race unit-rest system exampledriver sdk units generate generate-check fuzz soak chaos bench
+.PHONY: help build up image clean test lint fmt-check unit unit-race unit-rest system exampledriver sdk units generate generate-check fuzz soak chaos damage bench
 
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 DIR      ?= .dev
@@ -10,6 +10,8 @@ FUZZTIME ?= 60s
 # What to test: make unit PKG=./policy RUN=Decide; make system RUN=TestScripts/verbs_key; also sdk and exampledriver take RUN.
 PKG      ?=
 RUN      ?=
+# What make damage damages: CASES='closed, db/MANIFEST .* before' for example.
+CASES    ?=
 # Where make generate puts the code, from plugins/driverv1.
 OUT      ?= .
 export CGO_ENABLED = 1
@@ -49,7 +51,7 @@ test: ## everything that CI checks; installs what is missing (SoftHSM, OpenSC, c
 
 lint: fmt-check ## go vet, staticcheck, gofmt
 	go vet ./...
-	go vet -tags soak,chaos ./test/... ./sidecar/kms ./plugins/pkcs11
+	go vet -tags soak,chaos,damage ./test/... ./sidecar/kms ./plugins/pkcs11
 	go tool staticcheck ./...
 
 fmt-check: ## gofmt alone
@@ -107,6 +109,10 @@ soak: ## the long tests: 2,000 imports, the times of good and bad imports, 10,00
 chaos: ## drivers and daemons killed at random under load, and while keys and grants change and keys come due
 	@.ci/install 'run the chaos tests' softhsm2 opensc curl openssl
 	go test -tags chaos -run 'Chaos|Killed' -timeout 30m -v ./test/
+
+damage: ## every file of a node damaged in every way, before its start and while it runs; CASES, a regular expression, selects some
+	@.ci/install 'run the tests of damage' softhsm2
+	KEYSIDE_DAMAGE='$(CASES)' go test -tags damage -run TestAllDamage -timeout 180m -v ./test/
 
 bench: build ## the figures of docs/speed.md: the module called directly against 2 and 3 hops
 	./keyside bench --driver softhsm --rounds 5
