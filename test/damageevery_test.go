@@ -35,7 +35,7 @@ func (e *experiment) String() string {
 	return fmt.Sprintf("%s, %s %s %s", e.image.name, e.file, e.harm.name, when)
 }
 
-// The outcomes that there may be. For all of them every acknowledged fact is there, or is lost with the file and named.
+// The permitted outcomes. In all of them every acknowledged fact is there, or is lost with the file and named.
 const (
 	serves     = "s" // it serves, with all facts
 	verified   = "v" // it serves, with all facts, and audit verify names the file

@@ -148,7 +148,7 @@ func (o Options) prepare() error {
 	if err := o.Check(found); err != nil {
 		return err
 	}
-	return removeEmpty(o.Dir)
+	return removeUseless(o.Dir)
 }
 
 // absent refuses to open a database that does not exist, unless it is to be created and there was none before.
@@ -190,28 +190,42 @@ func writable(path string, mode uint32) error {
 	return nil
 }
 
-// removeEmpty removes the empty logs that a kill leaves while badger creates or removes one: badger 4.9 takes them for new
-// ones and refuses to open the database (github.com/dgraph-io/badger/issues/2207). It also removes what a kill leaves of
-// tryFile.
-func removeEmpty(dir string) error {
+// removeUseless removes files without content that would keep badger from opening the database: the empty logs that a kill leaves while
+// badger creates or removes one, which badger 4.9 takes for new ones (github.com/dgraph-io/badger/issues/2207); a value log or a key registry
+// with a corrupt header, which never have entries here; and what a kill leaves of tryFile.
+func removeUseless(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		info, err := e.Info()
+		useless, err := isUseless(dir, e.Name())
+		if err == nil && useless {
+			err = os.Remove(filepath.Join(dir, e.Name()))
+		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		ext := filepath.Ext(e.Name())
-		empty := err == nil && info.Size() == 0 && (ext == ".mem" || ext == ".vlog")
-		if empty || strings.HasPrefix(e.Name(), tryPrefix) {
-			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
-				return err
-			}
-		}
 	}
 	return nil
+}
+
+func isUseless(dir, name string) (bool, error) {
+	ext := filepath.Ext(name)
+	switch {
+	case strings.HasPrefix(name, tryPrefix):
+		return true, nil
+	case name == keyRegistry:
+		registry, err := badger.OpenKeyRegistry(badger.KeyRegistryOptions{Dir: dir, ReadOnly: true})
+		if err != nil {
+			return true, nil
+		}
+		return false, registry.Close()
+	case ext != logExt && ext != valueLogExt:
+		return false, nil
+	}
+	b, err := readStart(filepath.Join(dir, name), logHeader)
+	return err == nil && (len(b) == 0 || ext == valueLogExt && checkLogHeader(b) != nil), err
 }
 
 func badgerOptions(o Options) badger.Options {
