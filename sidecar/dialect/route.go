@@ -30,11 +30,12 @@ type Route struct {
 	SocketOnly bool
 }
 
-// Limits of a body, in bytes. With every character escaped, a plaintext of 4096 bytes takes 24 KiB of JSON, and each of the two
-// contexts of re-encrypt, of 8192 characters, 96 KiB.
+// Limits of a body, in bytes. With every character escaped, a plaintext of 4096 bytes takes 24 KiB of JSON, and a context of 8192
+// characters 96 KiB. Re-encrypt has two contexts.
 const (
-	ControlBody = 16 << 10
-	DataBody    = 256 << 10
+	ControlBody   = 16 << 10
+	DataBody      = 128 << 10
+	ReEncryptBody = 2 * DataBody
 )
 
 // Routes returns the routes with their zero values replaced.

@@ -46,7 +46,7 @@ func (d *Dialect) routes() []dialect.Route {
 
 		dialect.Route{Path: "Encrypt", Operation: policy.OpEncryptData, Handle: d.used(d.encrypt), Body: dialect.DataBody, Fields: use(keyID, plaintext, encryptionContext)},
 		dialect.Route{Path: "Decrypt", Operation: policy.OpDecryptData, Handle: d.tried(d.decrypt), Body: dialect.DataBody, Fields: use(ciphertext, encryptionContext, recipient), Asked: decryptAsked},
-		dialect.Route{Path: "ReEncrypt", Operation: policy.OpReEncrypt, Handle: d.tried(d.reEncrypt), Body: dialect.DataBody, Fields: reEncryptFields},
+		dialect.Route{Path: "ReEncrypt", Operation: policy.OpReEncrypt, Handle: d.tried(d.reEncrypt), Body: dialect.ReEncryptBody, Fields: reEncryptFields},
 		dialect.Route{Path: "GenerateDataKey", Operation: policy.OpCreateDataKey, Handle: d.used(d.generateDataKey), Body: dialect.DataBody, Fields: use(keyID, dataKeySpec, numberOfBytes, encryptionContext, recipient)},
 		dialect.Route{Path: "GenerateDataKeyWithoutPlaintext", Operation: policy.OpCreateDataKeyNoText, Handle: d.used(d.generateSealedKey), Body: dialect.DataBody, Fields: use(keyID, dataKeySpec, numberOfBytes, encryptionContext)},
 		dialect.Route{Path: "ExportDataKey", Operation: policy.OpDecryptDataKey, Handle: d.tried(d.exportDataKey), Body: dialect.DataBody, Fields: use(ciphertext, encryptionContext, publicKeyBlob, exportAlgorithm, exportSpec)},

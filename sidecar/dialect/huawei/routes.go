@@ -52,7 +52,7 @@ func (d *Dialect) routes() []dialect.Route {
 
 		dialect.Route{Path: "encrypt-data", Operation: policy.OpEncryptData, Handle: d.onKey(d.encryptData), Body: dialect.DataBody, Fields: encryptDataFields},
 		dialect.Route{Path: "decrypt-data", Operation: policy.OpDecryptData, Handle: d.decryptData, Body: dialect.DataBody, Fields: decryptDataFields},
-		dialect.Route{Path: "re-encrypt", Operation: policy.OpReEncrypt, Handle: d.reEncrypt, Body: dialect.DataBody, Fields: reEncryptFields},
+		dialect.Route{Path: "re-encrypt", Operation: policy.OpReEncrypt, Handle: d.reEncrypt, Body: dialect.ReEncryptBody, Fields: reEncryptFields},
 		dialect.Route{Path: "sign", Operation: policy.OpSign, Handle: d.onKey(d.sign), Body: dialect.DataBody, Fields: signFields},
 		dialect.Route{Path: "verify", Operation: policy.OpVerify, Handle: d.onKey(d.verify), Body: dialect.DataBody, Fields: verifyFields},
 		dialect.Route{Path: "get-publickey", Operation: policy.OpGetPublicKey, Handle: d.onKey(d.getPublicKey), Fields: fields(namedKey)},

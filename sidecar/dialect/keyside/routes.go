@@ -189,7 +189,10 @@ func (r *row) route(d *Dialect) dialect.Route {
 	if rt.Path == "" {
 		rt.Path = r.operation.Name()
 	}
-	if r.access == data {
+	switch {
+	case r.operation == policy.OpReEncrypt:
+		rt.Body = dialect.ReEncryptBody
+	case r.access == data:
 		rt.Body = dialect.DataBody
 	}
 	rt.Handle = func(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {

@@ -39,7 +39,7 @@ func (d *Dialect) routes() []dialect.Route {
 
 		{Path: "Encrypt", Operation: policy.OpEncryptData, Handle: onKey(d.encrypt), Body: dialect.DataBody, Fields: encryptFields},
 		{Path: "Decrypt", Operation: policy.OpDecryptData, Handle: d.decrypt, Body: dialect.DataBody, Fields: decryptFields, Asked: decrypting},
-		{Path: "ReEncrypt", Operation: policy.OpReEncrypt, Handle: d.reEncrypt, Body: dialect.DataBody, Fields: reEncryptFields},
+		{Path: "ReEncrypt", Operation: policy.OpReEncrypt, Handle: d.reEncrypt, Body: dialect.ReEncryptBody, Fields: reEncryptFields},
 		{Path: "GenerateDataKey", Operation: policy.OpCreateDataKey, Handle: onKey(d.generateDataKey), Body: dialect.DataBody, Fields: dataKeyFields},
 		{Path: "GenerateRandom", Operation: policy.OpGenRandom, Handle: d.generateRandom, Fields: randomFields},
 
