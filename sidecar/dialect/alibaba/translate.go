@@ -61,7 +61,11 @@ func (d *Dialect) key(ctx context.Context, op policy.Operation, name []byte, ali
 		if !aliases {
 			return kms.KeyID{}, refuse(unsupportedAlias, kms.CodeInvalidRequest, "KeyId", "this action takes no aliases")
 		}
-		return d.core.Resolve(ctx, op, alias)
+		id, err := d.core.Resolve(ctx, op, alias)
+		if e := kms.AsError(err); err != nil && e.Code == kms.CodeNotFound {
+			err = e.In("alias")
+		}
+		return id, err
 	}
 	id, err := kms.ParseKeyID(text)
 	if err != nil {
