@@ -304,6 +304,27 @@ func TestTables(t *testing.T) {
 	}
 }
 
+// FuzzRequest sends any query and form to any action. It is answered, and a success is one of an action that needs no core.
+func FuzzRequest(f *testing.F) {
+	f.Add("Encrypt", "KeyId=x&Plaintext=eA%3D%3D&EncryptionContext.a=b", "")
+	f.Add("CreateKey", `Tags=[{"TagKey":"k"}]&Format=XML`, "Description=x")
+	f.Add("TagResources", "ResourceType=key&ResourceId.1=a&ResourceId.2=b&Tag.1.Key=k&DryRun=true", "")
+	f.Add("DescribeRegions", "Format=xml", "")
+	d := newDialect(Section().(*Settings), dialect.Host{
+		Timeout: time.Minute, Principal: func(policy.Caller) policy.Principal { return policy.Principal{Name: "p"} },
+	}, &gate{})
+	f.Fuzz(func(t *testing.T, action, query, form string) {
+		r := httptest.NewRequest(http.MethodPost, "http://127.0.0.1/", strings.NewReader(form))
+		r.URL.RawQuery = query
+		r.Header = http.Header{headerAction: {action}, headerVersion: {Version}, "Content-Type": {"application/x-www-form-urlencoded"}}
+		w := httptest.NewRecorder()
+		d.ServeHTTP(w, r.WithContext(kms.WithCaller(r.Context(), policy.Caller{Known: true, Socket: true})))
+		if code := codeOf(w.Body.Bytes()); (code == "") != (w.Code == http.StatusOK) || w.Code == http.StatusOK && action != "DescribeRegions" && action != "DescribeAccountKmsStatus" {
+			t.Errorf("%s: %d %s", action, w.Code, w.Body)
+		}
+	})
+}
+
 // BenchmarkSignature does a request that needs nothing but the signature, which is as long as that of Encrypt.
 func BenchmarkSignature(b *testing.B) {
 	at := time.Now()
