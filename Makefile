@@ -100,7 +100,7 @@ fuzz: ## each fuzz target for FUZZTIME (default 60s)
 		done; \
 	done
 
-soak: ## the long tests: 2,000 imports, the times of good and bad imports, 10,000 random sequences of operations, 10,000 keys due at once, a file of 1 GiB, 20,000 keys, lists of 100,000
+soak: ## the long tests: 2,000 imports, the times of good and bad imports, 10,000 random sequences of operations, 10,000 keys due at once, a file of 1 GiB, 20,000 keys, lists of 100,000, 100 kills during backups, a backup of 100,000 keys
 	@.ci/install 'run the soak tests' softhsm2 opensc curl openssl
 	go test -run AgainstModel -timeout 60m -v ./sidecar/kms -rapid.checks=10000
 	go test -tags soak -run Soak -timeout 30m -v ./sidecar/kms ./plugins/pkcs11

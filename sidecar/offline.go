@@ -14,6 +14,7 @@ import (
 
 	"github.com/keyside/keyside/hsmd"
 	"github.com/keyside/keyside/plugins"
+	"github.com/keyside/keyside/plugins/procattr"
 	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/backup"
 	"github.com/keyside/keyside/sidecar/hsm"
@@ -36,6 +37,7 @@ type Offline struct {
 // OpenOffline opens the HSM that a configuration names. Where hsmd does not run, it starts the driver that hsmd's configuration
 // names, if that can be read.
 func OpenOffline(ctx context.Context, cfg Config, hsmdConfig string, log *slog.Logger) (*Offline, error) {
+	procattr.PrivateFiles()
 	o := &Offline{cfg: cfg, log: log, Progress: func(string, int64, int64) {}, failpoint: func(string) error { return nil }}
 	var err error
 	o.backend, err = hsm.Open(hsm.Options{

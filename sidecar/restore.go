@@ -48,7 +48,6 @@ type RestoreReport struct {
 	Reapplied []audit.Change
 	Lost      []audit.Change // made after the backup, and not made again
 	NoLog     bool           // there was no audit log, so that nothing is known of what was lost
-	Accepted  *audit.Report  // what is missing from the audit log or from the database, on record
 }
 
 // RestoreBackup makes the database in files.Data from a backup, and has the audit log in files.Audit continue with it. A database that is known to have had
@@ -237,7 +236,7 @@ func (r *restoring) continueLog(ctx context.Context) error {
 	}
 	err = audit.SkipRemoved(ctx, r.files.Audit, s)
 	if err == nil {
-		r.report.Accepted, err = audit.AcceptLoss(ctx, r.logOptions(s), r.found.Change, max(r.had, r.found.Change), r.by)
+		_, err = audit.AcceptLoss(ctx, r.logOptions(s), r.found.Change, max(r.had, r.found.Change), r.by)
 	}
 	return errors.Join(err, s.Close())
 }

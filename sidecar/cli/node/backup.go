@@ -161,6 +161,9 @@ func (o *backupHSM) with(cmd *cobra.Command, do func(*sidecar.Config, *sidecar.O
 	case errors.Is(err, sidecar.ErrAuditRuns):
 		return verb.Failf(verb.ExitUnavailable, "%w", err)
 	case errors.As(err, &newer):
+		for _, c := range newer.Lost[:min(len(newer.Lost), shownLost)] {
+			cmd.PrintErrf("would be lost: change %s\n", verb.Harmless(c.String()))
+		}
 		return verb.Failf(verb.ExitExists, "%w; restore a newer backup, or add --replace-newer to lose these changes", err)
 	}
 	return verb.Explain(err)

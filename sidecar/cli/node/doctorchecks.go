@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -242,7 +243,7 @@ func (d *doctor) checkHealth(ctx context.Context) {
 		d.fail("health", "look at the sidecar's log", "%v", err)
 		return
 	}
-	for _, name := range []string{"store", "audit", "hsm"} {
+	for _, name := range slices.Sorted(maps.Keys(health.Checks)) {
 		if state := health.Checks[name]; state != statusOK {
 			d.fail("health "+name, "look at the log of the sidecar and, for the HSM, of hsmd; keyside hsm status shows the last error", "%s", state)
 		}
