@@ -27,26 +27,37 @@ type acknowledgedKey struct {
 // left is refused, or it verifies and restores in another folder, with the same token, to a node that has everything that was
 // acknowledged before the backup began.
 func TestSoakKilledInBackups(t *testing.T) {
-	n := startNode(t, "softhsm", "via-hsmd")
+	o := node.Options{Binary: binary, Dir: t.TempDir(), Driver: "softhsm", Mode: "via-hsmd"}
+	if err := node.Edit(t.Context(), o, func(config map[string]any) { config["limits"] = map[string]any{"keys": 10_000} }); err != nil {
+		t.Fatal(err)
+	}
+	n, err := node.Start(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = n.Stop(context.WithoutCancel(t.Context())) }()
 	c := client.New(n.Socket)
 	defer c.Close()
-	for i := range 50 { // so that a backup takes some time
-		if _, err := c.CreateKey(t.Context(), client.CreateKeyRequest{Alias: fmt.Sprintf("filler-%d", i)}); err != nil {
-			t.Fatal(err)
-		}
+	enlarge(t, c)
+	began := time.Now()
+	if out, code := runVerb(t, n, "backup", "create", "--out", filepath.Join(t.TempDir(), "whole")); code != 0 {
+		t.Fatal(out)
 	}
-	l := newLedger(slots - 10)
+	whole := time.Since(began)
 	var keys []acknowledgedKey
 	outcomes := map[string]int{}
 	for i := range backupKills {
 		keys = append(keys, makeAcknowledged(t, c, i))
 		file := filepath.Join(t.TempDir(), "backup")
+		l := newLedger(2 * workers)
+		for _, s := range l.slots { // those of earlier rounds are uncertain
+			s.alias = fmt.Sprintf("%s-of-%d", s.alias, i)
+		}
 		role := []string{"sidecar", "hsmd", "driver", "backup"}[i%4]
-		l.round(t, c, rand.Int64N(20), func() { killInBackup(t, n, role, file, i%2 == 0) })
+		l.round(t, c, rand.Int64N(20), func() { killInBackup(t, n, role, file, i%2 == 0, whole) })
 		if err := n.WaitHealthy(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		l.check(t, c, time.Now())
 		if _, err := os.Stat(file); errors.Is(err, os.ErrNotExist) {
 			outcomes["no file"]++
 			continue
@@ -81,8 +92,25 @@ func makeAcknowledged(t *testing.T, c *client.Client, i int) acknowledgedKey {
 	return acknowledgedKey{k.ID, sealed.Ciphertext}
 }
 
-// killInBackup writes a backup to a file, as its output or by name, and kills a process at a random moment meanwhile.
-func killInBackup(t *testing.T, n *node.Node, role, file string, piped bool) {
+// enlarge makes a database of some MiB, so that a backup takes some time.
+func enlarge(t *testing.T, c *client.Client) {
+	t.Helper()
+	for i := range 3 {
+		k, err := c.CreateKey(t.Context(), client.CreateKeyRequest{Alias: fmt.Sprintf("large-%d", i)})
+		for j := 0; err == nil && j < 100; j++ {
+			_, err = c.CreateGrant(t.Context(), client.CreateGrantRequest{
+				KeyID: k.ID, Name: fmt.Sprint(j), Grantee: "owner", Operations: []string{"encrypt"},
+				Constraints: client.Constraints{Context: map[string]string{"pad": strings.Repeat("x", 8000)}},
+			})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// killInBackup writes a backup to a file, as its output or by name, and kills a process at a random moment of the time that it takes.
+func killInBackup(t *testing.T, n *node.Node, role, file string, piped bool, whole time.Duration) {
 	t.Helper()
 	name := file
 	if piped {
@@ -100,7 +128,7 @@ func killInBackup(t *testing.T, n *node.Node, role, file string, piped bool) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	timer := time.NewTimer(time.Duration(rand.Int64N(int64(150 * time.Millisecond))))
+	timer := time.NewTimer(time.Duration(rand.Int64N(int64(whole))))
 	<-timer.C
 	if role == "backup" {
 		_ = cmd.Process.Kill()
