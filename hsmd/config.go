@@ -48,6 +48,8 @@ type Config struct {
 	Telemetry    telemetry.Config `yaml:"telemetry,omitempty"`
 	// Procs is GOMAXPROCS, default 1: a relay is fastest if it does not pass calls between processors.
 	Procs int `yaml:"procs,omitempty"`
+	// Version is that of the build, for metrics. No file sets it.
+	Version string `yaml:"-"`
 }
 
 // TenantConfig gives a tenant's name to peers.

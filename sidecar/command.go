@@ -28,7 +28,7 @@ func Command() *cobra.Command {
 			if cmd.Flags().Changed("listen") {
 				cfg.Listen = listen
 			}
-			cfg.Create = create
+			cfg.Create, cfg.Version = create, cmd.Root().Version
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
 			defer stop()
 			log := slog.New(slog.NewTextHandler(os.Stderr, nil))

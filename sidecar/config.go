@@ -66,6 +66,8 @@ type Config struct {
 
 	// Create lets the start create a database that does not exist. No file sets it: the flag --create does.
 	Create bool `yaml:"-"`
+	// Version is that of the build, for metrics. No file sets it.
+	Version string `yaml:"-"`
 	// Clock tells the time; nil is the system's clock. No file sets it: tests use it to make keys due.
 	Clock kms.Clock `yaml:"-"`
 	// Auditor gets the records instead of the audit log. No file sets it: it is for the benchmark of the log's cost.

@@ -15,16 +15,6 @@ import (
 	"github.com/keyside/keyside/sidecar/kms"
 )
 
-// gaugeUnsigned reports how many records of the audit log no checkpoint covers, whenever metrics are collected.
-func gaugeUnsigned(unsigned func() uint64) error {
-	_, err := otel.Meter(telemetry.Scope).Int64ObservableGauge(telemetry.MetricAuditUnsigned,
-		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
-			o.Observe(int64(unsigned()))
-			return nil
-		}))
-	return err
-}
-
 // gaugeMessagesLeft reports how many messages the key that has the fewest left can still encrypt. Finding it reads the counts of all
 // keys, so it is done at most every messagesEvery.
 func gaugeMessagesLeft(fewest func(context.Context) (uint64, error)) error {
@@ -70,7 +60,7 @@ type recorder struct {
 func newRecorder() (*recorder, error) {
 	meter := otel.Meter(telemetry.Scope)
 	requests, err1 := meter.Int64Counter(telemetry.MetricRequests)
-	duration, err2 := meter.Float64Histogram(telemetry.MetricRequestDuration, metric.WithUnit("s"))
+	duration, err2 := telemetry.Duration(meter, telemetry.MetricRequestDuration)
 	return &recorder{tracer: otel.Tracer(telemetry.Scope), requests: requests, duration: duration}, errors.Join(err1, err2)
 }
 

@@ -18,30 +18,52 @@ const (
 	SpanHSM     = "keyside.hsm"     // under a driver: inside the device
 )
 
-// Metrics. Durations are histograms in seconds.
+// Names of metrics. The table [Metrics] says what each means.
 const (
-	MetricRequests        = "keyside.requests"          // counter, by operation, dialect and code
-	MetricRequestDuration = "keyside.request.duration"  // by operation and dialect
-	MetricAuditUnsigned   = "keyside.audit.unsigned"    // gauge: records that no signed checkpoint covers yet
-	MetricBackupAge       = "keyside.backup.age"        // gauge, seconds since the last scheduled backup that verified; without one, since the start
-	MetricBackupFailed    = "keyside.backup.failed"     // gauge: 1 if the last scheduled backup failed, else 0
-	MetricMessagesLeft    = "keyside.messages.left"     // gauge: messages that the key with the fewest left can still encrypt
-	MetricWaiting         = "keyside.deletions.waiting" // gauge: keys whose destruction waits because the clock jumped
-	MetricOperations      = "keyside.hsm.operations"    // counter, by operation, driver and code
-	MetricQueueDuration   = "keyside.queue.duration"    // by operation, driver and code
-	MetricSessionDuration = "keyside.session.duration"  // by operation, driver and code
-	MetricHSMDuration     = "keyside.hsm.duration"      // by operation, driver and code
-	MetricRestarts        = "keyside.driver.restarts"   // counter, by driver and member
-	MetricImports         = "keyside.imports"           // counter, by tenant, driver and code
-	MetricReady           = "keyside.driver.ready"      // gauge 0 or 1, by driver and member
-	MetricQueueLength     = "keyside.queue.length"      // gauge
-	MetricQueueLimit      = "keyside.queue.limit"       // gauge
-	MetricInFlight        = "keyside.in_flight"         // gauge
-	MetricSessionsOpen    = "keyside.sessions.open"     // gauge
-	MetricSessionsBusy    = "keyside.sessions.busy"     // gauge
-	MetricSessionsLimit   = "keyside.sessions.limit"    // gauge
-	MetricLiveKeys        = "keyside.live_keys"         // gauge
-	MetricLiveKeysLimit   = "keyside.live_keys.limit"   // gauge
+	MetricRequests        = "keyside.requests"
+	MetricRequestDuration = "keyside.request.duration"
+	MetricHealth          = "keyside.health"
+	MetricKeys            = "keyside.keys"
+	MetricStoreBroken     = "keyside.store.broken"
+	MetricDatabaseSize    = "keyside.database.size"
+	MetricDiskFree        = "keyside.disk.free"
+	MetricDiskSize        = "keyside.disk.size"
+	MetricAuditSize       = "keyside.audit.size"
+	MetricAuditFailures   = "keyside.audit.failures"
+	MetricAuditLost       = "keyside.audit.lost"
+	MetricAuditOwed       = "keyside.audit.owed"
+	MetricAuditGaps       = "keyside.audit.gaps"
+	MetricAuditUnsigned   = "keyside.audit.unsigned"
+	MetricCheckpointAge   = "keyside.audit.checkpoint.age"
+	MetricConnections     = "keyside.connections"
+	MetricConnectionLimit = "keyside.connections.limit"
+	MetricConnectionsOver = "keyside.connections.refused"
+	MetricCertificate     = "keyside.certificate.remaining"
+	MetricBackupAge       = "keyside.backup.age"
+	MetricBackupFailed    = "keyside.backup.failed"
+	MetricMessagesLeft    = "keyside.messages.left"
+	MetricWaiting         = "keyside.deletions.waiting"
+
+	MetricOperations      = "keyside.hsm.operations"
+	MetricQueueDuration   = "keyside.queue.duration"
+	MetricSessionDuration = "keyside.session.duration"
+	MetricHSMDuration     = "keyside.hsm.duration"
+	MetricRestarts        = "keyside.driver.restarts"
+	MetricImports         = "keyside.imports"
+	MetricReady           = "keyside.driver.ready"
+	MetricQueueLength     = "keyside.queue.length"
+	MetricQueueLimit      = "keyside.queue.limit"
+	MetricInFlight        = "keyside.in_flight"
+	MetricSessionsOpen    = "keyside.sessions.open"
+	MetricSessionsBusy    = "keyside.sessions.busy"
+	MetricSessionsLimit   = "keyside.sessions.limit"
+	MetricLiveKeys        = "keyside.live_keys"
+	MetricLiveKeysLimit   = "keyside.live_keys.limit"
+
+	MetricBuild           = "keyside.build.info"
+	MetricStarted         = "keyside.start_time"
+	MetricDescriptors     = "keyside.descriptors"
+	MetricDescriptorLimit = "keyside.descriptors.limit"
 )
 
 // Attributes. None carries a key id, a caller's data or a secret: each has few values.
@@ -54,4 +76,10 @@ const (
 	AttrCode      = attribute.Key("keyside.code")       // "OK" after a success
 	AttrOutcome   = attribute.Key("keyside.outcome")    // of the core's span: as in the audit log
 	AttrRequestID = attribute.Key("keyside.request_id") // spans only
+	AttrCheck     = attribute.Key("keyside.check")      // "store", "audit" or "hsm"
+	AttrState     = attribute.Key("keyside.state")      // of a key
+	AttrVolume    = attribute.Key("keyside.volume")     // "database" or "audit"
+	AttrListener  = attribute.Key("keyside.listener")   // "socket" or "port"
+	AttrVersion   = attribute.Key("keyside.version")
+	AttrGoVersion = attribute.Key("keyside.go_version")
 )

@@ -35,6 +35,11 @@ type setKey struct {
 // Buckets of the duration histograms, seconds: from a SoftHSM operation to a TPM's key generation.
 var buckets = []float64{5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30}
 
+// Duration returns the histogram of a duration in the table.
+func Duration(meter metric.Meter, name string) (metric.Float64Histogram, error) {
+	return meter.Float64Histogram(name, metric.WithUnit(unitSeconds), metric.WithExplicitBucketBoundaries(buckets...))
+}
+
 // NewRecorder returns a Recorder for the Mux of the named driver, on the global providers. kind is the kind of its spans: Server in
 // hsmd, Client in a sidecar that uses hsmd, Internal in a sidecar that runs its own driver. Call it after Setup, and only if
 // Config.Enabled.
@@ -44,12 +49,9 @@ func NewRecorder(driverName string, kind trace.SpanKind) (*Recorder, error) {
 	r := &Recorder{tracer: otel.Tracer(Scope), meter: meter, name: driverName, kind: kind}
 	r.operations, errs[0] = meter.Int64Counter(MetricOperations)
 	r.restarts, errs[1] = meter.Int64Counter(MetricRestarts)
-	histogram := func(name string) (metric.Float64Histogram, error) {
-		return meter.Float64Histogram(name, metric.WithUnit("s"), metric.WithExplicitBucketBoundaries(buckets...))
-	}
-	r.queue, errs[2] = histogram(MetricQueueDuration)
-	r.session, errs[3] = histogram(MetricSessionDuration)
-	r.hsm, errs[4] = histogram(MetricHSMDuration)
+	r.queue, errs[2] = Duration(meter, MetricQueueDuration)
+	r.session, errs[3] = Duration(meter, MetricSessionDuration)
+	r.hsm, errs[4] = Duration(meter, MetricHSMDuration)
 	r.imports, errs[5] = meter.Int64Counter(MetricImports)
 	r.sets = map[setKey]metric.MeasurementOption{}
 	for kind := range driver.LastOp + 1 {

@@ -83,8 +83,8 @@ func prometheusAddress(listen string) (network, address string, err error) {
 const flushTimeout = 2 * time.Second
 
 // Setup installs the global providers and the traceparent propagator for a process, as configured. shutdown flushes and stops
-// them. A failed export is logged and has no other effect. service is "hsmd" or "sidecar".
-func Setup(ctx context.Context, cfg Config, service string, log *slog.Logger) (shutdown func(), err error) {
+// them. A failed export is logged and has no other effect. service is "hsmd" or "sidecar", version that of the build.
+func Setup(ctx context.Context, cfg Config, service, version string, log *slog.Logger) (shutdown func(), err error) {
 	var stops []func(context.Context) error
 	shutdown = func() {
 		ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
@@ -144,6 +144,9 @@ func Setup(ctx context.Context, cfg Config, service string, log *slog.Logger) (s
 	provider := sdkmetric.NewMeterProvider(metrics...)
 	stops = append(stops, provider.Shutdown)
 	otel.SetMeterProvider(provider)
+	if err := observeProcess(version); err != nil {
+		return nil, err
+	}
 	return shutdown, nil
 }
 

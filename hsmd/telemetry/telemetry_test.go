@@ -24,7 +24,7 @@ import (
 
 func TestOffInstallsNothing(t *testing.T) {
 	before := otel.GetMeterProvider()
-	stop, err := Setup(t.Context(), Config{}, "hsmd", slog.New(slog.DiscardHandler))
+	stop, err := Setup(t.Context(), Config{}, "hsmd", "test", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +48,7 @@ func TestPrometheusShowsTimesAndGauges(t *testing.T) {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	socket := filepath.Join(dir, "metrics")
-	stop, err := Setup(t.Context(), Config{PrometheusListen: "unix:" + socket}, "hsmd", slog.New(slog.DiscardHandler))
+	stop, err := Setup(t.Context(), Config{PrometheusListen: "unix:" + socket}, "hsmd", "test", slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,7 +172,7 @@ func TestPrometheusStaysOnTheNode(t *testing.T) {
 // A collector that is gone is told of in the log and neither fails nor delays the end of a process.
 func TestLostCollector(t *testing.T) {
 	var text bytes.Buffer
-	stop, err := Setup(t.Context(), Config{OTLPEndpoint: "http://127.0.0.1:1"}, "hsmd", slog.New(slog.NewTextHandler(&text, nil)))
+	stop, err := Setup(t.Context(), Config{OTLPEndpoint: "http://127.0.0.1:1"}, "hsmd", "test", slog.New(slog.NewTextHandler(&text, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,6 +29,23 @@ func Descriptors() (int, error) {
 	return int(min(limit.Cur, 1<<30)), nil
 }
 
+// OpenDescriptors returns how many file descriptors this process has open and how many it may have.
+func OpenDescriptors() (open, limit int, err error) {
+	dir, err := os.Open("/proc/self/fd")
+	if err != nil {
+		return 0, 0, err
+	}
+	names, err := dir.Readdirnames(-1)
+	if err = errors.Join(err, dir.Close()); err != nil {
+		return 0, 0, err
+	}
+	var l unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
+		return 0, 0, fmt.Errorf("limit on file descriptors: %w", err)
+	}
+	return len(names) - 1, int(min(l.Cur, 1<<30)), nil // one of them was that of the directory
+}
+
 // CheckDirectory refuses a directory in which other users can replace files. One that does not exist passes.
 func CheckDirectory(path string) error {
 	info, err := os.Stat(path)

@@ -44,6 +44,29 @@ func TestDescriptors(t *testing.T) {
 	}
 }
 
+func TestOpenDescriptors(t *testing.T) {
+	before, limit, err := OpenDescriptors()
+	if err != nil || before < 3 || limit <= before {
+		t.Fatalf("%d of %d descriptors, %v", before, limit, err)
+	}
+	var files []*os.File
+	for range 5 {
+		f, err := os.Open("/dev/null")
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, f)
+	}
+	if after, _, err := OpenDescriptors(); err != nil || after != before+len(files) {
+		t.Errorf("%d descriptors after 5 files were opened, %d before, %v", after, before, err)
+	}
+	for _, f := range files {
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestCheckDirectory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "d")
 	if err := CheckDirectory(dir); err != nil {
