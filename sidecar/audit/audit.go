@@ -92,6 +92,9 @@ type Log struct {
 	broken    error          // why no record can be written until the log is opened again
 	closed    bool
 
+	figures figures  // for metrics
+	seen    *changes // since the start; nil if the database numbers none
+
 	failed atomic.Bool              // cause is set
 	now    atomic.Pointer[snapshot] // the acknowledged end, for readers
 
@@ -166,6 +169,7 @@ func Open(opts Options) (*Log, error) {
 		return nil, fmt.Errorf("audit log in %s: %w", opts.Dir, errors.Join(err, l.release()))
 	}
 	if opts.Heads != nil {
+		l.startCounting()
 		l.keeping.Go(func() { l.keepHead(l.stop) })
 	}
 	l.endWatch = l.startWatch()
@@ -338,6 +342,7 @@ func (l *Log) append(lines []byte, changes []loggedChange, alone bool) error {
 	l.size += int64(len(lines))
 	l.tree = grown
 	l.noteLogged(changes)
+	l.countGaps(lines, changes)
 	l.publish()
 	return nil
 }

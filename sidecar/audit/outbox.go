@@ -21,12 +21,16 @@ type loggedChange struct {
 
 // owe keeps what was not written of a group. l.writing is held.
 func (l *Log) owe(g *group) {
-	l.lost += g.records
+	lost := g.records
 	for _, c := range g.changes {
 		c.lines = bytes.Clone(g.lines[c.from:c.to])
 		l.owed = append(l.owed, c)
-		l.lost -= c.records
+		lost -= c.records
 	}
+	l.lost += lost
+	l.figures.failures.Add(1)
+	l.figures.lost.Add(uint64(lost))
+	l.figures.owed.Store(int64(len(l.owed)))
 }
 
 // writeOwed writes the records that are owed.
@@ -42,6 +46,7 @@ func (l *Log) writeOwed() error {
 		return err
 	}
 	l.owed = nil
+	l.figures.owed.Store(0)
 	return nil
 }
 

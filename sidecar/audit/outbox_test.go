@@ -70,7 +70,10 @@ func TestAuditVolumeFull(t *testing.T) {
 		if err := o.do(call("request")); err != nil {
 			t.Errorf("%s took effect and was answered %v", o.name, err)
 		}
-		changed := n.store.LastRecorded()
+		changed, failed := n.store.LastRecorded(), n.log.Figures()
+		if failed.Owed != 1 {
+			t.Errorf("after %s %d records are owed", o.name, failed.Owed)
+		}
 		if changed <= before {
 			t.Errorf("%s changed nothing", o.name)
 		}
@@ -83,11 +86,17 @@ func TestAuditVolumeFull(t *testing.T) {
 		if n.store.LastRecorded() != changed {
 			t.Errorf("a refused operation changed the database")
 		}
+		if f := n.log.Figures(); f.Failures <= failed.Failures || f.Lost <= failed.Lost || f.Owed != 1 {
+			t.Errorf("operations are refused, and the figures are %+v, before %+v", f, failed)
+		}
 		if err := os.Rename(path+".away", path); err != nil {
 			t.Fatal(err)
 		}
 		if err := n.log.Ready(t.Context()); err != nil {
 			t.Fatal(err)
+		}
+		if f := n.log.Figures(); f.Owed != 0 || f.Gaps != 0 {
+			t.Errorf("the log resumes, and the figures are %+v", f)
 		}
 		records := lines(t, n.log.opts.Dir)
 		owed, resumed := records[len(records)-2], records[len(records)-1]

@@ -38,6 +38,7 @@ func (l *Log) SignCheckpoints(public []byte, sign SignFunc) error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	l.checkpoints = &checkpoints{log: l, key: v, sign: sign, cancel: cancel, at: l.opts.Clock.Now()}
+	l.figures.checkpoint.Store(l.checkpoints.at.UnixNano())
 	l.checkpoints.work.Go(func() { l.checkpoints.run(ctx) })
 	return nil
 }
@@ -184,6 +185,7 @@ func (c *checkpoints) signAll(ctx context.Context) error {
 		return err
 	}
 	c.at = c.log.opts.Clock.Now()
+	c.log.figures.checkpoint.Store(c.at.UnixNano())
 	c.log.signed.Store(now.tree.size())
 	c.log.wakeHeads()
 	return nil
