@@ -74,6 +74,8 @@ type limited struct {
 	by     map[string]int // open connections of each holder
 	spare  []*held        // oldest first
 	warned time.Time
+
+	refused uint64 // spares since the start
 }
 
 func limit(ln net.Listener, most, share int, log *slog.Logger) *limited {
@@ -113,6 +115,7 @@ func (l *limited) enter(h *held) (oldest *held) {
 		return nil
 	}
 	h.spare = true
+	l.refused++
 	if len(l.spare) >= spares {
 		oldest = l.spare[0]
 		l.spare = l.spare[1:]

@@ -82,8 +82,12 @@ func (c *connection) want(request string, status int, closes bool) {
 // is none the worse, and a connection that ends makes room for another.
 func TestConnections(t *testing.T) {
 	log := make(logLines, 100)
+	figures := new(Figures)
+	if len(figures.Connections()) != 0 {
+		t.Error("connections before anything is served")
+	}
 	opts, stop := serve(t, Options{
-		Handler: routed(), Listen: freePort(t), Connections: ConnectionsConfig{Socket: 4, Listen: 4, Share: 50},
+		Handler: routed(), Listen: freePort(t), Connections: ConnectionsConfig{Socket: 4, Listen: 4, Share: 50}, Figures: figures,
 		Logger: slog.New(slog.NewTextHandler(log, nil)),
 	})
 	for network, address := range map[string]string{"unix": opts.Socket, "tcp": opts.Listen} {
@@ -96,6 +100,10 @@ func TestConnections(t *testing.T) {
 			dial(t, network, address).want("GET /", 503, true)
 		}
 		first.want("POST /", 200, false)
+		name := map[string]string{"unix": "socket", "tcp": "port"}[network]
+		if got := figures.Connections()[name]; got != (Connections{Open: 2, Limit: 4, Refused: 9}) {
+			t.Errorf("%s: %+v", name, got)
+		}
 		_ = first.Close()
 		for deadline := time.Now().Add(20 * time.Second); ; {
 			if status, _ := dial(t, network, address).ask("POST /"); status == 200 {

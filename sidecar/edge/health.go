@@ -94,6 +94,16 @@ func (h *Health) start() (stop func(context.Context) error) {
 	}
 }
 
+// Checks returns whether each check passed last.
+func (h *Health) Checks() map[string]bool {
+	r := h.last.Load()
+	passed := make(map[string]bool, len(r.checks))
+	for name := range r.checks {
+		passed[name] = r.passes([]string{name})
+	}
+	return passed
+}
+
 // ServeHTTP implements http.Handler.
 func (h *Health) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	h.answer(w, slices.Collect(maps.Keys(h.opts.Checks)))

@@ -16,33 +16,37 @@ func listen(opts *Options) ([]net.Listener, error) {
 		return nil, err
 	}
 	socket := limit(peer.Watch(ln), opts.Connections.Socket, opts.Connections.Share, opts.Logger)
-	if opts.Listen == "" {
-		return []net.Listener{socket}, nil
+	now := &served{listeners: map[string]*limited{"socket": socket}}
+	all := []net.Listener{socket}
+	if opts.Listen != "" {
+		port, err := listenPort(opts, now)
+		if err != nil {
+			return nil, errors.Join(err, ln.Close())
+		}
+		all = append(all, port)
 	}
-	port, err := listenPort(opts)
-	if err != nil {
-		return nil, errors.Join(err, ln.Close())
+	if opts.Figures != nil {
+		opts.Figures.serving.Store(now)
 	}
-	return []net.Listener{socket, port}, nil
+	return all, nil
 }
 
 // listenPort opens the loopback port, with TLS if a certificate is configured.
-func listenPort(opts *Options) (net.Listener, error) {
-	var secure *tls.Config
+func listenPort(opts *Options, now *served) (net.Listener, error) {
+	var err error
 	if opts.TLS.Enabled() {
-		c, err := openCertificates(opts.TLS, opts.Logger)
-		if err != nil {
+		if now.certificates, err = openCertificates(opts.TLS, opts.Logger); err != nil {
 			return nil, err
 		}
-		secure = c.config()
 	}
 	ln, err := net.Listen("tcp", opts.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
 	port := limit(ln, opts.Connections.Listen, opts.Connections.Share, opts.Logger)
-	if secure != nil {
-		return tls.NewListener(port, secure), nil
+	now.listeners["port"] = port
+	if now.certificates != nil {
+		return tls.NewListener(port, now.certificates.config()), nil
 	}
 	return hostListener{port}, nil
 }

@@ -26,6 +26,8 @@ type Options struct {
 	OperationTimeout time.Duration // the longest time that the handler gives an operation
 	DrainTimeout     time.Duration // how long requests in flight may take after ctx ends
 
+	Figures *Figures // gets what there is to count; nil: nothing does
+
 	OnReady func() // called once every listener is open
 	OnDrain func() // called before the requests in flight are awaited
 

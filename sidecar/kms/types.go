@@ -47,6 +47,9 @@ const (
 	Unavailable     KeyState = "Unavailable"
 )
 
+// KeyStates are all key states.
+var KeyStates = []KeyState{Enabled, Disabled, PendingImport, PendingDeletion, Unavailable}
+
 // Protection is what protects a key's material in use, as drivers report it.
 type Protection string
 

@@ -110,6 +110,20 @@ func (x *index) count() (keys, defaults int) {
 	return len(x.entries) - defaults, defaults
 }
 
+// states returns the number of keys in each state.
+func (x *index) states() map[kms.KeyState]int {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	found := make(map[kms.KeyState]int, len(kms.KeyStates))
+	for _, state := range kms.KeyStates {
+		found[state] = 0
+		if h, ok := x.facets[facet{hasState, "", string(state)}]; ok {
+			found[state] = h.count()
+		}
+	}
+	return found
+}
+
 // next returns the sequence number of a key that is about to be created. Writers take turns.
 func (x *index) next() (uint32, error) {
 	x.mu.RLock()

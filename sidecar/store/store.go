@@ -33,6 +33,7 @@ type Store struct {
 	// visible is held for writing while a change is in the database but not yet in the index.
 	visible sync.RWMutex
 
+	failed      atomic.Bool    // the database takes no changes until it is opened again
 	maintaining atomic.Bool    // a merge of tables or renewal of the anchor waits or runs
 	purging     sync.Mutex     // one purge, merge or renewal of the anchor at a time; taken before writing
 	closed      bool           // guarded by purging
@@ -60,6 +61,9 @@ func (s *Store) Node() uuid.UUID {
 	defer s.writing.Unlock()
 	return s.state.node
 }
+
+// Failed reports whether the database takes no changes until it is opened again.
+func (s *Store) Failed() bool { return s.failed.Load() }
 
 // Close flushes and closes the database. One that failed stays open until the process ends.
 func (s *Store) Close() error {
@@ -212,6 +216,9 @@ func (s *Store) CountKeys(context.Context) (keys, defaults int, err error) {
 	return keys, defaults, nil
 }
 
+// CountStates returns the number of keys in each state, default keys included. It answers from memory.
+func (s *Store) CountStates() map[kms.KeyState]int { return s.index.states() }
+
 // ListTags implements kms.KeyIndex.
 func (s *Store) ListTags(context.Context) ([]kms.TagValues, error) { return s.index.tags(), nil }
 
@@ -286,6 +293,7 @@ func (s *Store) commit(txn *transaction, apply func()) error {
 func (s *Store) fail(why error) {
 	if s.broken == nil {
 		s.broken = why
+		s.failed.Store(true)
 		s.opts.Failed(why)
 	}
 }

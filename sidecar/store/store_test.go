@@ -287,6 +287,9 @@ func TestPages(t *testing.T) {
 		all = append(all, k)
 	}
 	create(t, s, all...)
+	if got := s.CountStates(); got[kms.Enabled] != 25 || got[kms.Disabled] != 25 || got[kms.PendingImport] != 0 || len(got) != len(kms.KeyStates) {
+		t.Errorf("keys by state: %v", got)
+	}
 	for _, spec := range []kms.KeySpec{"", kms.AES256, kms.ECP256, kms.RSA4096} {
 		for _, state := range []kms.KeyState{"", kms.Enabled, kms.Disabled, kms.PendingImport} {
 			filter := kms.KeyFilter{Spec: spec, State: state}
