@@ -40,6 +40,7 @@ func Command() *cobra.Command {
 			if err := procattr.ForbidDumps(); err != nil { // PINs pass through this process
 				return fmt.Errorf("forbid core dumps: %w", err)
 			}
+			cfg.Version = cmd.Root().Version
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
 			defer stop()
 			return Run(ctx, cfg, slog.New(slog.NewTextHandler(os.Stderr, nil)))
@@ -70,7 +71,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	if err := procattr.ScheduleAsBatch(); err != nil {
 		log.Warn("cannot set batch scheduling", "error", err)
 	}
-	stopTelemetry, err := telemetry.Setup(ctx, cfg.Telemetry, "hsmd", log)
+	stopTelemetry, err := telemetry.Setup(ctx, cfg.Telemetry, "hsmd", cfg.Version, log)
 	if err != nil {
 		return fmt.Errorf("telemetry: %w", err)
 	}
@@ -92,7 +93,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 		return errors.Join(err, ln.Close())
 	}
 	err = serve(ctx, srv, ln, muxes, log)
-	_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
+	peer.Notify(log, daemon.SdNotifyStopping)
 	log.Info("draining", "timeout", cfg.DrainTimeout)
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.DrainTimeout)
 	defer cancel()
@@ -112,9 +113,8 @@ func serve(ctx context.Context, srv *server, ln net.Listener, muxes map[string]*
 	defer signal.Stop(hangup)
 	failed := make(chan error, 1)
 	go func() { failed <- srv.serve(ln) }()
-	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
-		log.Warn("cannot notify the service manager", "error", err)
-	}
+	peer.Notify(log, daemon.SdNotifyReady)
+	go peer.Watchdog(ctx, func(context.Context) error { return answer(muxes) }, log)
 	log.Info("serving", "socket", ln.Addr().String(), "drivers", len(muxes))
 	for {
 		select {
@@ -130,6 +130,19 @@ func serve(ctx context.Context, srv *server, ln net.Listener, muxes map[string]*
 			}
 		}
 	}
+}
+
+// answer returns once each Mux takes its lock, as every operation does.
+func answer(muxes map[string]*Mux) error {
+	for name, m := range muxes {
+		m.mu.Lock()
+		members := len(m.members)
+		m.mu.Unlock()
+		if members == 0 {
+			return fmt.Errorf("driver %s has no member", name)
+		}
+	}
+	return nil
 }
 
 // newMuxes creates one Mux for each driver name.

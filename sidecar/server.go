@@ -5,10 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 
+	"github.com/keyside/keyside/hsmd/peer"
+	"github.com/keyside/keyside/sidecar/client"
 	"github.com/keyside/keyside/sidecar/dialect"
 	"github.com/keyside/keyside/sidecar/edge"
 )
@@ -36,14 +37,16 @@ func (p *process) serve(ctx context.Context) error {
 		Listen: p.cfg.Listen, TLS: p.cfg.TLS, Connections: p.cfg.Connections,
 		OperationTimeout: max(p.cfg.RequestTimeout, dialect.SlowTimeout), DrainTimeout: p.cfg.DrainTimeout,
 		OnReady: func() {
-			notify(p.log, daemon.SdNotifyReady)
+			peer.Notify(p.log, daemon.SdNotifyReady)
 			stop = p.reloadOnHangup()
+			go peer.Watchdog(ctx, p.answers, p.log)
 		},
 		OnDrain: func() {
-			notify(p.log, daemon.SdNotifyStopping)
+			peer.Notify(p.log, daemon.SdNotifyStopping)
 			p.drain()
 		},
-		Logger: p.log,
+		Figures: &p.figures,
+		Logger:  p.log,
 	})
 	if why := context.Cause(ctx); why != nil && !errors.Is(why, context.Canceled) {
 		err = errors.Join(why, err)
@@ -51,9 +54,12 @@ func (p *process) serve(ctx context.Context) error {
 	return err
 }
 
-// notify tells the service manager, where there is one.
-func notify(log *slog.Logger, state string) {
-	if _, err := daemon.SdNotify(false, state); err != nil {
-		log.Warn("cannot notify the service manager", slog.String("state", state), slog.Any("error", err))
+// answers asks this process, through its own socket, whether it lives. A socket that only other users may open counts as an answer.
+func (p *process) answers(ctx context.Context) error {
+	c := client.New(p.cfg.Socket)
+	defer c.Close()
+	if _, err := c.Health(ctx); !errors.Is(err, fs.ErrPermission) {
+		return err
 	}
+	return nil
 }
