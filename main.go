@@ -37,6 +37,10 @@ func main() {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "keyside:", err)
 	}
+	var refused *sidecar.PINError
+	if errors.As(err, &refused) {
+		os.Exit(verb.ExitUsage) // and not one after which a service manager starts the process again
+	}
 	os.Exit(verb.ExitCode(err))
 }
 

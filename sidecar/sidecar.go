@@ -17,6 +17,7 @@ import (
 
 	"github.com/keyside/keyside/hsmd"
 	"github.com/keyside/keyside/hsmd/telemetry"
+	"github.com/keyside/keyside/plugins/driver"
 	"github.com/keyside/keyside/plugins/procattr"
 	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/audit"
@@ -54,8 +55,19 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		err = nil // stopped before it started to serve
 	}
+	if code := driver.CodeOf(err); code == driver.PINIncorrect || code == driver.PINLocked {
+		err = &PINError{err}
+	}
 	return procattr.AdviseAccess(errors.Join(err, p.close(closing)))
 }
+
+// PINError says that the HSM refused the PIN. Each further start would try it again, until the token locks it.
+type PINError struct{ cause error }
+
+func (e *PINError) Error() string { return e.cause.Error() }
+
+// Unwrap returns the cause.
+func (e *PINError) Unwrap() error { return e.cause }
 
 // process is a running sidecar.
 type process struct {
@@ -71,6 +83,7 @@ type process struct {
 	hsm     *hsm.HSM
 	core    *kms.Service
 	health  *edge.Health
+	figures edge.Figures
 
 	backing chan struct{}     // holds one: a backup at a time
 	backups *scheduledBackups // nil if none are configured
@@ -91,7 +104,7 @@ func newProcess(cfg Config, log *slog.Logger) *process {
 func (p *process) open(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
 		p.readPolicies, p.openTelemetry, p.openStore, p.openAudit, p.openHSM, p.openCheckpoints, p.openCore, p.openBackups, p.openHealth,
-		p.openBackground,
+		p.openBackground, p.openMetrics,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -117,7 +130,7 @@ func (p *process) readPolicies(context.Context) (err error) {
 }
 
 func (p *process) openTelemetry(ctx context.Context) error {
-	stop, err := telemetry.Setup(ctx, p.cfg.Telemetry, "sidecar", p.log)
+	stop, err := telemetry.Setup(ctx, p.cfg.Telemetry, "sidecar", p.cfg.Version, p.log)
 	if err != nil {
 		return fmt.Errorf("telemetry: %w", err)
 	}
@@ -230,7 +243,7 @@ func (p *process) openCheckpoints(context.Context) error {
 		p.audit.EndCheckpoints(ctx)
 		return nil
 	})
-	return gaugeUnsigned(p.audit.Unsigned)
+	return nil
 }
 
 func (p *process) openCore(ctx context.Context) (err error) {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/keyside/keyside/plugins/procattr"
+	"github.com/keyside/keyside/sidecar/cli/verb"
 )
 
 const (
@@ -52,7 +53,7 @@ func (c *child) start(ctx context.Context) {
 }
 
 // keep runs the process and restarts it when it exits. It returns nil when ctx ends, and an error if the process exits before
-// it is ready for the first time: such a failure is reported and not repeated.
+// it is ready for the first time, or because of its configuration or PIN: such a failure is reported and not repeated.
 func (c *child) keep(ctx context.Context) error {
 	wait := minBackoff
 	for {
@@ -65,6 +66,10 @@ func (c *child) keep(ctx context.Context) error {
 		case <-c.ready:
 		default:
 			return fmt.Errorf("%s exited before it was ready (%w); its last log lines show the cause", c.name, orClean(err))
+		}
+		var exit *exec.ExitError
+		if errors.As(err, &exit) && exit.ExitCode() == verb.ExitUsage {
+			return fmt.Errorf("%s is not restarted (%w); its last log lines show what to correct", c.name, err)
 		}
 		if time.Since(began) > steadyAfter {
 			wait = minBackoff

@@ -140,7 +140,11 @@ func up(ctx context.Context, o upOptions, stdout, stderr io.Writer) error {
 	if err := printExamples(ctx, stdout, config, c); err != nil {
 		return err
 	}
-	<-ctx.Done()
+	select {
+	case <-sidecar.done:
+		return verb.Failf(verb.ExitUnavailable, "%w", sidecar.err)
+	case <-ctx.Done():
+	}
 	log.Info("draining")
 	return nil
 }
