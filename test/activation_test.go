@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -62,6 +63,7 @@ func TestSocketActivation(t *testing.T) {
 		}
 		for _, d := range []*activated{sidecar, hsmd} {
 			waitFor(t, d.name+" says that it is ready", func() bool { return d.told("READY=1") })
+			waitFor(t, d.name+" says that it works", func() bool { return d.told("WATCHDOG=1") })
 			if d.told("STOPPING=1") {
 				t.Errorf("%s says that it stops", d.name)
 			}
@@ -87,11 +89,12 @@ func TestUnitsFitExamples(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	always := slices.Clip([]string{"Type=notify", "KillMode=mixed", "WatchdogSec=30s", "Restart=always", "StartLimitIntervalSec=0", "UMask=0077"})
 	for file, lines := range map[string][]string{
 		"keyside-hsmd.socket":     {"ListenStream=" + h.Socket},
-		"keyside-hsmd.service":    {"Type=notify", "KillMode=mixed", "Requires=keyside-hsmd.socket", "LoadCredential=" + h.Drivers[0].Credential.Systemd + ":/etc/keyside/pin"},
+		"keyside-hsmd.service":    append(always, "Requires=keyside-hsmd.socket", "LoadCredential="+h.Drivers[0].Credential.Systemd+":/etc/keyside/pin"),
 		"keyside-sidecar.socket":  {"ListenStream=" + s.Socket},
-		"keyside-sidecar.service": {"Type=notify", "KillMode=mixed", "Requires=keyside-sidecar.socket"},
+		"keyside-sidecar.service": append(always, "Requires=keyside-sidecar.socket", "RestartPreventExitStatus=2"),
 	} {
 		unit, err := os.ReadFile(filepath.Join("../deploy", file))
 		if err != nil {
@@ -130,7 +133,7 @@ func activate(t *testing.T, name, config, credentials string, sockets ...string)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	go a.listen(conn)
-	args := []string{"--setenv=NOTIFY_SOCKET=" + notify, "--setenv=CREDENTIALS_DIRECTORY=" + credentials,
+	args := []string{"--setenv=NOTIFY_SOCKET=" + notify, "--setenv=CREDENTIALS_DIRECTORY=" + credentials, "--setenv=WATCHDOG_USEC=30000000",
 		"--fdname=keyside-" + name + ".socket" + strings.Repeat(":more", len(sockets)-1)}
 	for _, socket := range sockets {
 		args = append(args, "--listen="+socket)
