@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/keyside/keyside/hsmd"
 	"github.com/keyside/keyside/plugins/driver"
 	"github.com/keyside/keyside/plugins/driverv1"
 	"github.com/keyside/keyside/sidecar/kms"
@@ -33,6 +34,32 @@ func TestFailuresAreTotal(t *testing.T) {
 		}
 		if !ok || !known[f.code] || f.message == "" {
 			t.Errorf("%s becomes %+v", name, f)
+		}
+	}
+}
+
+// TestStatusOfAnHSMThatIsAway holds that the status comes at once when no driver process works, with the cause.
+func TestStatusOfAnHSMThatIsAway(t *testing.T) {
+	b, err := Open(Options{
+		Name: "away", Via: "/run/hsmd.sock", Tenant: "default", Logger: slog.New(slog.DiscardHandler),
+		Start: func(context.Context) (hsmd.Backend, error) { return nil, driver.Errorf(driver.Device, "unplugged") },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = b.Close(t.Context()) }()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for {
+		began := time.Now()
+		status := b.Status(ctx)
+		if took := time.Since(began); took > 5*askTimeout {
+			t.Fatalf("the status took %v", took)
+		}
+		if m := status.Layers[0].Members[0]; m.State != "ready" && m.LastError == "DEVICE" {
+			return
+		} else if ctx.Err() != nil {
+			t.Fatalf("the status is %+v", m)
 		}
 	}
 }
