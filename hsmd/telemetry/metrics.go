@@ -81,7 +81,7 @@ var Metrics = []Metric{
 	{MetricSessionDuration, Histogram, unitSeconds, byCall, FromBoth, "waiting for a session, or loading the key"},
 	{MetricHSMDuration, Histogram, unitSeconds, byCall, FromBoth, "inside the device"},
 	{MetricRestarts, Counter, "", byDriver, FromBoth, "driver processes that were replaced"},
-	{MetricImports, Counter, "", []attribute.Key{AttrTenant, AttrDriver, AttrCode}, FromHSMD, "imports: BAD_MATERIAL failed, BUSY was refused because too many failed"},
+	{MetricImports, Counter, "", []attribute.Key{AttrTenant, AttrDriver, AttrCode}, FromBoth, "imports: BAD_MATERIAL failed, BUSY was refused because too many failed"},
 	{MetricReady, Gauge, "", byDriver, FromBoth, "1 if the driver process is ready; else 0"},
 	{MetricQueueLength, Gauge, "", byDriver, FromBoth, "operations that wait"},
 	{MetricQueueLimit, Gauge, "", byDriver, FromBoth, "operations that may wait"},
