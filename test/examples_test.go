@@ -50,7 +50,7 @@ func yamlKeys(typ reflect.Type) map[string]bool {
 		return keys
 	}
 	for i := range typ.NumField() {
-		if key, _, _ := strings.Cut(typ.Field(i).Tag.Get("yaml"), ","); key != "" {
+		if key, _, _ := strings.Cut(typ.Field(i).Tag.Get("yaml"), ","); key != "" && key != "-" {
 			keys[key] = true
 		}
 		for key := range yamlKeys(typ.Field(i).Type) {

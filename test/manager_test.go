@@ -179,6 +179,12 @@ func (u *unit) output() string {
 	return u.log.String()
 }
 
+// tail returns the last lines of the journal.
+func (u *unit) tail() string {
+	lines := strings.SplitAfter(u.output(), "\n")
+	return strings.Join(lines[max(0, len(lines)-10):], "")
+}
+
 // Write implements io.Writer: the process writes to the journal.
 func (u *unit) Write(p []byte) (int, error) {
 	u.mu.Lock()
@@ -225,7 +231,7 @@ func (u *unit) keep(first, stopping chan struct{}) {
 		limit := u.limit
 		if text, err := os.ReadFile(filepath.Join(u.dir, "systemd", u.name+".service.d", "limits.conf")); err == nil {
 			if m := regexp.MustCompile(`(?m)^LimitNOFILE=(\d+)$`).FindSubmatch(text); m != nil {
-				limit = "ulimit -n " + string(m[1])
+				limit = "ulimit -n " + string(m[1]) + " || ulimit -n $(ulimit -H -n)" // raising it needs a right that tests may lack
 			}
 		}
 		cmd := exec.Command("bash", "-c", limit+"; exec "+binary+" "+verb+" --config "+filepath.Join(u.dir, verb+".yaml"))

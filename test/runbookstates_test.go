@@ -92,6 +92,7 @@ func runbooks() map[string]runbook {
 			o.rename("db", "root/db")
 			o.refusesToStart()
 		}},
+		"database-damaged":    {state: (*operated).damage},
 		"database-behind-log": {state: (*operated).goBack},
 		"log-behind-database": {state: (*operated).cutLog},
 	}
@@ -157,7 +158,9 @@ func (o *operated) refusesToStart() {
 func (o *operated) unhealthy(check string) {
 	o.Helper()
 	waitFor(o.T, check+" is unavailable", func() bool {
-		_, _ = o.Decrypt(o.Context(), client.DecryptRequest{Ciphertext: o.sealed})
+		if check == "audit" { // which only a record finds
+			_, _ = o.Decrypt(o.Context(), client.DecryptRequest{Ciphertext: o.sealed})
+		}
 		h, err := o.Health(o.Context())
 		return err == nil && h.Checks[check] == "unavailable"
 	})
@@ -249,12 +252,18 @@ func (o *operated) changePIN() {
 	o.unhealthy("hsm")
 }
 
-// failOnce makes one request fail.
+// failOnce makes one request fail: the volume of the database is read-only for a moment.
 func (o *operated) failOnce() {
 	o.Helper()
-	o.limitFiles(o.logSize() + 20)
-	o.unhealthy("audit")
-	o.limitFiles(unix.RLIM_INFINITY)
+	db := o.path("db")
+	o.check(unix.Mount(db, db, "", unix.MS_BIND, ""))
+	o.Cleanup(func() { _ = unix.Unmount(db, unix.MNT_DETACH) })
+	o.check(unix.Mount("", db, "", unix.MS_BIND|unix.MS_REMOUNT|unix.MS_RDONLY, ""))
+	var failed *client.Error
+	if err := o.SetKeyDescription(o.Context(), o.key, "on a read-only volume"); !errors.As(err, &failed) || failed.Code != "Internal" {
+		o.Fatalf("a change on a read-only volume: %v", err)
+	}
+	o.check(unix.Unmount(db, unix.MNT_DETACH))
 	o.serves()
 }
 
@@ -356,6 +365,27 @@ func (o *operated) goBack() {
 	o.units["keyside-sidecar"].stop()
 	o.remove("db")
 	o.rename("older", "db")
+	o.refusesToStart()
+}
+
+// damage flips a bit of a table, after a copy of the database was made and then a key.
+func (o *operated) damage() {
+	o.Helper()
+	o.units["keyside-sidecar"].stop()
+	o.check(os.MkdirAll(o.path("backups"), 0o700))
+	o.copy("db", "backups/db")
+	o.check(o.units["keyside-sidecar"].start())
+	_, err := o.CreateKey(o.Context(), client.CreateKeyRequest{Alias: "lost"})
+	o.check(err)
+	o.units["keyside-sidecar"].stop()
+	tables, err := filepath.Glob(o.path("db", "*.sst"))
+	if err != nil || len(tables) == 0 {
+		o.Fatalf("no table: %v", err)
+	}
+	content, err := os.ReadFile(tables[0])
+	o.check(err)
+	content[len(content)/2] ^= 1
+	o.check(os.WriteFile(tables[0], content, 0o600))
 	o.refusesToStart()
 }
 
