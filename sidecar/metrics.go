@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
@@ -26,6 +27,9 @@ func (p *process) openMetrics(context.Context) error {
 			telemetry.MetricAuditGaps, telemetry.MetricAuditUnsigned, telemetry.MetricCheckpointAge),
 		telemetry.Observe(p.readEdge, telemetry.MetricHealth, telemetry.MetricConnections, telemetry.MetricConnectionLimit,
 			telemetry.MetricConnectionsOver, telemetry.MetricCertificate),
+		telemetry.Observe(p.messagesReader(), telemetry.MetricMessagesLeft),
+		telemetry.Observe(p.readClock, telemetry.MetricWaiting),
+		telemetry.Observe(p.readBackups, telemetry.MetricBackupAge, telemetry.MetricBackupFailed),
 		telemetry.Observe(p.readDisks, telemetry.MetricDiskFree, telemetry.MetricDiskSize, telemetry.MetricDatabaseSize, telemetry.MetricAuditSize),
 	)
 }
@@ -62,6 +66,44 @@ func (p *process) readEdge(_ context.Context, put telemetry.Put) error {
 	if end, ok := p.figures.CertificateEnd(); ok {
 		put(telemetry.MetricCertificate, time.Until(end).Seconds())
 	}
+	return nil
+}
+
+const messagesEvery = time.Minute
+
+// messagesReader returns a reader of the messages that the key with the fewest left can still encrypt. Finding it reads the counts of
+// all keys, so it is done at most every messagesEvery.
+func (p *process) messagesReader() func(context.Context, telemetry.Put) error {
+	var mu sync.Mutex
+	var at time.Time
+	var left uint64
+	return func(ctx context.Context, put telemetry.Put) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if time.Since(at) >= messagesEvery {
+			n, err := p.core.FewestMessagesLeft(ctx)
+			if err != nil {
+				return err
+			}
+			at, left = time.Now(), n
+		}
+		put(telemetry.MetricMessagesLeft, float64(left))
+		return nil
+	}
+}
+
+func (p *process) readClock(_ context.Context, put telemetry.Put) error {
+	put(telemetry.MetricWaiting, float64(p.core.ClockState().Waiting))
+	return nil
+}
+
+func (p *process) readBackups(_ context.Context, put telemetry.Put) error {
+	if p.backups == nil {
+		return nil
+	}
+	age, fault := p.backups.state()
+	put(telemetry.MetricBackupAge, age.Seconds())
+	put(telemetry.MetricBackupFailed, telemetry.Flag(fault != nil))
 	return nil
 }
 

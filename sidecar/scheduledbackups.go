@@ -15,10 +15,6 @@ import (
 	"sync"
 	"time"
 
-	"go.opentelemetry.io/otel"
-	"go.opentelemetry.io/otel/metric"
-
-	"github.com/keyside/keyside/hsmd/telemetry"
 	"github.com/keyside/keyside/plugins/procattr"
 )
 
@@ -79,26 +75,7 @@ func (p *process) openBackups(context.Context) error {
 		b.next = b.last.Add(b.every)
 	}
 	p.backups = b
-	return b.gauges()
-}
-
-// gauges registers the metrics.
-func (b *scheduledBackups) gauges() error {
-	meter := otel.Meter(telemetry.Scope)
-	_, err1 := meter.Float64ObservableGauge(telemetry.MetricBackupAge, metric.WithUnit("s"), metric.WithFloat64Callback(func(_ context.Context, o metric.Float64Observer) error {
-		age, _ := b.state()
-		o.Observe(age.Seconds())
-		return nil
-	}))
-	_, err2 := meter.Int64ObservableGauge(telemetry.MetricBackupFailed, metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
-		var failed int64
-		if _, fault := b.state(); fault != nil {
-			failed = 1
-		}
-		o.Observe(failed)
-		return nil
-	}))
-	return errors.Join(err1, err2)
+	return nil
 }
 
 // state returns the age of the last verified backup, and why the last try failed.

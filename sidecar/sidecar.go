@@ -263,7 +263,7 @@ func (p *process) openCore(ctx context.Context) (err error) {
 	if err == nil {
 		p.closer(p.core.Close)
 		p.warnOfConflicts()
-		err = errors.Join(p.core.CheckGrants(ctx), p.warnOfNamesakes(ctx), gaugeMessagesLeft(p.core.FewestMessagesLeft), gaugeWaiting(p.core.ClockState))
+		err = errors.Join(p.core.CheckGrants(ctx), p.warnOfNamesakes(ctx))
 	}
 	return err
 }

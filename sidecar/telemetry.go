@@ -3,7 +3,6 @@ package sidecar
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel"
@@ -14,41 +13,6 @@ import (
 	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/kms"
 )
-
-// gaugeMessagesLeft reports how many messages the key that has the fewest left can still encrypt. Finding it reads the counts of all
-// keys, so it is done at most every messagesEvery.
-func gaugeMessagesLeft(fewest func(context.Context) (uint64, error)) error {
-	var mu sync.Mutex
-	var at time.Time
-	var left uint64
-	_, err := otel.Meter(telemetry.Scope).Int64ObservableGauge(telemetry.MetricMessagesLeft,
-		metric.WithInt64Callback(func(ctx context.Context, o metric.Int64Observer) error {
-			mu.Lock()
-			defer mu.Unlock()
-			if time.Since(at) >= messagesEvery {
-				n, err := fewest(ctx)
-				if err != nil {
-					return err
-				}
-				at, left = time.Now(), n
-			}
-			o.Observe(int64(left))
-			return nil
-		}))
-	return err
-}
-
-const messagesEvery = time.Minute
-
-// gaugeWaiting reports how many keys wait with a destruction because the clock jumped, whenever metrics are collected.
-func gaugeWaiting(state func() kms.ClockState) error {
-	_, err := otel.Meter(telemetry.Scope).Int64ObservableGauge(telemetry.MetricWaiting,
-		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error {
-			o.Observe(int64(state().Waiting))
-			return nil
-		}))
-	return err
-}
 
 // recorder is told of every request. It exists only where telemetry is on.
 type recorder struct {

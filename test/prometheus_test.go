@@ -56,7 +56,11 @@ type monitored struct {
 // monitor starts a node with everything that has a metric, and Prometheus with the configuration of deploy/.
 func monitor(t *testing.T) *monitored {
 	t.Helper()
-	o := operate(t, runbook{volume: "1g", config: configureTLS})
+	o := operate(t, runbook{volume: "1g", config: func(o *operated, config map[string]any) {
+		configureTLS(o, config)
+		config["backups"] = map[string]any{"directory": o.path("backups")}
+		o.check(os.Mkdir(o.path("backups"), 0o700))
+	}})
 	o.renewCertificate()
 	o.check(os.Rename(o.path("root", "tls.key"), o.path("tls.key")))
 	o.check(os.Rename(o.path("root", "tls.crt"), o.path("tls.crt")))
