@@ -32,8 +32,8 @@ type operated struct {
 
 const plainText = "sealed before anything went wrong"
 
-// image makes, once, the folder of a node with a key and returns what operated needs of it.
-var image = sync.OnceValues(func() (made operated, err error) {
+// operatedImage makes, once, the folder of a node with a key and returns what operated needs of it.
+var operatedImage = sync.OnceValues(func() (made operated, err error) {
 	dir, err := os.MkdirTemp("", "keyside-image-")
 	if err != nil {
 		return made, err
@@ -60,7 +60,7 @@ var image = sync.OnceValues(func() (made operated, err error) {
 // operate starts a copy of the image.
 func operate(t *testing.T, r runbook) *operated {
 	t.Helper()
-	made, err := image()
+	made, err := operatedImage()
 	if err != nil {
 		t.Fatal(err)
 	}
