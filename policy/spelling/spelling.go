@@ -18,7 +18,10 @@ func Nearest(typed string, words []string) []string {
 	}
 	typed = Plain(typed)
 	var found []candidate
-	for _, word := range words {
+	for i, word := range words {
+		if slices.Contains(words[:i], word) {
+			continue
+		}
 		plain := Plain(word)
 		d := distance(typed, plain)
 		if len(typed) >= 3 && (strings.HasPrefix(plain, typed) || strings.HasPrefix(typed, plain) && len(plain) >= 3) {

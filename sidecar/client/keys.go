@@ -67,6 +67,7 @@ type CreateKeyRequest struct {
 	Spec        string `json:"key_spec,omitzero"`  // default AES_256
 	Usage       string `json:"key_usage,omitzero"` // default: the first of the spec
 	Origin      string `json:"origin,omitzero"`    // default OriginKMS
+	Tags        []Tag  `json:"tags,omitzero"`      // if one is refused, no key is created
 }
 
 // CreateKey creates a key. Errors: ErrAlreadyExists if the alias is taken, ErrQuotaExceeded, ErrUnsupported.

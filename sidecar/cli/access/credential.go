@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -79,14 +80,23 @@ func credentialList() *cobra.Command {
 }
 
 func credentialDelete() *cobra.Command {
-	return verb.Talks(&cobra.Command{
+	var yes verb.YesFlag
+	cmd := &cobra.Command{
 		Use: "delete ACCESS_KEY", Short: "Delete an access key and all tokens of its user", Args: cobra.ExactArgs(1),
-		Example: `  keyside credential delete $(keyside credential list | awk '$2 == "terraform" {print $1}')`,
-	}, func(ctx context.Context, s *verb.Session, args []string) error {
+		Long: `Delete an access key and all tokens of its user. It cannot be restored. The
+command asks for confirmation; scripts pass --yes.`,
+		Example: `  keyside credential delete --yes $(keyside credential list | awk '$2 == "terraform" {print $1}')`,
+	}
+	yes.Add(cmd)
+	return verb.Talks(cmd, func(ctx context.Context, s *verb.Session, args []string) error {
+		if err := yes.Confirm(cmd, verb.Confirmation{Word: "DELETE", Text: fmt.Sprintf(
+			"The access key %s and all tokens of its user end now, and its secret cannot be restored.", args[0])}); err != nil {
+			return err
+		}
 		if err := s.DeleteCredential(ctx, args[0]); err != nil {
 			return err
 		}
-		return s.Done(map[string]string{"access_key": args[0]})
+		return s.Done(map[string]string{"access_key": args[0]}, "deleted the access key %s", args[0])
 	})
 }
 

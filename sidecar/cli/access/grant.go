@@ -4,6 +4,7 @@ package access
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
@@ -191,19 +192,19 @@ func (v *grantView) limits() string {
 }
 
 func grantRevoke() *cobra.Command {
-	return onGrant("revoke", "Revoke a grant; grants its grantee issued stay valid",
+	return onGrant("revoke", "revoked", "Revoke a grant; grants its grantee issued stay valid",
 		`  keyside grant revoke app $(keyside grant list app | awk 'NR == 2 {print $1}')`, (*client.Client).RevokeGrant)
 }
 
 func grantRetire() *cobra.Command {
-	return onGrant("retire", "Retire a grant you hold, issued or may retire",
+	return onGrant("retire", "retired", "Retire a grant you hold, issued or may retire",
 		`  keyside grant retire app $(keyside grant retirable | awk 'NR == 2 {print $1}')`, (*client.Client).RetireGrant)
 }
 
-func onGrant(name, short, example string, do func(c *client.Client, ctx context.Context, key, grant string) error) *cobra.Command {
+func onGrant(name, did, short, example string, do func(c *client.Client, ctx context.Context, key, grant string) error) *cobra.Command {
 	return verb.Changes(&cobra.Command{
 		Use: name + " KEY GRANT_ID", Short: short, Example: example, Args: cobra.ExactArgs(2),
-	}, func(ctx context.Context, s *verb.Session, id string, args []string) error {
-		return do(s.Client, ctx, id, args[1])
+	}, func(ctx context.Context, s *verb.Session, id string, args []string) (string, error) {
+		return fmt.Sprintf("%s the grant %s on %s", did, args[1], args[0]), do(s.Client, ctx, id, args[1])
 	})
 }

@@ -91,7 +91,7 @@ was rolled back to an older state together with its database still verifies: kee
 			from = "you"
 		}
 		if s.JSON {
-			err = s.Done(report)
+			err = verb.PrintJSON(s.Out(), report)
 		} else {
 			err = printReport(cmd, report, from)
 		}
@@ -258,7 +258,7 @@ log names what was accepted, when and by which uid, and audit verify reports it 
 			return err
 		}
 		if err := yes.Confirm(cmd, verb.Confirmation{
-			Word: "yes", Always: true, Text: "The log will record that you accept this loss. Afterwards only a copy of the files can restore lost records.",
+			Word: "yes", Text: "The log will record that you accept this loss. Afterwards only a copy of the files can restore lost records.",
 		}); err != nil {
 			return err
 		}

@@ -77,7 +77,11 @@ without --out, everything is printed.`,
 		if shown {
 			view.PrivateKey = string(private)
 		}
-		return s.Done(view)
+		if s.JSON {
+			return verb.PrintJSON(s.Out(), view)
+		}
+		s.Note("created a key pair of spec %s: %s.*", req.Spec, prefix)
+		return nil
 	}))
 }
 

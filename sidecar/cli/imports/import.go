@@ -123,7 +123,7 @@ asks for confirmation; scripts pass --yes.`,
 	}
 	return verb.Many(cmd, verb.Bulk{
 		Ask: func(keys []*client.Key) verb.Confirmation {
-			return verb.Confirmation{Word: "DELETE", Always: true, Text: fmt.Sprintf(`The imported material of these keys will be destroyed now:
+			return verb.Confirmation{Word: "DELETE", Text: fmt.Sprintf(`The imported material of these keys will be destroyed now:
 %sTheir data cannot be read until the same material is imported again. Keyside keeps no copy: make sure that you have one.`, verb.Listed(keys))}
 		},
 		Do: (*client.Client).DeleteKeyMaterial,

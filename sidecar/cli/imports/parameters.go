@@ -69,7 +69,7 @@ that --profile selects. The commands run unchanged, for the algorithm and the ke
 			s.Note("warning: %s", got.Warning)
 		}
 		if s.JSON {
-			return s.Done(g.view(got))
+			return verb.PrintJSON(s.Out(), g.view(got))
 		}
 		_, err = io.WriteString(s.Out(), g.script())
 		return err

@@ -3,6 +3,7 @@ package key
 import (
 	"context"
 	"iter"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -35,7 +36,7 @@ func aliasDone(s *verb.Session, a *client.Alias, err error) error {
 	if err != nil {
 		return err
 	}
-	return s.Done(aliasOf(a))
+	return s.Done(aliasOf(a), "%s is an alias of %s now", a.Name, a.KeyID)
 }
 
 func aliasCreate() *cobra.Command {
@@ -75,8 +76,8 @@ func aliasDelete() *cobra.Command {
 		Short:   "Delete further aliases of a key, all or none; the key stays",
 		Example: `  keyside key alias delete signer alias/old`,
 		Args:    cobra.MinimumNArgs(2),
-	}, func(ctx context.Context, s *verb.Session, id string, args []string) error {
-		return s.DeleteAliases(ctx, id, args[1:])
+	}, func(ctx context.Context, s *verb.Session, id string, args []string) (string, error) {
+		return "deleted " + strings.Join(args[1:], ", "), s.DeleteAliases(ctx, id, args[1:])
 	})
 }
 

@@ -3,7 +3,6 @@ package key
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -62,8 +61,8 @@ material is imported (keyside import).`,
 	verb.CompleteFlag(cmd, "usage", keyUsages)
 	verb.CompleteFlag(cmd, "origin", []string{client.OriginKMS, client.OriginExternal})
 	return verb.GeneratesKeys(verb.Talks(cmd, func(ctx context.Context, s *verb.Session, args []string) error {
-		tags, err := parseTags(words)
-		if err != nil {
+		var err error
+		if req.Tags, err = parseTags(words); err != nil {
 			return err
 		}
 		if err := checkWords(&req); err != nil {
@@ -77,16 +76,10 @@ material is imported (keyside import).`,
 		if err != nil {
 			return err
 		}
-		var untagged error
-		if len(tags) > 0 {
-			if untagged = s.TagKey(ctx, key.ID, tags...); untagged != nil {
-				untagged = fmt.Errorf("the key is created, but it has none of its tags: %w; set them with keyside key tag add", untagged)
-			}
-		}
 		if req.Origin == client.OriginExternal && !s.JSON {
 			s.Note("the key waits for its material: keyside import material %[1]s --generate --keep FILE generates and imports it, keyside import parameters %[1]s --out DIR begins an import of your own", key.ID)
 		}
-		return errors.Join(s.Print(map[string]string{"key_id": key.ID}, key.ID), untagged)
+		return s.Print(map[string]string{"key_id": key.ID}, key.ID)
 	}))
 }
 
@@ -128,8 +121,8 @@ func rename() *cobra.Command {
 		Short:   "Change a key's own alias; its ciphertexts stay readable",
 		Example: `  keyside key rename draft shop/draft`,
 		Args:    cobra.ExactArgs(2),
-	}, func(ctx context.Context, s *verb.Session, id string, args []string) error {
-		return s.RenameKey(ctx, id, args[1])
+	}, func(ctx context.Context, s *verb.Session, id string, args []string) (string, error) {
+		return fmt.Sprintf("%s is %s now", args[0], args[1]), s.RenameKey(ctx, id, args[1])
 	})
 }
 
@@ -139,7 +132,7 @@ func setDescription() *cobra.Command {
 		Short:   "Change a key's description, at most 255 characters; '' deletes it",
 		Example: `  keyside key set-description app 'the app and its tests'`,
 		Args:    cobra.ExactArgs(2),
-	}, func(ctx context.Context, s *verb.Session, id string, args []string) error {
-		return s.SetKeyDescription(ctx, id, args[1])
+	}, func(ctx context.Context, s *verb.Session, id string, args []string) (string, error) {
+		return "changed the description of " + args[0], s.SetKeyDescription(ctx, id, args[1])
 	})
 }

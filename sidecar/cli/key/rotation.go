@@ -39,11 +39,11 @@ func rotationOn() *cobra.Command {
 		Args:    cobra.ExactArgs(1),
 	}
 	cmd.Flags().IntVar(&days, "days", defaultInterval, "interval in days, 30 to 365")
-	return verb.Changes(cmd, func(ctx context.Context, s *verb.Session, id string, _ []string) error {
+	return verb.Changes(cmd, func(ctx context.Context, s *verb.Session, id string, args []string) (string, error) {
 		if err := checkDays(days, minInterval, maxInterval); err != nil {
-			return err
+			return "", err
 		}
-		return s.EnableKeyRotation(ctx, id, days)
+		return fmt.Sprintf("%s is rotated every %d days", args[0], days), s.EnableKeyRotation(ctx, id, days)
 	})
 }
 
@@ -53,8 +53,8 @@ func rotationOff() *cobra.Command {
 		Short:   "Disable the rotation of a key; its old material stays",
 		Example: `  keyside key rotation off rotating`,
 		Args:    cobra.ExactArgs(1),
-	}, func(ctx context.Context, s *verb.Session, id string, _ []string) error {
-		return s.DisableKeyRotation(ctx, id)
+	}, func(ctx context.Context, s *verb.Session, id string, args []string) (string, error) {
+		return args[0] + " is no longer rotated", s.DisableKeyRotation(ctx, id)
 	})
 }
 
@@ -64,15 +64,15 @@ func rotationInterval() *cobra.Command {
 		Short:   "Change the rotation interval, 30 to 365 days from now",
 		Example: `  keyside key rotation interval rotating 30`,
 		Args:    cobra.ExactArgs(2),
-	}, func(ctx context.Context, s *verb.Session, id string, args []string) error {
+	}, func(ctx context.Context, s *verb.Session, id string, args []string) (string, error) {
 		n, err := strconv.Atoi(args[1])
 		if err != nil {
-			return verb.Failf(verb.ExitUsage, "%q is not a number of days", args[1])
+			return "", verb.Failf(verb.ExitUsage, "%q is not a number of days", args[1])
 		}
 		if err := checkDays(n, minInterval, maxInterval); err != nil {
-			return err
+			return "", err
 		}
-		return s.SetKeyRotationInterval(ctx, id, n)
+		return fmt.Sprintf("%s is rotated every %d days", args[0], n), s.SetKeyRotationInterval(ctx, id, n)
 	})
 }
 

@@ -24,8 +24,8 @@ func disable() *cobra.Command {
 		Use:   "disable KEY...",
 		Short: "Disable keys: refuse all their use until they are enabled",
 		Long: `Disable keys: refuse all their use until they are enabled, for example after a leak. Meanwhile their data cannot be read and
-they are not rotated. At a terminal the command asks for confirmation.`,
-		Example: `  keyside key disable leaked`,
+they are not rotated. The command asks for confirmation; scripts pass --yes.`,
+		Example: `  keyside key disable leaked --yes`,
 	}, verb.Bulk{
 		Ask: func(keys []*client.Key) verb.Confirmation {
 			return verb.Confirmation{Word: "yes", Text: fmt.Sprintf(`These keys will be disabled:
@@ -61,7 +61,7 @@ users. The command asks for confirmation; scripts pass --yes.`,
 			return checkDays(days, limits.MinWait, limits.MaxWait)
 		},
 		Ask: func(keys []*client.Key) verb.Confirmation {
-			return verb.Confirmation{Word: "DELETE", Always: true, Text: fmt.Sprintf(`These keys stop working now and will be destroyed in %d days:
+			return verb.Confirmation{Word: "DELETE", Text: fmt.Sprintf(`These keys stop working now and will be destroyed in %d days:
 %sAll data encrypted under them is lost then, for all users. Until then keyside key cancel-deletion restores them.`, days, verb.Listed(keys))}
 		},
 		Do: func(c *client.Client, ctx context.Context, id string) (*client.KeyStatus, error) {

@@ -2,6 +2,7 @@ package key
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -31,6 +32,9 @@ func parseTag(word string) (client.Tag, error) {
 
 // parseTags parses several tags. It refuses a name that occurs twice, because a key has one value for each name.
 func parseTags(words []string) ([]client.Tag, error) {
+	if len(words) == 0 {
+		return nil, nil
+	}
 	tags := make([]client.Tag, 0, len(words))
 	for _, word := range words {
 		tag, err := parseTag(word)
@@ -90,7 +94,7 @@ func tagAdd() *cobra.Command {
 		if err := s.TagKey(ctx, id, tags...); err != nil {
 			return err
 		}
-		return s.Done(map[string]any{"key_id": id, "tags": tags})
+		return s.Done(map[string]any{"key_id": id, "tags": tags}, "tagged %s: %s", args[0], tagWords(tags))
 	})
 }
 
@@ -100,8 +104,8 @@ func tagRemove() *cobra.Command {
 		Short:   "Remove tags from a key, all or none",
 		Example: `  keyside key tag remove tagged stage`,
 		Args:    cobra.MinimumNArgs(2),
-	}, func(ctx context.Context, s *verb.Session, id string, args []string) error {
-		return s.UntagKey(ctx, client.UntagKeyRequest{KeyID: id, TagKeys: args[1:]})
+	}, func(ctx context.Context, s *verb.Session, id string, args []string) (string, error) {
+		return fmt.Sprintf("%s has no longer the tags %s", args[0], strings.Join(args[1:], ", ")), s.UntagKey(ctx, client.UntagKeyRequest{KeyID: id, TagKeys: args[1:]})
 	})
 }
 

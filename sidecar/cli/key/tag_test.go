@@ -13,7 +13,7 @@ func TestParseTags(t *testing.T) {
 		words []string
 		want  []client.Tag
 	}{
-		{nil, []client.Tag{}},
+		{nil, nil},
 		{[]string{"a=b", "c=", "d=e=f", "ü=x y"}, []client.Tag{{Key: "a", Value: "b"}, {Key: "c"}, {Key: "d", Value: "e=f"}, {Key: "ü", Value: "x y"}}},
 		{[]string{"a"}, nil},
 		{[]string{"=b"}, nil},
@@ -21,7 +21,7 @@ func TestParseTags(t *testing.T) {
 		{[]string{"a=1", "b=1", "a=1"}, nil},
 	} {
 		got, err := parseTags(c.words)
-		if !reflect.DeepEqual(got, c.want) || (c.want == nil) != (verb.ExitCode(err) == verb.ExitUsage) {
+		if !reflect.DeepEqual(got, c.want) || (c.want == nil && c.words != nil) != (verb.ExitCode(err) == verb.ExitUsage) {
 			t.Errorf("%q: %v, %v", c.words, got, err)
 		}
 	}
@@ -39,7 +39,7 @@ func TestParseConditions(t *testing.T) {
 		{[]string{""}, nil},
 	} {
 		got, err := parseConditions(c.words)
-		if !reflect.DeepEqual(got, c.want) || (c.want == nil) != (verb.ExitCode(err) == verb.ExitUsage) {
+		if !reflect.DeepEqual(got, c.want) || (c.want == nil && c.words != nil) != (verb.ExitCode(err) == verb.ExitUsage) {
 			t.Errorf("%q: %v, %v", c.words, got, err)
 		}
 	}

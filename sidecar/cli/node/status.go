@@ -21,7 +21,7 @@ func hsmCommand() *cobra.Command {
 			return err
 		}
 		if s.JSON {
-			return s.Done(status)
+			return verb.PrintJSON(s.Out(), status)
 		}
 		return printStatus(s.Out(), status)
 	}))

@@ -8,11 +8,11 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Confirmation is the question that a verb asks before an action with serious consequences.
+// Confirmation is the question that a verb asks before an action that cannot be undone, or that stops others. Without a terminal,
+// scripts must pass --yes.
 type Confirmation struct {
-	Text   string // what will happen, and how to undo it
-	Word   string // the word to type
-	Always bool   // without a terminal, scripts must pass --yes; else they proceed without
+	Text string // what will happen, and how to undo it
+	Word string // the word to type
 }
 
 // YesFlag is --yes.
@@ -29,10 +29,8 @@ func (y YesFlag) Confirm(cmd *cobra.Command, q Confirmation) error {
 	switch {
 	case bool(y):
 		return nil
-	case !IsTerminal(in) && q.Always:
-		return Failf(ExitUsage, "no terminal to ask for confirmation: add --yes to confirm")
 	case !IsTerminal(in):
-		return nil
+		return Failf(ExitUsage, "no terminal to ask for confirmation: add --yes to confirm")
 	}
 	if _, err := fmt.Fprintf(cmd.ErrOrStderr(), "%s\nType %s to continue: ", q.Text, q.Word); err != nil {
 		return err

@@ -85,14 +85,15 @@ func OnKey(cmd *cobra.Command, run func(ctx context.Context, s *Session, id stri
 	})
 }
 
-// Changes makes cmd a verb that changes one thing of the key that its first argument names, and prints nothing but the
-// key's id for programs.
-func Changes(cmd *cobra.Command, change func(ctx context.Context, s *Session, id string, args []string) error) *cobra.Command {
+// Changes makes cmd a verb that changes one thing of the key that its first argument names. change returns what it did, for people;
+// programs get the key's id.
+func Changes(cmd *cobra.Command, change func(ctx context.Context, s *Session, id string, args []string) (did string, err error)) *cobra.Command {
 	return OnKey(cmd, func(ctx context.Context, s *Session, id string, args []string) error {
-		if err := change(ctx, s, id, args); err != nil {
+		did, err := change(ctx, s, id, args)
+		if err != nil {
 			return err
 		}
-		return s.Done(map[string]string{"key_id": id})
+		return s.Done(map[string]string{"key_id": id}, "%s", did)
 	})
 }
 
@@ -136,11 +137,12 @@ func (s *Session) Print(v, text any) error {
 	return err
 }
 
-// Done prints the result of a verb that prints nothing for people.
-func (s *Session) Done(v any) error {
+// Done prints the result of a change: as JSON for programs, else as what was done, to standard error.
+func (s *Session) Done(v any, did string, args ...any) error {
 	if s.JSON {
 		return PrintJSON(s.Out(), v)
 	}
+	s.Note(did, args...)
 	return nil
 }
 

@@ -122,6 +122,6 @@ func (o *OutputFlags) AskToShow(cmd *cobra.Command, yes YesFlag) error {
 		return nil
 	}
 	return yes.Confirm(cmd, Confirmation{
-		Word: "yes", Always: true, Text: "The private key will be shown on this terminal and stay in its scrollback. --out writes it to a file instead.",
+		Word: "yes", Text: "The private key will be shown on this terminal and stay in its scrollback. --out writes it to a file instead.",
 	})
 }

@@ -161,6 +161,7 @@ var (
 	tags      = &dialect.ItemsField{
 		Name: "tags", Kind: dialect.Items, Required: true, Low: 1, High: dialect.Unbounded, Fields: dialect.Fields(tagKey, tagValue),
 	}
+	newTags       = &dialect.ItemsField{Name: "tags", Kind: dialect.Items, High: dialect.Unbounded, Fields: dialect.Fields(tagKey, tagValue)}
 	searchedTags  = &dialect.ItemsField{Name: "tags", Kind: dialect.Items, Fields: dialect.Fields(tagKey, tagValues)}
 	tagKeys       = &dialect.TextsField{Name: "tag_keys", Required: true, Low: 1, High: dialect.Unbounded}
 	ignoreMissing = &dialect.FlagField{Name: "ignore_missing"}

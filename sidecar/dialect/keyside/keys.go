@@ -13,7 +13,7 @@ import (
 func (d *Dialect) createKey(ctx context.Context, _ policy.Operation, x *dialect.Exchange) error {
 	key, err := d.cfg.Core.CreateKey(ctx, kms.CreateKeyInput{
 		Alias: string(x.Text(alias)), Description: string(x.Text(description)), Spec: kms.KeySpec(x.Text(keySpec)),
-		Usage: kms.KeyUsage(x.Text(keyUsage)), Origin: kms.Origin(x.Text(origin)),
+		Usage: kms.KeyUsage(x.Text(keyUsage)), Origin: kms.Origin(x.Text(origin)), Tags: tagsIn(x.Items(newTags)),
 	})
 	return answerWith(x, err, key, keyOf)
 }

@@ -51,13 +51,18 @@ func (d *Dialect) listAliases(ctx context.Context, op policy.Operation, x *diale
 }
 
 func (d *Dialect) tagKey(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {
-	list := dialect.Each(x.Items(tags), func(t dialect.Values) kms.Tag {
-		return kms.Tag{Key: string(t.Text(tagKey)), Value: string(t.Text(tagValue))}
-	})
+	list := tagsIn(x.Items(tags))
 	inBatch(ctx, len(list), policy.TraceTagInBatch)
 	return onKey(d, ctx, op, x, func(ctx context.Context, id kms.KeyID) (*kms.Key, error) {
 		return d.cfg.Core.SetTags(ctx, id, list)
 	}, nothing)
+}
+
+// tagsIn returns the tags of a request.
+func tagsIn(items []dialect.Values) []kms.Tag {
+	return dialect.Each(items, func(t dialect.Values) kms.Tag {
+		return kms.Tag{Key: string(t.Text(tagKey)), Value: string(t.Text(tagValue))}
+	})
 }
 
 func (d *Dialect) untagKey(ctx context.Context, op policy.Operation, x *dialect.Exchange) error {

@@ -44,7 +44,7 @@ var fields = dialect.Fields
 
 // table is every operation of the API.
 var table = []row{
-	{"", policy.OpCreateKey, (*Dialect).createKey, control, fields(alias, description, keySpec, keyUsage, origin), client.Key{},
+	{"", policy.OpCreateKey, (*Dialect).createKey, control, fields(alias, description, keySpec, keyUsage, origin, newTags), client.Key{},
 		"Create a key"},
 	{"", policy.OpDescribeKey, (*Dialect).describeKey, control, fields(keyID), client.Key{},
 		"Return a key"},
