@@ -257,6 +257,16 @@ func decodeStrict(n *yaml.Node, out any) error {
 	return d.Decode(out)
 }
 
+var errListen = errors.New("must be an address of the loopback with a port, such as 127.0.0.1:8080")
+
+// CheckListen checks the form of the address of listen.
+func CheckListen(address string) error {
+	if at, err := netip.ParseAddrPort(address); err != nil || !at.Addr().IsLoopback() {
+		return errListen
+	}
+	return nil
+}
+
 // Validate reports every fault, each with the key that has it.
 func (c *Config) Validate() error {
 	var errs []error
@@ -268,8 +278,7 @@ func (c *Config) Validate() error {
 	check(filepath.IsAbs(c.Socket), "socket", "an absolute path is required")
 	check(c.SocketMode&0o600 == 0o600, "socket_mode", "must let the owner read and write")
 	if c.Listen != "" {
-		at, err := netip.ParseAddrPort(c.Listen)
-		check(err == nil && at.Addr().IsLoopback(), "listen", "must be an address of the loopback with a port, such as 127.0.0.1:8080")
+		check(CheckListen(c.Listen) == nil, "listen", "%v", errListen)
 	}
 	for key, path := range map[string]string{"tls.certificate": c.TLS.Certificate, "tls.key": c.TLS.Key} {
 		check(!c.TLS.Enabled() || filepath.IsAbs(path), key, "an absolute path is required")

@@ -27,7 +27,7 @@ func TestWrongSignature(t *testing.T) {
 	for _, y := range []way{{name: "localhost"}, {name: "derived", derived: true}, {name: "socket", socket: true}} {
 		t.Run(y.name, func(t *testing.T) {
 			good, deleted := newCredential(t, "right"), newCredential(t, "right")
-			keyside(t, "credential", "delete", deleted.AccessKey)
+			keyside(t, "credential", "delete", "--yes", deleted.AccessKey)
 			other, absent := good, good
 			other.SecretKey = strings.ToUpper(good.SecretKey)
 			absent.AccessKey = "A" + strings.Repeat("0", len(good.AccessKey)-1)

@@ -109,7 +109,7 @@ func freeAddress() (string, error) {
 func newCredential(t *testing.T, user string, flags ...string) credential {
 	t.Helper()
 	var c credential
-	text := keyside(t, append([]string{"credential", "create", "--json", "--user", user}, flags...)...)
+	text := keyside(t, append([]string{"credential", "create", "--json", "--user", user, "--role", "administrator"}, flags...)...)
 	if err := json.Unmarshal(text, &c); err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package access
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -30,24 +31,34 @@ func viewOf(k *client.Credential) credentialView {
 	return credentialView{AccessKey: k.AccessKey, User: k.User, Role: k.Role, Created: k.Created}
 }
 
+// roles are the values of --role; service:NAME is one, too.
+var roles = []string{client.RoleNone, client.RoleAdministrator, client.RoleUser, client.RoleAuditor}
+
 func credentialCreate() *cobra.Command {
 	var user, role string
 	cmd := &cobra.Command{
 		Use: "create --user NAME", Short: "Create an access key; print its secret once",
 		Long: `Create an access key, with which a cloud's SDK signs its requests, and print its secret. The secret cannot be read again.
 
-A role says what its user may do: administrator, everything; user, use every customer key; auditor, read everything but content;
-service:NAME, use the default key of a cloud service such as obs, evs or ims. With any role, also none, a user may do what
-grants (keyside grant create) and policies allow.`,
-		Example: `  (umask 077 && keyside credential create --user terraform --json > terraform.json)
+A role says what its user may do: none, nothing; administrator, everything; user, use every customer key; auditor, read everything
+but content; service:NAME, use the default key of a cloud service such as obs, evs or ims. With any role, also none, a user may do
+what grants (keyside grant create) and policies allow.`,
+		Example: `  (umask 077 && keyside credential create --user terraform --role administrator --json > terraform.json)
   keyside credential create --user storage --role service:obs
-  keyside credential create --user backup --role none`,
+  keyside credential create --user backup && keyside grant create app --to backup --operations encrypt,decrypt`,
 	}
 	cmd.Flags().StringVar(&user, "user", "", "`name` of the user in audit records (required)")
-	cmd.Flags().StringVar(&role, "role", client.RoleAdministrator, "administrator, user, auditor, service:NAME or none")
+	cmd.Flags().StringVar(&role, "role", client.RoleNone, "administrator, user, auditor, service:NAME or none")
+	verb.CompleteFlag(cmd, "role", roles)
 	return verb.Talks(cmd, func(ctx context.Context, s *verb.Session, _ []string) error {
 		if user == "" {
 			return verb.Failf(verb.ExitUsage, "--user is missing: give the name of the access key's user")
+		}
+		if !strings.HasPrefix(role, "service:") {
+			var err error
+			if role, err = verb.OneOf("--role", role, roles); err != nil {
+				return err
+			}
 		}
 		health, err := s.Health(ctx) // before the secret exists, which an error would lose
 		if err != nil {
@@ -57,8 +68,11 @@ grants (keyside grant create) and policies allow.`,
 		if err != nil {
 			return err
 		}
-		if made.Role == client.RoleAdministrator {
+		switch made.Role {
+		case client.RoleAdministrator:
 			s.Note("%s is an administrator: this access key allows everything on every key", user)
+		case client.RoleNone:
+			s.Note("%s may do what grants and policies allow: keyside grant create KEY --to %s --operations encrypt,decrypt", user, verb.ShellQuote(user))
 		}
 		v := viewOf(&made.Credential)
 		v.SecretKey, v.ProjectID = made.SecretKey, health.Huawei.ProjectID

@@ -52,8 +52,10 @@ func doctorCommand() *cobra.Command {
 		Use:   "doctor",
 		Short: "Find setup problems and suggest fixes",
 		Long: `Find setup problems and suggest fixes: check everything from the configuration to a real operation. It changes nothing, and also
-works while Keyside is stopped. The exit code is 1 if a check fails.`,
-		Example: `  keyside doctor --dir .dev`,
+works while Keyside is stopped. The exit code is 1 if a check fails. With --socket it also works without a configuration, as an
+application beside the sidecar: it checks the socket, and who answers.`,
+		Example: `  keyside doctor --dir .dev
+  keyside doctor --socket .dev/kms.sock`,
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return d.run(cmd.Context(), cmd.OutOrStdout()) },
 	}
@@ -61,7 +63,7 @@ works while Keyside is stopped. The exit code is 1 if a check fails.`,
 	f.StringVar(&d.dir, "dir", "", "directory of keyside up (default: that of $KEYSIDE_SOCKET, else .dev, else /etc/keyside)")
 	f.StringVar(&d.config, "config", "", "path of sidecar.yaml, if not in that directory")
 	f.StringVar(&d.hsmdConfig, "hsmd-config", "", "path of hsmd.yaml, if not in the directory of sidecar.yaml")
-	f.StringVar(&d.socket, "socket", "", "the sidecar's socket (default: as configured)")
+	f.StringVar(&d.socket, "socket", "", "the sidecar's socket (default: as configured); its directory is that of the configuration, if it has one")
 	f.BoolVar(&d.probe, "probe", false, "if Keyside is stopped: start the driver and log in to the token once")
 	f.BoolVar(&d.json, "json", false, "print JSON for programs")
 	return cmd
@@ -91,6 +93,12 @@ func (d *doctor) run(ctx context.Context, w io.Writer) error {
 
 // examine runs the checks. Later checks depend on earlier ones.
 func (d *doctor) examine(ctx context.Context) {
+	if d.socket != "" && !fileExists(d.configPath()) {
+		if d.checkSocket(ctx, "kms socket", d.socket, -1, startSidecar) {
+			d.checkHealth(ctx)
+		}
+		return
+	}
 	if !d.loadConfigs() {
 		return
 	}
@@ -135,6 +143,10 @@ func (d *doctor) folder() string {
 	switch {
 	case d.dir != "":
 		return d.dir
+	case d.socket != "" && fileExists(filepath.Join(filepath.Dir(d.socket), "sidecar.yaml")):
+		return filepath.Dir(d.socket)
+	case d.socket != "":
+		return "/etc/keyside"
 	case os.Getenv("KEYSIDE_SOCKET") != "":
 		if dir := filepath.Dir(os.Getenv("KEYSIDE_SOCKET")); fileExists(filepath.Join(dir, "sidecar.yaml")) {
 			return dir
@@ -150,12 +162,12 @@ func fileExists(path string) bool {
 	return err == nil
 }
 
+// configPath returns the path of sidecar.yaml.
+func (d *doctor) configPath() string { return cmp.Or(d.config, filepath.Join(d.folder(), "sidecar.yaml")) }
+
 // loadConfigs reads the configuration files. It reports whether sidecar.yaml is valid, which all other checks need.
 func (d *doctor) loadConfigs() bool {
-	path := d.config
-	if path == "" {
-		path = filepath.Join(d.folder(), "sidecar.yaml")
-	}
+	path := d.configPath()
 	if !fileExists(path) {
 		return d.fail("configuration", "create one with keyside up --dir DIR, or name yours with --dir or --config", "%s does not exist", path)
 	}

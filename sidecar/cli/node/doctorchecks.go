@@ -119,6 +119,9 @@ func (d *doctor) checkKeyFile(path string) {
 	}
 }
 
+// startSidecar is the fix if no sidecar answers.
+const startSidecar = "start the sidecar: keyside sidecar --config sidecar.yaml, or keyside up"
+
 // checkSidecar checks the sockets. It reports whether a sidecar answers.
 func (d *doctor) checkSidecar(ctx context.Context) bool {
 	if via := d.sidecar.HSM.Via; via != nil {
@@ -127,7 +130,7 @@ func (d *doctor) checkSidecar(ctx context.Context) bool {
 	if d.socket == "" {
 		d.socket = d.sidecar.Socket
 	}
-	running := d.checkSocket(ctx, "kms socket", d.socket, -1, "start the sidecar: keyside sidecar --config sidecar.yaml, or keyside up")
+	running := d.checkSocket(ctx, "kms socket", d.socket, -1, startSidecar)
 	if uid := int64(os.Getuid()); running && uid != d.sidecar.Owner {
 		d.fail("caller", "run it as the owner, or change owner in sidecar.yaml", "you are uid %d and the owner is uid %d: all your requests are refused", uid, d.sidecar.Owner)
 	} else {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -21,6 +22,7 @@ import (
 
 	"github.com/keyside/keyside/plugins/driver"
 	"github.com/keyside/keyside/plugins/procattr"
+	"github.com/keyside/keyside/sidecar"
 	"github.com/keyside/keyside/sidecar/cli/verb"
 	"github.com/keyside/keyside/sidecar/client"
 )
@@ -73,10 +75,28 @@ func (o *upOptions) check() (err error) {
 	if !slices.Contains([]string{modeViaHSMD, modeDirect}, o.mode) {
 		return verb.Failf(verb.ExitUsage, "--mode %q is neither via-hsmd nor direct", o.mode)
 	}
+	if err := o.checkListen(); err != nil {
+		return err
+	}
 	if o.driver == driverSoftHSM {
 		o.module, err = findModule(o.module)
 	}
 	return err
+}
+
+// checkListen checks that the address of --listen is valid and free before it is written into the configuration, where later starts find it.
+func (o *upOptions) checkListen() error {
+	if o.listen == "" {
+		return nil
+	}
+	if err := sidecar.CheckListen(o.listen); err != nil {
+		return verb.Failf(verb.ExitUsage, "--listen %q: %w", o.listen, err)
+	}
+	l, err := net.Listen("tcp", o.listen)
+	if err != nil {
+		return verb.Failf(verb.ExitUsage, "--listen %s: %w: stop what uses it, or choose another port", o.listen, err)
+	}
+	return l.Close()
 }
 
 // up prepares the directory, runs the processes until ctx ends, and drains them: first the sidecar, then hsmd.
@@ -124,10 +144,10 @@ func up(ctx context.Context, o upOptions, stdout, stderr io.Writer) error {
 	if ctx.Err() != nil {
 		return nil
 	}
-	sidecar := launch("sidecar", dir.createFlag()...)
+	server := launch("sidecar", dir.createFlag()...)
 	c := client.New(config.Socket)
 	defer c.Close()
-	if err := await(ctx, sidecar, func() error { return healthy(ctx, c) }); err != nil {
+	if err := await(ctx, server, func() error { return healthy(ctx, c) }); err != nil {
 		return err
 	}
 	if ctx.Err() != nil {

@@ -50,6 +50,7 @@ var advices = []advice{
 	{client.ErrNotFound, "", "", ExitNotFound, "keyside key list shows all keys"},
 	{client.ErrDenied, "", "", ExitRefused,
 		"keyside can-i OPERATION KEY explains what is missing; keyside grant create KEY --to USER --operations OPERATION allows it"},
+	{client.ErrDryRun, "", "", ExitRefused, ""},
 	{client.ErrUnauthenticated, "", "", ExitRefused, ""},
 	{client.ErrTokenExpired, "", "", ExitRefused, ""},
 	{client.ErrKeyDisabled, "", "", ExitRefused, "keyside key enable KEY enables it"},
@@ -109,7 +110,7 @@ func Explain(err error) error {
 	case errors.As(err, &answered):
 		return advise(err, answered)
 	case errors.As(err, &silent) && errors.Is(err, fs.ErrPermission):
-		return Failf(ExitUnavailable, "%w; socket_mode and socket_group in the sidecar's configuration, and the socket's directory, decide who can connect", err)
+		return Failf(ExitRefused, "you may not connect to the sidecar at %s: permission denied; socket_mode and socket_group in its configuration, and the socket's directory, decide who can", silent.Socket)
 	case errors.As(err, &silent):
 		return Failf(ExitUnavailable, "%w; start it with keyside up, name its socket with --socket, or run keyside doctor", err)
 	case errors.Is(err, client.ErrCutOff):

@@ -9,7 +9,7 @@ import (
 )
 
 // plain are the codes whose message says enough.
-var plain = []kms.Code{kms.CodeInvalidRequest, kms.CodeUnsupported, kms.CodeUnauthenticated, kms.CodeTokenExpired}
+var plain = []kms.Code{kms.CodeInvalidRequest, kms.CodeUnsupported, kms.CodeDryRun, kms.CodeUnauthenticated, kms.CodeTokenExpired}
 
 // TestAdvices checks that every code of the core has an exit code and advice, and that every row can match.
 func TestAdvices(t *testing.T) {

@@ -58,8 +58,11 @@ func (d *Dialect) tagKey(ctx context.Context, op policy.Operation, x *dialect.Ex
 	}, nothing)
 }
 
-// tagsIn returns the tags of a request.
+// tagsIn returns the tags of a request, nil if it has none.
 func tagsIn(items []dialect.Values) []kms.Tag {
+	if len(items) == 0 {
+		return nil
+	}
 	return dialect.Each(items, func(t dialect.Values) kms.Tag {
 		return kms.Tag{Key: string(t.Text(tagKey)), Value: string(t.Text(tagValue))}
 	})
