@@ -123,7 +123,7 @@ Deletions whose dates are past then happen at once, and nothing restores those k
 			return err
 		}
 		if health.Clock.Waiting > 0 {
-			if err := yes.Confirm(cmd, verb.Confirmation{Word: "CONFIRM", Always: true, Text: fmt.Sprintf(`The clock of this node jumped by %s. It now says %s.
+			if err := yes.Confirm(cmd, verb.Confirmation{Word: "CONFIRM", Text: fmt.Sprintf(`The clock of this node jumped by %s. It now says %s.
 If you confirm it, the waiting keys (%d) or their material are destroyed at their dates: at once where these are past. Nothing
 restores them.`, time.Duration(health.Clock.Jumped)*time.Second, verb.When(time.Now()), health.Clock.Waiting)}); err != nil {
 				return err

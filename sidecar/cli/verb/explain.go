@@ -54,6 +54,7 @@ var advices = []advice{
 	{client.ErrUnauthenticated, "", "", ExitRefused, ""},
 	{client.ErrTokenExpired, "", "", ExitRefused, ""},
 	{client.ErrKeyDisabled, "", "", ExitRefused, "keyside key enable KEY enables it"},
+	{client.ErrKeyArchived, "", "", ExitRefused, "the key only decrypts: keyside key enable KEY enables it"},
 	{client.ErrKeyPendingDeletion, "", "", ExitRefused,
 		"keyside key describe KEY shows when it will be destroyed; keyside key cancel-deletion KEY restores it"},
 	{client.ErrKeyPendingImport, "", "", ExitRefused, showState + "; keyside import material KEY imports its material"},
