@@ -56,8 +56,8 @@ works while Keyside is stopped. The exit code is 1 if a check fails. With --sock
 application beside the sidecar: it checks the socket, and who answers.`,
 		Example: `  keyside doctor --dir .dev
   keyside doctor --socket .dev/kms.sock`,
-		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return d.run(cmd.Context(), cmd.OutOrStdout()) },
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return d.run(cmd.Context(), cmd.OutOrStdout()) },
 	}
 	f := cmd.Flags()
 	f.StringVar(&d.dir, "dir", "", "directory of keyside up (default: that of $KEYSIDE_SOCKET, else .dev, else /etc/keyside)")
@@ -163,7 +163,9 @@ func fileExists(path string) bool {
 }
 
 // configPath returns the path of sidecar.yaml.
-func (d *doctor) configPath() string { return cmp.Or(d.config, filepath.Join(d.folder(), "sidecar.yaml")) }
+func (d *doctor) configPath() string {
+	return cmp.Or(d.config, filepath.Join(d.folder(), "sidecar.yaml"))
+}
 
 // loadConfigs reads the configuration files. It reports whether sidecar.yaml is valid, which all other checks need.
 func (d *doctor) loadConfigs() bool {
