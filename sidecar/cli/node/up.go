@@ -161,8 +161,8 @@ func up(ctx context.Context, o upOptions, stdout, stderr io.Writer) error {
 		return err
 	}
 	select {
-	case <-sidecar.done:
-		return verb.Failf(verb.ExitUnavailable, "%w", sidecar.err)
+	case <-server.done:
+		return verb.Failf(verb.ExitUnavailable, "%w", server.err)
 	case <-ctx.Done():
 	}
 	log.Info("draining")
