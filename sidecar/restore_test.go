@@ -134,6 +134,7 @@ func (x *content) check(t *testing.T, c *client.Client, reapplied bool) {
 
 // TestRestore restores a backup in place, beside a log that knows what came after it, and in another directory without a log.
 func TestRestore(t *testing.T) {
+	t.Parallel()
 	n := newNode(t)
 	c, stop := n.run()
 	x := n.fill(c, true)
@@ -194,6 +195,7 @@ func TestRestore(t *testing.T) {
 
 // TestRestoreInterrupted ends a restore before each of its steps: no sidecar starts then, and another restore completes.
 func TestRestoreInterrupted(t *testing.T) {
+	t.Parallel()
 	n := newNode(t)
 	c, stop := n.run()
 	x := n.fill(c, false)
@@ -227,6 +229,7 @@ func TestRestoreInterrupted(t *testing.T) {
 
 // TestRestoreRefuses a backup of another tenant, of another HSM, one that is damaged, and a directory of another node.
 func TestRestoreRefuses(t *testing.T) {
+	t.Parallel()
 	n, other := newNode(t), newNode(t)
 	c, stop := n.run()
 	n.fill(c, false)
@@ -288,6 +291,7 @@ func TestRestoreRefuses(t *testing.T) {
 
 // TestBackupConfiguration checks that a backup has the configuration and the policies, without the source of the PIN.
 func TestBackupConfiguration(t *testing.T) {
+	t.Parallel()
 	n := newNode(t)
 	policies := filepath.Join(n.dir, "policies")
 	text := fmt.Appendf(nil, `# a comment
@@ -342,6 +346,7 @@ hsm:
 // TestScheduledBackups moves the clock: backups are made when they are due, verified, and the oldest deleted; other files stay. A directory
 // that is lost makes the node unhealthy until it is back.
 func TestScheduledBackups(t *testing.T) {
+	t.Parallel()
 	n := newNode(t)
 	clock := &movingClock{}
 	dir := filepath.Join(n.dir, "backups")

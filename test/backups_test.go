@@ -27,6 +27,7 @@ type acknowledgedKey struct {
 // left is refused, or it verifies and restores in another folder, with the same token, to a node that has everything that was
 // acknowledged before the backup began.
 func TestSoakKilledInBackups(t *testing.T) {
+	t.Parallel()
 	o := node.Options{Binary: binary, Dir: t.TempDir(), Driver: "softhsm", Mode: "via-hsmd"}
 	if err := node.Edit(t.Context(), o, func(config map[string]any) { config["limits"] = map[string]any{"keys": 10_000} }); err != nil {
 		t.Fatal(err)
