@@ -308,16 +308,16 @@ func (f *folder) fillAuditFile() {
 	var work sync.WaitGroup
 	for range 4 {
 		work.Go(func() {
-			for i := 0; i < 2000; i++ {
+			for {
 				if _, err := os.Stat(next); err == nil {
 					return
 				}
-				if _, err := f.client.Encrypt(f.Context(), client.EncryptRequest{KeyID: "first-further", Plaintext: []byte("x")}); err != nil {
+				_, err := f.client.Encrypt(f.Context(), client.EncryptRequest{KeyID: "first-further", Plaintext: []byte("x")})
+				if err != nil && !errors.Is(err, client.ErrBusy) { // on a busy machine
 					f.Error(err)
 					return
 				}
 			}
-			f.Error("the audit log begins no other file")
 		})
 	}
 	work.Wait()
