@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"maps"
@@ -49,8 +50,12 @@ func (m *outboxModel) someKey() kms.KeyID {
 	if len(m.states) == 0 || m.random.IntN(20) == 0 {
 		return uuid.New()
 	}
-	ids := slices.SortedFunc(maps.Keys(m.states), func(a, b kms.KeyID) int { return strings.Compare(string(a[:]), string(b[:])) })
+	ids := sorted(m.states)
 	return ids[m.random.IntN(len(ids))]
+}
+
+func sorted[V any](of map[kms.KeyID]V) []kms.KeyID {
+	return slices.SortedFunc(maps.Keys(of), func(a, b kms.KeyID) int { return bytes.Compare(a[:], b[:]) })
 }
 
 func some[V any](m *outboxModel, in map[string]V) string {
@@ -78,13 +83,13 @@ func (m *outboxModel) learn(key *kms.Key) {
 }
 
 func textOf(k *kms.Key) string {
-	return fmt.Sprint(k.Description, k.Tags, k.Alias, k.Rotation.Enabled, k.Rotation.Interval, k.Rotation.Count, len(k.Versions))
+	return fmt.Sprint(k.Description, k.Tags, k.Alias, k.Rotation.Enabled, k.Rotation.Interval, k.Rotation.Count, len(k.Versions), k.Protected.Enabled)
 }
 
 // next returns a random operation.
 func (m *outboxModel) next(i int) operation {
 	name := fmt.Sprint("name-", i)
-	switch m.random.IntN(25) {
+	switch m.random.IntN(28) {
 	case 0, 1:
 		var key *kms.Key
 		return operation{func(ctx context.Context) (err error) {
@@ -156,17 +161,29 @@ func (m *outboxModel) next(i int) operation {
 			return err
 		}, func() { m.tokens[id] = p.Token }}
 	case 21:
+		var expires time.Time
+		if m.random.IntN(2) == 0 {
+			expires = m.n.clock.Now().AddDate(0, 0, 10)
+		}
 		return m.changeKey(func(ctx context.Context, id kms.KeyID) (*kms.Key, error) {
-			for waiting, token := range m.tokens {
+			for _, waiting := range sorted(m.tokens) {
 				if m.states[waiting] == kms.PendingImport {
-					return m.n.ImportKeyMaterial(ctx, kms.ImportInput{KeyID: waiting, Token: token, Material: make([]byte, 256)})
+					return m.n.ImportKeyMaterial(ctx, kms.ImportInput{KeyID: waiting, Token: m.tokens[waiting], Material: make([]byte, 256), ExpiresAt: expires})
 				}
 			}
-			return m.n.ImportKeyMaterial(ctx, kms.ImportInput{KeyID: id, Token: m.tokens[id], Material: make([]byte, 256)})
+			return m.n.ImportKeyMaterial(ctx, kms.ImportInput{KeyID: id, Token: m.tokens[id], Material: make([]byte, 256), ExpiresAt: expires})
 		})
 	case 22:
 		return m.changeKey(m.n.DeleteImportedKeyMaterial)
 	case 23:
+		return operation{func(ctx context.Context) error { _, err := m.n.CreateToken(ctx, kms.CreateTokenInput{}); return err }, func() {}}
+	case 24:
+		return m.changeKey(func(ctx context.Context, id kms.KeyID) (*kms.Key, error) {
+			return m.n.SetDeletionProtection(ctx, id, kms.DeletionProtection{Enabled: m.random.IntN(3) == 0})
+		})
+	case 25:
+		return m.changeKey(m.n.CreateKeyVersion)
+	case 26:
 		var c *kms.NewCredential
 		return operation{func(ctx context.Context) (err error) {
 			c, err = m.n.CreateCredential(ctx, kms.CreateCredentialInput{User: "user", Role: policy.Administrator})
@@ -271,6 +288,8 @@ func (m *outboxModel) runDue() {
 			acts = append(acts, act(policy.OpDestroyKey, id.String()))
 			m.forget(id)
 			continue
+		case len(is.Versions) < len(was.Versions):
+			acts = append(acts, act(policy.OpExpireMaterial, id.String()))
 		case len(is.Versions) > len(was.Versions):
 			acts = append(acts, slices.Repeat([]string{act(policy.OpRotateKey, id.String())}, len(is.Versions)-len(was.Versions))...)
 		}
