@@ -89,11 +89,12 @@ func textOf(k *kms.Key) string {
 // next returns a random operation.
 func (m *outboxModel) next(i int) operation {
 	name := fmt.Sprint("name-", i)
-	switch m.random.IntN(28) {
+	switch m.random.IntN(30) {
 	case 0, 1:
 		var key *kms.Key
+		spec := []kms.KeySpec{kms.AES256, kms.RSA2048}[m.random.IntN(2)]
 		return operation{func(ctx context.Context) (err error) {
-			key, err = m.n.CreateKey(ctx, kms.CreateKeyInput{Alias: name})
+			key, err = m.n.CreateKey(ctx, kms.CreateKeyInput{Alias: name, Spec: spec})
 			return err
 		}, func() { m.learn(key) }}
 	case 2:
@@ -184,6 +185,8 @@ func (m *outboxModel) next(i int) operation {
 	case 25:
 		return m.changeKey(m.n.CreateKeyVersion)
 	case 26:
+		return m.changeKey(m.n.RotateKey)
+	case 27:
 		var c *kms.NewCredential
 		return operation{func(ctx context.Context) (err error) {
 			c, err = m.n.CreateCredential(ctx, kms.CreateCredentialInput{User: "user", Role: policy.Administrator})

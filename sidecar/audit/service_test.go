@@ -29,11 +29,15 @@ func (plainHSM) Imports() kms.Imports {
 func (plainHSM) DestroyKey(context.Context, kms.KeyRef) error { return nil }
 
 func (plainHSM) MakeKey(_ context.Context, ref kms.KeyRef) (*kms.SealedKey, error) {
-	return &kms.SealedKey{Sealed: append(ref.ID[:], rand.Text()...), Root: 1, Protection: kms.ProtectionHSM}, nil
+	made := &kms.SealedKey{Sealed: append(ref.ID[:], rand.Text()...), Root: 1, Protection: kms.ProtectionHSM}
+	if ref.Spec == kms.RSA2048 {
+		made.PublicKey = rsaKey()
+	}
+	return made, nil
 }
 
-// wrappingKey is the public half of all wrapping keys.
-var wrappingKey = sync.OnceValue(func() []byte {
+// rsaKey is the public half of all RSA keys.
+var rsaKey = sync.OnceValue(func() []byte {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		panic(err)
@@ -46,7 +50,7 @@ var wrappingKey = sync.OnceValue(func() []byte {
 })
 
 func (plainHSM) MakeWrappingKey(_ context.Context, ref kms.KeyRef) (*kms.SealedKey, error) {
-	return &kms.SealedKey{Sealed: append(ref.ID[:], rand.Text()...), Root: 1, Protection: kms.ProtectionHSM, PublicKey: wrappingKey()}, nil
+	return &kms.SealedKey{Sealed: append(ref.ID[:], rand.Text()...), Root: 1, Protection: kms.ProtectionHSM, PublicKey: rsaKey()}, nil
 }
 
 func (plainHSM) ImportKey(_ context.Context, ref kms.KeyRef, _ kms.WrappedMaterial) (*kms.SealedKey, error) {
