@@ -23,6 +23,9 @@ func TestCiphertextFormat(t *testing.T) {
 	got.WriteString("header " + hex.EncodeToString(golden.appendTo(nil)) + "\n")
 	bound := golden.boundTo(map[string]string{"b": "2", "": "x", "a": "1"}, []byte("aad"))
 	got.WriteString("bound " + hex.EncodeToString(bound) + "\n")
+	text := golden
+	text.Purpose, text.Text = PurposeData, true
+	got.WriteString("text " + hex.EncodeToString(text.appendTo(nil)) + "\n")
 	const file = "testdata/ciphertext.golden"
 	if *update {
 		if err := os.WriteFile(file, got.Bytes(), 0o644); err != nil {
