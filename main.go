@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -55,8 +56,8 @@ func command() *cobra.Command {
 	}
 	root.AddCommand(cli.Commands(node.SettingsChecks{plugins.KindPKCS11: pkcs11.CheckSettings, plugins.KindSoft: soft.CheckSettings}, driverProcesses()...)...)
 	root.AddCommand(hsmd.Command(), sidecar.Command(), bench.Command(), &cobra.Command{
-		Use: "version", Short: "Print the version", RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), root.Version)
+		Use: "version", Short: "Print the version, the commit, and what built it", RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s\ncommit    %s\ngo        %s\nplatform  %s/%s\n", root.Version, commit(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return err
 		},
 	})
@@ -92,6 +93,22 @@ func initTokenCommand() *cobra.Command {
 	cmd.Flags().StringVar(&module, "module", "", "path of the PKCS#11 module")
 	cmd.Flags().StringVar(&label, "label", "", "the token's label")
 	return cmd
+}
+
+// commit returns the commit that was built, if the build recorded it.
+func commit() string {
+	revision, modified := "unknown", ""
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			switch {
+			case s.Key == "vcs.revision":
+				revision = s.Value
+			case s.Key == "vcs.modified" && s.Value == "true":
+				modified = " with changes"
+			}
+		}
+	}
+	return revision + modified
 }
 
 func buildVersion() string {

@@ -176,7 +176,7 @@ func generated(t *testing.T, page, part, test, want string) {
 func commandTree() *cobra.Command {
 	root := &cobra.Command{Use: "keyside", SilenceErrors: true, SilenceUsage: true}
 	root.AddCommand(cli.Commands(nil)...)
-	root.AddCommand(hsmd.Command(), sidecar.Command(), bench.Command(), &cobra.Command{Use: "version", Short: "Print the version", Run: func(*cobra.Command, []string) {}})
+	root.AddCommand(hsmd.Command(), sidecar.Command(), bench.Command(), &cobra.Command{Use: "version", Short: "Print the version, the commit, and what built it", Run: func(*cobra.Command, []string) {}})
 	cli.Prepare(root)
 	root.InitDefaultCompletionCmd()
 	return root

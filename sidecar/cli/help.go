@@ -10,7 +10,7 @@ var groups = []struct {
 	{"keys", "Keys:", []string{"key", "tags", "quota"}},
 	{"use", "Use a key:", []string{"encrypt", "decrypt", "reencrypt", "datakey", "file", "random", "sign", "verify", "public-key", "mac", "derive"}},
 	{"import", "Bring your own key:", []string{"import"}},
-	{"access", "Who may do what:", []string{"grant", "can-i", "policy", "credential"}},
+	{"access", "Who may do what:", []string{"grant", "can-i", "whoami", "policy", "credential"}},
 	{"audit", "Audit:", []string{"audit"}},
 	{"run", "Run a node:", []string{"up", "sidecar", "hsmd", "root", "check", "backup"}},
 	{"inside", "Look inside:", []string{"doctor", "hsm", "driver", "bench"}},

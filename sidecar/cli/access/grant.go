@@ -17,7 +17,7 @@ import (
 
 // Commands returns the verbs about access.
 func Commands() []*cobra.Command {
-	return []*cobra.Command{credentialCommand(), grantCommand(), canICommand(), policyCommand()}
+	return []*cobra.Command{credentialCommand(), grantCommand(), canICommand(), whoAmICommand(), policyCommand()}
 }
 
 func grantCommand() *cobra.Command {
@@ -62,6 +62,8 @@ name later holds the grant.`,
 	f.StringVar(&req.Source, "source", "", "`selectors` of the processes on the socket that may use it, with commas; all must match: uid:N, gid:N, unit:NAME, pod:UID, container:ID, and beside a uid exe:/PATH, sha256:HEX")
 	cmd.MarkFlagsMutuallyExclusive("context-equals", "context-contains")
 	verb.CompleteFlag(cmd, "operations", grantable)
+	verb.CompleteUserFlag(cmd, "to")
+	verb.CompleteUserFlag(cmd, "retiring")
 	return verb.OnKey(cmd, func(ctx context.Context, s *verb.Session, id string, _ []string) (err error) {
 		if req.Grantee == "" || len(req.Operations) == 0 {
 			return verb.Failf(verb.ExitUsage, "--to or --operations is missing: give the user and the operations to allow")
@@ -203,7 +205,7 @@ func grantRetire() *cobra.Command {
 
 func onGrant(name, did, short, example string, do func(c *client.Client, ctx context.Context, key, grant string) error) *cobra.Command {
 	return verb.Changes(&cobra.Command{
-		Use: name + " KEY GRANT_ID", Short: short, Example: example, Args: cobra.ExactArgs(2),
+		Use: name + " KEY GRANT_ID", Short: short, Example: example, Args: cobra.ExactArgs(2), ValidArgsFunction: verb.CompleteKeyThenGrant,
 	}, func(ctx context.Context, s *verb.Session, id string, args []string) (string, error) {
 		return fmt.Sprintf("%s the grant %s on %s", did, args[1], args[0]), do(s.Client, ctx, id, args[1])
 	})

@@ -60,6 +60,7 @@ auditors may ask for other users; rules limited to a source are then ignored.`,
 		Args: cobra.RangeArgs(1, 2), ValidArgsFunction: completeOperationThenKey,
 	}
 	cmd.Flags().StringVar(&in.As, "as", "", "`name` of another user (default: you)")
+	verb.CompleteUserFlag(cmd, "as")
 	cmd.Flags().StringToStringVar(&in.Context, "context", nil, "encryption context of the operation, name=value[,name=value]")
 	return verb.Talks(cmd, func(ctx context.Context, s *verb.Session, args []string) error {
 		op, known := policy.ParseOperation(args[0])

@@ -62,7 +62,7 @@ func aadFlag(cmd *cobra.Command, aad *string) {
 }
 
 func keyFlag(cmd *cobra.Command, key *string) {
-	cmd.Flags().StringVar(key, "key", "", "the key's id or alias")
+	cmd.Flags().StringVar(key, "key", "", "the key's id or alias (default $KEYSIDE_KEY)")
 	verb.CompleteKeyFlag(cmd, "key")
 }
 
@@ -97,16 +97,26 @@ func checkAlgorithms(flags map[string]*string) (err error) {
 
 func encryptCommand() *cobra.Command {
 	var req client.EncryptRequest
-	f := cryptFlags{in: verb.InputFlags{More: "; keyside file encrypt takes files of any size"}}
+	var key string
+	f := cryptFlags{in: verb.InputFlags{More: "; keyside file encrypt takes files of any size", Secret: true}}
 	cmd := &cobra.Command{
-		Use:   "encrypt --key KEY",
+		Use:   "encrypt [KEY]",
 		Short: "Encrypt up to 4096 bytes; print base64",
-		Example: `  echo 'attack at dawn' | keyside encrypt --key app --context mission=7 --out sealed
+		Example: `  echo 'attack at dawn' | keyside encrypt app --context mission=7 --out sealed
   keyside encrypt --key mailbox --algorithm RSAES_OAEP_SHA_256 --text 'attack at dawn'`,
 	}
 	algorithmFlag(cmd, &req.Algorithm, "algorithm", "algorithm of an RSA key", client.RSAOAEPSHA256)
+	keyFlag(cmd, &key)
 	f.add(cmd, "the text")
-	return withKey(cmd, func(ctx context.Context, s *verb.Session, id string, _ []string) (err error) {
+	cmd.Args, cmd.ValidArgsFunction = cobra.MaximumNArgs(1), verb.CompleteKeys(1)
+	return verb.Talks(cmd, func(ctx context.Context, s *verb.Session, args []string) (err error) {
+		if len(args) > 0 && key != "" {
+			return verb.Failf(verb.ExitUsage, "the key is given twice: as %s and with --key", args[0])
+		}
+		id, err := s.Resolve(ctx, strings.Join(args, "")+key)
+		if err != nil {
+			return err
+		}
 		if err := checkAlgorithms(map[string]*string{"algorithm": &req.Algorithm}); err != nil {
 			return err
 		}

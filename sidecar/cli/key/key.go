@@ -85,7 +85,7 @@ material is imported (keyside import).`,
 
 // checkWords checks the words of a request and gives them their own spelling.
 func checkWords(req *client.CreateKeyRequest) (err error) {
-	if req.Spec, err = verb.OneOf("--spec", req.Spec, slices.Concat(keySpecs, importedSpecs)); err != nil {
+	if req.Spec, err = verb.OneOf("--spec", req.Spec, keySpecs); err != nil {
 		return err
 	}
 	if req.Usage, err = verb.Optional("--usage", req.Usage, keyUsages); err != nil {

@@ -3,7 +3,6 @@ package key
 import (
 	"context"
 	"iter"
-	"slices"
 	"strings"
 	"time"
 
@@ -33,7 +32,7 @@ type filter struct {
 
 // check checks the words and gives them their own spelling.
 func (f *filter) check() (err error) {
-	if f.spec, err = verb.Optional("--spec", f.spec, slices.Concat(keySpecs, importedSpecs)); err != nil {
+	if f.spec, err = verb.Optional("--spec", f.spec, keySpecs); err != nil {
 		return err
 	}
 	if f.state, err = verb.Optional("--state", f.state, verb.Words(stateWords)); err != nil {

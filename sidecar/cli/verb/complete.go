@@ -43,6 +43,48 @@ func CompleteKeyFlag(cmd *cobra.Command, flag string) {
 	registerCompletion(cmd, flag, CompleteKeys(0))
 }
 
+// CompleteUserFlag offers the users of access keys for a flag.
+func CompleteUserFlag(cmd *cobra.Command, flag string) {
+	registerCompletion(cmd, flag, func(cmd *cobra.Command, _ []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		return offers(cmd, typed, usersLike)
+	})
+}
+
+// CompleteKeyThenGrant offers keys for the first argument and the grants on that key for the second.
+func CompleteKeyThenGrant(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	if len(args) != 1 {
+		return CompleteKeys(1)(cmd, args, typed)
+	}
+	return offers(cmd, typed, func(ctx context.Context, c *client.Client, _ string) (found []cobra.Completion) {
+		key, err := (&Session{Client: c, Cmd: cmd}).Resolve(ctx, args[0])
+		if err != nil {
+			return nil
+		}
+		page, err := c.ListGrants(ctx, client.ListGrantsRequest{KeyID: key})
+		if err != nil {
+			return nil
+		}
+		for _, g := range page.Grants {
+			found = append(found, cobra.CompletionWithDesc(g.ID, "to "+g.Grantee+": "+strings.Join(g.Operations, ",")))
+		}
+		return found
+	})
+}
+
+// usersLike offers the users of access keys.
+func usersLike(ctx context.Context, c *client.Client, _ string) (found []cobra.Completion) {
+	keys, err := c.ListCredentials(ctx)
+	if err != nil {
+		return nil
+	}
+	for _, k := range keys {
+		if !slices.Contains(found, k.User) {
+			found = append(found, k.User)
+		}
+	}
+	return found
+}
+
 func registerCompletion(cmd *cobra.Command, flag string, complete cobra.CompletionFunc) {
 	if err := cmd.RegisterFlagCompletionFunc(flag, complete); err != nil {
 		panic(err) // the flag does not exist or has a completion

@@ -30,7 +30,7 @@ type result struct {
 func Listed(keys []*client.Key) string {
 	var b strings.Builder
 	for _, k := range keys {
-		fmt.Fprintf(&b, "  %s  %s  %s  %s\n", k.ID, k.Alias, k.Spec, k.State)
+		fmt.Fprintf(&b, "  %s  %s  %s  %s\n", k.ID, Harmless(k.Alias), k.Spec, k.State)
 	}
 	return b.String()
 }

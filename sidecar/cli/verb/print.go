@@ -15,15 +15,62 @@ import (
 	"golang.org/x/term"
 )
 
-// Table prints rows in aligned columns; the first row is the heading.
+// Table prints rows in aligned columns; the first row is the heading. Cells are harmless: others typed some of them. On a terminal, long
+// cells are cut so that rows fit.
 func Table(w io.Writer, rows [][]string) error {
+	safe := make([][]string, len(rows))
+	for i, row := range rows {
+		safe[i] = make([]string, len(row))
+		for j, cell := range row {
+			safe[i][j] = Harmless(cell)
+		}
+	}
+	if IsTerminal(w) {
+		if width, _, err := term.GetSize(int(w.(*os.File).Fd())); err == nil {
+			fit(safe, width)
+		}
+	}
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, row := range rows {
+	for _, row := range safe {
 		if _, err := fmt.Fprintln(tw, strings.Join(row, "\t")); err != nil {
 			return err
 		}
 	}
 	return tw.Flush()
+}
+
+// wholeCell is the length up to which cells are never cut: that of a key's id.
+const wholeCell = 36
+
+// fit cuts the longest cells until rows with two blanks between columns have at most width characters, or no cell is longer than wholeCell.
+func fit(rows [][]string, width int) {
+	for {
+		var widths []int
+		for _, row := range rows {
+			for j, cell := range row {
+				if j == len(widths) {
+					widths = append(widths, 0)
+				}
+				widths[j] = max(widths[j], utf8.RuneCountInString(cell))
+			}
+		}
+		total, widest := 2*(len(widths)-1), 0
+		for j, n := range widths {
+			total += n
+			if n > widths[widest] {
+				widest = j
+			}
+		}
+		if len(widths) == 0 || total <= width || widths[widest] <= wholeCell {
+			return
+		}
+		most := max(wholeCell, widths[widest]-(total-width))
+		for _, row := range rows {
+			if widest < len(row) && utf8.RuneCountInString(row[widest]) > most {
+				row[widest] = string([]rune(row[widest])[:most-1]) + "…"
+			}
+		}
+	}
 }
 
 // PrintJSON prints one value for programs.

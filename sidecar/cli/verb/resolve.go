@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"os"
 	"regexp"
 
 	"github.com/keyside/keyside/sidecar/client"
@@ -12,6 +13,9 @@ import (
 
 // keyID is the form of a key's id.
 var keyID = regexp.MustCompile(`^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$`)
+
+// keyVariable names the key of verbs that are given none.
+const keyVariable = "KEYSIDE_KEY"
 
 // findPage is the largest page of find-keys.
 const findPage = 1000
@@ -34,8 +38,8 @@ func (s *Session) Resolve(ctx context.Context, name string) (string, error) {
 
 // Lookup returns a key that is named by its id, its alias or a further alias.
 func (s *Session) Lookup(ctx context.Context, name string) (*client.Key, error) {
-	if name == "" {
-		return nil, Failf(ExitUsage, "--key is missing: give a key's id or alias (keyside key list shows them)")
+	if name = cmp.Or(name, os.Getenv(keyVariable)); name == "" {
+		return nil, Failf(ExitUsage, "--key is missing: give a key's id or alias (keyside key list shows them), or set $"+keyVariable)
 	}
 	key, err := s.DescribeKey(ctx, name)
 	if !keyID.MatchString(name) && (errors.Is(err, client.ErrNotFound) || errors.Is(err, client.ErrInvalidRequest)) {

@@ -14,6 +14,7 @@ import (
 type InputFlags struct {
 	text, file string
 	More       string // advice for input above the limit; may be empty
+	Secret     bool   // the input should not be an argument
 }
 
 // Add adds the flags to cmd. what names the input.
@@ -26,6 +27,9 @@ func (i *InputFlags) Add(cmd *cobra.Command, what string) {
 // Open returns the input, which the caller closes.
 func (i *InputFlags) Open(cmd *cobra.Command) (io.ReadCloser, error) {
 	switch {
+	case cmd.Flags().Changed("text") && i.Secret && !quiet(cmd):
+		cmd.PrintErrln("warning: every user of this node can read --text in the list of processes: use standard input, or --in")
+		fallthrough
 	case cmd.Flags().Changed("text"):
 		return io.NopCloser(strings.NewReader(i.text)), nil
 	case i.file == "-":
@@ -35,6 +39,12 @@ func (i *InputFlags) Open(cmd *cobra.Command) (io.ReadCloser, error) {
 		return io.NopCloser(cmd.InOrStdin()), nil
 	}
 	return os.Open(i.file)
+}
+
+// quiet reports whether --quiet is set.
+func quiet(cmd *cobra.Command) bool {
+	set, _ := cmd.Flags().GetBool("quiet")
+	return set
 }
 
 // Read returns the whole input, at most limit bytes.
