@@ -60,7 +60,7 @@ type content struct {
 	keys                      []string // one of each kind
 	text                      []byte   // under the first
 	granted, revoked, deleted string   // a key, a grant on it and an access key that are gone after the backup
-	disabled, destroyed, late string   // keys
+	disabled, late            string   // keys
 }
 
 // fill gives a node keys of several kinds, with RSA keys of every kind, and what belongs to keys.

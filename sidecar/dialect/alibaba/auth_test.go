@@ -109,11 +109,8 @@ func signHeader(r *http.Request, body, algorithm, accessKey, secret string, at t
 	if r.Header.Get("Content-Type") != "" {
 		a.headers = append([]string{"content-type"}, a.headers...)
 	}
-	for _, name := range []string{
-		"x-acs-action", "x-acs-content-sha256", "x-acs-credentials-provider", "x-acs-date", "x-acs-signature-nonce", "x-acs-version",
-	} {
-		a.headers = append(a.headers, name)
-	}
+	a.headers = append(a.headers,
+		"x-acs-action", "x-acs-content-sha256", "x-acs-credentials-provider", "x-acs-date", "x-acs-signature-nonce", "x-acs-version")
 	text := []byte(canonicalOf(r, body, &a))
 	digest := sha256.Sum256(text)
 	mac := a.mac([]byte(secret), []byte(algorithm+"\n"+hex.EncodeToString(digest[:])))
