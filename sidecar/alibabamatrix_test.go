@@ -172,14 +172,16 @@ func TestAlibabaTexts(t *testing.T) {
 		"AAEC": "\x00\x01\x02", "\u2028<&>": "\u2028<&>",
 	} {
 		for _, context := range []string{`{}`, `{"a":"b","c.d":"e"}`} {
-			var sealed struct{ CiphertextBlob, KeyVersionId string }
-			var opened struct{ Plaintext, KeyVersionId string }
+			var sealed, opened struct {
+				CiphertextBlob, Plaintext string
+				Version                   string `json:"KeyVersionId"`
+			}
 			body := fmt.Sprintf(`{"KeyId":"$aes","Plaintext":%s,"EncryptionContext":%s}`, must(json.Marshal(sent)), context)
 			if code := w.alibaba("Encrypt", body, &sealed); code != "" {
 				t.Fatalf("%q: %s", sent, code)
 			}
 			body = fmt.Sprintf(`{"CiphertextBlob":%q,"EncryptionContext":%s}`, sealed.CiphertextBlob, context)
-			if code := w.alibaba("Decrypt", body, &opened); code != "" || opened.Plaintext != sent || opened.KeyVersionId != sealed.KeyVersionId {
+			if code := w.alibaba("Decrypt", body, &opened); code != "" || opened.Plaintext != sent || opened.Version != sealed.Version {
 				t.Errorf("%q comes back as %q, %s", sent, opened.Plaintext, code)
 			}
 			var huawei struct {
