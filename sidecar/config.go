@@ -341,3 +341,14 @@ func (h *HSMConfig) validate(check func(ok bool, key, format string, args ...any
 		check(h.Via.UID >= 0, "hsm.via.uid", "the uid that hsmd runs as is required")
 	}
 }
+
+// endpoint returns the URL of the port, empty if there is none.
+func (c *Config) endpoint() string {
+	switch {
+	case c.Listen == "":
+		return ""
+	case c.TLS.Enabled():
+		return "https://" + c.Listen
+	}
+	return "http://" + c.Listen
+}

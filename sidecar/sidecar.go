@@ -286,7 +286,7 @@ func (p *process) openHealth(ctx context.Context) error {
 			state := p.core.ClockState()
 			return client.ClockState{Jumped: int64(state.Jumped.Seconds()), Waiting: state.Waiting}
 		},
-		Answer: client.Health{Tenant: p.cfg.Tenant, Huawei: client.Huawei{
+		Answer: client.Health{Tenant: p.cfg.Tenant, Endpoint: p.cfg.endpoint(), Huawei: client.Huawei{
 			Region: p.cfg.huawei().Region, ProjectID: p.cfg.huawei().ProjectID, DomainID: p.cfg.huawei().DomainID,
 		}},
 	})
@@ -350,7 +350,7 @@ func (p *process) handler() (http.Handler, error) {
 	router.Handle(http.MethodGet, client.ReadyPath, p.health.Ready())
 	p.draining, p.drain = context.WithCancel(context.Background())
 	router.Add(keyside.New(keyside.Config{
-		Host: host, Proofs: huawei.Proofs(), Core: p.core, Users: users, Audit: p.audit, HSMStatus: p.backend.Status, Backup: p.streamBackup, Logger: p.log, Draining: p.draining,
+		Host: host, Proofs: huawei.Proofs(), Dialects: dialectNames(), Core: p.core, Users: users, Audit: p.audit, HSMStatus: p.backend.Status, Backup: p.streamBackup, Logger: p.log, Draining: p.draining,
 	}), dialect.Marks{Paths: []string{client.BasePath}, Proofs: huawei.Marks.Proofs}, dialect.Everywhere)
 	return router, nil
 }

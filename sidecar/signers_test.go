@@ -5,11 +5,13 @@ import (
 	"crypto/sha1"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -194,4 +196,42 @@ func TestSignaturesStayInTheirDialect(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestLimitedAccessKeys has access keys of some dialects sign for all: only theirs accept them. Such an access key makes no other.
+func TestLimitedAccessKeys(t *testing.T) {
+	dialects = append(dialects, toydialect.Registration)
+	t.Cleanup(func() { dialects = dialects[:len(dialects)-1] })
+	w := newRightsWorld(t)
+	for _, names := range [][]string{{"tencent"}, {"alibaba", "toy"}, {"keyside"}, {"huawei"}} {
+		made := new(client.NewCredential)
+		w.owner(http.MethodPost, client.BasePath+"create-credential", string(must(json.Marshal(client.CreateCredentialRequest{User: "limited", Role: "administrator", Dialects: names}))), made)
+		if !slices.Equal(made.Dialects, names) {
+			t.Errorf("created for %v, want %v", made.Dialects, names)
+		}
+		for i := range signers {
+			s := &signers[i]
+			r := s.request("x")
+			s.sign(r, made.AccessKey, made.SecretKey, w.clock.now)
+			answer := w.from(r, false)
+			ok := answer.Code == http.StatusOK && !strings.Contains(answer.Body.String(), `"Error"`)
+			if name, _, _ := strings.Cut(s.name, "-"); ok != slices.Contains(names, name) {
+				t.Errorf("access key of %v signs for %s: %d %s", names, s.name, answer.Code, answer.Body)
+			}
+		}
+		if names[0] == "keyside" {
+			for path, body := range map[string]string{"create-credential": `{"user":"other","role":"none"}`, "create-token": `{}`} {
+				r := posted(client.BasePath+path, jsonMedia, body)
+				sign(r, body, made.AccessKey, made.SecretKey, w.clock.now)
+				if answer := w.from(r, true); answer.Code != http.StatusForbidden {
+					t.Errorf("%s by such an access key: %d %s", path, answer.Code, answer.Body)
+				}
+			}
+		}
+	}
+	for _, names := range []string{`["vng"]`, `["tencent","tencent"]`, `[]`} {
+		if answer := w.ask(rightsCallers[0], http.MethodPost, client.BasePath+"create-credential", `{"user":"limited","role":"none","dialects":`+names+`}`); answer.Code != http.StatusBadRequest {
+			t.Errorf("%s: %d %s", names, answer.Code, answer.Body)
+		}
+	}
 }

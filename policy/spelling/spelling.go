@@ -33,8 +33,10 @@ func Nearest(typed string, words []string) []string {
 	}
 	slices.SortStableFunc(found, func(a, b candidate) int { return cmp.Compare(a.distance, b.distance) })
 	var nearest []string
-	for _, c := range found[:min(len(found), maxNearest)] {
-		nearest = append(nearest, c.word)
+	for _, c := range found {
+		if len(nearest) < maxNearest && !slices.Contains(nearest, c.word) {
+			nearest = append(nearest, c.word)
+		}
 	}
 	return nearest
 }

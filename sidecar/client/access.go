@@ -154,6 +154,7 @@ type Credential struct {
 	User      string    `json:"user"`
 	Role      string    `json:"role"`
 	Created   time.Time `json:"created_at"`
+	Dialects  []string  `json:"dialects,omitempty"` // whose requests it signs; absent: those of all
 }
 
 // NewCredential is a new access key with its secret, which cannot be read again.
@@ -166,11 +167,13 @@ type NewCredential struct {
 type CreateCredentialRequest struct {
 	User string `json:"user"`
 	Role string `json:"role"`
+	// Dialects are those whose requests it signs, by their names in the configuration; "keyside" is the native API. None: all.
+	Dialects []string `json:"dialects,omitempty"`
 }
 
-// CreateCredential creates an access key for a user, with a role.
-func (c *Client) CreateCredential(ctx context.Context, user, role string) (*NewCredential, error) {
-	return call[NewCredential](ctx, c, "create-credential", CreateCredentialRequest{user, role})
+// CreateCredential creates an access key for a user, with a role, that signs requests of some dialects or, if none is named, of all.
+func (c *Client) CreateCredential(ctx context.Context, user, role string, dialects ...string) (*NewCredential, error) {
+	return call[NewCredential](ctx, c, "create-credential", CreateCredentialRequest{user, role, dialects})
 }
 
 // Credentials is all access keys.

@@ -22,6 +22,8 @@ type Health struct {
 	Tenant string            `json:"tenant"`
 	Clock  ClockState        `json:"clock"`
 	Huawei Huawei            `json:"huawei"`
+	// Endpoint is the port's address for clients' requests, as http://HOST:PORT or https://HOST:PORT; empty: there is none.
+	Endpoint string `json:"endpoint,omitzero"`
 }
 
 // ClockState is how the node's clock is.

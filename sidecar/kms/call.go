@@ -63,6 +63,14 @@ func CallFrom(ctx context.Context) *Call {
 	return call
 }
 
+// dialect returns the name of the call's dialect, empty without a call.
+func (c *Call) dialect() string {
+	if c == nil {
+		return ""
+	}
+	return c.Dialect
+}
+
 type callerKey struct{}
 
 // WithCaller returns the context of a connection from a caller: an HTTP connection, a gRPC one, or a stream that a library

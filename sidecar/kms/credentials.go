@@ -53,6 +53,9 @@ type CreateCredentialInput struct {
 	User    string
 	Role    policy.Role
 	Service string
+	// Dialects are those whose requests the access key signs, by Call.Dialect; nil: all. An access key of some alone makes no
+	// access keys and no tokens, which would have none of its limits.
+	Dialects []string
 }
 
 // NewCredential is a new access key with its secret, which is returned only once. The caller clears it.
@@ -67,12 +70,21 @@ func (n *NewCredential) wipe() {
 	}
 }
 
-// notByToken refuses to create credentials for a caller with a token, whatever its role: they would outlive the token.
-func (r *request) notByToken() error {
+// mayDelegate refuses to create credentials for a caller with a token or with an access key of some dialects alone, whatever its
+// role: they would outlive the token, and be good for other dialects.
+func (s *Service) mayDelegate(ctx context.Context, r *request) error {
 	if r.call.Token {
 		return r.settle(policy.Decision{Reason: "a token makes no tokens and no access keys"})
 	}
-	return nil
+	if r.call.AccessKey == "" {
+		return nil
+	}
+	who, err := s.credential(ctx, r.call.AccessKey)
+	clear(who.secret[:])
+	if err == nil && who.dialects != nil {
+		err = r.settle(policy.Decision{Reason: "an access key of some dialects alone makes no tokens and no access keys"})
+	}
+	return err
 }
 
 // checkNamesake refuses an access key for a principal of the configuration that has other permissions there. Grants are
@@ -94,13 +106,13 @@ func (s *Service) checkNamesake(in CreateCredentialInput) error {
 func (s *Service) CreateCredential(ctx context.Context, in CreateCredentialInput) (*NewCredential, error) {
 	return run(ctx, s, policy.OpCreateCredential, func(ctx context.Context, r *request) (*NewCredential, error) {
 		r.target = in.User
-		if err := cmp.Or(r.notByToken(), in.check(), s.checkNamesake(in), s.identities.ready()); err != nil {
+		if err := cmp.Or(s.mayDelegate(ctx, r), in.check(), s.checkNamesake(in), s.identities.ready()); err != nil {
 			return nil, err
 		}
 		n := &NewCredential{
 			Credential: Credential{
 				AccessKey: string(randomText(accessKeySize, upperAndDigits)), User: in.User, Role: in.Role,
-				Service: in.Service, CreatedAt: s.now(),
+				Service: in.Service, CreatedAt: s.now(), Dialects: in.Dialects,
 			},
 			Secret: randomText(secretSize, alphanumerics),
 		}
@@ -206,7 +218,7 @@ func (s *Service) CreateToken(ctx context.Context, in CreateTokenInput) (*NewTok
 		op = policy.OpCreateTokenFor
 	}
 	return run(ctx, s, op, func(ctx context.Context, r *request) (*NewToken, error) {
-		if err := r.notByToken(); err != nil {
+		if err := s.mayDelegate(ctx, r); err != nil {
 			return nil, err
 		}
 		ttl := cmp.Or(in.TTL, defaultTokenTime)

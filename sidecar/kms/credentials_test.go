@@ -539,3 +539,38 @@ func TestDeleteForgedCredential(t *testing.T) {
 	w.hsm.hook = func(a *answer) { a.plaintext = nil }
 	wantCode(t, s.DeleteCredential(admin, other.AccessKey), "ok")
 }
+
+// TestCredentialDialects holds that an access key of some dialects authenticates in their calls alone, that the limit is sealed, and
+// that such an access key makes no other.
+func TestCredentialDialects(t *testing.T) {
+	w := newWorld(t, kms.Limits{})
+	made, err := w.CreateCredential(admin, kms.CreateCredentialInput{User: "limited", Role: policy.Administrator, Dialects: []string{"one", "two"}})
+	wantCode(t, err, "ok")
+	in := func(name, accessKey string) context.Context {
+		call := *kms.CallFrom(admin)
+		call.Dialect, call.AccessKey = name, accessKey
+		return kms.WithCall(context.Background(), &call)
+	}
+	verified := 0
+	accept := func([]byte) bool { verified++; return true }
+	for name, want := range map[string]kms.Code{"one": "ok", "two": "ok", "three": kms.CodeUnauthenticated, "": kms.CodeUnauthenticated} {
+		_, err := w.Authenticate(in(name, ""), made.AccessKey, accept)
+		wantCode(t, err, want)
+	}
+	_, err = w.Authenticate(context.Background(), made.AccessKey, accept)
+	wantCode(t, err, kms.CodeUnauthenticated)
+	if verified != 5 {
+		t.Errorf("the signature was checked %d times", verified)
+	}
+	_, err = w.CreateCredential(in("one", made.AccessKey), kms.CreateCredentialInput{User: "other"})
+	wantCode(t, err, kms.CodeDenied)
+	_, err = w.CreateToken(in("one", made.AccessKey), kms.CreateTokenInput{})
+	wantCode(t, err, kms.CodeDenied)
+	c, err := w.store.Credential(admin, made.AccessKey)
+	wantCode(t, err, "ok")
+	wantCode(t, w.DeleteCredential(admin, made.AccessKey), "ok")
+	c.Dialects = nil // whoever writes the database
+	wantCode(t, w.store.CreateCredential(admin, c, 10), "ok")
+	_, err = w.Authenticate(in("three", ""), made.AccessKey, accept)
+	wantCode(t, err, kms.CodeUnauthenticated)
+}

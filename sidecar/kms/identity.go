@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -41,6 +42,7 @@ type identities struct {
 type identity struct {
 	principal policy.Principal
 	secret    [secretSize]byte // of an access key
+	dialects  []string         // of an access key: those that it signs for; nil: all
 	expires   time.Time        // of a token
 }
 
@@ -134,7 +136,8 @@ func unauthenticated() *Error { return Errorf(CodeUnauthenticated, "signature or
 
 // Authenticate returns the principal of an access key if verify accepts the signature of the request. verify gets the
 // secret, which is valid only during the call. Authenticate returns the same CodeUnauthenticated for an unknown access key
-// and for a wrong signature, and calls verify in both cases; CodeKeyUnavailable if the HSM cannot open the secret now.
+// and for a wrong signature, and calls verify in both cases, and for one that does not sign for the dialect of the call;
+// CodeKeyUnavailable if the HSM cannot open the secret now.
 func (s *Service) Authenticate(ctx context.Context, accessKey string, verify func(secret []byte) bool) (policy.Principal, error) {
 	who, err := s.credential(ctx, accessKey)
 	known := err == nil
@@ -146,7 +149,7 @@ func (s *Service) Authenticate(ctx context.Context, accessKey string, verify fun
 	}
 	secret := who.secret[:]
 	defer clear(secret)
-	if !verify(secret) || !known {
+	if !verify(secret) || !known || who.dialects != nil && !slices.Contains(who.dialects, CallFrom(ctx).dialect()) {
 		return policy.Principal{}, unauthenticated()
 	}
 	return who.principal, nil
@@ -174,7 +177,7 @@ func (s *Service) credential(ctx context.Context, accessKey string) (identity, e
 	if err != nil {
 		return identity{}, s.unopened(ctx, err, slog.String("access_key", accessKey))
 	}
-	who = identity{principal: c.principal(), secret: [secretSize]byte(secret)}
+	who = identity{principal: c.principal(), secret: [secretSize]byte(secret), dialects: c.Dialects}
 	keep(i, i.secrets, accessKey, who, generation)
 	return who, nil
 }
@@ -248,7 +251,11 @@ const (
 
 func (c *Credential) bound() []byte {
 	b := appendText([]byte(credentialDomain), c.AccessKey)
-	return appendRights(b, c.principal(), c.CreatedAt)
+	b = appendRights(b, c.principal(), c.CreatedAt)
+	for _, name := range c.Dialects { // the parts before have lengths of their own, so none of these can be taken for them
+		b = appendText(b, name)
+	}
+	return b
 }
 
 func (t *Token) bound() []byte {

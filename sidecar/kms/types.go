@@ -217,7 +217,8 @@ type Credential struct {
 	Role      policy.Role
 	Service   string // the cloud service that the user acts for, or empty
 	CreatedAt time.Time
-	Sealed    []byte // the secret, encrypted under the tenant's credential key, which also authenticates the rest
+	Dialects  []string // whose requests it signs; nil: those of all
+	Sealed    []byte   // the secret, encrypted under the tenant's credential key, which also authenticates the rest
 }
 
 // Token is the record of a short-lived token: its SHA-256, not the token.

@@ -39,6 +39,7 @@ type storedCredential struct {
 	Role          policy.Role `json:"role,omitzero"` // other than administrator
 	Service       string      `json:"service,omitzero"`
 	CreatedMS     int64       `json:"created"`
+	Dialects      []string    `json:"dialects,omitempty"` // that it signs for; none: all
 	Sealed        []byte      `json:"sealed"`
 }
 
@@ -136,7 +137,8 @@ func (s *Store) CreateCredential(ctx context.Context, c *kms.Credential, quota i
 			return fmt.Errorf("new access key is taken, or cannot be looked up: %w", err)
 		}
 		return write(txn, credentialName(c.AccessKey), storedCredential{
-			User: c.User, Administrator: c.Role == policy.Administrator, Role: otherRole(c.Role), Service: c.Service, CreatedMS: c.CreatedAt.UnixMilli(), Sealed: c.Sealed,
+			User: c.User, Administrator: c.Role == policy.Administrator, Role: otherRole(c.Role), Service: c.Service, CreatedMS: c.CreatedAt.UnixMilli(),
+			Dialects: c.Dialects, Sealed: c.Sealed,
 		})
 	}, func() {})
 }
@@ -157,7 +159,7 @@ func readCredential(txn reader, accessKey string) (*kms.Credential, error) {
 	}
 	return &kms.Credential{
 		AccessKey: accessKey, User: stored.User, Role: role(stored.Administrator, stored.Role), Service: stored.Service,
-		CreatedAt: time.UnixMilli(stored.CreatedMS).UTC(), Sealed: stored.Sealed,
+		CreatedAt: time.UnixMilli(stored.CreatedMS).UTC(), Dialects: stored.Dialects, Sealed: stored.Sealed,
 	}, nil
 }
 

@@ -110,9 +110,14 @@ func (d *Dialect) callerOf(call *kms.Call) *client.Caller {
 // createCredential appends the secret, which is letters and digits, by hand.
 func (d *Dialect) createCredential(ctx context.Context, _ policy.Operation, x *dialect.Exchange) error {
 	who, _ := parseRole(string(x.Text(role))) // its form is checked
-	n, err := d.cfg.Core.CreateCredential(ctx, kms.CreateCredentialInput{
-		User: string(x.Text(user)), Role: who.Role, Service: who.Service,
-	})
+	in := kms.CreateCredentialInput{User: string(x.Text(user)), Role: who.Role, Service: who.Service}
+	for _, name := range x.Texts(dialects) {
+		if !slices.Contains(d.cfg.Dialects, string(name)) || slices.Contains(in.Dialects, string(name)) {
+			return &dialect.Refusal{Core: kms.Invalid("dialects", kms.ReasonUnknown, "must be some of %s, each once", strings.Join(d.cfg.Dialects, ", "))}
+		}
+		in.Dialects = append(in.Dialects, string(name))
+	}
+	n, err := d.cfg.Core.CreateCredential(ctx, in)
 	if err != nil {
 		return err
 	}

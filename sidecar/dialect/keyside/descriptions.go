@@ -21,6 +21,7 @@ var descriptions = map[string]string{
 	"context_exact":                       "Whether the encryption context must have no other pairs than the constraint",
 	"count":                               "Number of operations",
 	"count_only":                          "Whether to return the total only",
+	"dialects":                            "Names of the dialects whose requests the access key signs, as in the configuration, and keyside for this API; absent: all",
 	"created_at":                          "Time of creation",
 	"credentials":                         "Access keys",
 	"data_key_bytes":                      "Length in bytes of the data key in an RSA ciphertext; absent: it holds data",

@@ -188,6 +188,7 @@ var (
 	askedUser    = &dialect.TextField{Name: "as", Low: 1, High: maxUser}
 	user         = &dialect.TextField{Name: "user", Required: true, Low: 1, High: maxUser}
 	optionalUser = optional(user)
+	dialects     = &dialect.TextsField{Name: "dialects", Low: 1, High: 16}
 	role         = &dialect.TextField{Name: "role", Required: true, Form: &roleForm}
 	ttl          = &dialect.NumberField{Name: "ttl", High: 86400}
 	accessKey    = &dialect.TextField{Name: "access_key", Required: true, Low: 1, High: maxUser}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 
 	"github.com/keyside/keyside/policy"
 	"github.com/keyside/keyside/sidecar/audit"
@@ -41,6 +42,7 @@ type Core interface {
 type Config struct {
 	dialect.Host
 	Proofs    []dialect.Proof // of senders
+	Dialects  []string        // the names of the others, which access keys may be limited to
 	Core      Core
 	Users     *policy.Users
 	Audit     *audit.Log
@@ -59,6 +61,7 @@ type Dialect struct {
 
 // New returns the dialect.
 func New(cfg Config) *Dialect {
+	cfg.Dialects = append(slices.Clone(cfg.Dialects), Name)
 	d := &Dialect{cfg: cfg, verifying: make(chan struct{}, 1)}
 	d.Server = dialect.NewServer(dialect.Config{
 		Host: cfg.Host, Core: cfg.Core, Name: Name, Table: dialect.NewPathTable(client.BasePath, d.routes()), Proofs: cfg.Proofs,

@@ -161,7 +161,7 @@ var table = []row{
 
 	{"", policy.OpCanI, (*Dialect).canI, socket, fields(operation, askedKey, askedUser, encryptionContext), client.Decision{},
 		"Explain whether an operation would be allowed"},
-	{"", policy.OpCreateCredential, (*Dialect).createCredential, socket, fields(user, role), client.NewCredential{},
+	{"", policy.OpCreateCredential, (*Dialect).createCredential, socket, fields(user, role, dialects), client.NewCredential{},
 		"Create an access key"},
 	{"", policy.OpListCredentials, (*Dialect).listCredentials, socket, nil, client.Credentials{},
 		"List access keys in order of creation"},

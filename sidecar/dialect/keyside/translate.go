@@ -102,5 +102,5 @@ func grantOf(g *policy.Grant) client.Grant {
 }
 
 func credentialOf(c *kms.Credential) client.Credential {
-	return client.Credential{AccessKey: c.AccessKey, User: c.User, Role: roleOf(c.Role, c.Service), Created: c.CreatedAt}
+	return client.Credential{AccessKey: c.AccessKey, User: c.User, Role: roleOf(c.Role, c.Service), Created: c.CreatedAt, Dialects: c.Dialects}
 }
