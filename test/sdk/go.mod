@@ -11,6 +11,8 @@ require (
 	github.com/go-json-experiment/json v1.27.2
 	github.com/huaweicloud/huaweicloud-sdk-go-v3 v0.1.207
 	github.com/keyside/keyside v0.0.0
+	github.com/tencentcloud/tencentcloud-sdk-go/tencentcloud/common v1.0.563
+	github.com/tencentcloud/tencentcloud-sdk-go/tencentcloud/kms v1.0.563
 )
 
 require (

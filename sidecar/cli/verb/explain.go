@@ -70,7 +70,6 @@ var advices = []advice{
 		"leave --algorithm out for AES keys; give --algorithm RSAES_OAEP_SHA_256 for RSA keys"},
 	{client.ErrInvalidAlgorithm, "", "", ExitUsage, "leave --algorithm out, or give one of the key's spec"},
 	{client.ErrKeyProtected, "", "", ExitRefused, "end its protection first with keyside key unprotect"},
-	{client.ErrDryRun, "", "", ExitRefused, "leave the dry run out"},
 	{client.ErrServiceKey, "", "", ExitRefused, "it belongs to its service: create a key of your own with keyside key create"},
 	{client.ErrInvalidOrigin, "", "external", ExitRefused, "create a key for the new material, and use that key from now on"},
 	{client.ErrInvalidOrigin, "", "", ExitRefused, "create a key for imports with keyside key create ALIAS --origin external"},
