@@ -62,6 +62,7 @@ func command() *cobra.Command {
 		},
 	})
 	cli.Prepare(root)
+	cli.AddCompletion(root)
 	return root
 }
 

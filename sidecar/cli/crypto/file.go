@@ -40,7 +40,7 @@ func fileEncrypt() *cobra.Command {
 		Use:   "encrypt --key KEY [IN [OUT]]",
 		Short: "Encrypt a file",
 		Example: `  keyside file encrypt --key app report report.keyside
-  tar c . | keyside file encrypt --key app --context of=backup > backup.keyside`,
+  tar c . | keyside file encrypt --key app --context of=backup - backup.keyside`,
 	}
 	f.add(cmd, "encryption context, name=value[,name=value]: stored unencrypted, but authenticated")
 	return withKey(cmd, func(ctx context.Context, s *verb.Session, id string, args []string) error {
