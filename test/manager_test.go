@@ -35,6 +35,7 @@ type unit struct {
 	name  string
 	dir   string
 	limit string // command that sets limits, unless a drop-in does
+	under string // command that runs the daemon, with its arguments; empty: none
 
 	mu       sync.Mutex
 	log      bytes.Buffer
@@ -234,7 +235,7 @@ func (u *unit) keep(first, stopping chan struct{}) {
 				limit = "ulimit -n " + string(m[1]) + " || ulimit -n $(ulimit -H -n)" // raising it needs a right that tests may lack
 			}
 		}
-		cmd := exec.Command("bash", "-c", limit+"; exec "+binary+" "+verb+" --config "+filepath.Join(u.dir, verb+".yaml"))
+		cmd := exec.Command("bash", "-c", limit+"; exec "+u.under+" "+binary+" "+verb+" --config "+filepath.Join(u.dir, verb+".yaml"))
 		cmd.Stdout, cmd.Stderr = u, u
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 		u.mu.Lock()
@@ -275,7 +276,11 @@ func (u *unit) stop() {
 	u.wanted = false
 	ended := u.ended
 	if u.cmd != nil && u.cmd.Process != nil {
-		_ = u.cmd.Process.Signal(syscall.SIGTERM)
+		pid := u.cmd.Process.Pid
+		if u.under != "" {
+			pid = -pid // the daemon is in the group of that command
+		}
+		_ = syscall.Kill(pid, syscall.SIGTERM)
 	}
 	u.mu.Unlock()
 	if ended != nil {

@@ -249,6 +249,9 @@ var alertCases = map[string]alertCase{
 	"KeysideDescriptorsHigh":   {[]string{`keyside_descriptors`, `keyside_descriptors_limit`}, []string{"90x60", "100x60"}, []string{"70x60", "100x60"}},
 	"KeysideImportsFailing":    {[]string{`keyside_imports_total{keyside_code="BAD_MATERIAL"}`}, []string{"0+6x60"}, []string{"0+1x60"}},
 	"KeysideCertificateExpiry": {[]string{`keyside_certificate_remaining_seconds`}, []string{"1209599x60"}, []string{"1209600x60"}},
+	"KeysideBackupOld":         {[]string{`keyside_backup_age_seconds`, `keyside_backup_failed`}, []string{"129601x60", "0x60"}, []string{"129600x60", "0x58 1 0"}},
+	"KeysideMessagesLow":       {[]string{`keyside_messages_left`}, []string{"268435455x60"}, []string{"268435456x60"}},
+	"KeysideClockJumped":       {[]string{`keyside_deletions_waiting`}, []string{"1x60"}, []string{"0x60"}},
 }
 
 // TestAlerts has promtool evaluate each rule over an hour that it is for, and over one that it is not for.

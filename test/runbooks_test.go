@@ -308,7 +308,7 @@ func TestAlertsHaveRunbooks(t *testing.T) {
 			t.Errorf("alert %s names no runbook of its own", m[1])
 		}
 	}
-	if len(alerts) < 19 || len(slices.Compact(slices.Sorted(slices.Values(alerts)))) != len(alerts) {
+	if len(alerts) < 22 || len(slices.Compact(slices.Sorted(slices.Values(alerts)))) != len(alerts) {
 		t.Errorf("alerts: %q", alerts)
 	}
 }

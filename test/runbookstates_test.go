@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -87,6 +88,13 @@ func runbooks() map[string]runbook {
 		}},
 		"KeysideImportsFailing":    {state: (*operated).failImport},
 		"KeysideCertificateExpiry": {config: configureTLS, state: (*operated).renewCertificate},
+		"KeysideBackupOld": {config: func(o *operated, config map[string]any) {
+			config["backups"] = map[string]any{"directory": o.path("backups")}
+		}, state: func(o *operated) {
+			waitFor(o.T, "a backup has failed", func() bool { return strings.Contains(o.units[sidecar].output(), "scheduled backup failed") })
+		}},
+		"KeysideMessagesLow": {state: (*operated).serves},
+		"KeysideClockJumped": {state: (*operated).jump},
 		"database-missing": {state: func(o *operated) {
 			o.units[sidecar].stop()
 			o.rename("db", "root/db")
@@ -352,6 +360,19 @@ func (o *operated) certify(folder string, days int) {
 		os.WriteFile(o.path(folder, "tls.crt"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate}), 0o600),
 		os.WriteFile(o.path(folder, "tls.key"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600),
 	))
+}
+
+// jump restarts the sidecar where more time has passed since boot: the clock is far behind the running time. A key is to be destroyed.
+func (o *operated) jump() {
+	o.Helper()
+	doomed, err := o.CreateKey(o.Context(), client.CreateKeyRequest{Alias: "doomed"})
+	o.check(err)
+	_, err = o.ScheduleKeyDeletion(o.Context(), doomed.ID, 7)
+	o.check(err)
+	u := o.units["keyside-sidecar"]
+	u.stop()
+	u.under = "unshare --time --boottime 200000 --fork"
+	o.check(u.start())
 }
 
 // goBack replaces the database by a copy from before a key was created.
