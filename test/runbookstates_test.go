@@ -389,13 +389,13 @@ func (o *operated) goBack() {
 	o.refusesToStart()
 }
 
-// damage flips a bit of a table, after a copy of the database was made and then a key.
+// damage flips a bit of a table, after a backup was made and then a key.
 func (o *operated) damage() {
 	o.Helper()
-	o.units["keyside-sidecar"].stop()
 	o.check(os.MkdirAll(o.path("backups"), 0o700))
-	o.copy("db", "backups/db")
-	o.check(o.units["keyside-sidecar"].start())
+	if out, err := o.do("keyside backup create --out /var/backups/keyside/node.backup"); err != nil {
+		o.Fatalf("%v: %s", err, out)
+	}
 	_, err := o.CreateKey(o.Context(), client.CreateKeyRequest{Alias: "lost"})
 	o.check(err)
 	o.units["keyside-sidecar"].stop()
