@@ -52,7 +52,7 @@ func (c *Credential) named(err error) error {
 		return err
 	}
 	named := *e
-	named.Message += fmt.Sprintf("; the credential is that of %s, which can be restored from a backup", c.File)
+	named.Message += fmt.Sprintf("; the credential is that of %s: restore it or the token, whichever changed, from a backup", c.File)
 	return &named
 }
 

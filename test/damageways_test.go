@@ -101,7 +101,7 @@ type operator struct {
 var (
 	letAccess = regexp.MustCompile(`let uid \d+ read and write ([^\s"';,]+)|(\S+) cannot be written by uid`)
 	fromOld   = regexp.MustCompile(`(?i)restore[^.;]* from a backup`)
-	ownFile   = regexp.MustCompile(`restore the file from a backup|restore it from a backup|restore whichever|can be restored from a backup|correct the file`)
+	ownFile   = regexp.MustCompile(`restore the file from a backup|restore it from a backup|restore whichever|whichever changed|correct the file`)
 )
 
 var (
@@ -118,6 +118,11 @@ func (o *operator) isNewer(refusal string) bool {
 	n, err := strconv.ParseUint(m[1], 10, 64)
 	return err != nil || o.old.change > n
 }
+
+// tokens is the directory of SoftHSM, which stands for an HSM with its own backup: a refusal speaks of the HSM, not of SoftHSM's files.
+const tokens = "tokens"
+
+func inToken(file string) bool { return strings.HasPrefix(file, tokens+"/") }
 
 // configuration are the files that belong to the operator, whose changes are no damage to Keyside.
 var configuration = []string{"sidecar.yaml", "hsmd.yaml"}
@@ -141,6 +146,8 @@ func (o *operator) follow(ctx context.Context, refusal string) error {
 	case fromOld.MatchString(refusal) && strings.Contains(refusal, "database") && strings.Contains(refusal, o.dir+"/db") && !slices.Contains(o.restored, "db"):
 		o.back = true
 		return o.restore("db")
+	case strings.Contains(refusal, "restore its backup") && !slices.Contains(o.restored, tokens): // that of the HSM
+		return o.restore(tokens)
 	case ownFile.MatchString(refusal):
 		return o.restoreNamed(refusal)
 	case slices.Contains(configuration, o.harmed) && !slices.Contains(o.restored, o.harmed):
@@ -163,6 +170,9 @@ func (o *operator) restoreNamed(refusal string) error {
 			}
 			found = true
 		}
+	}
+	if !found && strings.Contains(refusal, "or the token") && !slices.Contains(o.restored, tokens) {
+		return o.restore(tokens)
 	}
 	if !found {
 		return errors.New("no file to restore is named")
