@@ -46,7 +46,7 @@ clean: ## remove what build made; .dev holds keys and stays
 ##@ Check
 
 test: ## everything that CI checks; installs what is missing (SoftHSM, OpenSC, curl, openssl, protoc, systemd, procps, Prometheus; root, apt)
-	@.ci/install 'run the tests' softhsm2 opensc curl openssl protobuf-compiler systemd procps prometheus gcc libc6-dev
+	@.ci/install 'run the tests' softhsm2 opensc curl openssl protobuf-compiler systemd procps prometheus openssh-client gcc libc6-dev
 	@$(MAKE) --no-print-directory lint generate-check unit exampledriver system sdk units
 
 lint: fmt-check ## go vet, staticcheck, gofmt
