@@ -67,7 +67,7 @@ auditors may ask for other users; rules limited to a source are then ignored.`,
 		if !known {
 			return verb.Failf(verb.ExitUsage, "%q is not an operation%s", args[0], verb.DidYouMean(args[0], allOperations))
 		}
-		in.Operation = op.Name()
+		in.Operation = string(op) // the neutral name of look-ups stands for several
 		if len(args) > 1 {
 			in.Key = args[1]
 		}
@@ -76,7 +76,7 @@ auditors may ask for other users; rules limited to a source are then ignored.`,
 			return err
 		}
 		if err = s.Print(d, decisionText(d)); err == nil && !d.Allowed {
-			err = verb.Failf(verb.ExitRefused, "%s may not %s", d.User, in.Operation)
+			err = verb.Failf(verb.ExitRefused, "%s may not %s", d.User, args[0])
 		}
 		return err
 	})
