@@ -177,7 +177,7 @@ func (l *library) findToken(s *Settings) (token, error) {
 	case 1:
 		return found[0], nil
 	case 0:
-		return token{}, driver.Errorf(driver.Device, "no token with label %q and serial %q in %d slots", s.Token, s.Serial, len(slots))
+		return token{}, driver.Errorf(driver.Device, "no token with label %q and serial %q in %d slots: connect the HSM, or restore its backup", s.Token, s.Serial, len(slots))
 	default:
 		return token{}, driver.Errorf(driver.InvalidArgument, "%d tokens are labeled %q: set serial", len(found), s.Token)
 	}
