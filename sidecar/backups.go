@@ -22,8 +22,8 @@ import (
 // A backup rests after every backupStep entries for backupRest times as long as they took, at most maxBackupRest, and leaves
 // processors and disk to the requests.
 const (
-	backupStep    = 256
-	backupRest    = 4
+	backupStep    = 64
+	backupRest    = 9
 	maxBackupRest = 20 * time.Millisecond
 )
 

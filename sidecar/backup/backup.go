@@ -1,7 +1,7 @@
 // Package backup implements the format of backup files: an unencrypted header, and the entries of a database with the node's
 // configuration, encrypted under a key that only the tenant's HSM opens. FORMAT.md specifies it.
 //
-// The content is Tink's streaming AEAD AES256_GCM_HKDF_1MB: segments of 1 MiB, each authenticated with its number and whether it is
+// The content is Tink's streaming AEAD AES-GCM-HKDF: segments of 64 KiB, each authenticated with its number and whether it is
 // the last, so segments cannot be changed, swapped, dropped or cut off. The whole header is the associated data. Reading and
 // writing take constant memory.
 package backup
@@ -22,8 +22,8 @@ const (
 	magic = "keyside-backup/1\n"
 	// KeySize is the length of a file's data key in bytes.
 	KeySize = 32
-	// segmentSize is the length of a ciphertext segment in bytes, that of AES256_GCM_HKDF_1MB.
-	segmentSize = 1 << 20
+	// segmentSize is the length of a ciphertext segment in bytes. Larger ones would be encrypted and sent in bursts that requests wait for.
+	segmentSize = 64 << 10
 	// maxHeader is the limit of the header in bytes.
 	maxHeader = 16 << 10
 	// maxKey, maxName, maxValue and maxFile are limits in bytes. The database has no larger entries.

@@ -81,7 +81,7 @@ func (s *Store) Snapshot(ctx context.Context, begin func(*State) error, entry fu
 	if err := begin(recorded.describe(have)); err != nil {
 		return err
 	}
-	it := txn.NewIterator(badger.DefaultIteratorOptions)
+	it := txn.NewIterator(badger.IteratorOptions{}) // values are read from the tables as they are needed
 	defer it.Close()
 	for it.Rewind(); it.Valid(); it.Next() {
 		if ctx.Err() != nil {
