@@ -34,7 +34,7 @@ const plainText = "sealed before anything went wrong"
 
 // operatedImage makes, once, the folder of a node with a key and returns what operated needs of it.
 var operatedImage = sync.OnceValues(func() (made operated, err error) {
-	dir, err := os.MkdirTemp("", "keyside-image-")
+	dir, err := os.MkdirTemp(filepath.Dir(binary), "image-") // which is removed after all tests
 	if err != nil {
 		return made, err
 	}
