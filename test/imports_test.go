@@ -62,6 +62,8 @@ var sidecarImports = []importRule{
 	{"sidecar/dialect", []string{"policy", "sidecar/kms"}},
 	{"sidecar/dialect/dialecttest", []string{"policy", "sidecar/kms", "sidecar/dialect"}},
 	{"sidecar/dialect/huawei", []string{"policy", "sidecar/kms", "sidecar/dialect"}},
+	{"sidecar/dialect/tencent", []string{"policy", "sidecar/kms", "sidecar/dialect"}},
+	{"sidecar/dialect/alibaba", []string{"policy", "sidecar/kms", "sidecar/dialect"}},
 	{"sidecar/dialect/keyside", []string{"policy", "sidecar/kms", "sidecar/dialect", "sidecar/audit", "sidecar/client"}},
 	{"sidecar/edge", []string{"hsmd/peer", "sidecar/kms", "sidecar/dialect", "sidecar/client"}},
 	{"sidecar/hsm", []string{"hsmd", "hsmd/telemetry", "plugins/driver", "sidecar/kms", "sidecar/client"}},
