@@ -127,6 +127,12 @@ func unpackOver(t *testing.T, dir, name string) {
 
 var errorText = regexp.MustCompile(`"(error_msg|request_id)":"(\\.|[^"\\])*"`)
 
+// changedAnswers are the parts of answers that are meant to differ from those of the builds that made the archives.
+var changedAnswers = []struct{ before, now string }{
+	// An interval without a rotation stops Terraform's provider.
+	{`"key_rotation_enabled":false,"rotation_interval":365`, `"key_rotation_enabled":false,"rotation_interval":0`},
+}
+
 // check sends the request at a time of the sidecar's clock.
 func (r *recordedRequest) check(t *testing.T, client *http.Client, base string, m *manifest, now time.Time) {
 	t.Helper()
@@ -156,6 +162,9 @@ func (r *recordedRequest) check(t *testing.T, client *http.Client, base string, 
 		}
 	}
 	got := errorText.ReplaceAll(answer, []byte(`"$1":""`))
+	for _, c := range changedAnswers {
+		want = *bytes.NewBuffer(bytes.ReplaceAll(want.Bytes(), []byte(c.before), []byte(c.now)))
+	}
 	if resp.StatusCode != r.Status || want.Len() > 0 && !bytes.Equal(got, want.Bytes()) {
 		t.Errorf("%s %s %s by %q:\n got %d %s\nwant %d %s", r.Method, r.Path, r.Body, r.By, resp.StatusCode, answer, r.Status, &want)
 	}

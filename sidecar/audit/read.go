@@ -65,11 +65,11 @@ func (q *Query) accepts(line []byte) bool {
 	}
 	is := func(want string, have ...string) bool { return want == "" || slices.Contains(have, want) }
 	operation := q.Operation
-	if op, known := policy.ParseOperation(operation); known {
-		operation = string(op)
+	if op, known := policy.ParseOperation(operation); known && operation != op.Trace() {
+		operation = string(op) // a trace name finds its own records alone: operations with several tags have another one
 	}
 	return !r.Time.Before(q.Since) && (q.Until.IsZero() || r.Time.Before(q.Until)) && is(q.Principal, r.Principal) &&
-		is(q.Key, r.KeyID, r.SourceKeyID) && is(operation, r.Operation, r.Trace) && is(q.Decision, r.decision()) &&
+		is(q.Key, r.KeyID, r.SourceKeyID) && is(operation, r.Operation, r.Trace, policy.Operation(r.Operation).Name()) && is(q.Decision, r.decision()) &&
 		(is(q.Outcome, r.Outcome, string(formerCodes[r.Outcome])) || string(formerCodes[q.Outcome]) == r.Outcome) && is(q.RequestID, r.RequestID)
 }
 
@@ -84,20 +84,20 @@ func (r *selected) decision() string {
 	return r.Decision
 }
 
-// ownNames are the operations of records that the log writes about itself, and the traces that several tags at once have.
-var ownNames = []string{string(OpResumed), string(OpRepaired), string(OpBegun), string(OpKeyChanged), string(OpRemoved), string(OpLossAccepted),
-	policy.TraceTagInBatch, policy.TraceUntagInBatch}
+// ownOperations are those of records alone: what the log writes about itself, and requests for no operation.
+var ownOperations = []policy.Operation{OpResumed, OpRepaired, OpBegun, OpKeyChanged, OpRemoved, OpLossAccepted, kms.OpUnserved}
 
 // KnowsOperation reports whether records can have an operation of this name.
 func KnowsOperation(name string) bool {
 	_, known := policy.ParseOperation(name)
-	return known || slices.Contains(ownNames, name)
+	return known || slices.Contains(OperationNames(), name) ||
+		slices.ContainsFunc(ownOperations, func(op policy.Operation) bool { return name == op.Trace() })
 }
 
 // OperationNames lists the names that records show of operations.
 func OperationNames() []string {
-	names := slices.Clone(ownNames)
-	for _, op := range slices.Concat(policy.Operations, policy.Scheduled) {
+	names := []string{policy.TraceTagInBatch, policy.TraceUntagInBatch}
+	for _, op := range slices.Concat(ownOperations, policy.Operations, policy.Scheduled) {
 		names = append(names, op.Name())
 	}
 	return names

@@ -17,7 +17,7 @@ var (
 	published = words(`-----BEGIN PUBLIC KEY-----\r\n([A-Za-z0-9+/=]{1,64}\r\n)+-----END PUBLIC KEY-----(\r\n)?`)
 
 	// spec and usage go beyond what the SDK enumerates.
-	spec  = words(`AES_256|RSA_(2048|3072|4096)|EC_P(256|384|521)|SECP256K1|HMAC_(256|384|512)`)
+	spec  = words(`AES_(128|192|256)|RSA_(2048|3072|4096)|EC_P(256|384|521)|SECP256K1|HMAC_(256|384|512)`)
 	usage = words(`ENCRYPT_DECRYPT|SIGN_VERIFY|GENERATE_VERIFY_MAC|KEY_AGREEMENT`)
 
 	keyDetails = object{
