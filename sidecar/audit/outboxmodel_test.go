@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,11 +25,23 @@ import (
 const operationsVariable = "KEYSIDE_AUDIT_TEST_OPERATIONS"
 
 // movingClock advances by a second with every look, so that what is scheduled becomes due.
-type movingClock struct{ now time.Time }
+type movingClock struct {
+	mu  sync.Mutex
+	now time.Time
+}
 
 func (c *movingClock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.now = c.now.Add(time.Second)
 	return c.now
+}
+
+// pass lets days pass.
+func (c *movingClock) pass(days int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.AddDate(0, 0, days)
 }
 
 // outboxModel is what the answers of a node say that its database and its log must have.
@@ -275,8 +288,7 @@ func (m *outboxModel) step(i int) {
 
 // runDue lets days pass, and has the scheduler destroy and rotate what is due then.
 func (m *outboxModel) runDue() {
-	clock := m.n.clock.(*movingClock)
-	clock.now = clock.now.AddDate(0, 0, 1+m.random.IntN(30))
+	m.n.clock.(*movingClock).pass(1 + m.random.IntN(30))
 	before := m.keys()
 	m.n.RunDue(m.t.Context())
 	after := m.keys()
