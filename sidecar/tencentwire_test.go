@@ -170,6 +170,18 @@ func TestTencentCLI(t *testing.T) {
 	}
 }
 
+// TestTencentQuery refuses a query beside a body with fields, also without a signature: it would be ignored.
+func TestTencentQuery(t *testing.T) {
+	w := newRightsWorld(t)
+	for query, want := range map[string]string{"": "", "NumberOfBytes=9": "InvalidParameter", "EncryptionContext=x": "InvalidParameter"} {
+		r := tencentRequest(&dialect.Route{Path: "GenerateRandom"}, `{"NumberOfBytes":8}`)
+		r.URL.RawQuery = query
+		if answer := w.from(r, true); tencentCode(answer.Body.Bytes()) != want {
+			t.Errorf("%q: %s, want %q", query, answer.Body, want)
+		}
+	}
+}
+
 // TestTencentSettings switches v1 signatures off, and unsigned bodies on.
 func TestTencentSettings(t *testing.T) {
 	w := newRightsWorld(t)

@@ -34,7 +34,7 @@ func FuzzDistance(f *testing.F) {
 	f.Add("decrpyt", "decrypt")
 	f.Fuzz(func(t *testing.T, a, b string) {
 		if len(a) > 50 || len(b) > 50 {
-			t.Skip()
+			return // quadratic
 		}
 		d := distance(a, b)
 		if d != distance(b, a) || (d == 0) != (a == b) || d > max(len(a), len(b)) || d < max(len(a), len(b))-min(len(a), len(b)) {

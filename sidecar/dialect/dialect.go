@@ -95,6 +95,10 @@ func (r *Router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		match.Handler.ServeHTTP(w, req)
 		return
 	}
+	if refused { // the connection is spare: it does not wait for a body
+		r.named(req, caller.Socket).AnswerUnserved(w, req, refusal)
+		return
+	}
 	form, err := readForm(req)
 	if err != nil {
 		r.fallback(caller.Socket, nil).AnswerUnserved(w, req, conditionOf(err))
@@ -104,12 +108,9 @@ func (r *Router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		defer form.End()
 	}
 	d, wrong, condition := r.find(req, caller.Socket, form)
-	switch {
-	case refused:
-		d.AnswerUnserved(w, req, refusal)
-	case wrong:
+	if wrong {
 		d.AnswerUnserved(w, req, condition)
-	default:
-		d.ServeHTTP(w, req)
+		return
 	}
+	d.ServeHTTP(w, req)
 }

@@ -121,6 +121,16 @@ func (r *Router) find(req *http.Request, socket bool, form *Exchange) (found *en
 	return found, false, 0
 }
 
+// named returns the dialect that a request's path and headers name, or else the one that refuses what none may serve.
+func (r *Router) named(req *http.Request, socket bool) *entry {
+	for i := range r.entries {
+		if r.entries[i].marks.count(req) > 0 {
+			return r.fallback(socket, &r.entries[i])
+		}
+	}
+	return r.fallback(socket, nil)
+}
+
 // countActions returns how many marks the parameters are, and whose. An action of no dialect is a mark, too.
 func (r *Router) countActions(parameters []Pair) (owner *entry, marks int) {
 	most := 0

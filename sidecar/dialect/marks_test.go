@@ -153,3 +153,32 @@ func TestDecodeParameters(t *testing.T) {
 		}
 	}
 }
+
+// TestParametersAlone refuses a body beside the parameters that is no form, whose fields would be ignored, and more parameters than
+// any request needs.
+func TestParametersAlone(t *testing.T) {
+	rt := &Route{Body: maxForm}
+	for _, c := range []struct {
+		name, method, query, contentType, body string
+		ok                                     bool
+	}{
+		{"form", "POST", "A=1", formType, "B=2", true},
+		{"blank", "POST", "A=1", "application/json", " \r\n", true},
+		{"json", "POST", "A=1", "application/json", `{"B":"2"}`, false},
+		{"json as a form", "POST", "A=1", formType, ` {"B":"2"}`, false},
+		{"no type", "POST", "A=1", "", "B=2", false},
+		{"get", "GET", "A=1", formType, "B=2", false},
+		{"many", "POST", strings.Repeat("&", maxParameters-2), formType, "A=1", true},
+		{"too many", "POST", strings.Repeat("&", maxParameters-2), formType, "A=1&B=2&C=3", false},
+	} {
+		r := httptest.NewRequest(c.method, "http://localhost/?"+c.query, strings.NewReader(c.body))
+		if c.contentType != "" {
+			r.Header.Set("Content-Type", c.contentType)
+		}
+		x := Begin()
+		if err := x.DecodeParameters(r, rt, 1, nil); (err == nil) != c.ok {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		x.End()
+	}
+}

@@ -18,6 +18,9 @@ var ErrParameters = errors.New("parameters are malformed")
 // maxForm is the longest form, in bytes: the longest body of data with every third character percent-encoded.
 const maxForm = 2 * DataBody
 
+// maxParameters is how many parameters a request may have. They are parsed before its sender is known, and two characters are one.
+const maxParameters = 4096
+
 // saysForm reports whether a request's content type is that of a form.
 func saysForm(r *http.Request) bool {
 	media, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
@@ -35,16 +38,23 @@ func (x *Exchange) Parameters(r *http.Request, limit int64) ([]Pair, error) {
 	if x.parsed {
 		return x.parameters, nil
 	}
-	pairs, ok := ParseQuery(r.URL.RawQuery)
+	var form []byte
 	if saysForm(r) {
 		body, err := x.Body(r, limit)
 		if err != nil {
 			return nil, err
 		}
 		if isForm(r, body) {
-			form, formOK := ParseQuery(string(body))
-			pairs, ok = append(pairs, form...), ok && formOK
+			form = body
 		}
+	}
+	if strings.Count(r.URL.RawQuery, "&")+bytes.Count(form, []byte("&")) >= maxParameters {
+		return nil, ErrParameters
+	}
+	pairs, ok := ParseQuery(r.URL.RawQuery)
+	if len(form) > 0 {
+		more, moreOK := ParseQuery(string(form))
+		pairs, ok = append(pairs, more...), ok && moreOK
 	}
 	names := make(map[string]bool, len(pairs))
 	for _, p := range pairs {
@@ -77,11 +87,19 @@ func (x *Exchange) Parameter(name string) string {
 
 // DecodeParameters makes the members of Object from a request's parameters, all but the common ones. Names are paths: a part that
 // is a number is the index in a list, counted from first, and every other part is the name of a member, as in Tags.0.TagKey. Of a
-// field with pairs, the rest of the name is that of a pair, whatever it holds. A list or an object may also be JSON.
+// field with pairs, the rest of the name is that of a pair, whatever it holds. A list or an object may also be JSON. A body that is
+// no form must be empty: fields in it, such as an encryption context, would be ignored.
 func (x *Exchange) DecodeParameters(r *http.Request, rt *Route, first int, common []string) error {
 	pairs, err := x.Parameters(r, rt.Body)
 	if err != nil {
 		return err
+	}
+	body, err := x.Body(r, rt.Body)
+	if err != nil {
+		return err
+	}
+	if len(bytes.TrimSpace(body)) > 0 && !isForm(r, body) {
+		return ErrParameters
 	}
 	root := newBranch()
 	for _, p := range pairs {

@@ -224,7 +224,7 @@ func (t *HeaderTable) Find(r *http.Request, _ *Exchange) (*Route, Condition) {
 	return rt, 0
 }
 
-// ActionTable finds routes by the operation's name in a header, or else in a parameter. The path of a route is that name. Routes
+// ActionTable finds routes of the path "/" by the operation's name in a header, or else in a parameter. The path of a route is that name. Routes
 // have all of the methods.
 type ActionTable struct {
 	header, parameter string
@@ -247,6 +247,9 @@ func NewActionTable(header, parameter string, methods []string, routes []Route, 
 
 // Find implements Table.
 func (t *ActionTable) Find(r *http.Request, x *Exchange) (*Route, Condition) {
+	if r.URL.Path != "/" {
+		return nil, NoRoute
+	}
 	var name string
 	switch names := r.Header[t.header]; len(names) {
 	case 0:

@@ -36,11 +36,13 @@ const (
 	headerAction        = "X-Acs-Action"
 	headerVersion       = "X-Acs-Version"
 	headerPrefix        = "X-Acs-"
+	headerToken         = "X-Acs-Security-Token"
 
 	paramAction    = "Action"
 	paramVersion   = "Version"
 	paramFormat    = "Format"
 	paramSignature = "Signature"
+	paramToken     = "SecurityToken"
 
 	dateForm   = "2006-01-02T15:04:05Z"
 	dateWindow = 15 * time.Minute // to either side
@@ -50,7 +52,7 @@ const (
 
 // common are the parameters that belong to every request and to no action.
 var common = []string{
-	paramAction, paramVersion, paramFormat, paramSignature, "AccessKeyId", "RegionId", "SecurityToken", "SignatureMethod", "SignatureNonce",
+	paramAction, paramVersion, paramFormat, paramSignature, "AccessKeyId", "RegionId", paramToken, "SignatureMethod", "SignatureNonce",
 	"SignatureType", "SignatureVersion", "Timestamp",
 }
 
@@ -262,6 +264,9 @@ func inVersion(r *http.Request, x *dialect.Exchange) error {
 	return nil
 }
 
+// refuseToken refuses temporary credentials, which Keyside does not issue.
+func refuseToken(context.Context, *dialect.Claim) error { return errToken }
+
 // What can be wrong with a signed request before a secret is read.
 var (
 	errAlgorithm   = unauthenticated("IncompleteSignature", "signature method is not supported")
@@ -269,6 +274,7 @@ var (
 	errHeaders     = unauthenticated("IncompleteSignature", "a header is missing, not signed, or there more than once")
 	errContent     = unauthenticated("IncompleteSignature", "x-acs-content-sha256 is not the hash of the body")
 	errSwitchedOff = unauthenticated("IncompleteSignature", "signature method is switched off here")
+	errToken       = unauthenticated("IncompleteSignature", "temporary credentials are not supported: use an access key alone")
 	errExpired     = unauthenticated("InvalidTimeStamp.Expired", "x-acs-date is not within 15 minutes of the server's time")
 	errTimestamp   = unauthenticated("IllegalTimestamp", "Timestamp is not within 15 minutes of the server's time")
 )

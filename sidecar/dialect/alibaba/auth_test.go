@@ -252,7 +252,19 @@ func TestSignatures(t *testing.T) {
 		"nonce gone":          {parameters(v1SHA1, put("SignatureNonce", "")), "IncompleteSignature", nil},
 		"timestamp":           {parameters(v1SHA1, put("Timestamp", "2026-11-30T12:15:01Z")), "IllegalTimestamp", nil},
 		"signature no base64": {parameters(v1SHA1, put("Signature", "x")), "IncompleteSignature", nil},
-		"no proof":            {func() *http.Request { return post("Action=DescribeRegions&Version="+Version, "") }, "IncompleteSignature", nil},
+		"token":               {parameters(v1SHA1, put("SecurityToken", "t")), "IncompleteSignature", nil},
+		"token alone":         {func() *http.Request { return post("Action=DescribeRegions&SecurityToken=t&Version="+Version, "") }, "IncompleteSignature", nil},
+		"token header alone": {func() *http.Request {
+			r := post("Action=DescribeRegions&Version="+Version, "")
+			r.Header.Set("X-Acs-Security-Token", "t")
+			return r
+		}, "IncompleteSignature", nil},
+		"another path": {func() *http.Request {
+			r := header(acs3, nothing)()
+			r.URL.Path = "/other"
+			return r
+		}, "InvalidAction.NotFound", nil},
+		"no proof": {func() *http.Request { return post("Action=DescribeRegions&Version="+Version, "") }, "IncompleteSignature", nil},
 		"two proofs": {func() *http.Request {
 			r := header(acs3, nothing)()
 			r.URL.RawQuery = "Signature=x"
@@ -333,7 +345,7 @@ func BenchmarkSignature(b *testing.B) {
 		signHeader(r, "", algorithm, g.accessKey, g.secret, at)
 		return r
 	}
-	parameters := url.Values{"Action": {"DescribeRegions"}, "SecurityToken": {strings.Repeat("A", 120)}}
+	parameters := url.Values{"Action": {"DescribeRegions"}, "RegionId": {strings.Repeat("A", 120)}}
 	signParameters(http.MethodPost, parameters, v1SHA1, g.accessKey, g.secret, at)
 	for name, r := range map[string]*http.Request{acs3: header(acs3), acs4: header(acs4), v1SHA1: post(parameters.Encode(), "")} {
 		b.Run(name, func(b *testing.B) {

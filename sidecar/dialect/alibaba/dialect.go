@@ -48,6 +48,7 @@ func newDialect(s *Settings, host dialect.Host, core Core) *Dialect {
 		Table: dialect.NewActionTable(headerAction, paramAction, []string{http.MethodGet, http.MethodPost}, d.routes(), unsupported...),
 		Proofs: []dialect.Proof{
 			{Header: headerAuthorization, Check: d.checkHeader}, {Parameter: paramSignature, Check: d.checkParameters},
+			{Header: headerToken, Check: refuseToken}, {Parameter: paramToken, Check: refuseToken},
 		},
 		Errors: dialect.Errors{Conditions: conditions, Of: answers.To, Write: appendError},
 		Place:  inVersion,

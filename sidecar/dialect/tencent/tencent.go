@@ -118,12 +118,15 @@ func flat(r *http.Request) (first int, ok bool) {
 // ofVersion refuses requests for another version of the API, and those that do not say one.
 func ofVersion(r *http.Request, x *dialect.Exchange) error {
 	said := strings.Join(r.Header[headerVersion], ",")
-	if r.Header[headerAction] == nil {
+	switch {
+	case r.Header[headerAction] == nil:
 		pairs, err := x.Parameters(r, dialect.DataBody)
 		if err != nil {
 			return err
 		}
 		said, _ = dialect.Parameter(pairs, paramVersion)
+	case r.Method == http.MethodPost && r.URL.RawQuery != "":
+		return refuse(codeParameter, kms.CodeInvalidRequest, "query", "must be empty: the fields are in the body")
 	}
 	switch said {
 	case version:
