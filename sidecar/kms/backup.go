@@ -114,6 +114,9 @@ func (s *Service) reapplyRevocation(ctx context.Context, l Lost) error {
 
 func (s *Service) reapplyDisabling(ctx context.Context, l Lost) error {
 	key, err := s.keyNamed(ctx, l)
+	if err == nil && key.State == Archived { // from which there is no other way
+		key, err = s.EnableKey(ctx, key.ID)
+	}
 	if err != nil || key.State != Enabled {
 		return err
 	}

@@ -22,6 +22,10 @@ func TestReapply(t *testing.T) {
 	w := newWorld(t, kms.Limits{})
 	key := func(alias string) *kms.Key { return w.create(t, kms.CreateKeyInput{Alias: alias}) }
 	granted, disabled, enabledAgain, scheduled, canceled, destroyed, kept := key("granted"), key("disabled"), key("enabled"), key("scheduled"), key("canceled"), key("destroyed"), key("kept")
+	archived := key("archived")
+	if _, err := w.ArchiveKey(admin, archived.ID); err != nil {
+		t.Fatal(err)
+	}
 	external := w.external(t, "external", kms.AES256)
 	if err := w.imports(t, external, bytes.Repeat([]byte{1}, 32), time.Time{}); err != nil {
 		t.Fatal(err)
@@ -42,6 +46,7 @@ func TestReapply(t *testing.T) {
 		{Operation: policy.OpScheduleDeletion, KeyID: scheduled.ID.String()},
 		{Operation: policy.OpScheduleDeletion, KeyID: canceled.ID.String()},
 		{Operation: policy.OpCancelDeletion, KeyID: canceled.ID.String()},
+		{Operation: policy.OpScheduleDeletion, KeyID: archived.ID.String()},
 		{Operation: policy.OpDestroyKey, KeyID: destroyed.ID.String()},
 		{Operation: policy.OpDeleteMaterial, KeyID: external.String()},
 		{Operation: policy.OpTagKey, KeyID: kept.ID.String()},
@@ -63,6 +68,7 @@ func TestReapply(t *testing.T) {
 		}
 		want := []string{
 			"revoke-grant by restore", "delete-credential by restore", "disable-key by restore", "disable-key by restore", "disable-key by restore",
+			"enable-key by restore", "disable-key by restore",
 			"schedule-key-deletion by restore", "destroy-key by scheduler", "delete-imported-key-material by restore",
 		}
 		if !slices.Equal(changed, want) {
@@ -76,7 +82,7 @@ func TestReapply(t *testing.T) {
 		t.Errorf("access keys are %v (%v)", list, err)
 	}
 	for id, want := range map[kms.KeyID]kms.KeyState{
-		granted.ID: kms.Enabled, disabled.ID: kms.Disabled, enabledAgain.ID: kms.Enabled, scheduled.ID: kms.Disabled, canceled.ID: kms.Disabled,
+		granted.ID: kms.Enabled, disabled.ID: kms.Disabled, enabledAgain.ID: kms.Enabled, scheduled.ID: kms.Disabled, canceled.ID: kms.Disabled, archived.ID: kms.Disabled,
 		kept.ID: kms.Enabled, external: kms.PendingImport,
 	} {
 		if k := w.stored(t, id); k.State != want {

@@ -272,6 +272,7 @@ func (s *Service) rightsOf(ctx context.Context, r *request, user string) (policy
 		return policy.Principal{}, err
 	}
 	var found policy.Principal
+	limited := false
 	for _, c := range credentials {
 		if c.User != user {
 			continue
@@ -281,12 +282,19 @@ func (s *Service) rightsOf(ctx context.Context, r *request, user string) (policy
 		if err != nil {
 			return policy.Principal{}, err
 		}
+		if c.Dialects != nil { // it makes no tokens, which all dialects take
+			limited = true
+			continue
+		}
 		if found.Name != "" && found != c.principal() {
 			return policy.Principal{}, Invalid("user", ReasonConflict, "access keys of this user have different roles")
 		}
 		found = c.principal()
 	}
-	if found.Name == "" {
+	switch {
+	case found.Name == "" && limited:
+		return policy.Principal{}, Invalid("user", ReasonConflict, "access keys of this user are limited to some dialects, and tokens are not")
+	case found.Name == "":
 		return policy.Principal{}, Errorf(CodeNotFound, "user has no access key").In("user")
 	}
 	return found, nil

@@ -268,6 +268,9 @@ func TestToken(t *testing.T) {
 	if life := own.ExpiresAt.Sub(clock.Now()); life < 59*time.Minute || life > time.Hour {
 		t.Errorf("it lives %s", life)
 	}
+	w.credential(t, kms.CreateCredentialInput{User: "limited", Dialects: []string{"a"}})
+	_, err = s.CreateToken(admin, kms.CreateTokenInput{User: "limited"}) // it would be one for every dialect
+	wantCode(t, err, kms.CodeInvalidRequest)
 	credential := w.credential(t, kms.CreateCredentialInput{User: "disks", Service: "evs"})
 	others, err := s.CreateToken(admin, kms.CreateTokenInput{User: "disks", TTL: 24 * time.Hour})
 	wantCode(t, err, "ok")

@@ -168,7 +168,7 @@ func (s *Service) sort(ctx context.Context, ids []KeyID, now time.Time, mark Clo
 		case key.Due().IsZero() || key.Due().After(now):
 			s.scheduler.of(id).backOff(now) // it was changed just now
 		case mark.due(key).After(now):
-			s.scheduler.waiting[id] = mark.due(key)
+			s.scheduler.waiting[id] = earlier(mark.due(key), now.Add(countEvery)) // what it waits for may end before, by a change
 		case key.State == PendingDeletion && due(key.DeletionAt, key.DeletionClock):
 			doomed = append(doomed, key)
 		case due(key.MaterialExpiresAt, key.ExpiryClock):

@@ -49,13 +49,17 @@ func (s *Store) AdvanceMessages(ctx context.Context, n uint64) error {
 }
 
 // countedVersions returns the entries of the message counts of all versions of symmetric keys, also of those that encrypted nothing
-// yet.
+// yet, and of the first one of keys that wait for their material: it may be what was imported and used before.
 func (s *Store) countedVersions() (counts [][]byte, err error) {
 	add := func(key *kms.Key) {
+		if !key.CountsMessages() {
+			return
+		}
 		for _, v := range key.Versions {
-			if key.Usage == kms.EncryptDecrypt && len(v.PublicKey) == 0 {
-				counts = append(counts, messagesKey(key.ID, v.Number))
-			}
+			counts = append(counts, messagesKey(key.ID, v.Number))
+		}
+		if len(key.Versions) == 0 {
+			counts = append(counts, messagesKey(key.ID, 1))
 		}
 	}
 	err = s.db.View(func(txn *badger.Txn) error {

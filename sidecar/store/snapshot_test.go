@@ -326,7 +326,9 @@ func TestAdvanceMessages(t *testing.T) {
 	second.Number = 2
 	used.Versions = append(used.Versions, second)
 	signer.Spec, signer.Usage = kms.ECP256, kms.SignVerify
-	create(t, s, used, fresh, signer)
+	external := newKey("external") // its material comes after the restore, and may be what it had
+	external.Origin, external.State, external.Versions = kms.OriginExternal, kms.PendingImport, nil
+	create(t, s, used, fresh, signer, external)
 	if _, err := s.ReserveMessages(ctx, used.ID, 1, 100); err != nil {
 		t.Fatal(err)
 	}
@@ -344,7 +346,7 @@ func TestAdvanceMessages(t *testing.T) {
 		id      kms.KeyID
 		version uint32
 		want    uint64
-	}{{used.ID, 1, 1100}, {used.ID, 2, 1000}, {fresh.ID, 1, 1000}, {credentials.ID, 1, 1000}, {signer.ID, 1, 0}} {
+	}{{used.ID, 1, 1100}, {used.ID, 2, 1000}, {fresh.ID, 1, 1000}, {external.ID, 1, 1000}, {credentials.ID, 1, 1000}, {signer.ID, 1, 0}} {
 		if first, err := s.ReserveMessages(ctx, c.id, c.version, 1); err != nil || first != c.want {
 			t.Errorf("version %d of %s goes on at %d, want %d (%v)", c.version, c.id, first, c.want, err)
 		}
