@@ -65,7 +65,10 @@ func (o *Offline) DrillBackup(ctx context.Context, path string) (*RestoreReport,
 
 func (o *Offline) restore(ctx context.Context, path string, files AuditFiles, replaceNewer, use bool) (*RestoreReport, error) {
 	for _, dir := range []string{files.Audit, filepath.Dir(files.Data)} {
-		if err := errors.Join(checkOwnDirectory(dir, os.Geteuid()), os.MkdirAll(dir, 0o700)); err != nil {
+		if err := checkOwnDirectory(dir, os.Geteuid()); err != nil {
+			return nil, err
+		}
+		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, err
 		}
 	}
@@ -87,13 +90,22 @@ func (o *Offline) restore(ctx context.Context, path string, files AuditFiles, re
 		return nil, err
 	}
 	r := &restoring{Offline: o, files: files, staged: staged, report: &RestoreReport{BackupReport: *checked}}
+	release, err = files.claim() // a node that was started while the backup was read keeps its database
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	if err := r.findNewer(replaceNewer); err != nil {
 		return nil, err
+	}
+	moveAside := func(ctx context.Context) error {
+		defer release() // the log claims the files from then on
+		return r.moveAside(ctx)
 	}
 	for _, step := range []struct {
 		name string
 		do   func(context.Context) error
-	}{{"move aside", r.moveAside}, {"continue the log", r.continueLog}, {"reapply", r.reapply}, {"publish", r.publish}} {
+	}{{"move aside", moveAside}, {"continue the log", r.continueLog}, {"reapply", r.reapply}, {"publish", r.publish}} {
 		err := o.failpoint(step.name)
 		if err == nil {
 			err = step.do(ctx)

@@ -405,6 +405,17 @@ func TestScheduledBackups(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	prefix := strings.Join(strings.Split(first, "-")[:3], "-")
+	future := []string{prefix + "-20990101T000000Z-9.backup", prefix + "-20990101T010000Z-9.backup"} // the clock was set back since
+	for _, name := range future {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	clock.move(61 * time.Minute)
+	await("one beside a later date", func() bool {
+		return complete(2)() && slices.Contains(own(), future[1]) && !slices.Contains(own(), future[0])
+	})
 	if err := os.Rename(dir, dir+".away"); err != nil {
 		t.Fatal(err)
 	}
@@ -416,7 +427,7 @@ func TestScheduledBackups(t *testing.T) {
 	if err := os.Rename(dir+".away", dir); err != nil {
 		t.Fatal(err)
 	}
-	left := filepath.Join(dir, strings.Join(strings.Split(first, "-")[:3], "-")+"-77"+partSuffix) // of a killed process
+	left := filepath.Join(dir, prefix+"-77"+partSuffix) // of a killed process
 	if err := os.WriteFile(left, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -70,7 +70,9 @@ func (p *process) openBackups(context.Context) error {
 		names: fmt.Sprintf("keyside-%s-%x-", p.cfg.Tenant, node[:4]),
 	}
 	b.next = b.last
-	if files, err := b.files(); err == nil && len(files) > 0 {
+	files, err := b.files()
+	files = slices.DeleteFunc(files, func(f backupFile) bool { return f.at.After(b.last) }) // made before the clock was set back
+	if err == nil && len(files) > 0 {
 		b.last = files[len(files)-1].at
 		b.next = b.last.Add(b.every)
 	}
@@ -112,18 +114,24 @@ func (b *scheduledBackups) run(ctx context.Context) {
 
 // once makes one backup and sets when the next is made.
 func (b *scheduledBackups) once(ctx context.Context, now time.Time) {
-	err := b.p.core.ScheduledBackup(ctx, func(ctx context.Context) (string, error) { return b.make(ctx, now) })
+	var made string
+	err := b.p.core.ScheduledBackup(ctx, func(ctx context.Context) (_ string, err error) {
+		made, err = b.make(ctx, now)
+		return made, err
+	})
 	if ctx.Err() != nil {
 		return
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.fault = err; err != nil {
+	if made != "" {
+		b.last, b.next = now, now.Add(b.every) // also where old ones could not be deleted: more would fill the disk
+	} else {
 		b.next = now.Add(min(backupRetry, b.every))
-		b.p.log.Error("scheduled backup failed", slog.String("directory", b.dir), slog.Any("error", err))
-		return
 	}
-	b.last, b.next = now, now.Add(b.every)
+	if b.fault = err; err != nil {
+		b.p.log.Error("scheduled backup failed", slog.String("directory", b.dir), slog.Any("error", err))
+	}
 }
 
 // make makes one backup, verifies it, and deletes older ones that are too many. It returns the name of the file.
@@ -136,7 +144,7 @@ func (b *scheduledBackups) make(ctx context.Context, now time.Time) (name string
 		return "", err
 	}
 	defer func() {
-		if err != nil {
+		if name == "" {
 			err = errors.Join(err, os.Remove(f.Name()))
 		}
 	}()
@@ -147,11 +155,14 @@ func (b *scheduledBackups) make(ctx context.Context, now time.Time) (name string
 	if _, err := readBackup(ctx, b.p.hsm, f.Name()); err != nil {
 		return "", fmt.Errorf("the new backup does not verify: %w", err)
 	}
-	name = fmt.Sprintf("%s%s-%d.backup", b.names, now.UTC().Format(backupTime), header.Change)
-	if err := os.Rename(f.Name(), filepath.Join(b.dir, name)); err != nil {
+	made := fmt.Sprintf("%s%s-%d.backup", b.names, now.UTC().Format(backupTime), header.Change)
+	if err := os.Rename(f.Name(), filepath.Join(b.dir, made)); err != nil {
 		return "", err
 	}
-	return name, errors.Join(syncDirectory(b.dir), b.retain())
+	if err := syncDirectory(b.dir); err != nil {
+		return made, err
+	}
+	return made, b.retain(made)
 }
 
 func (b *scheduledBackups) exists() error {
@@ -208,13 +219,15 @@ func (b *scheduledBackups) files() (files []backupFile, err error) {
 	return files, err
 }
 
-// retain deletes the oldest files beyond those to keep. Every file with such a name was verified before it got its name.
-func (b *scheduledBackups) retain() error {
+// retain deletes the oldest files beyond those to keep, but never the one that was just made: the clock may have been set back since
+// the others. Every file with such a name was verified before it got its name.
+func (b *scheduledBackups) retain(made string) error {
 	files, err := b.files()
 	if err != nil {
 		return err
 	}
-	for ; len(files) > b.keep; files = files[1:] {
+	files = slices.DeleteFunc(files, func(f backupFile) bool { return f.name == made })
+	for ; len(files) >= b.keep; files = files[1:] {
 		if err := os.Remove(filepath.Join(b.dir, files[0].name)); err != nil {
 			return err
 		}
